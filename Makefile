@@ -1,0 +1,66 @@
+# Everything runs in a virtual environment of the project's own. Override on the command line:
+#   PYTHON   the interpreter that makes it          VENV  where it lies
+#   WORKERS  test processes at a time               TESTS what `make test` runs, e.g. tests/splitting
+PYTHON ?= python3
+VENV ?= .venv
+WORKERS ?= 2
+TESTS ?= tests
+
+BIN := $(abspath $(VENV))/bin
+STAMP := $(VENV)/.installed
+# Flower starts programs of its own by name, so the environment must lead the PATH.
+IN_VENV := PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1
+PYTEST := $(IN_VENV) $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test check format benchmarks protocol test-lower-bounds clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
+
+venv: $(STAMP) ## make the virtual environment, or bring it up to date
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "Making the virtual environment $(VENV); this takes a minute or two."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -qq --upgrade pip
+	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(STAMP) ## fine-tune the built-in model across five simulated clients
+	$(IN_VENV) $(BIN)/hsplit demo
+
+test: $(STAMP) ## run the tests
+	$(PYTEST) -n $(WORKERS) --dist loadfile $(TESTS)
+
+check: $(STAMP) ## formatter, linter, types, direction of imports
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(PYTEST) -q tests/test_imports.py
+
+format: $(STAMP) ## format, and mend what the linter can
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+benchmarks: $(STAMP) ## run every benchmark at its full size; the reports go to results/
+	@for name in $$($(BIN)/python -m benchmarks --list | cut -d' ' -f1); do \
+		$(IN_VENV) $(BIN)/python -m benchmarks $$name --out results/$$name.json || exit 1; \
+	done
+
+# Named from the project's root, the files import each other by their full names.
+protocol: $(STAMP) ## regenerate the gRPC stubs from the .proto
+	$(BIN)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. \
+		--grpc_python_out=. hsplit_flower/transport/*.proto
+
+test-lower-bounds: ## run the tests with the oldest versions that pyproject.toml admits
+	$(PYTHON) -m venv --clear .venv-lowest
+	.venv-lowest/bin/python -m pip install -qq --upgrade pip
+	$(PYTHON) tests/lower_bounds.py > .venv-lowest/constraints.txt
+	.venv-lowest/bin/python -m pip install -qq --constraint .venv-lowest/constraints.txt \
+		--editable '.[dev]'
+	PATH="$(abspath .venv-lowest)/bin:$$PATH" OMP_NUM_THREADS=1 \
+		.venv-lowest/bin/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
+
+clean: ## remove the environments and what the tools left
+	rm -rf $(VENV) .venv-lowest .flwr .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

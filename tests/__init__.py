@@ -1,0 +1,1 @@
+"""Tests of hsplit_flower, path for path, and of what surrounds it."""

@@ -1,0 +1,65 @@
+"""What every test may rely on: fixed seeds, one thread, no downloads, and where the data lies."""
+
+import os
+
+# Read when huggingface_hub is first imported, so before anything that imports it.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import random
+from pathlib import Path
+
+import jaxtyping
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+SEED = 2505
+
+torch.set_num_threads(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--network", action="store_true", help="also run what needs the internet")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    unmet = {}
+    if not torch.cuda.is_available():
+        unmet["gpu"] = "needs a CUDA device, and torch sees none"
+    if not config.getoption("--network"):
+        unmet["network"] = "needs the internet; give --network to run it"
+    for item in items:
+        for marker, reason in unmet.items():
+            if marker in item.keywords:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Start every test from the same random state, whatever ran before it."""
+    random.seed(SEED)
+    np.random.seed(SEED)
+    torch.manual_seed(SEED)
+
+
+@pytest.fixture
+def unchecked_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let wrong shapes through to the library's own checks, as they get through for a user."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the data sets that lie beside the project and are not part of it."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"the data sets beside the project are not here: no folder {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def llama_tiny() -> Path:
+    """Folder of the built-in base model."""
+    return ROOT / "hsplit_flower" / "bases" / "llama-tiny"
