@@ -1,0 +1,70 @@
+"""Every error that the library raises on purpose.
+
+Each message says what was got, what was wanted, and what to change::
+
+    HSplitError
+    ├── ConfigError(ValueError)           a setting is unknown, mistyped or out of range
+    ├── DataError(ValueError)             a data set cannot be read as one
+    ├── UnsupportedModelError(ValueError) a model cannot be split, or not be loaded safely
+    ├── SplitError(ValueError)            a cut or span does not fit the model
+    ├── AdapterError(ValueError)          factors or an adapter checkpoint do not fit the model
+    ├── InfeasibleBudgetError             no client's budget holds the smallest cut
+    ├── NonFiniteError                    a loss, gradient or importance is not a finite number
+    └── TransportError                    the talk between client and split worker failed
+        ├── CodecError(ValueError)        a payload is not what it says it is
+        ├── WorkerUnavailableError        the worker cannot be reached; may be tried again
+        └── WorkerRejectedError           the worker refused; trying again is no use
+            └── AuthenticationError       the session token is missing, wrong or expired
+"""
+
+
+class HSplitError(Exception):
+    """Base of every error raised on purpose by hsplit_flower."""
+
+
+class ConfigError(HSplitError, ValueError):
+    """A setting is unknown, mistyped or out of range; the message lists all that are."""
+
+
+class DataError(HSplitError, ValueError):
+    """A data set is missing, malformed or empty."""
+
+
+class UnsupportedModelError(HSplitError, ValueError):
+    """A model cannot be split, or cannot be loaded safely; names its type and the reason."""
+
+
+class SplitError(HSplitError, ValueError):
+    """A cut or a span does not fit the model."""
+
+
+class AdapterError(HSplitError, ValueError):
+    """Low-rank factors, or an adapter checkpoint, do not fit the model or each other."""
+
+
+class InfeasibleBudgetError(HSplitError):
+    """No client's budget holds even the smallest cut; names each client with the bytes it lacks."""
+
+
+class NonFiniteError(HSplitError):
+    """A loss, a gradient or an importance is NaN or infinite."""
+
+
+class TransportError(HSplitError):
+    """The talk between a client and the split worker failed."""
+
+
+class CodecError(TransportError, ValueError):
+    """A payload is not what it says it is."""
+
+
+class WorkerUnavailableError(TransportError):
+    """The worker cannot be reached or went away; the same call may be tried again."""
+
+
+class WorkerRejectedError(TransportError):
+    """The worker refused the call; trying the same again is no use."""
+
+
+class AuthenticationError(WorkerRejectedError):
+    """The session token is missing, wrong or expired."""

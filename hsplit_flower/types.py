@@ -1,0 +1,210 @@
+"""The values that travel between the rooms: frozen, checked when made, free of torch.
+
+Everything here is data. What is computed from it lives in the room that computes it. Units are in
+the names; paper symbols are given in the docstrings (HSplitLoRA, arXiv 2505.02795).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+IGNORED_LABEL = -100
+"""The label of a token that the model is not asked to predict, as in Hugging Face models."""
+
+
+class Labels(str, Enum):
+    """Who computes the loss, and so sees the labels: for a language model they are the text."""
+
+    SERVER = "server"
+    CLIENT = "client"
+
+
+class Start(str, Enum):
+    """What a client's trainable factors are at the start of a round.
+
+    ``RESTART`` trains fresh factors on top of the frozen global update (the paper's way);
+    ``CONTINUE`` trains the leading singular directions of the global update itself.
+    """
+
+    RESTART = "restart"
+    CONTINUE = "continue"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """The blocks ``[start, stop)`` of a decoder."""
+
+    start: int
+    stop: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= self.stop:
+            raise ValueError(f"a span needs 0 <= start <= stop, got [{self.start}, {self.stop})")
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __contains__(self, block: int) -> bool:
+        return self.start <= block < self.stop
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weight:
+    """One linear layer's matrix inside a decoder block, under the name that PEFT gives it.
+
+    The matrix is ``[out_features, in_features]`` whatever the layer stores (GPT-2's ``Conv1D``
+    stores the transpose).
+    """
+
+    name: str
+    block: int
+    in_features: int
+    out_features: int
+
+    @property
+    def parameters_per_rank(self) -> int:
+        """Trainable numbers that one rank of this weight adds."""
+        return self.in_features + self.out_features
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceProfile:
+    """What a client (or the split worker) has: ``M_i``, ``F_i`` and the link of HSplitLoRA."""
+
+    memory_bytes: float
+    flops_per_second: float
+    up_bytes_per_second: float = math.inf
+    down_bytes_per_second: float = math.inf
+    round_trip_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in (
+            "memory_bytes",
+            "flops_per_second",
+            "up_bytes_per_second",
+            "down_bytes_per_second",
+        ):
+            value = getattr(self, name)
+            if math.isnan(value) or value <= 0:
+                raise ValueError(f"{name} must be a positive number, got {value}")
+        if not 0 <= self.round_trip_seconds < math.inf:
+            raise ValueError(
+                f"round_trip_seconds must be zero or more, got {self.round_trip_seconds}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryParts:
+    """Predicted peak memory of one party, by what it is spent on, in bytes."""
+
+    weights_bytes: float = 0.0
+    adapters_bytes: float = 0.0
+    frozen_factors_bytes: float = 0.0
+    activations_bytes: float = 0.0
+    head_bytes: float = 0.0
+    probe_bytes: float = 0.0
+    in_flight_bytes: float = 0.0
+
+    @property
+    def total_bytes(self) -> float:
+        return (
+            self.weights_bytes
+            + self.adapters_bytes
+            + self.frozen_factors_bytes
+            + self.activations_bytes
+            + self.head_bytes
+            + self.probe_bytes
+            + self.in_flight_bytes
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientPlan:
+    """What one client is asked to do: its cut, a rank for every weight on either side, the costs.
+
+    ``span`` is the client's ``[0, s_i)``; the worker's session holds the remaining blocks.
+    A weight that is missing from ``ranks``, or has rank 0, is not adapted by this client.
+    """
+
+    span: Span
+    ranks: Mapping[str, int]
+    memory: MemoryParts = field(default_factory=MemoryParts)
+    client_seconds: float = 0.0
+    worker_seconds: float = 0.0
+    wire_bytes: float = 0.0
+
+    @property
+    def cut(self) -> int:
+        return self.span.stop
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shortfall:
+    """Why a client is left out of a plan: the smallest cut it may have does not fit its budget."""
+
+    needed_bytes: float
+    budget_bytes: float
+
+    @property
+    def lacking_bytes(self) -> float:
+        return self.needed_bytes - self.budget_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A cut and ranks for every client that fits, the reason for every client that does not."""
+
+    clients: Mapping[int, ClientPlan]
+    left_out: Mapping[int, Shortfall] = field(default_factory=dict)
+    step_seconds: float = 0.0
+
+
+class WireType(str, Enum):
+    """What floating-point tensors are on the wire."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionSpec:
+    """What the worker must know to open one client's session for one round.
+
+    ``seed`` makes the fresh factors; both sides of the cut derive them from it by weight name, so a
+    weight starts the same wherever the cut is.
+    """
+
+    client: int
+    cut: int
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    labels: Labels = Labels.SERVER
+    start: Start = Start.CONTINUE
+    scale: float = 8.0
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    seed: int = 0
+    wire_type: WireType = WireType.FLOAT32
+    train: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "learning_rate"):
+            value = getattr(self, name)
+            if not 0.0 < value < math.inf:
+                raise ValueError(f"{name} must be a positive number, got {value}")
+        if not 0.0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be zero or more, got {self.weight_decay}")
+        if any(rank < 0 for rank in self.ranks.values()):
+            raise ValueError("ranks must be zero or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerDescription:
+    """What a split worker holds and has."""
+
+    model: str
+    num_blocks: int
+    lowest_cut: int
+    memory_bytes: float
+    flops_per_second: float
