@@ -1,0 +1,65 @@
+"""Averages of LoRA factors, which are not averages of the updates: the methods we compare with.
+
+``mean(B) mean(A)`` differs from ``mean(B A)`` by the cross terms ``p_i p_j B_i A_j``, unless all
+clients agree in one of the factors.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..adapters.low_rank import LowRank, concatenate
+from ..errors import AdapterError
+from .contribution import shares
+
+
+def average_factors(updates: Sequence[LowRank], num_examples: Sequence[int]) -> LowRank:
+    """``(Σ p_i B_i) (Σ p_i A_i)``: plain averaging of both factors, all of one rank.
+
+    FedIT, "Towards Building the Federated GPT" (arXiv 2305.05644).
+    """
+    ranks = sorted({update.rank for update in updates})
+    if len(ranks) > 1:
+        raise AdapterError(
+            f"factors of ranks {ranks} cannot be averaged; use one rank, or pad_and_average"
+        )
+    return pad_and_average(updates, num_examples)
+
+
+def pad_and_average(updates: Sequence[LowRank], num_examples: Sequence[int]) -> LowRank:
+    """The average of both factors after padding them with zeros to the largest rank.
+
+    HetLoRA, "Heterogeneous LoRA for Federated Fine-tuning of On-Device Foundation Models" (arXiv
+    2401.06432), weighted by examples. The padding also dilutes what only the larger ranks learned.
+    """
+    if not updates:
+        raise AdapterError("got no updates to average; give at least one")
+    weights = shares(num_examples)
+    rank = max(update.rank for update in updates)
+    pairs = list(zip(weights, updates, strict=True))
+    return LowRank(
+        b=_mean([(p, _padded(update.b, rank)) for p, update in pairs]),
+        a=_mean([(p, _padded(update.a.T, rank).T) for p, update in pairs]),
+    )
+
+
+def stack(updates: Sequence[LowRank], num_examples: Sequence[int]) -> LowRank:
+    """``[p_1 B_1, p_2 B_2, …] · [A_1; A_2; …]``, the exact mean, at the sum of the ranks.
+
+    FLoRA, "Federated Fine-Tuning Large Language Models with Heterogeneous Low-Rank Adaptations"
+    (arXiv 2409.05976).
+    """
+    weights = shares(num_examples)
+    return concatenate([update.scale(p) for p, update in zip(weights, updates, strict=True)])
+
+
+def _padded(
+    columns: Float[Tensor, "features rank"], rank: int
+) -> Float[Tensor, "features padded_rank"]:
+    return torch.nn.functional.pad(columns, (0, rank - columns.shape[1]))
+
+
+def _mean(terms: Sequence[tuple[float, Tensor]]) -> Tensor:
+    return torch.stack([p * factor for p, factor in terms]).sum(dim=0)

@@ -1,0 +1,1 @@
+"""Naive float64 versions of what the library computes."""

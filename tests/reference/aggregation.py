@@ -1,0 +1,33 @@
+"""The aggregation and its parts as dense float64 matrices, written as the formulas read."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from hsplit_flower.adapters.low_rank import LowRank
+from hsplit_flower.aggregation import Contribution
+
+
+def dense(update: LowRank) -> Tensor:
+    """``B A``."""
+    return update.b.double() @ update.a.double()
+
+
+def relative_error(got: LowRank | Tensor, wanted: Tensor) -> float:
+    """Frobenius norm of the difference over that of what is wanted, or over 1 if that is zero."""
+    matrix = dense(got) if isinstance(got, LowRank) else got.double()
+    norm = torch.linalg.norm(wanted).item()
+    return torch.linalg.norm(matrix - wanted).item() / (norm or 1.0)
+
+
+def aggregate(
+    update: Tensor, contributions: Sequence[Contribution], *, holders_only: bool = False
+) -> Tensor:
+    """``ΔW_g + Σ_i p_i (B_i A_i − B⁰_i A⁰_i)``."""
+    total = update.clone()
+    counted = [c for c in contributions if c.trained.rank or c.initial.rank or not holders_only]
+    num_examples = sum(c.num_examples for c in counted)
+    for c in counted:
+        total += c.num_examples / num_examples * (dense(c.trained) - dense(c.initial))
+    return total
