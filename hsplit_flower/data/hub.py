@@ -1,0 +1,67 @@
+"""A data set on the Hugging Face hub that has meaning representations and references.
+
+Only data files are read; a data set that needs its own loading code is refused by `datasets`.
+"""
+
+from typing import TYPE_CHECKING
+
+from ..errors import DataError
+from .example import Example
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_COLUMN_PAIRS = (("mr", "ref"), ("meaning_representation", "human_reference"))
+_SPLIT_NAMES = {
+    "train": ("train",),
+    "dev": ("validation", "dev", "valid"),
+    "test": ("test",),
+}
+
+
+def read_hub(dataset_id: str, split: str) -> list[Example]:
+    """The examples of one split of a data set on the hub; downloads it unless it is cached.
+
+    Raises
+    ------
+    DataError
+        If the data set cannot be loaded, or lacks the split, the columns or some text.
+    """
+    import datasets
+
+    try:
+        splits = datasets.load_dataset(dataset_id)
+    except Exception as error:  # the hub's client raises a dozen unrelated types
+        raise DataError(
+            f"tried datasets.load_dataset({dataset_id!r}) and got "
+            f"{type(error).__name__}: {error}; check the id and the network, "
+            "or give a folder of CSV files with the columns mr and ref"
+        ) from error
+    for name in _SPLIT_NAMES[split]:
+        if name in splits:
+            return examples_of_table(splits[name], f"{dataset_id}, split {name!r}")
+    raise DataError(
+        f"{dataset_id} has no {split} split: got {sorted(splits)}, "
+        f"wanted one of {list(_SPLIT_NAMES[split])}"
+    )
+
+
+def examples_of_table(table: "Dataset", place: str) -> list[Example]:
+    """The examples of a table with a known pair of columns; `place` names it in errors."""
+    for meaning_column, reference_column in _COLUMN_PAIRS:
+        if {meaning_column, reference_column} <= set(table.column_names):
+            break
+    else:
+        wanted = " or ".join(str(list(pair)) for pair in _COLUMN_PAIRS)
+        raise DataError(f"{place} has the columns {table.column_names}; wanted {wanted}")
+    examples = []
+    pairs = zip(table[meaning_column], table[reference_column], strict=True)
+    for number, (meaning, reference) in enumerate(pairs, start=1):
+        if not (isinstance(meaning, str) and isinstance(reference, str)):
+            raise DataError(f"{place}, row {number} does not hold text: {meaning!r}, {reference!r}")
+        if not (meaning.strip() and reference.strip()):
+            raise DataError(f"{place}, row {number} has an empty meaning or reference")
+        examples.append(Example(meaning=meaning.strip(), reference=reference.strip()))
+    if not examples:
+        raise DataError(f"{place} has no rows; wanted at least one example")
+    return examples
