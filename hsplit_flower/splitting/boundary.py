@@ -1,0 +1,84 @@
+"""What stands in a block list where a half ends, so that the model's own code can run it.
+
+A Hugging Face decoder walks its block list. Masks, positions, scaled embeddings and soft-capped
+logits are made by code around that walk, different in each family. We leave that code alone and
+change what it walks over: blocks that are elsewhere are passed through, the hidden state that came
+over the wire is let in before the first of our blocks, and the walk stops after the last.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Passthrough(nn.Module):
+    """Stands for a block, or a norm, that this half does not run: gives back what it is given.
+
+    Some families look at attributes of the block that they call next, such as its kind of
+    attention: it answers those as the block in ``replaced`` would.
+    """
+
+    def __init__(self, *, as_tuple: bool = False, replaced: nn.Module | None = None) -> None:
+        super().__init__()
+        self.as_tuple = as_tuple
+        # In a tuple, which keeps its parameters out of this half.
+        self._replaced = (replaced,)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            (replaced,) = self.__dict__.get("_replaced", (None,))
+            if replaced is None or name.startswith("_"):
+                raise
+            return getattr(replaced, name)
+
+    def forward(self, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return (hidden,) if self.as_tuple else hidden
+
+
+class Inlet(Passthrough):
+    """Stands just before the first block of a half and replaces the hidden state by ours."""
+
+    def __init__(self, incoming: Tensor, *, as_tuple: bool, replaced: nn.Module) -> None:
+        super().__init__(as_tuple=as_tuple, replaced=replaced)
+        self.incoming = incoming
+
+    def forward(self, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return super().forward(self.incoming)
+
+
+class Reached(Exception):
+    """Ends the walk: carries the hidden state after the last block of the half."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        super().__init__()
+        self.hidden = hidden
+
+
+class Outlet(Passthrough):
+    """Runs the last block of a half, then ends the walk: norm and head are not computed."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__(replaced=block)
+        self.block = block
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        output = self.block(*args, **kwargs)
+        raise Reached(output[0] if isinstance(output, tuple) else output)
+
+
+class AbsentEmbedding(nn.Module):
+    """Stands for an embedding table of the other half: zeros of the shape that it would give.
+
+    GPT-2 adds position embeddings even to ``inputs_embeds``; what is added here is thrown away at
+    the inlet, only its shape matters.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, indices: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return torch.zeros(*indices.shape, self.width, device=indices.device)

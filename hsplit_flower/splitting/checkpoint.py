@@ -1,0 +1,161 @@
+"""Safetensors checkpoints, local or on the hub, sharded or not, read tensor by tensor.
+
+Only the shard files that hold wanted tensors are downloaded or opened. Pickle files are refused.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+
+from ..errors import UnsupportedModelError
+
+SINGLE_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+
+
+BUILT_IN = {"llama-tiny": Path(__file__).parents[1] / "bases" / "llama-tiny"}
+
+
+def locate(model: str) -> str:
+    """What to load for a model's name: a built-in base's folder, or the name as it is."""
+    return str(BUILT_IN.get(model, model))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A model's files: a built-in base, a local folder, or a hub id with a revision."""
+
+    source: str
+    revision: str | None = None
+
+    @property
+    def location(self) -> str:
+        """The folder or hub id that is read."""
+        return locate(self.source)
+
+    @property
+    def is_local(self) -> bool:
+        return Path(self.location).is_dir()
+
+    def config(self) -> PretrainedConfig:
+        """The model's configuration; nothing but ``config.json`` is read.
+
+        Raises
+        ------
+        UnsupportedModelError
+            If there is none, or its type is unknown to transformers. Remote code is never run.
+        """
+        try:
+            config: PretrainedConfig = AutoConfig.from_pretrained(
+                self.location, revision=self.revision, trust_remote_code=False
+            )
+            return config
+        except (OSError, ValueError, HFValidationError) as error:
+            raise UnsupportedModelError(
+                f"no usable model configuration at {self.source!r}: a folder with config.json, the "
+                f"id of a model on the hub, or one of {sorted(BUILT_IN)} is wanted "
+                f"({_first_line(error)})"
+            ) from error
+
+    def files(self) -> dict[str, str | None]:
+        """Which file holds each tensor; ``{file: None}`` when one file holds them all."""
+        index = self._fetch(INDEX_FILE)
+        if index is None:
+            return {SINGLE_FILE: None}
+        try:
+            return dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UnsupportedModelError(
+                f"{INDEX_FILE} of {self.source!r} cannot be read as an index of shards: {error!r}"
+            ) from error
+
+    @contextmanager
+    def open(self, is_wanted: Callable[[str], bool]) -> Iterator[dict[str, Any]]:
+        """Yield the wanted tensors by name, unread: each is read when the loader slices it.
+
+        ``pread`` keeps what is read out of the process's mappings: memory grows by the tensors
+        that are kept, and by nothing else.
+        """
+        shards = self.files()
+        if list(shards.values()) == [None]:
+            names = set(shards)
+        else:
+            names = {str(file) for tensor, file in shards.items() if is_wanted(tensor)}
+        with ExitStack() as stack:
+            tensors: dict[str, Any] = {}
+            for name in sorted(names):
+                handle = stack.enter_context(self._open_file(name))
+                tensors.update(
+                    {key: handle.get_slice(key) for key in handle.keys() if is_wanted(key)}
+                )
+            yield tensors
+
+    def _open_file(self, name: str) -> Any:
+        path = self._fetch(name)
+        if path is None:
+            raise UnsupportedModelError(
+                f"{self.source!r} has no {name}: safetensors weights are wanted, pickle files "
+                "(.bin, .pt) are refused because loading them can run code; convert them with "
+                "model.save_pretrained(folder)"
+            )
+        try:
+            return safe_open(str(path), framework="pt", device="cpu", backend="pread")
+        except SafetensorError as error:
+            raise UnsupportedModelError(
+                f"{name} of {self.source!r} cannot be read as safetensors: {error}"
+            ) from error
+
+    def _fetch(self, name: str) -> Path | None:
+        if self.is_local:
+            path = Path(self.location) / name
+            return path if path.is_file() else None
+        try:
+            return Path(hf_hub_download(self.location, name, revision=self.revision))
+        except LocalEntryNotFoundError as error:
+            raise UnsupportedModelError(
+                f"{name} of {self.source!r} is not in the local cache and the hub was not reached: "
+                f"{_first_line(error)}"
+            ) from error
+        except EntryNotFoundError:
+            return None
+        except (RepositoryNotFoundError, HFValidationError, HfHubHTTPError) as error:
+            raise UnsupportedModelError(
+                f"{self.source!r} is neither a folder nor a model on the hub that can be read: "
+                f"{_first_line(error)}"
+            ) from error
+
+
+def load_tokenizer(model: str, *, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer that comes with a model.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If there is none that works without remote code.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(
+            locate(model), revision=revision, trust_remote_code=False
+        )
+    except (OSError, ValueError, HFValidationError) as error:
+        raise UnsupportedModelError(
+            f"no usable tokenizer at {model!r}: {_first_line(error)}"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,228 @@
+"""One half of a decoder: the modules it keeps, and how they are run.
+
+A half is the family's own model class with the other half's modules taken out. ``Parts`` says what
+is kept; ``Half`` runs any span of the blocks it holds, from token ids or from a hidden state that
+came over the wire, to a hidden state or to logits.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+from ..errors import SplitError
+from ..types import Span
+from .architecture import Architecture, causal_class
+from .boundary import AbsentEmbedding, Inlet, Outlet, Passthrough, Reached
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What one side of a cut holds: embeddings or not, a span of blocks, norm and head or not."""
+
+    embeddings: bool
+    span: Span
+    head: bool
+
+    @classmethod
+    def of_client(cls, cut: int, *, keeps_labels: bool) -> "Parts":
+        """Embeddings and blocks ``[0, cut)``; norm and head too where the labels stay."""
+        return cls(embeddings=True, span=Span(start=0, stop=cut), head=keeps_labels)
+
+    @classmethod
+    def of_worker(cls, lowest_cut: int, num_blocks: int) -> "Parts":
+        """Blocks ``[lowest_cut, num_blocks)``, norm and head, for every client's cut above it."""
+        return cls(embeddings=False, span=Span(start=lowest_cut, stop=num_blocks), head=True)
+
+    @classmethod
+    def whole(cls, num_blocks: int) -> "Parts":
+        """The unsplit model."""
+        return cls(embeddings=True, span=Span(start=0, stop=num_blocks), head=True)
+
+
+def absent_modules(architecture: Architecture, parts: Parts) -> frozenset[str]:
+    """The dotted paths that a half does not hold.
+
+    With a tied head the embedding table *is* the head's matrix: who holds one holds both.
+    """
+    absent = {
+        f"{architecture.blocks}.{index}"
+        for index in range(architecture.num_blocks)
+        if index not in parts.span
+    }
+    if not parts.embeddings:
+        absent.update(architecture.entry)
+        if architecture.is_tied and parts.head:
+            absent.discard(architecture.embedding)
+    if not parts.head:
+        absent.update(architecture.exit)
+    return frozenset(absent)
+
+
+def half_class(
+    config: PretrainedConfig, architecture: Architecture, parts: Parts
+) -> type[PreTrainedModel]:
+    """The family's model class, less the modules that this half does not hold.
+
+    It has the family's own name and module, by which transformers looks up weight conversions, and
+    loads through ``from_pretrained`` like the original.
+    """
+    family = causal_class(config)
+    absent = absent_modules(architecture, parts)
+
+    def build(self: PreTrainedModel, config: PretrainedConfig, *args: object) -> None:
+        family.__init__(self, config, *args)
+        for path in absent:
+            self.set_submodule(path, _stand_in(architecture, self.get_submodule(path)))
+        kept = {name for name, _ in self.named_parameters(remove_duplicate=False)}
+        tied = getattr(self, "all_tied_weights_keys", None) or {}
+        self.all_tied_weights_keys = {
+            target: source for target, source in tied.items() if {target, source} <= kept
+        }
+
+    return type(family.__name__, (family,), {"__init__": build, "__module__": family.__module__})
+
+
+def _stand_in(architecture: Architecture, module: nn.Module) -> nn.Module:
+    if isinstance(module, nn.Embedding):
+        return AbsentEmbedding(module.embedding_dim)
+    return Passthrough(replaced=module)
+
+
+class Half:
+    """A loaded half that runs spans of its blocks.
+
+    Parameters
+    ----------
+    model
+        The model with the other half's modules taken out, or a whole one.
+    architecture
+        Where the parts are.
+    parts
+        What ``model`` holds.
+    """
+
+    def __init__(self, model: PreTrainedModel, architecture: Architecture, parts: Parts) -> None:
+        self.model = model
+        self.architecture = architecture
+        self.parts = parts
+        self._owner_path, _, self._list_name = architecture.blocks.rpartition(".")
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.model.parameters()).dtype
+
+    def block(self, index: int) -> nn.Module:
+        """The block of this index in the whole model."""
+        return self.model.get_submodule(f"{self.architecture.blocks}.{index}")
+
+    def embed(
+        self,
+        input_ids: Int[Tensor, "batch seq"],
+        attention_mask: Int[Tensor, "batch seq"] | None,
+    ) -> Float[Tensor, "batch seq hidden"]:
+        """Hidden state after the last block of this half, from token ids."""
+        self._require(self.parts.embeddings, "embeddings")
+        return self._run(self.parts.span, None, input_ids, attention_mask, to_logits=False)
+
+    def hidden(
+        self,
+        hidden: Float[Tensor, "batch seq hidden"],
+        attention_mask: Int[Tensor, "batch seq"] | None,
+        *,
+        start: int,
+    ) -> Float[Tensor, "batch seq hidden"]:
+        """Hidden state after the last block of this half, from the one before block ``start``."""
+        span = self._span_from(start)
+        if not len(span):
+            return hidden
+        return self._run(span, hidden, None, attention_mask, to_logits=False)
+
+    def logits(
+        self,
+        hidden: Float[Tensor, "batch seq hidden"],
+        attention_mask: Int[Tensor, "batch seq"] | None,
+        *,
+        start: int,
+    ) -> Float[Tensor, "batch seq vocabulary"]:
+        """Logits from the hidden state before block ``start``.
+
+        ``start`` is the number of blocks where the hidden state is the last one: then only norm
+        and head run, whichever blocks this half holds.
+        """
+        self._require(self.parts.head, "head")
+        last = self.architecture.num_blocks
+        span = Span(start=last, stop=last) if start == last else self._span_from(start)
+        return self._run(span, hidden, None, attention_mask, to_logits=True)
+
+    def logits_of(
+        self,
+        input_ids: Int[Tensor, "batch seq"],
+        attention_mask: Int[Tensor, "batch seq"] | None,
+    ) -> Float[Tensor, "batch seq vocabulary"]:
+        """Logits from token ids, for a half that is the whole model."""
+        self._require(self.parts == Parts.whole(self.architecture.num_blocks), "whole model")
+        return self._run(self.parts.span, None, input_ids, attention_mask, to_logits=True)
+
+    def _span_from(self, start: int) -> Span:
+        held = self.parts.span
+        if not held.start <= start <= held.stop:
+            raise SplitError(
+                f"this half holds blocks [{held.start}, {held.stop}), it cannot start at {start}"
+            )
+        return Span(start=start, stop=held.stop)
+
+    def _require(self, is_there: bool, what: str) -> None:
+        if not is_there:
+            raise SplitError(f"this half does not hold the {what}: {self.parts}")
+
+    def _run(
+        self,
+        span: Span,
+        hidden: Tensor | None,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        *,
+        to_logits: bool,
+    ) -> Tensor:
+        entering = (
+            {"input_ids": input_ids}
+            if hidden is None
+            # Stands in for embeddings while masks and positions are made; replaced at the inlet.
+            # Not the hidden state itself: some families scale their embeddings in place.
+            else {"inputs_embeds": torch.zeros_like(hidden)}
+        )
+        with self._walk(span, hidden, to_logits=to_logits):
+            try:
+                output = self.model(**entering, attention_mask=attention_mask, use_cache=False)
+            except Reached as reached:
+                return reached.hidden
+        return output.logits  # type: ignore[no-any-return]
+
+    @contextmanager
+    def _walk(self, span: Span, hidden: Tensor | None, *, to_logits: bool) -> Iterator[None]:
+        """Let the model's forward walk ``span`` only; the held list is put back afterwards."""
+        owner = self.model.get_submodule(self._owner_path)
+        held: nn.ModuleList = getattr(owner, self._list_name)
+        as_tuple = self.architecture.blocks_return_tuple
+        walk: list[nn.Module] = list(held)
+        if hidden is not None:
+            for index in range(span.start - 1):
+                walk[index] = Passthrough(as_tuple=as_tuple, replaced=walk[index])
+            last = span.start - 1
+            walk[last] = Inlet(hidden, as_tuple=as_tuple, replaced=walk[last])
+        if not to_logits:
+            walk[span.stop - 1] = Outlet(walk[span.stop - 1])
+        setattr(owner, self._list_name, nn.ModuleList(walk))
+        try:
+            yield
+        finally:
+            setattr(owner, self._list_name, held)

@@ -1,0 +1,39 @@
+"""The linear layers behind weights' names, and their matrices in one orientation."""
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from ..errors import AdapterError
+
+
+def linear_at(model: nn.Module, name: str) -> nn.Linear | Conv1D:
+    """The linear layer behind a weight's name, whether or not PEFT has wrapped it.
+
+    Raises
+    ------
+    AdapterError
+        If the model has no linear layer of that name.
+    """
+    try:
+        module: object = model.get_submodule(name)
+    except AttributeError:
+        module = None
+    module = getattr(module, "base_layer", module)
+    if not isinstance(module, (nn.Linear, Conv1D)):
+        raise AdapterError(
+            f"{name!r} is not a linear layer of this model, found {type(module).__name__}"
+        )
+    return module
+
+
+def matrix_of(module: nn.Linear | Conv1D) -> Tensor:
+    """The layer's matrix as ``[out_features, in_features]``, a view of what it stores."""
+    return module.weight.T if isinstance(module, Conv1D) else module.weight
+
+
+@torch.no_grad()
+def add_to_weight_(module: nn.Linear | Conv1D, update: Tensor) -> None:
+    """Add ``[out_features, in_features]`` to the layer's in-memory weight."""
+    matrix = matrix_of(module)
+    matrix.add_(update.to(matrix.device, matrix.dtype))

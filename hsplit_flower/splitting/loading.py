@@ -1,0 +1,147 @@
+"""Loading one half of a checkpoint, and nothing of the other.
+
+Transformers' own loader does the reading (names, conversions, dtype, tied weights); it is given a
+model that has only the half's modules and only the tensors that they need.
+"""
+
+import copy
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from ..errors import UnsupportedModelError
+from .architecture import Architecture, read_architecture
+from .checkpoint import Checkpoint
+from .half import Half, Parts, absent_modules, half_class
+
+logger = logging.getLogger(__name__)
+
+
+def load_half(
+    source: str,
+    parts: Parts,
+    *,
+    revision: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    attention: str | None = None,
+    architecture: Architecture | None = None,
+) -> Half:
+    """Load the half that ``parts`` names from a folder or a hub id.
+
+    Memory grows by the half's own bytes; only the shard files that hold its tensors are opened or
+    downloaded.
+
+    Parameters
+    ----------
+    source
+        A local folder, or the id of a model on the hub.
+    parts
+        What to load.
+    revision
+        A commit, tag or branch of the hub model.
+    dtype
+        What the weights are turned into.
+    device
+        Where they go.
+    attention
+        Attention implementation (``"eager"``, ``"sdpa"``, …); transformers' choice by default.
+    architecture
+        Where the parts are, if it has been read already.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If the model cannot be split, or has no safetensors weights, or lacks some.
+    """
+    checkpoint = Checkpoint(source=source, revision=revision)
+    config = checkpoint.config()
+    architecture = architecture or read_architecture(config)
+    absent = absent_modules(architecture, parts)
+    half = half_class(config, architecture, parts)
+    with checkpoint.open(lambda name: not belongs_to(name, absent)) as tensors, _quiet():
+        loaded: Any = half.from_pretrained(
+            None,
+            config=config,
+            state_dict=tensors,
+            dtype=dtype,
+            attn_implementation=attention,
+            output_loading_info=True,
+            local_files_only=True,
+        )
+    model, report = loaded
+    if missing := sorted(report["missing_keys"]):
+        raise UnsupportedModelError(
+            f"the checkpoint {source!r} lacks {len(missing)} tensors of this half, "
+            f"for instance {missing[:3]}: a complete checkpoint of a {config.model_type} is wanted"
+        )
+    if report["mismatched_keys"]:
+        raise UnsupportedModelError(
+            f"tensors of {source!r} have other shapes than its config.json says: "
+            f"{sorted(report['mismatched_keys'])[:3]}"
+        )
+    return Half(freeze(model.to(device)), architecture, parts)
+
+
+def build_half(
+    config: PretrainedConfig,
+    parts: Parts,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    architecture: Architecture | None = None,
+) -> Half:
+    """A half with random weights, for measurements at sizes that nobody wants to download."""
+    architecture = architecture or read_architecture(config)
+    with torch.device("meta"):
+        model = half_class(config, architecture, parts)._from_config(
+            copy.deepcopy(config), dtype=dtype
+        )
+    model = model.to_empty(device=device)
+    model.init_weights()
+    return Half(freeze(model), architecture, parts)
+
+
+def freeze(model: PreTrainedModel) -> PreTrainedModel:
+    """The base model is never trained: only its adapters are."""
+    return model.requires_grad_(False)
+
+
+def belongs_to(tensor: str, modules: frozenset[str]) -> bool:
+    """Whether a checkpoint's tensor belongs to one of the modules.
+
+    A checkpoint may leave out the base model's prefix (GPT-2's hub files say ``h.0.…`` for
+    ``transformer.h.0.…``), so a module is found by any tail of its path that keeps its block
+    number, or its own name.
+    """
+    return any(_tail_pattern(module).match(tensor) for module in modules)
+
+
+def _tail_pattern(module: str) -> "re.Pattern[str]":
+    first, *rest = module.split(".")
+    escaped = [re.escape(part) for part in rest]
+    if not rest:
+        return re.compile(rf"{re.escape(first)}\.")
+    tail = r"\.".join(escaped)
+    return re.compile(rf"(?:{re.escape(first)}\.)?{tail}\.")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the loader's bar and its report: that tensors are left out is the point here."""
+    level = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
