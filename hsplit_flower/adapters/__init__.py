@@ -1,0 +1,20 @@
+"""Low-rank updates: their algebra, attaching them to a model, and PEFT checkpoints of them."""
+
+from .attach import attach as attach
+from .bank import Active as Active
+from .bank import AdapterBank as AdapterBank
+from .low_rank import Compression as Compression
+from .low_rank import LowRank as LowRank
+from .low_rank import compress as compress
+from .low_rank import concatenate as concatenate
+from .peft_checkpoint import export_adapter as export_adapter
+from .peft_checkpoint import from_state_dict as from_state_dict
+from .peft_checkpoint import import_adapter as import_adapter
+from .peft_checkpoint import to_state_dict as to_state_dict
+from .round_start import starting_points as starting_points
+from .start import StartingPoint as StartingPoint
+from .start import initial_update as initial_update
+from .start import starting_point as starting_point
+from .trainable import Trainable as Trainable
+from .trainable import adapter_optimizer as adapter_optimizer
+from .trainable import collect as collect

@@ -1,0 +1,111 @@
+"""A client's adapters, attached to its half through PEFT.
+
+Two PEFT adapters per weight: ``global`` holds the frozen part of the exact global update, ``local``
+what this client trains this round. Their ranks differ from weight to weight, and a weight may have
+one without the other. Where the frozen part is dearer in factors than as a matrix, it is added to
+the half's in-memory weight instead.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from ..errors import AdapterError
+from ..splitting.linear import add_to_weight_, linear_at, matrix_of
+from .start import StartingPoint
+from .trainable import Trainable
+
+GLOBAL = "global"
+LOCAL = "local"
+
+
+def attach(
+    model: nn.Module, starts: Mapping[str, StartingPoint], *, scale: float
+) -> dict[str, Trainable]:
+    """Attach frozen and trainable factors to the named weights of a model.
+
+    Parameters
+    ----------
+    model
+        A half, or a whole model; changed in place.
+    starts
+        Where each weight starts this round. A weight without a trainable rank is not trained, one
+        without a frozen rank has no frozen part.
+    scale
+        What the trainable product is multiplied by, the same for every rank.
+
+    Returns
+    -------
+    dict[str, Trainable]
+        The trainable parameters by weight name, to be given to the optimizer.
+
+    Raises
+    ------
+    AdapterError
+        If a weight is not a linear layer of this model, or has another shape.
+    """
+    for name, start in starts.items():
+        check_fits(model, name, start)
+        if start.merge is not None:
+            add_to_weight_(linear_at(model, name), start.merge.dense())
+    frozen = {name: (start.frozen.b, start.frozen.a) for name, start in starts.items()}
+    trained = {name: (start.trainable_b, start.trainable_a) for name, start in starts.items()}
+    _inject(model, GLOBAL, frozen, scale=1.0)
+    _inject(model, LOCAL, trained, scale=scale)
+    trainables = {}
+    for name, layer in _lora_layers(model):
+        layer.set_adapter([adapter for adapter in (GLOBAL, LOCAL) if adapter in layer.lora_A])
+        if GLOBAL in layer.lora_A:
+            layer.lora_A[GLOBAL].requires_grad_(False)
+            layer.lora_B[GLOBAL].requires_grad_(False)
+        if LOCAL in layer.lora_A:
+            b, a = layer.lora_B[LOCAL].weight, layer.lora_A[LOCAL].weight
+            assert isinstance(b, nn.Parameter) and isinstance(a, nn.Parameter)
+            trainables[name] = Trainable(b=b, a=a)
+    return trainables
+
+
+def check_fits(model: nn.Module, name: str, start: StartingPoint) -> None:
+    """Refuse factors whose shape is not that of the weight they are for."""
+    wanted = tuple(matrix_of(linear_at(model, name)).shape)
+    got = (start.frozen.out_features, start.frozen.in_features)
+    if got != wanted:
+        raise AdapterError(f"factors of {name!r} are for a weight of {got}, the model has {wanted}")
+
+
+def _inject(
+    model: nn.Module, adapter: str, factors: Mapping[str, tuple[Tensor, Tensor]], *, scale: float
+) -> None:
+    ranks = {name: b.shape[1] for name, (b, _) in factors.items() if b.shape[1]}
+    if not ranks:
+        return
+    config = LoraConfig(
+        r=1,
+        lora_alpha=1,
+        target_modules=list(ranks),
+        rank_pattern=dict(ranks),
+        alpha_pattern={name: scale * rank for name, rank in ranks.items()},
+        fan_in_fan_out=isinstance(linear_at(model, next(iter(ranks))), Conv1D),
+    )
+    with warnings.catch_warnings():
+        # A second adapter on a model that has one is what is wanted here.
+        warnings.filterwarnings("ignore", message=".*more than one.*|.*already.*")
+        inject_adapter_in_model(config, model, adapter_name=adapter, low_cpu_mem_usage=True)
+    for name in ranks:
+        layer: Any = model.get_submodule(name)
+        device = matrix_of(linear_at(model, name)).device
+        b, a = (factor.to(device, torch.float32).contiguous() for factor in factors[name])
+        layer.lora_B[adapter].weight = nn.Parameter(b)
+        layer.lora_A[adapter].weight = nn.Parameter(a)
+
+
+def _lora_layers(model: nn.Module) -> Iterator[tuple[str, LoraLayer]]:
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLayer):
+            yield name, module

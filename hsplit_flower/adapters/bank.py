@@ -1,0 +1,84 @@
+"""Many sessions' adapters on one base model.
+
+PEFT refuses mixed adapters in training, so the worker has a layer of ours: a forward hook on every
+adaptable linear layer of its half adds the low-rank terms of the session that is running. The base
+is untouched, its module names too, and a session's parameters belong to the session: opening and
+closing one changes nothing for the others.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..splitting.linear import linear_at, matrix_of
+from .low_rank import LowRank
+
+Term = tuple[Tensor, Tensor, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Active:
+    """The low-rank terms ``(b, a, scale)`` that each weight adds in the pass that is running."""
+
+    terms: Mapping[str, Sequence[Term]]
+
+
+class AdapterBank:
+    """Hooks on a model's linear layers that add the active session's low-rank terms.
+
+    Parameters
+    ----------
+    model
+        The half that all sessions share; its weights are frozen.
+    names
+        The weights that a session may adapt.
+    """
+
+    def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
+        self._layers = {name: linear_at(model, name) for name in names}
+        self._active: Active | None = None
+        self._pristine: dict[str, Tensor] = {}
+        for name, layer in self._layers.items():
+            layer.register_forward_hook(self._hook(name))
+
+    @contextmanager
+    def activate(self, active: Active) -> Iterator[None]:
+        """Run what is inside with these terms added."""
+        self._active = active
+        try:
+            yield
+        finally:
+            self._active = None
+
+    @torch.no_grad()
+    def merge(self, updates: Mapping[str, LowRank]) -> None:
+        """Make each named weight ``W + update`` in memory, and every other one ``W`` again.
+
+        The original of a changed weight is kept on the host, so that rounds do not add up errors.
+        """
+        for name in set(self._pristine) - set(updates):
+            matrix_of(self._layers[name]).copy_(self._pristine.pop(name))
+        for name, update in updates.items():
+            matrix = matrix_of(self._layers[name])
+            pristine = self._pristine.setdefault(name, matrix.detach().cpu().clone())
+            matrix.copy_(pristine.to(matrix.device) + update.dense().to(matrix))
+
+    def _hook(self, name: str) -> Any:
+        def add_terms(
+            module: nn.Module,
+            args: tuple[Float[Tensor, "*batch in_features"]],
+            output: Float[Tensor, "*batch out_features"],
+        ) -> Tensor | None:
+            if self._active is None:
+                return None
+            for b, a, scale in self._active.terms.get(name, ()):
+                product = (args[0].to(a.dtype) @ a.T) @ b.T
+                output = output + (product if scale == 1.0 else product * scale).to(output.dtype)
+            return output
+
+        return add_terms

@@ -1,0 +1,42 @@
+"""The factors of one weight while they are being trained, and their optimizer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from .low_rank import LowRank
+from .start import fold
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainable:
+    """``b: [out_features, rank]`` and ``a: [rank, in_features]``; the scale is not folded in.
+
+    The layer computes ``W x + scale * b (a x)``.
+    """
+
+    b: nn.Parameter
+    a: nn.Parameter
+
+    def folded(self, scale: float) -> LowRank:
+        """The update that these factors stand for now: a copy on the host, scale folded in."""
+        return fold(self.b.detach().cpu().clone(), self.a.detach().cpu().clone(), scale)
+
+
+def collect(trainables: Mapping[str, Trainable], *, scale: float) -> dict[str, LowRank]:
+    """The trained updates with the scale folded in, cut loose from the graph."""
+    return {name: trainable.folded(scale) for name, trainable in trainables.items()}
+
+
+def adapter_optimizer(
+    trainables: Mapping[str, Trainable], *, learning_rate: float, weight_decay: float
+) -> torch.optim.Optimizer | None:
+    """AdamW over the factors, the same on both sides of a cut; None where nothing is trained."""
+    parameters = [
+        factor for trainable in trainables.values() for factor in (trainable.a, trainable.b)
+    ]
+    if not parameters:
+        return None
+    return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
