@@ -1,0 +1,73 @@
+"""How much each weight matters for one batch: the gradient-weight product.
+
+For a linear layer ``y = W x`` inside a backward pass, the gradient of the frozen weight is
+``G = δᵀ x`` with ``δ = ∂loss/∂y``, both flattened over tokens. It is computed layer by layer as the
+backward pass comes by and reduced at once, so no more than one layer's ``G`` exists at a time
+(HSplitLoRA, arXiv 2505.02795, important weight identification).
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..splitting.linear import linear_at, matrix_of
+
+
+@torch.no_grad()
+def gradient_weight_product(
+    weight: Float[Tensor, "out_features in_features"],
+    inputs: Float[Tensor, "*batch in_features"],
+    output_gradient: Float[Tensor, "*batch out_features"],
+) -> float:
+    """``I = Σ_ij |W_ij G_ij|`` with ``G = δᵀ x``, in float32."""
+    x = inputs.detach().flatten(0, -2).float()  # [tokens, in_features]
+    delta = output_gradient.detach().flatten(0, -2).float()  # [tokens, out_features]
+    gradient = delta.T @ x  # [out_features, in_features]
+    return float(gradient.mul_(weight).abs_().sum())
+
+
+@contextmanager
+def probing(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, float]]:
+    """Score the named weights in the one forward and backward pass that runs inside.
+
+    The scores fill up as the backward pass comes by. Run one micro-batch inside: ``|W G|`` does not
+    add up over several.
+
+    Yields
+    ------
+    dict[str, float]
+        ``I_k`` by weight name.
+    """
+    scores: dict[str, float] = {}
+    handles = [
+        model.get_submodule(name).register_forward_hook(_watch(scores, name, model))
+        for name in names
+    ]
+    try:
+        yield scores
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _watch(scores: dict[str, float], name: str, model: nn.Module) -> Any:
+    weight = matrix_of(linear_at(model, name))
+
+    def watch(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        if not torch.is_grad_enabled():
+            return
+        inputs = args[0]
+
+        def score(gradient: Tensor) -> None:
+            scores[name] = gradient_weight_product(weight, inputs, gradient)
+
+        # Below the first adapter nothing asks for gradients: the probe does.
+        if not output.requires_grad:
+            output.requires_grad_()
+        output.register_hook(score)
+
+    return watch
