@@ -1,0 +1,1 @@
+"""How client, worker and strategy reach each other: codec, messages, streams, error mapping."""

@@ -1,0 +1,59 @@
+"""Channels and servers: message limits, deadlines, retries, and where credentials go."""
+
+import math
+from dataclasses import dataclass
+
+import grpc
+from grpc import Server as Server
+from grpc import ServerCredentials as ServerCredentials
+
+from ..errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelSettings:
+    """How a client talks to the split worker.
+
+    ``credentials`` None is a plain channel, for loopback and trusted networks.
+    """
+
+    max_message_bytes: int = 64 * 2**20
+    step_timeout_seconds: float = 120.0
+    num_tries: int = 5
+    pause_seconds: float = 0.25
+    credentials: grpc.ChannelCredentials | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_message_bytes", "step_timeout_seconds", "num_tries", "pause_seconds"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise ConfigError(f"{name} must be a positive number, got {value}")
+
+
+def open_channel(address: str, settings: ChannelSettings) -> grpc.Channel:
+    """A channel to ``host:port``; nothing is sent yet."""
+    options = message_options(settings.max_message_bytes)
+    if settings.credentials is None:
+        return grpc.insecure_channel(address, options=options)
+    return grpc.secure_channel(address, settings.credentials, options=options)
+
+
+def message_options(max_message_bytes: int) -> list[tuple[str, int]]:
+    """gRPC options that bound a message in both directions."""
+    return [
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+    ]
+
+
+def token_metadata(key: str, token: str) -> tuple[tuple[str, str], ...]:
+    """A call's metadata that carries a token."""
+    return ((key, token),)
+
+
+def token_from(context: grpc.ServicerContext, key: str) -> str | None:
+    """The token in a call's metadata, if there is one."""
+    for name, value in context.invocation_metadata() or ():
+        if name == key and isinstance(value, str):
+            return value
+    return None

@@ -1,0 +1,84 @@
+"""A split worker in another process, as the strategy sees it: the same calls as a local one."""
+
+from collections.abc import Iterator, Mapping
+
+from ..adapters import LowRank
+from ..errors import TransportError
+from ..types import SessionSpec, WorkerDescription
+from .channel import ChannelSettings, open_channel, token_metadata
+from .errors import raised_as_ours
+from .factors import SessionResult, factors_from_wire, factors_to_wire, spec_to_wire
+from .split_pb2 import CollectReply, Empty, Factors, SessionSummary, SessionTicket
+from .split_pb2_grpc import WorkerControlStub
+
+OPERATOR_TOKEN_KEY = "hsplit-operator-token"
+
+
+class RemoteWorker:
+    """Control of a worker at ``address``, by whoever knows its operator token.
+
+    Every call has the settings' deadline; what fails raises the worker's own error.
+    """
+
+    def __init__(
+        self, address: str, operator_token: str, settings: ChannelSettings | None = None
+    ) -> None:
+        self.address = address
+        self._settings = settings or ChannelSettings()
+        self._channel = open_channel(address, self._settings)
+        self._stub = WorkerControlStub(self._channel)
+        self._call = {
+            "metadata": token_metadata(OPERATOR_TOKEN_KEY, operator_token),
+            "timeout": self._settings.step_timeout_seconds,
+        }
+
+    def describe(self) -> WorkerDescription:
+        """What the worker holds and has."""
+        with raised_as_ours():
+            message = self._stub.Describe(Empty(), wait_for_ready=True, **self._call)
+        return WorkerDescription(
+            model=message.model,
+            num_blocks=message.num_blocks,
+            lowest_cut=message.lowest_cut,
+            memory_bytes=message.memory_bytes,
+            flops_per_second=message.flops_per_second,
+        )
+
+    def load_update(self, updates: Mapping[str, LowRank]) -> None:
+        """Make ``updates`` the global adapter that the next sessions start from."""
+        with raised_as_ours():
+            self._stub.LoadUpdate(factors_to_wire(updates), **self._call)
+
+    def open(self, spec: SessionSpec) -> str:
+        """Open a session and give its token."""
+        with raised_as_ours():
+            return str(self._stub.Open(spec_to_wire(spec), **self._call).token)
+
+    def collect(self, token: str) -> SessionResult:
+        """What a session has learnt so far."""
+        with raised_as_ours():
+            replies = list(self._stub.Collect(SessionTicket(token=token), **self._call))
+        summary = next((r.summary for r in replies if r.HasField("summary")), None)
+        if summary is None:
+            raise TransportError("the worker's report on a session ended before its summary")
+        return _result(replies, summary)
+
+    def close(self, token: str) -> None:
+        """End a session."""
+        with raised_as_ours():
+            self._stub.Close(SessionTicket(token=token), **self._call)
+
+    def stop(self) -> None:
+        """Leave the worker to itself; it goes on serving."""
+        self._channel.close()
+
+
+def _result(replies: list[CollectReply], summary: SessionSummary) -> SessionResult:
+    def factors() -> Iterator[Factors]:
+        return (reply.factors for reply in replies if reply.HasField("factors"))
+
+    return SessionResult(
+        num_steps=summary.num_steps,
+        updates=factors_from_wire(factors()),
+        importance=dict(summary.importance),
+    )

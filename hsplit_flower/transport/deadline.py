@@ -1,0 +1,25 @@
+"""A deadline for something that waits: a call is cancelled when its time is over."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import grpc
+
+
+@contextmanager
+def deadline(call: grpc.RpcContext, seconds: float) -> Iterator[threading.Event]:
+    """Cancel ``call`` unless what is inside ends within ``seconds``; the event says whether."""
+    late = threading.Event()
+
+    def give_up() -> None:
+        late.set()
+        call.cancel()
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()

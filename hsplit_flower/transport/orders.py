@@ -1,0 +1,83 @@
+"""What the strategy orders a client to do in one round, as values that a message can carry.
+
+One message carries one whole local round: nothing may depend on state that is left in a client's
+process.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ..errors import ConfigError
+from ..types import Labels, SessionSpec, Start, WireType
+
+ORDER_KEY = "hsplit-order"
+UPDATE_KEY = "hsplit-update"
+METRICS_KEY = "hsplit-metrics"
+IMPORTANCE_KEY = "hsplit-importance"
+PROFILE_KEY = "hsplit-profile"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """A client's part of one round: its half, its session, and how to reach it."""
+
+    server_round: int
+    num_examples: int
+    model: str
+    revision: str
+    dtype: str
+    attention: str
+    address: str
+    token: str
+    probe: bool
+    max_message_bytes: int
+    step_timeout_seconds: float
+    session: SessionSpec
+
+    def to_config(self) -> dict[str, Any]:
+        """Kebab-case scalars, for a ``ConfigRecord``."""
+        values: dict[str, Any] = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name != "session"
+        }
+        for field in fields(self.session):
+            value = getattr(self.session, field.name)
+            values[field.name] = json.dumps(dict(value)) if field.name == "ranks" else _plain(value)
+        return {name.replace("_", "-"): value for name, value in values.items()}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "Order":
+        """The order that a ``ConfigRecord`` carries.
+
+        Raises
+        ------
+        ConfigError
+            If a value is missing or is not what it should be.
+        """
+        try:
+            values = {
+                field.name: config[field.name.replace("_", "-")]
+                for field in (*fields(cls), *fields(SessionSpec))
+                if field.name != "session"
+            }
+            session = {field.name: values.pop(field.name) for field in fields(SessionSpec)}
+            session["ranks"] = {str(k): int(v) for k, v in json.loads(session["ranks"]).items()}
+            for name, kind in (("labels", Labels), ("start", Start), ("wire_type", WireType)):
+                session[name] = kind(session[name])
+            return cls(session=SessionSpec(**session), **values)
+        except KeyError as error:
+            raise ConfigError(
+                f"the message's {ORDER_KEY!r} record lacks {error}: is the server's strategy "
+                "HSplitLoRA of the same version?"
+            ) from error
+        except ValueError as error:
+            raise ConfigError(
+                f"the message's {ORDER_KEY!r} record cannot be read: {error}"
+            ) from error
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, (Labels, Start, WireType)) else value

@@ -1,0 +1,179 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class DataType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DATA_TYPE_UNSPECIFIED: _ClassVar[DataType]
+    DATA_TYPE_FLOAT32: _ClassVar[DataType]
+    DATA_TYPE_BFLOAT16: _ClassVar[DataType]
+    DATA_TYPE_FLOAT16: _ClassVar[DataType]
+    DATA_TYPE_INT64: _ClassVar[DataType]
+    DATA_TYPE_INT32: _ClassVar[DataType]
+    DATA_TYPE_UINT8: _ClassVar[DataType]
+DATA_TYPE_UNSPECIFIED: DataType
+DATA_TYPE_FLOAT32: DataType
+DATA_TYPE_BFLOAT16: DataType
+DATA_TYPE_FLOAT16: DataType
+DATA_TYPE_INT64: DataType
+DATA_TYPE_INT32: DataType
+DATA_TYPE_UINT8: DataType
+
+class Empty(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Payload(_message.Message):
+    __slots__ = ("data_type", "shape", "data")
+    DATA_TYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data_type: DataType
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    data: bytes
+    def __init__(self, data_type: _Optional[_Union[DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class StepRequest(_message.Message):
+    __slots__ = ("step", "forward", "backward")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    FORWARD_FIELD_NUMBER: _ClassVar[int]
+    BACKWARD_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    forward: Forward
+    backward: Backward
+    def __init__(self, step: _Optional[int] = ..., forward: _Optional[_Union[Forward, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ...) -> None: ...
+
+class Forward(_message.Message):
+    __slots__ = ("hidden", "labels", "lengths", "mask", "train", "probe")
+    HIDDEN_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    LENGTHS_FIELD_NUMBER: _ClassVar[int]
+    MASK_FIELD_NUMBER: _ClassVar[int]
+    TRAIN_FIELD_NUMBER: _ClassVar[int]
+    PROBE_FIELD_NUMBER: _ClassVar[int]
+    hidden: Payload
+    labels: Payload
+    lengths: Payload
+    mask: Payload
+    train: bool
+    probe: bool
+    def __init__(self, hidden: _Optional[_Union[Payload, _Mapping]] = ..., labels: _Optional[_Union[Payload, _Mapping]] = ..., lengths: _Optional[_Union[Payload, _Mapping]] = ..., mask: _Optional[_Union[Payload, _Mapping]] = ..., train: _Optional[bool] = ..., probe: _Optional[bool] = ...) -> None: ...
+
+class Backward(_message.Message):
+    __slots__ = ("gradient",)
+    GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    gradient: Payload
+    def __init__(self, gradient: _Optional[_Union[Payload, _Mapping]] = ...) -> None: ...
+
+class StepReply(_message.Message):
+    __slots__ = ("step", "loss", "hidden", "gradient")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    HIDDEN_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    loss: Loss
+    hidden: Payload
+    gradient: Payload
+    def __init__(self, step: _Optional[int] = ..., loss: _Optional[_Union[Loss, _Mapping]] = ..., hidden: _Optional[_Union[Payload, _Mapping]] = ..., gradient: _Optional[_Union[Payload, _Mapping]] = ...) -> None: ...
+
+class Loss(_message.Message):
+    __slots__ = ("loss_sum", "num_tokens", "gradient")
+    LOSS_SUM_FIELD_NUMBER: _ClassVar[int]
+    NUM_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    loss_sum: float
+    num_tokens: int
+    gradient: Payload
+    def __init__(self, loss_sum: _Optional[float] = ..., num_tokens: _Optional[int] = ..., gradient: _Optional[_Union[Payload, _Mapping]] = ...) -> None: ...
+
+class Factors(_message.Message):
+    __slots__ = ("weight", "b", "a")
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    B_FIELD_NUMBER: _ClassVar[int]
+    A_FIELD_NUMBER: _ClassVar[int]
+    weight: str
+    b: Payload
+    a: Payload
+    def __init__(self, weight: _Optional[str] = ..., b: _Optional[_Union[Payload, _Mapping]] = ..., a: _Optional[_Union[Payload, _Mapping]] = ...) -> None: ...
+
+class SessionSpec(_message.Message):
+    __slots__ = ("client", "cut", "ranks", "labels", "start", "scale", "learning_rate", "weight_decay", "seed", "wire_type", "train")
+    class RanksEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    CUT_FIELD_NUMBER: _ClassVar[int]
+    RANKS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    SCALE_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    WIRE_TYPE_FIELD_NUMBER: _ClassVar[int]
+    TRAIN_FIELD_NUMBER: _ClassVar[int]
+    client: int
+    cut: int
+    ranks: _containers.ScalarMap[str, int]
+    labels: str
+    start: str
+    scale: float
+    learning_rate: float
+    weight_decay: float
+    seed: int
+    wire_type: str
+    train: bool
+    def __init__(self, client: _Optional[int] = ..., cut: _Optional[int] = ..., ranks: _Optional[_Mapping[str, int]] = ..., labels: _Optional[str] = ..., start: _Optional[str] = ..., scale: _Optional[float] = ..., learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., seed: _Optional[int] = ..., wire_type: _Optional[str] = ..., train: _Optional[bool] = ...) -> None: ...
+
+class SessionTicket(_message.Message):
+    __slots__ = ("token",)
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    token: str
+    def __init__(self, token: _Optional[str] = ...) -> None: ...
+
+class CollectReply(_message.Message):
+    __slots__ = ("factors", "summary")
+    FACTORS_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    factors: Factors
+    summary: SessionSummary
+    def __init__(self, factors: _Optional[_Union[Factors, _Mapping]] = ..., summary: _Optional[_Union[SessionSummary, _Mapping]] = ...) -> None: ...
+
+class SessionSummary(_message.Message):
+    __slots__ = ("num_steps", "importance")
+    class ImportanceEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    NUM_STEPS_FIELD_NUMBER: _ClassVar[int]
+    IMPORTANCE_FIELD_NUMBER: _ClassVar[int]
+    num_steps: int
+    importance: _containers.ScalarMap[str, float]
+    def __init__(self, num_steps: _Optional[int] = ..., importance: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
+class WorkerDescription(_message.Message):
+    __slots__ = ("model", "num_blocks", "lowest_cut", "memory_bytes", "flops_per_second")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    NUM_BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    LOWEST_CUT_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FLOPS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    num_blocks: int
+    lowest_cut: int
+    memory_bytes: float
+    flops_per_second: float
+    def __init__(self, model: _Optional[str] = ..., num_blocks: _Optional[int] = ..., lowest_cut: _Optional[int] = ..., memory_bytes: _Optional[float] = ..., flops_per_second: _Optional[float] = ...) -> None: ...
