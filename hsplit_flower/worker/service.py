@@ -1,0 +1,162 @@
+"""The worker as a gRPC service: check the token, decode, call, encode."""
+
+import hmac
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+
+from ..errors import AuthenticationError, ConfigError, WorkerUnavailableError
+from ..transport.channel import message_options, token_from
+from ..transport.control import OPERATOR_TOKEN_KEY
+from ..transport.errors import sent_as_status
+from ..transport.factors import factors_from_wire, factors_to_wire, spec_from_wire
+from ..transport.grpc_stream import SESSION_TOKEN_KEY
+from ..transport.messages import reply_to_wire, request_from_wire
+from ..transport.split_pb2 import (
+    CollectReply,
+    Empty,
+    Factors,
+    SessionSummary,
+    SessionTicket,
+    StepReply,
+    StepRequest,
+)
+from ..transport.split_pb2 import SessionSpec as SpecMessage
+from ..transport.split_pb2 import WorkerDescription as DescriptionMessage
+from ..transport.split_pb2_grpc import (
+    SplitWorkerServicer,
+    WorkerControlServicer,
+    add_SplitWorkerServicer_to_server,
+    add_WorkerControlServicer_to_server,
+)
+from .worker import SplitWorker
+
+
+class TrainingService(SplitWorkerServicer):
+    """The clients' side of a worker."""
+
+    def __init__(self, worker: SplitWorker) -> None:
+        self._worker = worker
+
+    def Exchange(
+        self, request_iterator: Iterator[StepRequest], context: grpc.ServicerContext
+    ) -> Iterator[StepReply]:
+        """One session's dialogue, a reply for every request."""
+        with sent_as_status(context):
+            token = token_from(context, SESSION_TOKEN_KEY)
+            wire_type = self._worker.spec_of(token).wire_type
+            for message in request_iterator:
+                reply = self._worker.exchange(token, request_from_wire(message))
+                yield reply_to_wire(reply, wire_type)
+
+
+class ControlService(WorkerControlServicer):
+    """The strategy's side of a worker that runs in a process of its own."""
+
+    def __init__(self, worker: SplitWorker, operator_token: str) -> None:
+        self._worker = worker
+        self._operator_token = operator_token
+
+    def Describe(self, request: Empty, context: grpc.ServicerContext) -> DescriptionMessage:
+        with sent_as_status(context):
+            self._authenticate(context)
+            description = self._worker.describe()
+            return DescriptionMessage(
+                model=description.model,
+                num_blocks=description.num_blocks,
+                lowest_cut=description.lowest_cut,
+                memory_bytes=description.memory_bytes,
+                flops_per_second=description.flops_per_second,
+            )
+
+    def LoadUpdate(
+        self, request_iterator: Iterator[Factors], context: grpc.ServicerContext
+    ) -> Empty:
+        with sent_as_status(context):
+            self._authenticate(context)
+            self._worker.load_update(factors_from_wire(request_iterator))
+            return Empty()
+
+    def Open(self, request: SpecMessage, context: grpc.ServicerContext) -> SessionTicket:
+        with sent_as_status(context):
+            self._authenticate(context)
+            return SessionTicket(token=self._worker.open(spec_from_wire(request)))
+
+    def Collect(
+        self, request: SessionTicket, context: grpc.ServicerContext
+    ) -> Iterator[CollectReply]:
+        with sent_as_status(context):
+            self._authenticate(context)
+            result = self._worker.collect(request.token)
+            for factors in factors_to_wire(result.updates):
+                yield CollectReply(factors=factors)
+            summary = SessionSummary(num_steps=result.num_steps, importance=dict(result.importance))
+            yield CollectReply(summary=summary)
+
+    def Close(self, request: SessionTicket, context: grpc.ServicerContext) -> Empty:
+        with sent_as_status(context):
+            self._authenticate(context)
+            self._worker.close(request.token)
+            return Empty()
+
+    def _authenticate(self, context: grpc.ServicerContext) -> None:
+        token = token_from(context, OPERATOR_TOKEN_KEY) or ""
+        if not hmac.compare_digest(token.encode(), self._operator_token.encode()):
+            raise AuthenticationError("the operator token is missing or wrong")
+
+
+def serve(
+    worker: SplitWorker,
+    *,
+    host: str,
+    port: int,
+    operator_token: str | None = None,
+    max_message_bytes: int = 64 * 2**20,
+    max_streams: int = 256,
+    credentials: grpc.ServerCredentials | None = None,
+) -> tuple[grpc.Server, int]:
+    """Start serving a worker; give the server and the port that it listens on.
+
+    Parameters
+    ----------
+    worker
+        What answers.
+    host, port
+        Where to listen; port 0 takes a free one.
+    operator_token
+        Opens the strategy's side of the service; without it only clients are served.
+    max_message_bytes
+        Larger messages are refused in both directions.
+    max_streams
+        How many clients can be in dialogue at once.
+    credentials
+        None serves a plain channel, for loopback and trusted networks.
+
+    Raises
+    ------
+    ConfigError
+        If the address cannot be listened on.
+    """
+    server = grpc.server(
+        ThreadPoolExecutor(max_workers=max_streams, thread_name_prefix="split-worker-stream"),
+        options=[*message_options(max_message_bytes), ("grpc.so_reuseport", 0)],
+    )
+    add_SplitWorkerServicer_to_server(TrainingService(worker), server)
+    if operator_token is not None:
+        if not operator_token:
+            raise ConfigError("the operator token is empty: a secret of some length is wanted")
+        control = ControlService(worker, operator_token)
+        add_WorkerControlServicer_to_server(control, server)
+    address = f"{host}:{port}"
+    try:
+        if credentials is None:
+            bound = server.add_insecure_port(address)
+        else:
+            bound = server.add_secure_port(address, credentials)
+    except RuntimeError as error:
+        raise ConfigError(f"cannot listen on {address}: {error}") from error
+    if not bound:
+        raise WorkerUnavailableError(f"cannot listen on {address}")
+    server.start()
+    return server, bound

@@ -1,0 +1,133 @@
+"""One client's state on the worker for one round, and the registry that finds it by its token."""
+
+import hmac
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..adapters import Active, Trainable, collect
+from ..errors import AuthenticationError, WorkerRejectedError
+from ..transport.factors import SessionResult
+from ..transport.messages import Reply
+from ..types import SessionSpec
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class InFlight:
+    """A forward pass that waits for its gradient, where the labels stay on the client."""
+
+    hidden: Tensor
+    last: Tensor
+    scores: dict[str, float]
+
+
+@dataclass(kw_only=True)
+class Session:
+    """Adapters, optimizer and step counter of one client; touched by the executor's thread only.
+
+    ``last_replies`` are those of the last step, so that a repeated request is answered again
+    instead of applied again.
+    """
+
+    spec: SessionSpec
+    active: Active
+    trainables: Mapping[str, Trainable]
+    optimizer: torch.optim.Optimizer | None
+    num_steps: int = 0
+    in_flight: InFlight | None = None
+    last_replies: dict[tuple[int, str], Reply] = field(default_factory=dict)
+    importance: dict[str, float] = field(default_factory=dict)
+
+    def remember(self, key: tuple[int, str], reply: Reply) -> None:
+        """Keep a reply in case its request comes again; those of earlier steps are forgotten."""
+        self.last_replies = {k: r for k, r in self.last_replies.items() if k[0] == key[0]}
+        self.last_replies[key] = reply
+
+    def result(self) -> SessionResult:
+        """What this session has learnt so far."""
+        return SessionResult(
+            num_steps=self.num_steps,
+            updates=collect(self.trainables, scale=self.spec.scale),
+            importance=dict(self.importance),
+        )
+
+
+class Sessions:
+    """Open sessions by token. A session that is not heard of for too long is gone.
+
+    Parameters
+    ----------
+    max_sessions
+        How many may be open at once.
+    timeout_seconds
+        After how long without a call a session is dropped.
+    clock
+        Seconds that only go up.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_sessions: int = 256,
+        timeout_seconds: float = 600.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._max_sessions = max_sessions
+        self._timeout_seconds = timeout_seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._sessions: dict[str, Session] = {}
+        self._last_heard: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        with self._lock:
+            self._drop_silent()
+            return len(self._sessions)
+
+    def add(self, session: Session) -> str:
+        """Register a session; its token is the only way to reach it."""
+        with self._lock:
+            self._drop_silent()
+            if len(self._sessions) >= self._max_sessions:
+                raise WorkerRejectedError(
+                    f"{self._max_sessions} sessions are open, no more are allowed: close some"
+                )
+            token = secrets.token_urlsafe(32)
+            self._sessions[token] = session
+            self._last_heard[token] = self._clock()
+            return token
+
+    def find(self, token: str | None) -> Session:
+        """The session of a token.
+
+        Raises
+        ------
+        AuthenticationError
+            If the token is missing, wrong, or its session has timed out or was closed.
+        """
+        with self._lock:
+            self._drop_silent()
+            got = (token or "").encode()
+            known = next((t for t in self._sessions if hmac.compare_digest(t.encode(), got)), None)
+            if known is None:
+                raise AuthenticationError(
+                    "the session token is missing, wrong, or its session is closed or timed out"
+                )
+            self._last_heard[known] = self._clock()
+            return self._sessions[known]
+
+    def remove(self, token: str) -> None:
+        """Close a session; closing one that is gone already is no error."""
+        with self._lock:
+            self._sessions.pop(token, None)
+            self._last_heard.pop(token, None)
+
+    def _drop_silent(self) -> None:
+        horizon = self._clock() - self._timeout_seconds
+        for token in [t for t, heard in self._last_heard.items() if heard < horizon]:
+            del self._sessions[token], self._last_heard[token]

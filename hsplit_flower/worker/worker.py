@@ -1,0 +1,91 @@
+"""The split worker: one half of the model, its sessions, and the thread that runs them."""
+
+from collections.abc import Mapping
+
+from ..adapters import LowRank
+from ..errors import WorkerRejectedError
+from ..splitting import Half
+from ..transport.factors import SessionResult
+from ..transport.messages import Reply, Request
+from ..types import SessionSpec, WorkerDescription
+from .executor import Executor
+from .session import Sessions
+from .stage import Stage
+
+
+class SplitWorker:
+    """Everything a worker does, whoever asks: the gRPC service, or the strategy in its process.
+
+    Parameters
+    ----------
+    half
+        The blocks above the lowest cut, with norm and head.
+    model
+        What the half was loaded from, to be told to who asks.
+    memory_bytes, flops_per_second
+        What the worker's device has, to be planned with.
+    sessions
+        The registry; its limits are the worker's.
+    """
+
+    def __init__(
+        self,
+        half: Half,
+        *,
+        model: str,
+        memory_bytes: float,
+        flops_per_second: float,
+        sessions: Sessions | None = None,
+    ) -> None:
+        self._stage = Stage(half)
+        self._sessions = Sessions() if sessions is None else sessions
+        self._executor = Executor()
+        self._description = WorkerDescription(
+            model=model,
+            num_blocks=half.architecture.num_blocks,
+            lowest_cut=half.parts.span.start,
+            memory_bytes=memory_bytes,
+            flops_per_second=flops_per_second,
+        )
+
+    def describe(self) -> WorkerDescription:
+        """What this worker holds and has."""
+        return self._description
+
+    def load_update(self, updates: Mapping[str, LowRank]) -> None:
+        """Make ``updates`` the global adapter that the next sessions start from.
+
+        Raises
+        ------
+        WorkerRejectedError
+            While sessions are open: they share what would change.
+        """
+        if num_open := len(self._sessions):
+            raise WorkerRejectedError(f"{num_open} sessions are open: close them first")
+        self._executor.call(lambda: self._stage.load_update(updates))
+
+    def open(self, spec: SessionSpec) -> str:
+        """Open a session and give its token."""
+        return self._sessions.add(self._executor.call(lambda: self._stage.open(spec)))
+
+    def exchange(self, token: str | None, request: Request) -> Reply:
+        """Answer one request of the session that the token names."""
+        session = self._sessions.find(token)
+        return self._executor.call(lambda: self._stage.handle(session, request))
+
+    def spec_of(self, token: str | None) -> SessionSpec:
+        """What a session was opened with."""
+        return self._sessions.find(token).spec
+
+    def collect(self, token: str) -> SessionResult:
+        """What a session has learnt so far."""
+        session = self._sessions.find(token)
+        return self._executor.call(session.result)
+
+    def close(self, token: str) -> None:
+        """End a session; closing one that is gone already is no error."""
+        self._sessions.remove(token)
+
+    def stop(self) -> None:
+        """End the worker's thread; waiting steps are refused."""
+        self._executor.stop()
