@@ -1,0 +1,186 @@
+"""Three functions that make any ``ClientApp`` an HSplitLoRA client.
+
+    @app.query()
+    def query(msg, context):
+        return describe_device(msg, context, num_examples=len(my_examples))
+
+    @app.train()
+    def train(msg, context):
+        return split_train(msg, context, my_batches)
+
+    @app.evaluate()
+    def evaluate(msg, context):
+        return split_evaluate(msg, context, my_batches)
+
+``my_batches`` is any iterable of mappings with ``input_ids``, ``attention_mask`` and ``labels``. A
+client that cannot do its part answers with an error that says why; the strategy leaves it out.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from dataclasses import fields
+from typing import Any
+
+import torch
+from flwr.app import (
+    ArrayRecord,
+    ConfigRecord,
+    Context,
+    Error,
+    Message,
+    MetricRecord,
+    RecordDict,
+)
+from flwr.common.constant import ErrorCode
+
+from ..adapters import from_state_dict, to_state_dict
+from ..devices import machine_profile, profile_from_node_config
+from ..errors import DataError, HSplitError
+from ..splitting import Parts, load_half
+from ..transport.channel import ChannelSettings
+from ..transport.grpc_stream import GrpcStream
+from ..transport.orders import (
+    IMPORTANCE_KEY,
+    METRICS_KEY,
+    ORDER_KEY,
+    PROFILE_KEY,
+    UPDATE_KEY,
+    Order,
+)
+from ..types import DeviceProfile, Labels
+from .batch import Batch, checked
+from .local_round import LocalRound, Outcome
+
+logger = logging.getLogger(__name__)
+
+Batches = Iterable[Mapping[str, Any]]
+
+
+def describe_device(msg: Message, context: Context, num_examples: int) -> Message:
+    """Answer a query with what this device has and how many examples it trains on.
+
+    The node's configuration says what the device may give (``memory-gb``, ``flops``, ``up-mbps``,
+    ``down-mbps``, ``rtt-ms``); what it does not say is taken from the machine.
+
+    Parameters
+    ----------
+    msg, context
+        As Flower hands them to the app.
+    num_examples
+        Training examples of this client: its weight in the aggregation.
+    """
+
+    def describe() -> RecordDict:
+        if num_examples < 1:
+            raise DataError("this client's partition is empty: one example or more is wanted")
+        profile = profile_from_node_config(context.node_config, machine_profile())
+        values: dict[str, Any] = {"num-examples": num_examples}
+        for field in fields(DeviceProfile):
+            values[field.name.replace("_", "-")] = float(getattr(profile, field.name))
+        for key in ("partition-id", "num-partitions"):
+            if key in context.node_config:
+                values[key] = context.node_config[key]
+        return RecordDict({PROFILE_KEY: ConfigRecord(values)})
+
+    return _answer(msg, describe)
+
+
+def split_train(msg: Message, context: Context, batches: Batches) -> Message:
+    """Train this client's half for one round, one step a batch.
+
+    Parameters
+    ----------
+    msg, context
+        As Flower hands them to the app.
+    batches
+        The user's own batches; as many as the client is to take steps.
+    """
+
+    def train() -> RecordDict:
+        outcome = _run(msg, context, batches)
+        scores = outcome.importance
+        return RecordDict(
+            {
+                UPDATE_KEY: ArrayRecord(to_state_dict(outcome.updates)),
+                METRICS_KEY: _metrics(msg, outcome),
+                IMPORTANCE_KEY: ConfigRecord(
+                    {"weights": list(scores), "scores": [float(score) for score in scores.values()]}
+                ),
+            }
+        )
+
+    return _answer(msg, train)
+
+
+def split_evaluate(msg: Message, context: Context, batches: Batches) -> Message:
+    """Evaluate the global model on this client's own examples, its half here, the rest there.
+
+    Parameters
+    ----------
+    msg, context
+        As Flower hands them to the app.
+    batches
+        The user's own held-out batches.
+    """
+
+    def evaluate() -> RecordDict:
+        outcome = _run(msg, context, batches)
+        return RecordDict({METRICS_KEY: _metrics(msg, outcome)})
+
+    return _answer(msg, evaluate)
+
+
+def _run(msg: Message, context: Context, batches: Batches) -> Outcome:
+    order = _order_of(msg)
+    spec = order.session
+    half = load_half(
+        str(context.node_config.get("model", order.model)),
+        Parts.of_client(spec.cut, keeps_labels=spec.labels is Labels.CLIENT),
+        revision=order.revision or None,
+        dtype=getattr(torch, order.dtype),
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        attention=order.attention or None,
+    )
+    state = next(iter(msg.content.array_records.values())).to_torch_state_dict()
+    settings = ChannelSettings(
+        max_message_bytes=order.max_message_bytes, step_timeout_seconds=order.step_timeout_seconds
+    )
+    stream = GrpcStream(order.address, order.token, spec.wire_type, settings)
+    with closing(stream):
+        local_round = LocalRound(half, from_state_dict(state), spec, stream)
+        ready: Iterable[Batch] = checked(batches, half.architecture, is_training=spec.train)
+        if spec.train:
+            return local_round.train(ready, probe=order.probe)
+        return local_round.evaluate(ready)
+
+
+def _order_of(msg: Message) -> Order:
+    try:
+        return Order.from_config(msg.content.config_records[ORDER_KEY])
+    except KeyError:
+        raise DataError(
+            f"the message has no {ORDER_KEY!r} record: the server's strategy must be HSplitLoRA"
+        ) from None
+
+
+def _metrics(msg: Message, outcome: Outcome) -> MetricRecord:
+    return MetricRecord(
+        {
+            "num-examples": _order_of(msg).num_examples,
+            "loss-sum": outcome.loss.loss_sum,
+            "num-tokens": outcome.loss.num_tokens,
+            "num-steps": outcome.num_steps,
+            "seconds": outcome.seconds,
+        }
+    )
+
+
+def _answer(msg: Message, make: Callable[[], RecordDict]) -> Message:
+    """The reply, or an error with the reason where the client cannot do its part."""
+    try:
+        return Message(make(), reply_to=msg)
+    except HSplitError as error:
+        logger.warning("this client cannot do its part: %s", error)
+        reason = f"{type(error).__name__}: {error}"
+        return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=msg)

@@ -1,0 +1,73 @@
+"""The folder of one run: settings, metrics, plan and adapter, each whole at any time.
+
+``metrics.jsonl`` grows by a line a round and is on disk when the line is written; the other files
+are replaced in one move. A run that stops loses nothing that was written.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..adapters import LowRank, export_adapter
+from ..errors import ConfigError
+
+
+class RunFolder:
+    """``outputs/<run>/`` with ``config.json``, ``metrics.jsonl``, ``plan.json`` and ``adapter/``.
+
+    Parameters
+    ----------
+    path
+        Made if absent; one that holds a run already is refused.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if (self.path / "metrics.jsonl").exists():
+            raise ConfigError(f"{self.path} holds a run already: choose another run-name")
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write the run's settings."""
+        self._replace("config.json", config)
+
+    def write_plan(self, plan: Mapping[str, Any]) -> None:
+        """Write the plan of the round that is starting."""
+        self._replace("plan.json", plan)
+
+    def add_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Append one line, and see it onto the disk."""
+        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(_plain(metrics)) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def write_adapter(
+        self, updates: Mapping[str, LowRank], *, base_model: str, is_transposed: bool
+    ) -> Path:
+        """Replace ``adapter/`` by a PEFT checkpoint of ``updates``."""
+        target, fresh = self.path / "adapter", self.path / "adapter.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        export_adapter(updates, fresh, base_model=base_model, is_transposed=is_transposed)
+        if target.exists():
+            shutil.rmtree(target)
+        return fresh.rename(target)
+
+    def _replace(self, name: str, value: Mapping[str, Any]) -> None:
+        fresh = self.path / f"{name}.new"
+        fresh.write_text(json.dumps(_plain(value), indent=2) + "\n", encoding="utf-8")
+        fresh.replace(self.path / name)
+
+
+def _plain(value: Any) -> Any:
+    """Numbers that JSON lacks become strings."""
+    if (isinstance(value, float) and value in (float("inf"), float("-inf"))) or value != value:
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
