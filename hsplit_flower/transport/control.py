@@ -54,6 +54,11 @@ class RemoteWorker:
         with raised_as_ours():
             return str(self._stub.Open(spec_to_wire(spec), **self._call).token)
 
+    def steps(self) -> dict[int, int]:
+        """How many steps each open session has done, by client."""
+        with raised_as_ours():
+            return dict(self._stub.Steps(Empty(), **self._call).steps)
+
     def collect(self, token: str) -> SessionResult:
         """What a session has learnt so far."""
         with raised_as_ours():

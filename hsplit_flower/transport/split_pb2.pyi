@@ -141,6 +141,19 @@ class SessionTicket(_message.Message):
     token: str
     def __init__(self, token: _Optional[str] = ...) -> None: ...
 
+class StepCounts(_message.Message):
+    __slots__ = ("steps",)
+    class StepsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: int
+        value: int
+        def __init__(self, key: _Optional[int] = ..., value: _Optional[int] = ...) -> None: ...
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    steps: _containers.ScalarMap[int, int]
+    def __init__(self, steps: _Optional[_Mapping[int, int]] = ...) -> None: ...
+
 class CollectReply(_message.Message):
     __slots__ = ("factors", "summary")
     FACTORS_FIELD_NUMBER: _ClassVar[int]

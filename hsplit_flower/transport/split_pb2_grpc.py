@@ -125,6 +125,11 @@ class WorkerControlStub:
                 request_serializer=hsplit__flower_dot_transport_dot_split__pb2.SessionSpec.SerializeToString,
                 response_deserializer=hsplit__flower_dot_transport_dot_split__pb2.SessionTicket.FromString,
                 _registered_method=True)
+        self.Steps = channel.unary_unary(
+                '/hsplit.v1.WorkerControl/Steps',
+                request_serializer=hsplit__flower_dot_transport_dot_split__pb2.Empty.SerializeToString,
+                response_deserializer=hsplit__flower_dot_transport_dot_split__pb2.StepCounts.FromString,
+                _registered_method=True)
         self.Collect = channel.unary_stream(
                 '/hsplit.v1.WorkerControl/Collect',
                 request_serializer=hsplit__flower_dot_transport_dot_split__pb2.SessionTicket.SerializeToString,
@@ -159,6 +164,12 @@ class WorkerControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Steps(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Collect(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -188,6 +199,11 @@ def add_WorkerControlServicer_to_server(servicer, server):
                     servicer.Open,
                     request_deserializer=hsplit__flower_dot_transport_dot_split__pb2.SessionSpec.FromString,
                     response_serializer=hsplit__flower_dot_transport_dot_split__pb2.SessionTicket.SerializeToString,
+            ),
+            'Steps': grpc.unary_unary_rpc_method_handler(
+                    servicer.Steps,
+                    request_deserializer=hsplit__flower_dot_transport_dot_split__pb2.Empty.FromString,
+                    response_serializer=hsplit__flower_dot_transport_dot_split__pb2.StepCounts.SerializeToString,
             ),
             'Collect': grpc.unary_stream_rpc_method_handler(
                     servicer.Collect,
@@ -282,6 +298,33 @@ class WorkerControl:
             '/hsplit.v1.WorkerControl/Open',
             hsplit__flower_dot_transport_dot_split__pb2.SessionSpec.SerializeToString,
             hsplit__flower_dot_transport_dot_split__pb2.SessionTicket.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Steps(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hsplit.v1.WorkerControl/Steps',
+            hsplit__flower_dot_transport_dot_split__pb2.Empty.SerializeToString,
+            hsplit__flower_dot_transport_dot_split__pb2.StepCounts.FromString,
             options,
             channel_credentials,
             insecure,

@@ -33,6 +33,9 @@ class WorkerHandle(Protocol):
     def open(self, spec: SessionSpec) -> str:
         """Open a session and give its token."""
 
+    def steps(self) -> Mapping[int, int]:
+        """How many steps each open session has done, by client."""
+
     def collect(self, token: str) -> SessionResult:
         """What a session has learnt so far."""
 

@@ -19,6 +19,7 @@ from ..transport.split_pb2 import (
     Factors,
     SessionSummary,
     SessionTicket,
+    StepCounts,
     StepReply,
     StepRequest,
 )
@@ -82,6 +83,11 @@ class ControlService(WorkerControlServicer):
         with sent_as_status(context):
             self._authenticate(context)
             return SessionTicket(token=self._worker.open(spec_from_wire(request)))
+
+    def Steps(self, request: Empty, context: grpc.ServicerContext) -> StepCounts:
+        with sent_as_status(context):
+            self._authenticate(context)
+            return StepCounts(steps=self._worker.steps())
 
     def Collect(
         self, request: SessionTicket, context: grpc.ServicerContext

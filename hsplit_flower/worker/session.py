@@ -121,6 +121,11 @@ class Sessions:
             self._last_heard[known] = self._clock()
             return self._sessions[known]
 
+    def steps(self) -> dict[int, int]:
+        """How many steps each open session has done, by client."""
+        with self._lock:
+            return {s.spec.client: s.num_steps for s in self._sessions.values()}
+
     def remove(self, token: str) -> None:
         """Close a session; closing one that is gone already is no error."""
         with self._lock:

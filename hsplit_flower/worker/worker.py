@@ -77,6 +77,10 @@ class SplitWorker:
         """What a session was opened with."""
         return self._sessions.find(token).spec
 
+    def steps(self) -> dict[int, int]:
+        """How many steps each open session has done, by client."""
+        return self._sessions.steps()
+
     def collect(self, token: str) -> SessionResult:
         """What a session has learnt so far."""
         session = self._sessions.find(token)
