@@ -1,0 +1,202 @@
+"""One pass through one decoder block on fake tensors, forward and backward, with adapters on it."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional
+from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.flop_counter import FlopCounterMode
+from transformers.pytorch_utils import Conv1D
+
+from ..splitting.linear import matrix_of
+from ..types import Weight
+from .metering import LiveBytes, SavedBytes, storage_bytes, storage_key
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BlockCall:
+    """A block, and what its model gives it: tensors of the right shapes, on any device."""
+
+    block: nn.Module
+    hidden: Tensor
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockPass:
+    """What one pass kept, needed besides, and computed.
+
+    Attributes
+    ----------
+    kept
+        Bytes kept for the backward pass without the adapters, by storage.
+    kept_by_adapter
+        What each weight's adapter keeps of its input, by path and storage.
+    layer_inputs
+        Inputs of the weights' layers that scoring keeps, by storage.
+    given
+        Storages that the model hands to every block alike: position tables, masks.
+    working_bytes
+        Most bytes alive at a moment beyond what is kept for the backward pass.
+    """
+
+    kept: Mapping[int, int]
+    kept_by_adapter: Mapping[str, Mapping[int, int]]
+    layer_inputs: Mapping[int, int]
+    given: frozenset[int]
+    working_bytes: int
+    forward_flops: int
+    backward_flops: int
+
+
+class AdapterProbe:
+    """An adapter of rank 1 that notes what autograd keeps because of it.
+
+    A forward hook for a linear layer: ``y + B (A x)`` in float32, as PEFT computes it. If
+    ``is_scored``, the weight's gradient is made in the backward pass, as scoring importance does.
+    """
+
+    def __init__(self, weight: Weight, *, is_scored: bool) -> None:
+        self.a = torch.empty(1, weight.in_features, requires_grad=True)
+        self.b = torch.empty(weight.out_features, 1, requires_grad=True)
+        self.inputs = SavedBytes(ignore=[self.a, self.b])
+        self.products = SavedBytes(ignore=[self.a, self.b])
+        self.layer_inputs: dict[int, Tensor] = {}
+        self._is_scored = is_scored
+
+    def __call__(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        inputs = args[0]
+        with self.inputs.recording():
+            product = functional.linear(inputs.to(torch.float32), self.a)
+        with self.products.recording():
+            update = functional.linear(product, self.b)
+        output = (output + update).to(output.dtype)
+        if self._is_scored:
+            self.layer_inputs[storage_key(inputs)] = inputs.detach()
+            assert isinstance(module, (nn.Linear, Conv1D))
+            weight = matrix_of(module)
+            output.register_hook(lambda gradient: _score(weight, inputs, gradient))
+        return output
+
+    def forget(self) -> None:
+        """Let go of what was noted, so that the backward pass can free it as it goes."""
+        self.inputs.forget()
+        self.products.forget()
+        self.layer_inputs.clear()
+
+
+@torch.no_grad()
+def _score(weight: Tensor, inputs: Tensor, gradient: Tensor) -> None:
+    """The arithmetic of the gradient-weight product, whose value a fake tensor does not have."""
+    x, delta = (tensor.detach().flatten(0, -2).float() for tensor in (inputs, gradient))
+    (delta.T @ x).mul_(weight).abs_().sum()
+
+
+def run_block(
+    call: BlockCall,
+    weights: Mapping[str, Weight],
+    *,
+    has_boolean_mask: bool = False,
+    is_scored: bool = False,
+) -> BlockPass:
+    """Run a block with an adapter on each of ``weights``, given by their paths inside it.
+
+    Eager attention adds a mask of floating point numbers; fused kinds want a boolean one.
+    """
+    with FakeTensorMode():
+        fake = _faker(has_boolean_mask=has_boolean_mask)
+        hidden = fake(call.hidden).requires_grad_()
+        args, kwargs = tree_map_only(Tensor, fake, (call.args, dict(call.kwargs)))
+        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        held = [*call.block.named_parameters(), *call.block.named_buffers()]
+        state = {name: fake(tensor) for name, tensor in held}
+
+        def forward() -> Tensor:
+            output = torch.func.functional_call(call.block, state, (hidden, *args), kwargs)
+            hidden_after: Tensor = output[0] if isinstance(output, tuple) else output
+            return hidden_after
+
+        probes = {
+            path: AdapterProbe(weight, is_scored=is_scored) for path, weight in weights.items()
+        }
+        with _attached(call.block, probes):
+            return _measure(forward, list(state.values()), hidden, given, probes)
+
+
+def _measure(
+    forward: Callable[[], Tensor],
+    parameters: Sequence[Tensor],
+    hidden: Tensor,
+    given: Sequence[Tensor],
+    probes: Mapping[str, AdapterProbe],
+) -> BlockPass:
+    factors = [factor for probe in probes.values() for factor in (probe.a, probe.b)]
+    saved = SavedBytes(ignore=[*parameters, *factors])
+    live = LiveBytes(ignore=[*parameters, *factors, hidden, *given])
+    # The counter takes operations apart: what the meter sees must come first.
+    with FlopCounterMode(display=False) as counter, live:
+        with saved.recording():
+            output = forward()
+        forward_flops, forward_peak = counter.get_total_flops(), live.peak_bytes
+        kept = saved.storages
+        kept_by_adapter = {path: probe.inputs.storages for path, probe in probes.items()}
+        layer_inputs = {
+            key: storage_bytes(tensor)
+            for probe in probes.values()
+            for key, tensor in probe.layer_inputs.items()
+        }
+        made = _merged([kept, *kept_by_adapter.values(), layer_inputs])
+        for tensor in [hidden, *given]:
+            made.pop(storage_key(tensor), None)
+        kept_bytes = sum(made.values()) + sum(p.products.total_bytes for p in probes.values())
+        saved.forget()
+        for probe in probes.values():
+            probe.forget()
+        gradient = torch.empty_like(output)
+        # These two cross the cut, and are counted as being in flight.
+        crossing_bytes = storage_bytes(output) + storage_bytes(gradient)
+        live.reset_peak()
+        output.backward(gradient)
+        backward_peak = live.peak_bytes - crossing_bytes
+        flops = counter.get_total_flops()
+    return BlockPass(
+        kept=kept,
+        kept_by_adapter=kept_by_adapter,
+        layer_inputs=layer_inputs,
+        given=frozenset(storage_key(tensor) for tensor in given),
+        working_bytes=max(0, max(forward_peak, backward_peak) - kept_bytes),
+        forward_flops=forward_flops,
+        backward_flops=flops - forward_flops,
+    )
+
+
+def _faker(*, has_boolean_mask: bool) -> Callable[[Tensor], Tensor]:
+    """A function that makes a fake CPU tensor of another's shape."""
+
+    def fake(tensor: Tensor) -> Tensor:
+        is_mask = has_boolean_mask and tensor.ndim == 4 and tensor.is_floating_point()
+        return torch.empty(tensor.shape, dtype=torch.bool if is_mask else tensor.dtype)
+
+    return fake
+
+
+@contextmanager
+def _attached(block: nn.Module, probes: Mapping[str, AdapterProbe]) -> Iterator[None]:
+    handles = [
+        block.get_submodule(path).register_forward_hook(probe) for path, probe in probes.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _merged(records: Sequence[Mapping[int, int]]) -> dict[int, int]:
+    return {key: size for record in records for key, size in record.items()}

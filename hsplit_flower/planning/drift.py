@@ -1,0 +1,190 @@
+"""When to plan again: the third part of adaptive rank and split configuration (ARMSC)."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from ..errors import ConfigError
+from ..types import DeviceProfile, Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplanSettings:
+    """How readily a standing plan is given up.
+
+    Attributes
+    ----------
+    drift_threshold
+        ``θ``: importance may drift this far from what the plan was made from.
+    cooldown_rounds
+        Rounds that a plan stands at least; 0 and 1 mean that each round may have its own.
+    margin
+        A new plan must promise this much more, as a share of the standing one's objective.
+    """
+
+    drift_threshold: float = 0.1
+    cooldown_rounds: int = 2
+    margin: float = 0.002
+
+    def __post_init__(self) -> None:
+        wrong = []
+        if not 0.0 <= self.drift_threshold <= 1.0:
+            wrong.append(f"drift_threshold must be in [0, 1], got {self.drift_threshold}")
+        if self.cooldown_rounds < 0:
+            wrong.append(f"cooldown_rounds must be 0 or more, got {self.cooldown_rounds}")
+        if not 0.0 <= self.margin < 1.0:
+            wrong.append(f"margin must be in [0, 1), got {self.margin}")
+        if wrong:
+            raise ConfigError("; ".join(wrong))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetChanges:
+    """How the devices differ from those that the standing plan was made for.
+
+    Attributes
+    ----------
+    unserved
+        Clients for which the standing plan has no answer: they joined, or their memory shrank
+        below what it asks of them.
+    changed
+        Clients with another profile, which could still follow the standing plan.
+    left
+        Clients that are gone.
+    """
+
+    unserved: frozenset[int] = frozenset()
+    changed: frozenset[int] = frozenset()
+    left: frozenset[int] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.unserved or self.changed or self.left)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """Whether to plan again, and why or why not, in words for the log."""
+
+    replan: bool
+    reason: str
+
+
+def drift(importance: Mapping[str, float], reference: Mapping[str, float] | None) -> float:
+    """``D_t = ½ Σ_k | Ī_k/ΣĪ − I*_k/ΣI* |``: the share of importance that has moved, in [0, 1].
+
+    A plan that was made before any importance was known took all weights for equally important: its
+    ``I*`` is uniform. Importance that is zero everywhere counts as uniform too.
+    """
+    names = importance.keys() | (reference or {}).keys()
+    if not names:
+        return 0.0
+    now, then = _shares(importance, names), _shares(reference or {}, names)
+    return 0.5 * sum(abs(now[name] - then[name]) for name in names)
+
+
+def fleet_changes(
+    plan: Plan,
+    before: Mapping[int, DeviceProfile],
+    now: Mapping[int, DeviceProfile],
+    *,
+    needed_bytes: Mapping[int, float] | None = None,
+) -> FleetChanges:
+    """How the devices have changed since ``plan`` was made for those of ``before``.
+
+    Parameters
+    ----------
+    plan
+        The standing one.
+    before, now
+        Profiles then and now. A client that was left out and still has the same one is no change.
+    needed_bytes
+        What each client of the plan needs by now, since the global update has grown
+        (`planned_bytes`); as predicted then if None.
+    """
+    if needed_bytes is None:
+        needed_bytes = {client: part.memory.total_bytes for client, part in plan.clients.items()}
+    different = {client for client in now.keys() & before.keys() if now[client] != before[client]}
+    too_small = {
+        client
+        for client in now.keys() & plan.clients.keys()
+        if now[client].memory_bytes < needed_bytes[client]
+    }
+    joined = now.keys() - before.keys()
+    return FleetChanges(
+        unserved=frozenset(joined | too_small),
+        changed=frozenset(different - too_small),
+        left=frozenset(before.keys() - now.keys()),
+    )
+
+
+def should_replan(
+    *,
+    drift: float,
+    changes: FleetChanges,
+    rounds_since_plan: int,
+    improvement: float | None = None,
+    settings: ReplanSettings | None = None,
+) -> Decision:
+    """Whether a new plan should replace the standing one.
+
+    Parameters
+    ----------
+    drift
+        ``D_t`` against the importance that the standing plan was made from.
+    changes
+        Of the devices since then.
+    rounds_since_plan
+        Rounds that have been run on the standing plan.
+    improvement
+        By what share the new plan's objective is better; None when it has not been computed, which
+        answers whether there is a reason to compute it.
+    settings
+        Thresholds; the defaults if None.
+
+    Notes
+    -----
+    A client that the standing plan cannot serve is answered at once: neither cooldown nor margin
+    may keep it out, for both compare with a plan that it does not have.
+    """
+    settings = settings or ReplanSettings()
+    if changes.unserved:
+        reason = f"{_clients(changes.unserved)} joined or no longer fit the standing plan"
+        return Decision(replan=True, reason=reason)
+    reasons = []
+    if drift > settings.drift_threshold:
+        reasons.append(f"importance drifted by {drift:.3f} > {settings.drift_threshold:g}")
+    if changes.changed:
+        reasons.append(f"{_clients(changes.changed)} changed")
+    if changes.left:
+        reasons.append(f"{_clients(changes.left)} left")
+    if not reasons:
+        quiet = f"importance drifted by {drift:.3f} <= {settings.drift_threshold:g}"
+        return Decision(replan=False, reason=f"{quiet}, no client changed")
+    because = " and ".join(reasons)
+    if rounds_since_plan < settings.cooldown_rounds:
+        return Decision(
+            replan=False,
+            reason=f"{because}, but the plan is {rounds_since_plan} rounds old and stands for "
+            f"{settings.cooldown_rounds}",
+        )
+    if improvement is None:
+        return Decision(replan=True, reason=because)
+    if improvement < settings.margin:
+        return Decision(
+            replan=False,
+            reason=f"{because}, but a new plan promises {improvement:+.1%}, "
+            f"less than {settings.margin:.1%}",
+        )
+    return Decision(replan=True, reason=f"{because}; the new plan promises {improvement:+.1%}")
+
+
+def _shares(scores: Mapping[str, float], names: Collection[str]) -> dict[str, float]:
+    total = sum(scores.values())
+    if total <= 0.0:
+        return dict.fromkeys(names, 1.0 / len(names))
+    return {name: scores.get(name, 0.0) / total for name in names}
+
+
+def _clients(clients: Collection[int]) -> str:
+    listed = ", ".join(str(client) for client in sorted(clients)[:5])
+    more = f" and {len(clients) - 5} more" if len(clients) > 5 else ""
+    return f"client{'s' if len(clients) > 1 else ''} {listed}{more}"

@@ -1,0 +1,51 @@
+"""A plan as a table for people."""
+
+from collections.abc import Mapping, Sequence
+
+from ..types import ClientPlan, DeviceProfile, Plan
+
+HEADER = ("client", "budget", "memory", "cut", "ranks", "sum", "client", "worker", "wire")
+UNITS = ("", "MB", "MB", "blocks", "min-max", "", "s/step", "s/step", "MB/step")
+
+
+def explain(plan: Plan, profiles: Mapping[int, DeviceProfile] | None = None) -> str:
+    """Per client: budget, predicted memory, cut, ranks, seconds and bytes of one step.
+
+    Clients that were left out follow, each with the bytes that it lacks.
+    """
+    rows = [
+        _row(client, part, (profiles or {}).get(client))
+        for client, part in sorted(plan.clients.items())
+    ]
+    lines = _aligned([HEADER, UNITS, *rows]) if rows else ["no client takes part"]
+    lines.append(f"one step of all clients: {plan.step_seconds:.3g} s")
+    for client, shortfall in sorted(plan.left_out.items()):
+        lines.append(
+            f"client {client} is left out: the smallest cut needs "
+            f"{shortfall.needed_bytes / 1e6:.1f} MB, it has {shortfall.budget_bytes / 1e6:.1f} MB "
+            f"and lacks {shortfall.lacking_bytes:.0f} bytes"
+        )
+    return "\n".join(lines)
+
+
+def _row(client: int, part: ClientPlan, profile: DeviceProfile | None) -> tuple[str, ...]:
+    ranks = list(part.ranks.values()) or [0]
+    return (
+        str(client),
+        f"{profile.memory_bytes / 1e6:.1f}" if profile else "-",
+        f"{part.memory.total_bytes / 1e6:.1f}",
+        str(part.cut),
+        f"{min(ranks)}-{max(ranks)}",
+        str(sum(ranks)),
+        f"{part.client_seconds:.3g}",
+        f"{part.worker_seconds:.3g}",
+        f"{part.wire_bytes / 1e6:.2f}",
+    )
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    ]

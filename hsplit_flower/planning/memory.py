@@ -1,0 +1,256 @@
+"""How many bytes a party needs at its peak, for a given cut and given ranks.
+
+A client's peak is where its backward pass begins: everything kept is still there and the first
+gradients are made. What crosses the cut is there twice, as a tensor and as a message.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from ..types import Labels, MemoryParts, Span, Start, Weight
+from .costs import FLOAT32_BYTES, AdapterInputs, ModelCosts, adapter_bytes
+from .settings import PlanSettings
+
+NO_UPDATE: Mapping[str, int] = {}
+
+
+def client_memory(
+    costs: ModelCosts,
+    *,
+    cut: int,
+    ranks: Mapping[str, int],
+    settings: PlanSettings,
+    update_ranks: Mapping[str, int] = NO_UPDATE,
+) -> MemoryParts:
+    """Peak memory of a client that holds blocks ``[0, cut)``.
+
+    Parameters
+    ----------
+    costs
+        Of the model at the workload.
+    cut
+        Number of blocks on the client.
+    ranks
+        Rank by weight name; weights above the cut are ignored.
+    settings
+        Where the labels are, and what a round starts from.
+    update_ranks
+        Rank of the global update by weight name; a weight that is missing has none yet.
+    """
+    return with_ranks(
+        costs,
+        client_memory_without_ranks(costs, cut=cut, settings=settings, update_ranks=update_ranks),
+        cut=cut,
+        ranks=ranks,
+        settings=settings,
+        update_ranks=update_ranks,
+    )
+
+
+def client_memory_without_ranks(
+    costs: ModelCosts,
+    *,
+    cut: int,
+    settings: PlanSettings,
+    update_ranks: Mapping[str, int] = NO_UPDATE,
+) -> MemoryParts:
+    """What a client at this cut needs before any weight is adapted."""
+    weights = [weight for weight in costs.weights if weight.block < cut]
+    # One tensor there and one back; with the labels on the client, two each.
+    num_crossing = 2 if settings.labels is Labels.SERVER else 4
+    return MemoryParts(
+        weights_bytes=costs.entry_bytes + sum(costs.block_bytes[:cut]),
+        frozen_factors_bytes=sum(
+            frozen_bytes(costs, weight, update_ranks.get(weight.name, 0)) for weight in weights
+        ),
+        activations_bytes=(
+            costs.shared_bytes + cut * costs.block.saved_bytes + costs.block.working_bytes
+        ),
+        head_bytes=0.0 if settings.labels is Labels.SERVER else _client_head_bytes(costs),
+        probe_bytes=_probe_bytes(costs, cut, AdapterInputs(), settings.labels),
+        in_flight_bytes=num_crossing * (costs.hidden_bytes + costs.wire_hidden_bytes),
+    )
+
+
+def with_ranks(
+    costs: ModelCosts,
+    parts: MemoryParts,
+    *,
+    cut: int,
+    ranks: Mapping[str, int],
+    settings: PlanSettings,
+    update_ranks: Mapping[str, int] = NO_UPDATE,
+) -> MemoryParts:
+    """A client's memory once the weights below its cut have these ranks."""
+    adapted = _adapted(costs, Span(start=0, stop=cut), ranks)
+    inputs = _adapter_inputs(costs, adapted)
+    frozen = sum(
+        ranks[weight.name]
+        * frozen_bytes_per_rank(
+            costs, weight, update_ranks.get(weight.name, 0), start=settings.start
+        )
+        for weight in adapted
+    )
+    return replace(
+        parts,
+        adapters_bytes=sum(ranks[weight.name] * adapter_bytes(weight) for weight in adapted),
+        frozen_factors_bytes=parts.frozen_factors_bytes + frozen,
+        activations_bytes=(
+            parts.activations_bytes + inputs.total_bytes + _products_bytes(costs, adapted, ranks)
+        ),
+        probe_bytes=_probe_bytes(costs, cut, inputs, settings.labels),
+    )
+
+
+def worker_memory(
+    costs: ModelCosts,
+    *,
+    sessions: Sequence[tuple[int, Mapping[str, int]]],
+    settings: PlanSettings,
+    update_ranks: Mapping[str, int] = NO_UPDATE,
+) -> MemoryParts:
+    """Peak memory of the split worker, for the cut and ranks of every open session.
+
+    The base is there once, with the global update's factors for all sessions; adapters are there
+    per session. One step runs at a time. Where the labels stay on the clients, every session may
+    have a step that waits for its gradient.
+    """
+    lowest = min((cut for cut, _ in sessions), default=costs.num_blocks)
+    parts = worker_memory_without_sessions(
+        costs, lowest_cut=lowest, settings=settings, update_ranks=update_ranks
+    )
+    adapters = 0.0
+    steps = []
+    for cut, ranks in sessions:
+        adapted = _adapted(costs, Span(start=cut, stop=costs.num_blocks), ranks)
+        adapters += sum(
+            ranks[weight.name]
+            * session_rank_bytes(
+                costs, weight, update_ranks.get(weight.name, 0), start=settings.start
+            )
+            for weight in adapted
+        )
+        steps.append(
+            (costs.num_blocks - cut) * (costs.block.saved_bytes + costs.block.layer_inputs_bytes)
+            + _adapter_inputs(costs, adapted).copies_bytes
+            + _products_bytes(costs, adapted, ranks)
+        )
+    kept = sum(steps) if settings.labels is Labels.CLIENT else max(steps, default=0.0)
+    return replace(parts, adapters_bytes=adapters, activations_bytes=parts.activations_bytes + kept)
+
+
+def worker_memory_without_sessions(
+    costs: ModelCosts,
+    *,
+    lowest_cut: int,
+    settings: PlanSettings,
+    update_ranks: Mapping[str, int] = NO_UPDATE,
+) -> MemoryParts:
+    """What the worker needs for its half alone, and while any one step runs on it."""
+    weights = [weight for weight in costs.weights if weight.block >= lowest_cut]
+    working = max(costs.block.working_bytes, costs.block.scoring_bytes)
+    if settings.labels is Labels.SERVER:
+        working = max(working, costs.head.saved_bytes + costs.head.working_bytes)
+    return MemoryParts(
+        weights_bytes=costs.exit_bytes + sum(costs.block_bytes[lowest_cut:]),
+        frozen_factors_bytes=sum(
+            FLOAT32_BYTES * update_ranks.get(weight.name, 0) * weight.parameters_per_rank
+            for weight in weights
+        ),
+        activations_bytes=costs.shared_bytes + working,
+        in_flight_bytes=2 * (costs.hidden_bytes + costs.wire_hidden_bytes),
+    )
+
+
+def whole_model_memory(
+    costs: ModelCosts, *, rank: int, settings: PlanSettings | None = None
+) -> MemoryParts:
+    """What it takes to train the unsplit model with adapters of one rank on every weight."""
+    settings = settings or PlanSettings()
+    unsplit = replace(settings, labels=Labels.CLIENT)
+    ranks = {weight.name: rank for weight in costs.target_weights(settings.targets)}
+    parts = client_memory(costs, cut=costs.num_blocks, ranks=ranks, settings=unsplit)
+    return replace(parts, in_flight_bytes=0.0)
+
+
+def frozen_bytes(costs: ModelCosts, weight: Weight, update_rank: int) -> float:
+    """Bytes of the frozen global update of one weight on a client, float32.
+
+    ``4 · R · (in + out)``, unless its factors hold more numbers than the matrix and the matrix is
+    float32: then it is added to the weight in memory (DESIGN 3.6).
+    """
+    if _is_merged(costs, weight, update_rank):
+        return 0.0
+    return float(FLOAT32_BYTES * update_rank * weight.parameters_per_rank)
+
+
+def frozen_bytes_per_rank(
+    costs: ModelCosts, weight: Weight, update_rank: int, *, start: Start
+) -> float:
+    """What a trained rank adds to the frozen part.
+
+    Where the whole update is in the weight and adapters start from its leading directions, these
+    are taken off again by as many frozen factors.
+    """
+    if start is Start.CONTINUE and _is_merged(costs, weight, update_rank):
+        return float(FLOAT32_BYTES * weight.parameters_per_rank)
+    return 0.0
+
+
+def session_rank_bytes(
+    costs: ModelCosts, weight: Weight, update_rank: int, *, start: Start
+) -> float:
+    """What one trained rank of a weight takes in a session on the worker."""
+    return adapter_bytes(weight) + frozen_bytes_per_rank(costs, weight, update_rank, start=start)
+
+
+def scoring_bytes(costs: ModelCosts, labels: Labels) -> float:
+    """What a step that scores importance has alive at its peak beyond another step, inputs apart.
+
+    Not at the same moment as the head, where that is on the client: the higher of the two counts.
+    """
+    head = _head_running_bytes(costs, labels)
+    return max(costs.block.scoring_bytes, head) - max(costs.block.working_bytes, head)
+
+
+def _probe_bytes(costs: ModelCosts, cut: int, inputs: AdapterInputs, labels: Labels) -> float:
+    """What the step that scores importance needs beyond any other step."""
+    more_kept = cut * costs.block.layer_inputs_bytes - inputs.originals_bytes
+    return max(0.0, more_kept + scoring_bytes(costs, labels))
+
+
+def _adapted(costs: ModelCosts, span: Span, ranks: Mapping[str, int]) -> list[Weight]:
+    return [w for w in costs.weights if w.block in span and ranks.get(w.name, 0) > 0]
+
+
+def _adapter_inputs(costs: ModelCosts, adapted: Iterable[Weight]) -> AdapterInputs:
+    paths: dict[int, list[str]] = {}
+    for weight in adapted:
+        paths.setdefault(weight.block, []).append(costs.path_in_block(weight))
+    return sum((costs.block.adapter_inputs(held) for held in paths.values()), AdapterInputs())
+
+
+def _products_bytes(
+    costs: ModelCosts, adapted: Iterable[Weight], ranks: Mapping[str, int]
+) -> float:
+    """The ``A x`` of all adapters."""
+    sum_of_ranks = sum(ranks[weight.name] for weight in adapted)
+    return sum_of_ranks * costs.adapter_activation_bytes_per_rank
+
+
+def _is_merged(costs: ModelCosts, weight: Weight, update_rank: int) -> bool:
+    is_dear = update_rank * weight.parameters_per_rank > weight.in_features * weight.out_features
+    return is_dear and costs.workload.dtype_bytes == FLOAT32_BYTES
+
+
+def _client_head_bytes(costs: ModelCosts) -> float:
+    """Norm, head and loss on a client, beyond what its blocks need at another moment."""
+    running = _head_running_bytes(costs, Labels.CLIENT) - costs.block.working_bytes
+    return costs.exit_bytes - costs.tied_bytes + max(0.0, running)
+
+
+def _head_running_bytes(costs: ModelCosts, labels: Labels) -> float:
+    """All that is alive while a client computes the loss; nothing where the worker does."""
+    if labels is Labels.SERVER:
+        return 0.0
+    return costs.head.saved_bytes + costs.head.working_bytes

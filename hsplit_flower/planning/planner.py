@@ -1,0 +1,211 @@
+"""A cut and ranks for every client: cost model, cuts and ranks put together (ARMSC)."""
+
+from collections.abc import Mapping
+
+from ..errors import ConfigError, InfeasibleBudgetError
+from ..types import ClientPlan, DeviceProfile, Plan, Shortfall, Span
+from .costs import ModelCosts
+from .cuts import choose_cuts, makespan
+from .memory import NO_UPDATE, client_memory, with_ranks
+from .seconds import client_seconds, wire_bytes, worker_seconds
+from .settings import PlanSettings
+from .tables import Tables, largest_within
+
+MOST_CLIENTS_IN_A_MESSAGE = 20
+
+
+def plan(
+    costs: ModelCosts,
+    profiles: Mapping[int, DeviceProfile],
+    worker: DeviceProfile,
+    *,
+    importance: Mapping[str, float] | None = None,
+    settings: PlanSettings | None = None,
+    update_ranks: Mapping[str, int] = NO_UPDATE,
+) -> Plan:
+    """Which cut and ranks every client gets, and which clients cannot take part.
+
+    Parameters
+    ----------
+    costs
+        Of the model at the run's workload.
+    profiles
+        Of the clients by their ids.
+    worker
+        Of the split worker.
+    importance
+        ``Ī_k`` by weight name; None while nothing is known, which gives uniform ranks.
+    settings
+        Limits and preferences; the defaults if None.
+    update_ranks
+        Rank of the global update by weight name, which decides what its frozen part takes.
+
+    Raises
+    ------
+    InfeasibleBudgetError
+        If no client holds the smallest cut with the lowest rank, or if the worker does not hold its
+        half for those that do.
+    ConfigError
+        If the settings do not fit the model.
+    """
+    settings = settings or PlanSettings()
+    if settings.min_cut > costs.num_blocks:
+        raise ConfigError(
+            f"min_cut is {settings.min_cut}, but a {costs.model_type} of {costs.num_blocks} blocks "
+            f"can be cut at 1 to {costs.num_blocks}"
+        )
+    tables = Tables(
+        costs=costs, settings=settings, update_ranks=update_ranks, importance=importance
+    )
+    deepest = {
+        client: largest_within(tables.lowest_rank_bytes, profile.memory_bytes)
+        for client, profile in profiles.items()
+    }
+    left_out = {
+        client: Shortfall(
+            needed_bytes=tables.lowest_rank_bytes[settings.min_cut],
+            budget_bytes=profiles[client].memory_bytes,
+        )
+        for client, cut in deepest.items()
+        if cut < settings.min_cut
+    }
+    if profiles and len(left_out) == len(profiles):
+        raise InfeasibleBudgetError(_nobody_fits(left_out, settings.min_cut))
+    options = {
+        client: tables.client_options(profile, deepest[client])
+        for client, profile in profiles.items()
+        if client not in left_out
+    }
+    worker_options = tables.worker_options(worker)
+    cuts = choose_cuts(
+        options, worker_options, min_cut=settings.min_cut, slack=settings.makespan_slack
+    )
+    session_bytes = _session_budgets(tables, cuts, worker)
+    clients = {
+        client: _client_plan(tables, cut, profiles[client], worker, session_bytes[client])
+        for client, cut in cuts.items()
+    }
+    return Plan(
+        clients=clients,
+        left_out=left_out,
+        step_seconds=makespan(cuts, options, worker_options) if cuts else 0.0,
+    )
+
+
+def planned_bytes(
+    plan: Plan,
+    costs: ModelCosts,
+    *,
+    settings: PlanSettings | None = None,
+    update_ranks: Mapping[str, int] = NO_UPDATE,
+) -> dict[int, float]:
+    """What each client of a standing plan needs now that the global update has these ranks."""
+    return {
+        client: client_memory(
+            costs,
+            cut=part.cut,
+            ranks=part.ranks,
+            settings=settings or PlanSettings(),
+            update_ranks=update_ranks,
+        ).total_bytes
+        for client, part in plan.clients.items()
+    }
+
+
+def session_need_bytes(
+    costs: ModelCosts, *, rank: int, settings: PlanSettings | None = None
+) -> float:
+    """What a session takes that has this rank on all weights above the smallest cut.
+
+    As `PlanSettings.worker_session_bytes`, it lets a client whose cut is deep have higher ranks on
+    the few weights that are left to the worker.
+    """
+    settings = settings or PlanSettings()
+    tables = Tables(costs=costs, settings=settings, update_ranks=NO_UPDATE, importance=None)
+    return rank * sum(tables.session_rank_bytes(settings.min_cut).values())
+
+
+def worker_need_bytes(
+    costs: ModelCosts, *, num_sessions: int, rank: int, settings: PlanSettings | None = None
+) -> float:
+    """Memory with which a worker can give every session this rank on all weights.
+
+    Held for the smallest cut, where the worker has the most to hold.
+    """
+    settings = settings or PlanSettings()
+    tables = Tables(costs=costs, settings=settings, update_ranks=NO_UPDATE, importance=None)
+    cut = settings.min_cut
+    return tables.worker_base_bytes[cut] + num_sessions * (
+        tables.session_waiting_bytes[cut] + session_need_bytes(costs, rank=rank, settings=settings)
+    )
+
+
+def _session_budgets(
+    tables: Tables, cuts: Mapping[int, int], worker: DeviceProfile
+) -> dict[int, float]:
+    """Bytes that each client's adapters may take on the worker."""
+    granted = tables.settings.worker_session_bytes
+    if granted is not None or not cuts:
+        return dict.fromkeys(cuts, granted or 0.0)
+    # The cuts were chosen to leave room for every session's lowest ranks.
+    unit, highest = tables.settings.rank_unit, tables.settings.allowed_ranks[-1]
+    per_rank = {cut: sum(tables.session_rank_bytes(cut).values()) for cut in set(cuts.values())}
+    least = {client: unit * per_rank[cut] for client, cut in cuts.items()}
+    useful = {client: highest * per_rank[cut] for client, cut in cuts.items()}
+    waiting = sum(tables.session_waiting_bytes[cut] for cut in cuts.values())
+    base = tables.worker_base_bytes[min(cuts.values())] + waiting
+    return _shared(worker.memory_bytes - base - sum(least.values()), least, useful)
+
+
+def _shared(
+    free_bytes: float, least: Mapping[int, float], useful: Mapping[int, float]
+) -> dict[int, float]:
+    """Everyone's least, and equal shares of what is free; what one cannot use goes to the rest."""
+    shares = {}
+    by_room = sorted(least, key=lambda client: useful[client] - least[client])
+    for served, client in enumerate(by_room):
+        more = min(useful[client] - least[client], free_bytes / (len(by_room) - served))
+        shares[client] = least[client] + more
+        free_bytes -= more
+    return shares
+
+
+def _client_plan(
+    tables: Tables,
+    cut: int,
+    profile: DeviceProfile,
+    worker: DeviceProfile,
+    session_bytes: float,
+) -> ClientPlan:
+    costs, settings = tables.costs, tables.settings
+    below = tables.client_ranks(cut, profile.memory_bytes)
+    above = tables.session_ranks(cut, session_bytes)
+    return ClientPlan(
+        span=Span(start=0, stop=cut),
+        ranks={**below, **above},
+        memory=with_ranks(
+            costs,
+            tables.client_parts[cut],
+            cut=cut,
+            ranks=below,
+            settings=settings,
+            update_ranks=tables.update_ranks,
+        ),
+        client_seconds=client_seconds(costs, cut=cut, profile=profile, labels=settings.labels),
+        worker_seconds=worker_seconds(costs, cut=cut, worker=worker, labels=settings.labels),
+        wire_bytes=wire_bytes(costs, settings.labels).total_bytes,
+    )
+
+
+def _nobody_fits(left_out: Mapping[int, Shortfall], min_cut: int) -> str:
+    listed = [
+        f"client {client} has {shortfall.budget_bytes:.0f} bytes, needs "
+        f"{shortfall.needed_bytes:.0f}, lacks {shortfall.lacking_bytes:.0f}"
+        for client, shortfall in sorted(left_out.items())[:MOST_CLIENTS_IN_A_MESSAGE]
+    ]
+    if len(left_out) > len(listed):
+        listed.append(f"and {len(left_out) - len(listed)} more")
+    return (
+        f"no client holds the smallest cut, {min_cut}: {'; '.join(listed)}. Give the clients more "
+        "memory, or lower batch size, sequence length or rank-unit"
+    )

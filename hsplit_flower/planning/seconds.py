@@ -1,0 +1,60 @@
+"""How long one training step takes a client, its link and the worker, and what it sends."""
+
+from dataclasses import dataclass
+
+from ..types import DeviceProfile, Labels
+from .costs import WIRE_INTEGER_BYTES, ModelCosts
+
+
+@dataclass(frozen=True, kw_only=True)
+class WireBytes:
+    """What one step sends from the client up to the worker, and back down."""
+
+    up_bytes: float
+    down_bytes: float
+
+    @property
+    def total_bytes(self) -> float:
+        return self.up_bytes + self.down_bytes
+
+
+def wire_bytes(costs: ModelCosts, labels: Labels) -> WireBytes:
+    """What one step sends: the same at every cut.
+
+    With the labels on the server, the hidden state with labels and lengths goes up and its gradient
+    comes down. With the labels on the client, hidden state and gradient of the last hidden state go
+    up, last hidden state and gradient come down; the labels do not travel.
+    """
+    lengths = costs.workload.batch_size * WIRE_INTEGER_BYTES
+    hidden = costs.wire_hidden_bytes
+    if labels is Labels.CLIENT:
+        return WireBytes(up_bytes=2 * hidden + lengths, down_bytes=2 * hidden)
+    sent_labels = costs.workload.num_tokens * WIRE_INTEGER_BYTES
+    return WireBytes(up_bytes=hidden + sent_labels + lengths, down_bytes=hidden)
+
+
+def link_seconds(costs: ModelCosts, *, profile: DeviceProfile, labels: Labels) -> float:
+    """Time of one step on the link: ``up/rate + down/rate``, and one round trip per exchange."""
+    wire = wire_bytes(costs, labels)
+    exchanges = 1 if labels is Labels.SERVER else 2
+    return (
+        exchanges * profile.round_trip_seconds
+        + wire.up_bytes / profile.up_bytes_per_second
+        + wire.down_bytes / profile.down_bytes_per_second
+    )
+
+
+def client_seconds(costs: ModelCosts, *, cut: int, profile: DeviceProfile, labels: Labels) -> float:
+    """``T_i(s)``: a client's compute of ``s`` blocks and its link, for one step."""
+    flops = cut * costs.block.flops
+    if labels is Labels.CLIENT:
+        flops += costs.head.flops
+    return flops / profile.flops_per_second + link_seconds(costs, profile=profile, labels=labels)
+
+
+def worker_seconds(costs: ModelCosts, *, cut: int, worker: DeviceProfile, labels: Labels) -> float:
+    """``S_i(s)``: the worker's compute of ``L − s`` blocks, and the head where it is there."""
+    flops = (costs.num_blocks - cut) * costs.block.flops
+    if labels is Labels.SERVER:
+        flops += costs.head.flops
+    return flops / worker.flops_per_second

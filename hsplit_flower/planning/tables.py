@@ -1,0 +1,235 @@
+"""What every cut costs, tabulated once for all clients: devices differ, the model does not."""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from ..types import DeviceProfile, Labels, MemoryParts, Weight
+from .costs import ModelCosts, adapter_bytes
+from .cuts import ClientOptions, WorkerOptions
+from .memory import (
+    client_memory_without_ranks,
+    frozen_bytes_per_rank,
+    scoring_bytes,
+    session_rank_bytes,
+    worker_memory_without_sessions,
+)
+from .ranks import Ladder, build_ladder, climb, is_known, uniform_rank
+from .seconds import client_seconds, worker_seconds
+from .settings import PlanSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """Bytes by cut, from 0 to all blocks, and rank assignments by cut and budget.
+
+    A cut is held to be affordable if every weight below it can have the lowest rank, with all
+    inputs that adapters may keep counted in; what ranks then add is linear in them.
+    """
+
+    costs: ModelCosts
+    settings: PlanSettings
+    update_ranks: Mapping[str, int]
+    importance: Mapping[str, float] | None
+    _ladders: dict[tuple[str, int], Ladder] = field(default_factory=dict)
+    _known_ranks: dict[tuple[str, int, float], dict[str, int]] = field(default_factory=dict)
+
+    @cached_property
+    def weights(self) -> tuple[Weight, ...]:
+        """The weights that may be adapted."""
+        return self.costs.target_weights(self.settings.targets)
+
+    @property
+    def cuts(self) -> range:
+        return range(self.costs.num_blocks + 1)
+
+    @cached_property
+    def client_parts(self) -> Sequence[MemoryParts]:
+        """A client's memory before any weight is adapted."""
+        return [
+            client_memory_without_ranks(
+                self.costs, cut=cut, settings=self.settings, update_ranks=self.update_ranks
+            )
+            for cut in self.cuts
+        ]
+
+    @cached_property
+    def client_fixed_bytes(self) -> Sequence[float]:
+        """What is left of a client's budget for ranks is what exceeds this."""
+        block, copies = self.costs.block, self._input_copies_bytes
+        scoring = max(0.0, scoring_bytes(self.costs, self.settings.labels))
+        return [
+            replace(parts, probe_bytes=cut * block.layer_inputs_bytes + scoring).total_bytes
+            + sum(copies[:cut])
+            for cut, parts in enumerate(self.client_parts)
+        ]
+
+    def client_rank_bytes(self, cut: int) -> dict[str, float]:
+        """``c_k`` of the weights below a cut: factors, and what they keep for the backward pass."""
+        return {
+            weight.name: adapter_bytes(weight)
+            + self.costs.adapter_activation_bytes_per_rank
+            + self._frozen_per_rank(weight)
+            for weight in self.weights
+            if weight.block < cut
+        }
+
+    def session_rank_bytes(self, cut: int) -> dict[str, float]:
+        """``c_k`` of the weights above a cut."""
+        return {
+            weight.name: session_rank_bytes(
+                self.costs,
+                weight,
+                self.update_ranks.get(weight.name, 0),
+                start=self.settings.start,
+            )
+            for weight in self.weights
+            if weight.block >= cut
+        }
+
+    @cached_property
+    def lowest_rank_bytes(self) -> Sequence[float]:
+        """A client with the lowest rank everywhere: the least that a cut may be given."""
+        return self._with_uniform_rank(self.settings.rank_unit)
+
+    @cached_property
+    def highest_rank_bytes(self) -> Sequence[float]:
+        """A client with the highest rank everywhere: what it can make use of."""
+        return self._with_uniform_rank(self.settings.allowed_ranks[-1])
+
+    @cached_property
+    def worker_base_bytes(self) -> Sequence[float]:
+        """The worker's half above each lowest cut, and the step that is running on it."""
+        return [
+            worker_memory_without_sessions(
+                self.costs, lowest_cut=cut, settings=self.settings, update_ranks=self.update_ranks
+            ).total_bytes
+            + (self._step_bytes(cut) if self.settings.labels is Labels.SERVER else 0.0)
+            for cut in self.cuts
+        ]
+
+    @cached_property
+    def session_waiting_bytes(self) -> Sequence[float]:
+        """What a session keeps of a step that waits for its gradient from a client with labels."""
+        waits = self.settings.labels is Labels.CLIENT
+        return [self._step_bytes(cut) if waits else 0.0 for cut in self.cuts]
+
+    @cached_property
+    def session_bytes(self) -> Sequence[float]:
+        """The least that one session takes, or what the settings grant it."""
+        granted = self.settings.worker_session_bytes
+        unit = self.settings.rank_unit
+        return [
+            waiting
+            + (unit * sum(self.session_rank_bytes(cut).values()) if granted is None else granted)
+            for cut, waiting in enumerate(self.session_waiting_bytes)
+        ]
+
+    def client_options(self, profile: DeviceProfile, deepest: int) -> ClientOptions:
+        """What the cuts of one client would cost; ``deepest`` is the largest that it can hold."""
+        roomy = largest_within(self.highest_rank_bytes, profile.memory_bytes)
+        labels = self.settings.labels
+        fixed = client_seconds(self.costs, cut=0, profile=profile, labels=labels)
+        per_block = self.costs.block.flops / profile.flops_per_second
+        return ClientOptions(
+            seconds=[fixed + cut * per_block for cut in self.cuts],
+            deepest=deepest,
+            roomy=min(deepest, max(roomy, self.settings.min_cut)),
+        )
+
+    def worker_options(self, worker: DeviceProfile) -> WorkerOptions:
+        """What a client's cut would cost the worker."""
+        return WorkerOptions(
+            seconds=[
+                worker_seconds(self.costs, cut=cut, worker=worker, labels=self.settings.labels)
+                for cut in self.cuts
+            ],
+            base_bytes=self.worker_base_bytes,
+            session_bytes=self.session_bytes,
+            budget_bytes=worker.memory_bytes,
+        )
+
+    def client_ranks(self, cut: int, memory_bytes: float) -> dict[str, int]:
+        """Ranks of the weights below a cut, from what the fixed costs leave."""
+        left = memory_bytes - self.client_fixed_bytes[cut]
+        return self._ranks("client", cut, left)
+
+    def session_ranks(self, cut: int, budget_bytes: float) -> dict[str, int]:
+        """Ranks of the weights above a cut, from one session's share of the worker."""
+        return self._ranks("session", cut, budget_bytes)
+
+    def _ranks(self, side: str, cut: int, budget_bytes: float) -> dict[str, int]:
+        key = (side, cut, budget_bytes)
+        if key not in self._known_ranks:
+            self._known_ranks[key] = self._assign(side, cut, budget_bytes)
+        return self._known_ranks[key]
+
+    def _assign(self, side: str, cut: int, budget_bytes: float) -> dict[str, int]:
+        cost = self.client_rank_bytes if side == "client" else self.session_rank_bytes
+        allowed = self.settings.allowed_ranks
+        if not is_known(self.importance):
+            rank_bytes = cost(cut)
+            rank = uniform_rank(rank_bytes, budget_bytes, allowed_ranks=allowed)
+            return dict.fromkeys(rank_bytes, rank)
+        if (side, cut) not in self._ladders:
+            whole = self._client_ladder if side == "client" else self._session_ladder
+            self._ladders[side, cut] = whole.only(cost(cut).keys())
+        return climb(self._ladders[side, cut], budget_bytes)
+
+    @cached_property
+    def _client_ladder(self) -> Ladder:
+        return self._ladder(self.client_rank_bytes(self.costs.num_blocks))
+
+    @cached_property
+    def _session_ladder(self) -> Ladder:
+        return self._ladder(self.session_rank_bytes(0))
+
+    def _ladder(self, rank_bytes: Mapping[str, float]) -> Ladder:
+        return build_ladder(
+            rank_bytes,
+            self.importance or {},
+            allowed_ranks=self.settings.allowed_ranks,
+            gain_base=self.settings.gain_base,
+        )
+
+    @cached_property
+    def _input_copies_bytes(self) -> Sequence[float]:
+        """Copies of inputs that adapters on all targets of a block keep, by block.
+
+        The inputs themselves are counted already: scoring keeps them, adapted or not.
+        """
+        paths: list[list[str]] = [[] for _ in range(self.costs.num_blocks)]
+        for weight in self.weights:
+            paths[weight.block].append(self.costs.path_in_block(weight))
+        return [self.costs.block.adapter_inputs(held).copies_bytes for held in paths]
+
+    def _with_uniform_rank(self, rank: int) -> Sequence[float]:
+        return [
+            fixed + rank * sum(self.client_rank_bytes(cut).values())
+            for cut, fixed in enumerate(self.client_fixed_bytes)
+        ]
+
+    def _step_bytes(self, cut: int) -> float:
+        """What a step above this cut keeps at most: every weight adapted with the highest rank."""
+        num_weights = sum(weight.block >= cut for weight in self.weights)
+        ranks = num_weights * self.settings.allowed_ranks[-1]
+        block = self.costs.block
+        return (
+            (self.costs.num_blocks - cut) * (block.saved_bytes + block.layer_inputs_bytes)
+            + sum(self._input_copies_bytes[cut:])
+            + ranks * self.costs.adapter_activation_bytes_per_rank
+        )
+
+    def _frozen_per_rank(self, weight: Weight) -> float:
+        return frozen_bytes_per_rank(
+            self.costs,
+            weight,
+            self.update_ranks.get(weight.name, 0),
+            start=self.settings.start,
+        )
+
+
+def largest_within(needed_bytes: Sequence[float], budget_bytes: float) -> int:
+    """Largest cut whose need is within the budget, -1 if there is none; needs only rise."""
+    return bisect_right(needed_bytes, budget_bytes) - 1

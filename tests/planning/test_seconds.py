@@ -1,0 +1,69 @@
+"""Seconds and wire bytes by hand."""
+
+import pytest
+
+from hsplit_flower.planning import (
+    ModelCosts,
+    PassCosts,
+    Workload,
+    client_seconds,
+    link_seconds,
+    wire_bytes,
+    worker_seconds,
+)
+from hsplit_flower.types import DeviceProfile, Labels
+
+COSTS = ModelCosts(
+    workload=Workload(batch_size=2, sequence_length=5),
+    model_type="made-up",
+    blocks="layers",
+    weights=(),
+    entry_bytes=0.0,
+    exit_bytes=0.0,
+    tied_bytes=0.0,
+    block_bytes=(1.0,) * 4,
+    block=PassCosts(saved_bytes=0.0, working_bytes=0.0, forward_flops=10.0, backward_flops=20.0),
+    shared_bytes=0.0,
+    head=PassCosts(saved_bytes=0.0, working_bytes=0.0, forward_flops=3.0, backward_flops=3.0),
+    hidden_bytes=1000.0,
+    wire_hidden_bytes=500.0,
+)
+DEVICE = DeviceProfile(
+    memory_bytes=1.0,
+    flops_per_second=6.0,
+    up_bytes_per_second=100.0,
+    down_bytes_per_second=250.0,
+    round_trip_seconds=0.5,
+)
+LABELS_BYTES, LENGTHS_BYTES = 2 * 5 * 4, 2 * 4
+
+
+def test_wire_bytes() -> None:
+    server = wire_bytes(COSTS, Labels.SERVER)
+    assert (server.up_bytes, server.down_bytes) == (500 + LABELS_BYTES + LENGTHS_BYTES, 500)
+    client = wire_bytes(COSTS, Labels.CLIENT)
+    assert (client.up_bytes, client.down_bytes) == (1000 + LENGTHS_BYTES, 1000)
+    assert client.total_bytes == 2000 + LENGTHS_BYTES
+
+
+def test_link_seconds() -> None:
+    assert link_seconds(COSTS, profile=DEVICE, labels=Labels.SERVER) == pytest.approx(
+        0.5 + 548 / 100 + 500 / 250
+    )
+    assert link_seconds(COSTS, profile=DEVICE, labels=Labels.CLIENT) == pytest.approx(
+        2 * 0.5 + 1008 / 100 + 1000 / 250
+    )
+
+
+def test_a_link_that_is_not_limited_takes_no_time() -> None:
+    local = DeviceProfile(memory_bytes=1.0, flops_per_second=6.0)
+    assert link_seconds(COSTS, profile=local, labels=Labels.SERVER) == 0.0
+
+
+def test_compute_goes_where_the_blocks_and_the_head_are() -> None:
+    link = {labels: link_seconds(COSTS, profile=DEVICE, labels=labels) for labels in Labels}
+    for labels, head_here, head_there in ((Labels.SERVER, 0, 6), (Labels.CLIENT, 6, 0)):
+        here = client_seconds(COSTS, cut=3, profile=DEVICE, labels=labels) - link[labels]
+        there = worker_seconds(COSTS, cut=3, worker=DEVICE, labels=labels)
+        assert here == pytest.approx((3 * 30 + head_here) / 6)
+        assert there == pytest.approx((1 * 30 + head_there) / 6)

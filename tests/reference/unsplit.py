@@ -1,0 +1,130 @@
+"""The unsplit model trained by PEFT, transformers and torch alone: what splitting must not change."""
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+from transformers.pytorch_utils import Conv1D
+
+from tests.families import FAMILIES, checkpoint
+
+Factors = dict[str, tuple[Tensor, Tensor]]
+"""``(b, a)`` by weight name, the scale not folded in."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What one step computed, and the factors after it; by ``NAME.b`` and ``NAME.a``."""
+
+    loss: float
+    logits: Tensor
+    gradients: dict[str, Tensor]
+    factors: dict[str, Tensor]
+
+
+@contextmanager
+def peft_calls_old_names() -> Iterator[None]:
+    """PEFT 0.21 reads an attribute that transformers 5.23 has renamed."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message=".*is_gradient_checkpointing", category=FutureWarning
+        )
+        yield
+
+
+def base_model(name: str, updates: Mapping[str, Tensor] | None = None) -> torch.nn.Module:
+    """The family's whole model, with dense updates added to its weights in float64."""
+    model = AutoModelForCausalLM.from_pretrained(
+        checkpoint(name), dtype=torch.float32, attn_implementation=FAMILIES[name].attention
+    )
+    with torch.no_grad():
+        for weight, update in (updates or {}).items():
+            module = model.get_submodule(weight)
+            update = update.T if isinstance(module, Conv1D) else update
+            module.weight.copy_((module.weight.double() + update.double()).float())
+    return model
+
+
+def with_peft(
+    model: torch.nn.Module, factors: Factors, scale: float, frozen: Factors | None = None
+) -> PeftModel:
+    """The model with a PEFT adapter of these factors, and another that is not trained."""
+    config = _config(model, factors, scale)
+    frozen_config = _config(model, frozen, 1.0) if frozen else None
+    with peft_calls_old_names():
+        peft_model = get_peft_model(model, config, "trained")
+    _fill(peft_model, "trained", factors)
+    if frozen_config is not None:
+        peft_model.add_adapter("frozen", frozen_config)
+        _fill(peft_model, "frozen", frozen)
+        peft_model.base_model.set_adapter(["frozen", "trained"])
+        for key, parameter in peft_model.named_parameters():
+            if ".frozen." in key:
+                parameter.requires_grad_(False)
+    return peft_model
+
+
+def _config(model: torch.nn.Module, factors: Factors, scale: float) -> LoraConfig:
+    ranks = {name: b.shape[1] for name, (b, _) in factors.items() if b.shape[1]}
+    first = model.get_submodule(next(iter(ranks)))
+    return LoraConfig(
+        r=max(ranks.values()),
+        target_modules=list(ranks),
+        rank_pattern=ranks,
+        alpha_pattern={name: scale * rank for name, rank in ranks.items()},
+        lora_dropout=0.0,
+        fan_in_fan_out=isinstance(first, Conv1D),
+    )
+
+
+@torch.no_grad()
+def _fill(peft_model: PeftModel, adapter: str, factors: Factors) -> None:
+    for name, (b, a) in factors.items():
+        if b.shape[1]:
+            layer = peft_model.base_model.model.get_submodule(name)
+            layer.lora_B[adapter].weight.copy_(b)
+            layer.lora_A[adapter].weight.copy_(a)
+
+
+def trainable_factors(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """Trainable LoRA factors of a model by ``NAME.b`` and ``NAME.a``, whatever the adapter is called."""
+    found = {}
+    for key, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            name, _, kind = key.removeprefix("base_model.model.").rpartition(".lora_")
+            found[f"{name}.{kind[0].lower()}"] = parameter
+    return found
+
+
+def train(
+    model: PeftModel,
+    batches: Iterable[Mapping[str, Tensor]],
+    *,
+    learning_rate: float,
+    weight_decay: float,
+) -> list[Step]:
+    """AdamW over the adapter's factors, one step a batch."""
+    model.train()
+    factors = trainable_factors(model)
+    optimizer = torch.optim.AdamW(factors.values(), lr=learning_rate, weight_decay=weight_decay)
+    steps = []
+    for batch in batches:
+        output = model(**batch, use_cache=False)
+        output.loss.backward()
+        gradients = {name: factor.grad.clone() for name, factor in factors.items()}
+        optimizer.step()
+        optimizer.zero_grad()
+        steps.append(
+            Step(
+                loss=output.loss.item(),
+                logits=output.logits.detach(),
+                gradients=gradients,
+                factors={name: factor.detach().clone() for name, factor in factors.items()},
+            )
+        )
+    return steps
