@@ -1,0 +1,1 @@
+"""Fine-tune a split language model to write sentences from data."""

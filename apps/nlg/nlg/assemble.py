@@ -1,0 +1,91 @@
+"""From the run-config to the strategy and the evaluation; what cannot work is said here."""
+
+from collections.abc import Callable
+
+from flwr.app import ArrayRecord, MetricRecord
+
+from hsplit_flower.cli.worker import operator_token
+from hsplit_flower.errors import ConfigError, DataError
+from hsplit_flower.planning import PlanSettings, ReplanSettings
+from hsplit_flower.strategies import HSplitLoRA, ServerEvaluation, Training
+from hsplit_flower.transport.channel import ChannelSettings
+from hsplit_flower.transport.control import RemoteWorker
+from hsplit_flower.types import Labels, Start, WireType
+from hsplit_flower.worker.hosting import WorkerHandle, WorkerSettings
+from nlg import task
+from nlg.run_config import RunConfig
+
+
+def strategy_of(config: RunConfig) -> HSplitLoRA:
+    """HSplitLoRA as the run-config sets it."""
+    strategy = HSplitLoRA(
+        config.model,
+        Training(
+            batch_size=config.batch_size,
+            sequence_length=config.max_length,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            scale=config.scale,
+            labels=Labels(config.labels),
+            start=Start(config.start),
+            seed=config.seed,
+            revision=config.revision,
+            dtype=config.dtype,
+            attention=config.attention,
+            wire_type=WireType(config.wire_type),
+            max_message_bytes=config.max_message_mb * 2**20,
+            step_timeout_seconds=config.step_timeout,
+        ),
+        planning=PlanSettings(
+            min_cut=config.min_cut, max_rank=config.max_rank, rank_unit=config.rank_unit
+        ),
+        replanning=ReplanSettings(
+            drift_threshold=config.drift_threshold, cooldown_rounds=config.drift_cooldown
+        ),
+        fleet=config.fleet or None,
+        worker_session_rank=config.worker_session_rank or None,
+        worker=_worker(config),
+        global_rank_cap=config.global_rank_cap or None,
+        fraction_train=config.fraction_train,
+        fraction_evaluate=config.fraction_evaluate,
+        min_train_nodes=config.min_train_nodes,
+        min_available_nodes=config.min_available_nodes,
+    )
+    longest = strategy.architecture.max_positions
+    if longest is not None and config.max_length > longest:
+        raise ConfigError(f"max-length = {config.max_length}: the model has {longest} positions")
+    return strategy
+
+
+def evaluation_of(
+    config: RunConfig,
+) -> Callable[[int, ArrayRecord], MetricRecord | None] | None:
+    """The server's evaluation on its dev set, if it is wanted."""
+    if not config.server_evaluation:
+        return None
+    if not task.encoded_dev(config):
+        raise DataError(f"no dev example has at most {config.max_length} tokens: raise max-length")
+    return ServerEvaluation(
+        config.model,
+        lambda: task.evaluation_batches(config),
+        revision=config.revision,
+        dtype=config.dtype,
+        attention=config.attention,
+    )
+
+
+def _worker(config: RunConfig) -> WorkerHandle | WorkerSettings:
+    if config.worker_address:
+        limits = ChannelSettings(
+            max_message_bytes=config.max_message_mb * 2**20,
+            step_timeout_seconds=config.step_timeout,
+        )
+        return RemoteWorker(config.worker_address, operator_token(None), limits)
+    return WorkerSettings(
+        model=config.model,
+        host=config.worker_host,
+        advertised_host=config.worker_advertised_host,
+        port=config.worker_port,
+        num_threads=config.worker_threads,
+        session_timeout_seconds=config.session_timeout,
+    )

@@ -1,0 +1,40 @@
+"""The client: its own examples, and three functions of hsplit_flower."""
+
+import torch
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from hsplit_flower.client.app import describe_device, split_evaluate, split_train
+from nlg import task
+from nlg.run_config import RunConfig
+
+app = ClientApp()
+
+
+@app.query()
+def query(msg: Message, context: Context) -> Message:
+    """Say what this device has, and on how many examples it trains."""
+    config = RunConfig.from_run_config(context.run_config)
+    return describe_device(msg, context, task.num_examples(config, context))
+
+
+@app.train()
+def train(msg: Message, context: Context) -> Message:
+    """Train this client's half for one round."""
+    config = _configure(context)
+    server_round = int(msg.content.config_records["config"]["server-round"])
+    return split_train(msg, context, task.training_batches(config, context, server_round))
+
+
+@app.evaluate()
+def evaluate(msg: Message, context: Context) -> Message:
+    """Evaluate the global model on this client's share of the dev set."""
+    config = _configure(context)
+    return split_evaluate(msg, context, task.evaluation_batches(config, context))
+
+
+def _configure(context: Context) -> RunConfig:
+    config = RunConfig.from_run_config(context.run_config)
+    if config.client_threads:
+        torch.set_num_threads(config.client_threads)
+    return config

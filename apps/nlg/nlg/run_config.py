@@ -1,0 +1,252 @@
+"""The app's settings: every run-config key, what it means, and what it may be."""
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from hsplit_flower.errors import ConfigError
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "dtype": ("float32", "bfloat16", "float16"),
+    "attention": ("", "eager", "sdpa"),
+    "partition": ("iid", "dirichlet"),
+    "prompt": ("plain", "brackets"),
+    "start": ("continue", "restart"),
+    "labels": ("server", "client"),
+    "wire-type": ("float32", "bfloat16", "float16"),
+}
+AT_LEAST: dict[str, float] = {
+    "max-length": 2,
+    "num-server-rounds": 1,
+    "local-steps": 1,
+    "batch-size": 1,
+    "weight-decay": 0,
+    "seed": 0,
+    "min-cut": 1,
+    "max-rank": 1,
+    "rank-unit": 1,
+    "worker-session-rank": 0,
+    "global-rank-cap": 0,
+    "drift-threshold": 0,
+    "drift-cooldown": 0,
+    "min-train-nodes": 1,
+    "min-available-nodes": 1,
+    "evaluation-examples": 1,
+    "worker-port": 0,
+    "worker-threads": 0,
+    "client-threads": 0,
+    "max-message-mb": 1,
+}
+POSITIVE = (
+    "dirichlet-alpha",
+    "learning-rate",
+    "scale",
+    "round-timeout",
+    "step-timeout",
+    "session-timeout",
+)
+FRACTIONS = ("fraction-train", "fraction-evaluate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """The run-config as values; a field's key has dashes for underscores.
+
+    Attributes
+    ----------
+    model
+        ``llama-tiny`` (built in), a folder with ``config.json`` and safetensors, or a hub id.
+    revision
+        Commit, tag or branch of a hub model; empty for its main branch.
+    dtype
+        Type of the base model's weights; adapters are float32 always.
+    attention
+        Attention implementation; empty leaves the choice to transformers.
+    adapter
+        Folder of a PEFT checkpoint to start from; empty starts from nothing.
+    dataset
+        ``restaurants`` (built in), a folder of ``mr,ref`` CSVs as E2E has them, or a hub id.
+    partition
+        How the training examples are divided among the clients: ``iid`` or ``dirichlet``.
+    partition_by
+        Attribute of the meaning whose shares differ between clients under ``dirichlet``.
+    dirichlet_alpha
+        Small is uneven.
+    prompt
+        ``plain`` (``name: The Mill; food: French``) or ``brackets`` (as the data set writes it).
+    max_length
+        Longest example in tokens, prompt and end token included; longer ones are left out.
+    num_server_rounds
+        Rounds of federated training.
+    local_steps
+        Optimizer steps of each client in each round.
+    batch_size
+        Examples in a step.
+    learning_rate, weight_decay
+        AdamW's, on both sides of the cut.
+    scale
+        What every adapter's product is multiplied by in training, whatever its rank.
+    start
+        What a round starts from: ``continue`` trains the leading directions of the global adapter,
+        ``restart`` fresh ones on top of it.
+    labels
+        Who computes the loss, and so sees the labels: ``server`` or ``client``.
+    seed
+        Of partitions, batches and fresh adapters.
+    fleet
+        What simulated clients have: ``heterogeneous``, ``homogeneous``, or a list of fractions of
+        what the whole model needs (``0.25,0.5,1``) or of sizes (``4GB,8GB``). Empty asks each
+        client's own machine and node config, as a deployment does.
+    min_cut
+        Fewest blocks on a client.
+    max_rank, rank_unit
+        Ranks are 0 and the multiples of the unit up to the maximum.
+    worker_session_rank
+        What a client's adapters may take on the worker, as the rank that it would give to every
+        weight; more important weights get more. 0 shares the worker's memory.
+    global_rank_cap
+        Largest rank of the global adapter; 0 for none. What it cuts off is kept for later rounds.
+    drift_threshold, drift_cooldown
+        Plan anew when importance has moved by more than the threshold, and not within so many
+        rounds of the last time.
+    fraction_train, fraction_evaluate
+        Share of the connected nodes that train, and that evaluate, in a round.
+    min_train_nodes, min_available_nodes
+        Fewest nodes that must finish a round for it to count, and be connected before it starts.
+    round_timeout
+        Seconds after which a round goes on without the clients that have not answered.
+    server_evaluation
+        Whether the server evaluates the whole model on the dev set after every round.
+    evaluation_examples
+        At most so many dev examples, for the server and for each client.
+    worker_address
+        ``host:port`` of a split worker that runs on its own (``hsplit worker``); its operator token
+        is read from the environment variable HSPLIT_OPERATOR_TOKEN. Empty starts a worker in the
+        ServerApp's process.
+    worker_host, worker_advertised_host, worker_port
+        Where that worker listens, what clients are told (empty: the same), and its port (0: a free
+        one).
+    worker_threads, client_threads
+        Threads that each process computes with; 0 leaves torch's own choice.
+    wire_type
+        Type of hidden states and gradients on the wire.
+    max_message_mb
+        Largest message between client and worker, in MB of 2^20 bytes.
+    step_timeout
+        Seconds that a client waits for one answer of the worker.
+    session_timeout
+        Seconds of silence after which the worker drops a client from the round.
+    output_dir, run_name
+        The run leaves its files in ``output_dir/run_name``; an empty name is made from the time.
+    """
+
+    model: str
+    revision: str
+    dtype: str
+    attention: str
+    adapter: str
+    dataset: str
+    partition: str
+    partition_by: str
+    dirichlet_alpha: float
+    prompt: str
+    max_length: int
+    num_server_rounds: int
+    local_steps: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    scale: float
+    start: str
+    labels: str
+    seed: int
+    fleet: str
+    min_cut: int
+    max_rank: int
+    rank_unit: int
+    worker_session_rank: int
+    global_rank_cap: int
+    drift_threshold: float
+    drift_cooldown: int
+    fraction_train: float
+    fraction_evaluate: float
+    min_train_nodes: int
+    min_available_nodes: int
+    round_timeout: float
+    server_evaluation: bool
+    evaluation_examples: int
+    worker_address: str
+    worker_host: str
+    worker_advertised_host: str
+    worker_port: int
+    worker_threads: int
+    client_threads: int
+    wire_type: str
+    max_message_mb: int
+    step_timeout: float
+    session_timeout: float
+    output_dir: str
+    run_name: str
+
+    @classmethod
+    def from_run_config(cls, run_config: Mapping[str, Any]) -> "RunConfig":
+        """Read Flower's run config.
+
+        Raises
+        ------
+        ConfigError
+            Naming every key that is unknown, missing, mistyped or out of range.
+        """
+        kinds = {field.name.replace("_", "-"): field.type for field in fields(cls)}
+        problems = [
+            f"unknown key {key!r}{_near(key, kinds)}"
+            for key in sorted(set(run_config) - set(kinds))
+        ]
+        values: dict[str, Any] = {}
+        for key, kind in kinds.items():
+            if key not in run_config:
+                problems.append(f"missing key {key!r}: {_name(kind)} is wanted")
+                continue
+            value, problem = _checked(key, run_config[key], kind)
+            values[key.replace("-", "_")] = value
+            if problem:
+                problems.append(problem)
+        if problems:
+            listed = "".join(f"\n  - {problem}" for problem in problems)
+            raise ConfigError(f"the run-config has {len(problems)} problems:{listed}")
+        return cls(**values)
+
+
+def _checked(key: str, value: Any, kind: Any) -> tuple[Any, str | None]:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind:
+        return value, f"{key} = {value!r}: {_name(kind)} is wanted"
+    wanted = _range_of(key)
+    if wanted is not None and not wanted[0](value):
+        return value, f"{key} = {value!r}: {wanted[1]} is wanted"
+    return value, None
+
+
+def _range_of(key: str) -> Any:
+    if key in CHOICES:
+        return lambda value: value in CHOICES[key], f"one of {', '.join(map(repr, CHOICES[key]))}"
+    if key in AT_LEAST:
+        least = AT_LEAST[key]
+        return lambda value: least <= value < math.inf, f"{least:g} or more"
+    if key in POSITIVE:
+        return lambda value: 0 < value < math.inf, "a positive number"
+    if key in FRACTIONS:
+        return lambda value: 0 <= value <= 1, "a fraction from 0 to 1"
+    return None
+
+
+def _near(key: str, known: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    return f", did you mean {close[0]!r}?" if close else f"; known are {sorted(known)}"
+
+
+def _name(kind: Any) -> str:
+    return {str: "text", int: "a whole number", float: "a number", bool: "true or false"}[kind]

@@ -1,0 +1,111 @@
+"""The app's data: this client's examples, tokenised, and the dev set.
+
+What is read and tokenised is kept, because a process may serve many messages; nothing rests on it.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+from flwr.app import Context
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from hsplit_flower.data import (
+    EncodedExample,
+    Example,
+    batches,
+    encode_examples,
+    labels_of,
+    load_examples,
+    pad_token_id,
+    partition,
+)
+from hsplit_flower.errors import ConfigError
+from hsplit_flower.splitting import load_tokenizer
+from nlg.run_config import RunConfig
+
+Batches = Iterator[dict[str, Tensor]]
+
+
+def num_examples(config: RunConfig, context: Context) -> int:
+    """How many examples this client trains on."""
+    return len(_part(config, *_place(context), "train"))
+
+
+def training_batches(config: RunConfig, context: Context, server_round: int) -> Batches:
+    """One round's batches of this client's partition, other ones each round."""
+    position, num_clients = _place(context)
+    return batches(
+        _encoded_part(config, position, num_clients, "train"),
+        config.batch_size,
+        steps=config.local_steps,
+        seed=(config.seed, server_round, position),
+        pad_id=pad_token_id(_tokenizer(config.model, config.revision)),
+    )
+
+
+def evaluation_batches(config: RunConfig, context: Context | None = None) -> Batches:
+    """One pass over the dev set: a client's share of it, or the server's."""
+    encoded = (
+        encoded_dev(config)
+        if context is None
+        else _encoded_part(config, *_place(context), "dev")[: config.evaluation_examples]
+    )
+    pad_id = pad_token_id(_tokenizer(config.model, config.revision))
+    return batches(encoded, config.batch_size, pad_id=pad_id)
+
+
+@lru_cache(maxsize=2)
+def encoded_dev(config: RunConfig) -> list[EncodedExample]:
+    """The server's dev set, evenly thinned to what evaluation may take."""
+    examples = load_examples(config.dataset, "dev")
+    stride = max(1, len(examples) // config.evaluation_examples)
+    return _encode(config, examples[::stride][: config.evaluation_examples])
+
+
+def _place(context: Context) -> tuple[int, int]:
+    """Which partition this client has, and how many there are."""
+    try:
+        position = int(context.node_config["partition-id"])
+        num_clients = int(context.node_config["num-partitions"])
+    except KeyError as error:
+        raise ConfigError(
+            f"the node config lacks {error}: start the SuperNode with "
+            "--node-config 'partition-id=0 num-partitions=2'"
+        ) from None
+    if not 0 <= position < num_clients:
+        raise ConfigError(f"partition-id = {position}: 0 to {num_clients - 1} is wanted")
+    return position, num_clients
+
+
+@lru_cache(maxsize=16)
+def _part(config: RunConfig, position: int, num_clients: int, split: str) -> list[Example]:
+    examples = load_examples(config.dataset, split)
+    parts = partition(
+        labels_of(examples, config.partition_by),
+        num_clients,
+        scheme=config.partition,
+        alpha=config.dirichlet_alpha,
+        seed=config.seed,
+    )
+    return [examples[index] for index in parts[position]]
+
+
+@lru_cache(maxsize=16)
+def _encoded_part(
+    config: RunConfig, position: int, num_clients: int, split: str
+) -> list[EncodedExample]:
+    return _encode(config, _part(config, position, num_clients, split))
+
+
+def _encode(config: RunConfig, examples: list[Example]) -> list[EncodedExample]:
+    """Prompt, reference and end token; the loss is over the reference and the end token."""
+    tokenizer = _tokenizer(config.model, config.revision)
+    return encode_examples(
+        examples, tokenizer, max_length=config.max_length, style=config.prompt, on_long="drop"
+    )
+
+
+@lru_cache(maxsize=2)
+def _tokenizer(model: str, revision: str) -> PreTrainedTokenizerBase:
+    return load_tokenizer(model, revision=revision or None)

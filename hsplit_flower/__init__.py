@@ -1,0 +1,63 @@
+"""HSplitLoRA on Flower: fine-tune one language model across devices none of which holds it whole.
+
+The public names are listed here and loaded when they are first asked for, so that a core room can
+be imported where flwr, grpc and ray are not installed.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .adapters import LowRank as LowRank
+    from .adapters import export_adapter as export_adapter
+    from .adapters import import_adapter as import_adapter
+    from .client.app import describe_device as describe_device
+    from .client.app import split_evaluate as split_evaluate
+    from .client.app import split_train as split_train
+    from .errors import HSplitError as HSplitError
+    from .planning import PlanSettings as PlanSettings
+    from .planning import ReplanSettings as ReplanSettings
+    from .splitting import load_half as load_half
+    from .strategies import HSplitLoRA as HSplitLoRA
+    from .strategies import RoundReport as RoundReport
+    from .strategies import ServerEvaluation as ServerEvaluation
+    from .strategies import Training as Training
+    from .transport.control import RemoteWorker as RemoteWorker
+    from .types import DeviceProfile as DeviceProfile
+    from .types import Labels as Labels
+    from .types import Start as Start
+    from .worker.hosting import WorkerSettings as WorkerSettings
+
+_ROOM_OF = {
+    "LowRank": "adapters",
+    "export_adapter": "adapters",
+    "import_adapter": "adapters",
+    "describe_device": "client.app",
+    "split_evaluate": "client.app",
+    "split_train": "client.app",
+    "HSplitError": "errors",
+    "PlanSettings": "planning",
+    "ReplanSettings": "planning",
+    "load_half": "splitting",
+    "HSplitLoRA": "strategies",
+    "RoundReport": "strategies",
+    "ServerEvaluation": "strategies",
+    "Training": "strategies",
+    "RemoteWorker": "transport.control",
+    "DeviceProfile": "types",
+    "Labels": "types",
+    "Start": "types",
+    "WorkerSettings": "worker.hosting",
+}
+
+__all__ = list(_ROOM_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_ROOM_OF[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,28 @@
+"""The command line: ``hsplit worker`` and ``hsplit demo``."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from ..errors import HSplitError
+from . import demo, worker
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; an error of ours is one line on stderr and exit status 1."""
+    parser = argparse.ArgumentParser(
+        prog="hsplit",
+        description="HSplitLoRA on Flower: fine-tune a language model split by devices.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    worker.add_parser(commands)
+    demo.add_parser(commands)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        status: int = options.run(options)
+    except HSplitError as error:
+        print(f"hsplit: {error}", file=sys.stderr)
+        return 1
+    return status

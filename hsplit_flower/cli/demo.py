@@ -1,0 +1,49 @@
+"""``hsplit demo``: the app on five simulated clients, in a Flower of its own."""
+
+import argparse
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+from .local_flower import local_superlink
+
+NUM_CLIENTS = 5
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command and its options."""
+    parser = commands.add_parser(
+        "demo",
+        help="fine-tune the built-in model on five simulated clients",
+        description="Run the app on five simulated clients of unequal memory, show its log, and "
+        "leave nothing running.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--app", type=Path, default=Path("apps/nlg"), help="folder of the app")
+    parser.add_argument("--home", type=Path, default=Path(".flwr"), help="Flower's home folder")
+    parser.add_argument("--output-dir", type=Path, default=Path("outputs"), help="for the results")
+    parser.add_argument(
+        "--run-config", "-c", action="append", default=[], help="settings of the app, key=value"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Start Flower, run the app, stop Flower; give the app's exit status."""
+    if not (options.app / "pyproject.toml").is_file():
+        raise ConfigError(
+            f"{options.app} is not a Flower app: run from the project's root, or give --app FOLDER"
+        )
+    settings = [f'output-dir="{options.output_dir.resolve()}"', *options.run_config]
+    with local_superlink(options.home.resolve(), simulation=True) as flower:
+        command = flower.command(
+            options.app,
+            [
+                "--run-config",
+                " ".join(settings),
+                "--federation-config",
+                f"num-supernodes={NUM_CLIENTS} client-resources-num-cpus=1",
+            ],
+        )
+        return subprocess.run(command, env=flower.environment, check=False).returncode

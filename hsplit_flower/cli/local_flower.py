@@ -1,0 +1,126 @@
+"""A Flower SuperLink of our own for the length of a run: nothing of it stays afterwards."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import ConfigError
+
+CONNECTION = "here"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalFlower:
+    """A running SuperLink: its home folder, its address, and the environment to talk to it in."""
+
+    home: Path
+    address: str
+    environment: dict[str, str]
+
+    def command(self, app: str | Path, options: Sequence[str] = ()) -> list[str]:
+        """The ``flwr run`` command that sends an app here and shows its log."""
+        return [script("flwr"), "run", str(app), CONNECTION, "--stream", *options]
+
+
+@contextmanager
+def local_superlink(home: Path, *, simulation: bool) -> Iterator[LocalFlower]:
+    """Start a SuperLink in a home folder of its own and end all that it started afterwards.
+
+    Parameters
+    ----------
+    home
+        Becomes ``FLWR_HOME``; made if absent.
+    simulation
+        Whether it simulates its nodes; otherwise SuperNodes connect to its address.
+
+    Raises
+    ------
+    ConfigError
+        If it does not come up; its log is named.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    address = f"127.0.0.1:{_free_port()}"
+    (home / "config.toml").write_text(
+        f'[superlink]\ndefault = "{CONNECTION}"\n\n'
+        f'[superlink.{CONNECTION}]\naddress = "{address}"\ninsecure = true\n',
+        encoding="utf-8",
+    )
+    environment = flower_environment(home)
+    host, port = address.split(":")
+    command = [script("flower-superlink"), "--insecure", "--host", host, "--port", port]
+    if simulation:
+        command.append("--simulation")
+    with background(command, environment, home / "superlink.log") as process:
+        _wait_for(address, process, home / "superlink.log")
+        yield LocalFlower(home=home, address=address, environment=environment)
+
+
+def flower_environment(home: Path) -> dict[str, str]:
+    """The environment that Flower's programs run in, with its home there."""
+    scripts = str(Path(sys.executable).parent)
+    return {
+        **os.environ,
+        "FLWR_HOME": str(home),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "PATH": f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}",
+    }
+
+
+def script(name: str) -> str:
+    """A program that is installed beside this interpreter."""
+    path = Path(sys.executable).parent / name
+    if not path.exists():
+        raise ConfigError(f"{name} is not installed beside {sys.executable}: install flwr there")
+    return str(path)
+
+
+@contextmanager
+def background(
+    command: Sequence[str], environment: dict[str, str], log: Path
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a program in a process group of its own; end the whole group afterwards."""
+    with open(log, "wb") as file:
+        process = subprocess.Popen(
+            command, env=environment, stdout=file, stderr=file, start_new_session=True
+        )
+        try:
+            yield process
+        finally:
+            _end_group(process)
+
+
+def _end_group(process: "subprocess.Popen[bytes]") -> None:
+    for sign, patience_seconds in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0)):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, sign)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(patience_seconds)
+            break
+    # What the program started may have outlived it.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _wait_for(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    host, port = address.split(":")
+    deadline = time.monotonic() + 60.0
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(OSError), socket.create_connection((host, int(port)), timeout=1.0):
+            return
+        time.sleep(0.1)
+    raise ConfigError(f"flower-superlink did not come up on {address}; its log is {log}")

@@ -1,0 +1,398 @@
+"""HSplitLoRA as a Flower strategy: messages in, core called, messages out.
+
+Lin et al., HSplitLoRA, arXiv 2505.02795. Each client trains adapters on the blocks below its own
+cut, its session on the split worker those above; ARMSC chooses cuts and ranks from device profiles
+and importance, NAA aggregates exactly.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from logging import INFO, WARNING
+from typing import Any
+
+from flwr.app import (
+    ArrayRecord,
+    ConfigRecord,
+    Message,
+    MessageType,
+    MetricRecord,
+    RecordDict,
+)
+from flwr.common.logger import log
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Result, Strategy
+from flwr.serverapp.strategy.strategy_utils import sample_nodes
+
+from ..aggregation import Dividing
+from ..errors import ConfigError, HSplitError
+from ..importance import ImportanceReport
+from ..metrics import TokenLoss
+from ..planning import PlanSettings, ReplanSettings
+from ..splitting import read_architecture
+from ..splitting.checkpoint import Checkpoint
+from ..transport.orders import ORDER_KEY
+from ..types import ClientPlan, Plan
+from ..worker.hosting import WorkerHandle, WorkerSettings
+from .client_orders import order, session_spec
+from .global_adapter import GlobalAdapter
+from .progress import Progress
+from .replies import TrainReply, check_side, join_halves, read_reply
+from .roster import Member, Roster
+from .round_planner import RoundPlanner
+from .round_report import ClientReport, RoundReport
+from .session_book import SessionBook
+from .training import Training
+
+Observer = Callable[[RoundReport], None]
+
+
+class HSplitLoRA(Strategy):
+    """Fine-tune one language model across unequal clients, none of which holds it whole.
+
+    Parameters
+    ----------
+    model
+        ``llama-tiny`` (built in), a local folder or a hub id; clients load their half by the same
+        name, unless their node config has a ``model`` of its own.
+    training
+        How clients train.
+    planning, replanning
+        What ARMSC may choose, and how readily it chooses anew.
+    fleet
+        What simulated clients have (see :func:`hsplit_flower.devices.fleet_profiles`); None takes
+        what each client says of itself.
+    worker_session_rank
+        What a client's adapters may take on the worker, as the rank that it would give to every
+        weight; None shares the worker's memory.
+    worker
+        Where the split worker is started, or one that runs already.
+    global_rank_cap
+        Largest rank of the global adapter, None for none; what it cuts off is kept for later
+        rounds.
+    dividing
+        Over whom a weight's mean is taken when not every client adapts it.
+    observer
+        Is called with a report after every round of training.
+    fraction_train, fraction_evaluate
+        Share of the connected nodes that train, and that evaluate, in a round.
+    min_train_nodes, min_evaluate_nodes, min_available_nodes
+        Fewest nodes that are sampled and must finish, and that must be connected.
+    arrayrecord_key, configrecord_key
+        Keys of the adapter and of the user's own config in messages to clients.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        training: Training,
+        *,
+        planning: PlanSettings | None = None,
+        replanning: ReplanSettings | None = None,
+        fleet: str | None = None,
+        worker_session_rank: int | None = None,
+        worker: WorkerHandle | WorkerSettings | None = None,
+        global_rank_cap: int | None = None,
+        dividing: Dividing = Dividing.ALL,
+        observer: Observer | None = None,
+        fraction_train: float = 1.0,
+        fraction_evaluate: float = 1.0,
+        min_train_nodes: int = 2,
+        min_evaluate_nodes: int = 2,
+        min_available_nodes: int = 2,
+        arrayrecord_key: str = "arrays",
+        configrecord_key: str = "config",
+    ) -> None:
+        config = Checkpoint(source=model, revision=training.revision or None).config()
+        self.model = model
+        self.training = training
+        self.architecture = read_architecture(config)
+        self.fleet = fleet
+        self.observer = observer
+        self.fraction_train = _fraction("fraction_train", fraction_train)
+        self.fraction_evaluate = _fraction("fraction_evaluate", fraction_evaluate)
+        self.min_train_nodes = min_train_nodes if fraction_train else 0
+        self.min_evaluate_nodes = min_evaluate_nodes if fraction_evaluate else 0
+        self.min_available_nodes = min_available_nodes
+        self.arrayrecord_key = arrayrecord_key
+        self.configrecord_key = configrecord_key
+        self.planner = RoundPlanner(
+            config,
+            self.architecture,
+            training,
+            planning or PlanSettings(),
+            replanning,
+            fleet,
+            worker_session_rank,
+        )
+        self.adapter = GlobalAdapter(
+            self.architecture, start=training.start, rank_cap=global_rank_cap, dividing=dividing
+        )
+        self._sessions = SessionBook(model, worker)
+        self._roster = Roster()
+        self._progress = Progress(self._sessions.steps)
+        self._steps_per_client = 0
+        self._parts: dict[int, ClientPlan] = {}
+        self._members: dict[int, Member] = {}
+        self._round_started = 0.0
+
+    def start(
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord | None = None,
+        num_rounds: int = 3,
+        timeout: float = 3600,
+        train_config: ConfigRecord | None = None,
+        evaluate_config: ConfigRecord | None = None,
+        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
+    ) -> Result:
+        """Run the rounds; the split worker is started before and stopped after, if it is ours.
+
+        ``initial_arrays`` is a global adapter under PEFT's keys; left out, training starts from
+        nothing. The other parameters are those of Flower's ``Strategy.start``.
+        """
+        with ExitStack() as stack:
+            stack.callback(self._sessions.close_worker)
+            stack.callback(self._progress.stop)
+            description = self._sessions.open_worker(
+                self.training,
+                lowest_cut=self.planner.settings.min_cut,
+                num_blocks=self.architecture.num_blocks,
+            )
+            self.planner.meet_worker(description)
+            return super().start(
+                grid,
+                initial_arrays if initial_arrays is not None else ArrayRecord(),
+                num_rounds,
+                timeout,
+                train_config,
+                evaluate_config,
+                evaluate_fn,
+            )
+
+    def summary(self) -> None:
+        """Log what this strategy was set to."""
+        training, limits = self.training, self.planner.settings
+        lines = (
+            f"Model: {self.model}, {self.architecture.model_type} of "
+            f"{self.architecture.num_blocks} blocks, {len(self.architecture.weights)} weights",
+            f"Training: AdamW {training.learning_rate:g}, scale {training.scale:g}, "
+            f"{training.start.value}, labels on the {training.labels.value}",
+            f"Planning: cut from {limits.min_cut}, ranks to {limits.max_rank}, "
+            f"fleet {self.fleet or 'as the devices say'}",
+            f"Sampling: train {self.fraction_train:.2f} (at least {self.min_train_nodes}), "
+            f"evaluate {self.fraction_evaluate:.2f} (at least {self.min_evaluate_nodes}), "
+            f"{self.min_available_nodes} available",
+            f"Keys: arrays '{self.arrayrecord_key}', config '{self.configrecord_key}'",
+        )
+        for line in lines[:-1]:
+            log(INFO, "\t├──> %s", line)
+        log(INFO, "\t└──> %s", lines[-1])
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Ask who is new, plan, open sessions, and tell each client its part."""
+        self._round_started = time.perf_counter()
+        self.adapter.adopt(arrays)
+        if self.fraction_train == 0.0:
+            return []
+        members = self._sample(grid, self.fraction_train, self.min_train_nodes)
+        everyone = {**self._roster.met(grid.get_node_ids()), **members}
+        plan = self.planner.plan_round(everyone, self.adapter.ranks)
+        _log_left_out(plan)
+        parts = {node: plan.clients[node] for node in members if node in plan.clients}
+        messages = self._messages(server_round, parts, members, config, MessageType.TRAIN)
+        self._progress.start(server_round, expected_steps=self._steps_per_client * len(parts))
+        return messages
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Aggregate exactly what the clients that finished have trained, both halves."""
+        self._progress.stop()
+        finished, reports = self._gather(replies)
+        self._sessions.close_all()
+        completed = bool(finished) and len(finished) >= self.min_train_nodes
+        if completed:
+            self._learn(finished)
+        else:
+            log(
+                WARNING,
+                "aggregate_train: %s clients finished, %s are wanted; the global adapter stays",
+                len(finished),
+                self.min_train_nodes,
+            )
+        report = self._report(server_round, reports, completed=completed)
+        if self.observer is not None:
+            self.observer(report)
+        if not completed:
+            return None, None
+        losses = sum((client.loss for client in finished.values()), TokenLoss())
+        metrics: dict[str, Any] = {
+            "train-loss": losses.mean,
+            "num-clients": len(finished),
+            "seconds": report.seconds,
+        }
+        return self.adapter.arrays(), MetricRecord(metrics)
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Open sessions without training, and tell each client its part."""
+        self.adapter.adopt(arrays)
+        if self.fraction_evaluate == 0.0:
+            return []
+        members = self._sample(grid, self.fraction_evaluate, self.min_evaluate_nodes)
+        parts = {node: self.planner.part_for_evaluation(node) for node in members}
+        return self._messages(server_round, parts, members, config, MessageType.EVALUATE)
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """Loss and perplexity over all clients' tokens: sums travel, the ratio is taken here."""
+        total, num_clients = TokenLoss(), 0
+        for reply in replies:
+            try:
+                total += read_reply(reply, is_training=False).loss
+                num_clients += 1
+            except HSplitError as error:
+                log(WARNING, "\t> client %s is left out: %s", reply.metadata.src_node_id, error)
+        self._sessions.close_all()
+        if not total.num_tokens:
+            return None
+        return MetricRecord(
+            {"loss": total.mean, "perplexity": total.perplexity, "num-clients": num_clients}
+        )
+
+    def _sample(self, grid: Grid, fraction: float, least: int) -> dict[int, Member]:
+        size = max(int(len(list(grid.get_node_ids())) * fraction), least)
+        nodes, connected = sample_nodes(grid, self.min_available_nodes, size)
+        log(INFO, "Sampled %s nodes (out of %s)", len(nodes), len(connected))
+        return self._roster.members(grid, nodes)
+
+    def _messages(
+        self,
+        server_round: int,
+        parts: Mapping[int, ClientPlan],
+        members: Mapping[int, Member],
+        config: ConfigRecord,
+        message_type: str,
+    ) -> list[Message]:
+        """Open a session for each client and write down its part."""
+        self._parts, self._members = dict(parts), dict(members)
+        self._sessions.worker.load_update(self.adapter.updates)
+        user_config = ConfigRecord({**config, "server-round": server_round})
+        messages = []
+        for node, part in parts.items():
+            spec = session_spec(
+                self.training,
+                part,
+                node=node,
+                member=members[node],
+                server_round=server_round,
+                train=message_type == MessageType.TRAIN,
+            )
+            told = order(
+                self.training,
+                spec,
+                model=self.model,
+                address=self._sessions.worker.address,
+                token=self._sessions.open(spec),
+                member=members[node],
+                server_round=server_round,
+            )
+            content = RecordDict(
+                {
+                    self.arrayrecord_key: self.adapter.below(part.span),
+                    self.configrecord_key: user_config,
+                    ORDER_KEY: ConfigRecord(told.to_config()),
+                }
+            )
+            messages.append(Message(content=content, message_type=message_type, dst_node_id=node))
+        return messages
+
+    def _gather(
+        self, replies: Iterable[Message]
+    ) -> tuple[dict[int, TrainReply], dict[int, ClientReport]]:
+        """Both halves of what each client trained; who does not count is told why in the log."""
+        finished: dict[int, TrainReply] = {}
+        reports = {
+            node: ClientReport(plan=self._parts[node], dropped="it did not answer in time")
+            for node in self._sessions.clients
+        }
+        for reply in replies:
+            node = reply.metadata.src_node_id
+            if node not in self._sessions:
+                continue
+            try:
+                client = self._join_halves(node, self._parts[node], reply)
+            except HSplitError as error:
+                reports[node] = ClientReport(plan=self._parts[node], dropped=str(error))
+                continue
+            finished[node] = client
+            reports[node] = ClientReport(
+                plan=self._parts[node],
+                num_examples=self._members[node].num_examples,
+                loss=client.loss,
+                num_steps=client.num_steps,
+                seconds=client.seconds,
+            )
+        for node, report in reports.items():
+            log(WARNING if report.dropped else INFO, "\t> client %s: %s", node, report.line())
+        return finished, reports
+
+    def _join_halves(self, node: int, part: ClientPlan, reply: Message) -> TrainReply:
+        below = read_reply(reply, is_training=True)
+        names = {weight.name for weight in self.architecture.weights_in(part.span)}
+        check_side(below.updates, part.ranks, names)
+        joined = join_halves(below, self._sessions.collect(node))
+        self.adapter.check(joined.updates)
+        return joined
+
+    def _learn(self, finished: Mapping[int, TrainReply]) -> None:
+        self._steps_per_client = max(client.num_steps for client in finished.values())
+        examples = {node: self._members[node].num_examples for node in finished}
+        self.adapter.aggregate(
+            {node: client.updates for node, client in finished.items()}, examples
+        )
+        self.planner.learn(
+            [
+                ImportanceReport(num_examples=examples[node], scores=client.importance)
+                for node, client in finished.items()
+            ]
+        )
+
+    def _report(
+        self, server_round: int, clients: Mapping[int, ClientReport], *, completed: bool
+    ) -> RoundReport:
+        return RoundReport(
+            server_round=server_round,
+            clients=clients,
+            replanned=self.planner.decision.replan,
+            planning_reason=self.planner.decision.reason,
+            drift=self.planner.drift,
+            seconds=time.perf_counter() - self._round_started,
+            completed=completed,
+            largest_rank=max(self.adapter.ranks.values(), default=0),
+            dropped_energy=self.adapter.dropped_energy,
+        )
+
+
+def _log_left_out(plan: Plan) -> None:
+    for node, shortfall in plan.left_out.items():
+        log(
+            WARNING,
+            "\t> client %s is left out: it has %.0f bytes, the smallest cut needs %.0f, "
+            "it lacks %.0f",
+            node,
+            shortfall.budget_bytes,
+            shortfall.needed_bytes,
+            shortfall.lacking_bytes,
+        )
+
+
+def _fraction(name: str, value: float) -> float:
+    if not 0.0 <= value <= 1.0:
+        raise ConfigError(f"{name} must be a fraction from 0 to 1, got {value}")
+    return value

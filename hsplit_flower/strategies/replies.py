@@ -1,0 +1,115 @@
+"""From a client's reply to the values that a round is made of; what cannot be used says why."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from flwr.app import Message
+
+from ..adapters import LowRank, from_state_dict
+from ..errors import AdapterError, HSplitError
+from ..importance import check_finite
+from ..metrics import TokenLoss
+from ..transport.factors import SessionResult
+from ..transport.orders import IMPORTANCE_KEY, METRICS_KEY
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainReply:
+    """What a client sends back: its side of the update, its importance, its measurements."""
+
+    loss: TokenLoss
+    num_steps: int
+    seconds: float
+    updates: Mapping[str, LowRank] = field(default_factory=dict)
+    importance: Mapping[str, float] = field(default_factory=dict)
+
+
+def read_reply(reply: Message, *, is_training: bool) -> TrainReply:
+    """The values of a reply.
+
+    Raises
+    ------
+    HSplitError
+        If the reply is an error, or lacks something, or holds what is not a finite number.
+    """
+    if reply.has_error():
+        raise HSplitError(reply.error.reason or f"error {reply.error.code}")
+    content = reply.content
+    try:
+        metrics = content.metric_records[METRICS_KEY]
+        loss = TokenLoss(
+            loss_sum=_number(metrics, "loss-sum"), num_tokens=int(_number(metrics, "num-tokens"))
+        )
+        num_steps, seconds = int(_number(metrics, "num-steps")), _number(metrics, "seconds")
+        check_finite({"loss": loss.loss_sum})
+        if not is_training:
+            return TrainReply(loss=loss, num_steps=num_steps, seconds=seconds)
+        arrays = next(iter(content.array_records.values()))
+        scores = content.config_records[IMPORTANCE_KEY]
+        importance = dict(zip(_texts(scores["weights"]), _numbers(scores["scores"]), strict=True))
+    except (KeyError, StopIteration, TypeError, ValueError) as error:
+        raise HSplitError(
+            f"its reply cannot be read ({error!r}): split_train or split_evaluate is wanted there"
+        ) from error
+    check_finite(importance)
+    return TrainReply(
+        loss=loss,
+        num_steps=num_steps,
+        seconds=seconds,
+        updates=from_state_dict(arrays.to_torch_state_dict()),
+        importance=importance,
+    )
+
+
+def join_halves(below: TrainReply, above: SessionResult) -> TrainReply:
+    """A client's reply with what its session on the worker has trained.
+
+    Raises
+    ------
+    HSplitError
+        If the two have not taken the same steps, or none.
+    """
+    if above.num_steps != below.num_steps:
+        raise HSplitError(
+            f"it took {below.num_steps} steps, its session on the worker {above.num_steps}: "
+            "the halves do not belong together"
+        )
+    if not below.num_steps:
+        raise HSplitError("it took no step")
+    return replace(
+        below,
+        updates={**below.updates, **above.updates},
+        importance={**above.importance, **below.importance},
+    )
+
+
+def check_side(updates: Mapping[str, LowRank], ranks: Mapping[str, int], names: set[str]) -> None:
+    """Refuse updates of other weights or ranks than the plan gives this side of the cut."""
+    wanted = {name: ranks[name] for name in names if ranks.get(name, 0)}
+    got = {name: update.rank for name, update in updates.items()}
+    if got != wanted:
+        different = sorted(n for n in got.keys() | wanted.keys() if got.get(n) != wanted.get(n))
+        name = different[0]
+        raise AdapterError(
+            f"{len(different)} weights have other ranks than planned, for instance {name!r}: "
+            f"{got.get(name, 0)} for {wanted.get(name, 0)}"
+        )
+
+
+def _number(record: Mapping[str, object], key: str) -> float:
+    value = record[key]
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"{key} is {value!r}")
+    return float(value)
+
+
+def _texts(values: object) -> list[str]:
+    if not isinstance(values, list):
+        raise TypeError(f"a list of names is wanted, got {values!r}")
+    return [str(value) for value in values]
+
+
+def _numbers(values: object) -> list[float]:
+    if not isinstance(values, list):
+        raise TypeError(f"a list of numbers is wanted, got {values!r}")
+    return [float(value) for value in values]

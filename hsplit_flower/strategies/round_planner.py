@@ -1,0 +1,202 @@
+"""ARMSC over the rounds: the standing plan, what it was made from, and when it is given up."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from logging import INFO
+
+from flwr.common.logger import log
+from transformers import PretrainedConfig
+
+from ..devices import fleet_profiles, worker_profile
+from ..errors import ConfigError
+from ..importance import ImportanceHistory, ImportanceReport, blend, history_weight, mean_scores
+from ..planning import (
+    Decision,
+    PlanSettings,
+    ReplanSettings,
+    Workload,
+    drift,
+    explain,
+    fleet_changes,
+    improvement,
+    objective,
+    plan,
+    planned_bytes,
+    session_need_bytes,
+    should_replan,
+    trace_costs,
+    whole_model_memory,
+)
+from ..splitting import Architecture
+from ..transport.codec import FLOATING
+from ..types import ClientPlan, DeviceProfile, Plan, Span, WorkerDescription
+from .roster import Member
+from .training import DTYPES, Training
+
+
+class RoundPlanner:
+    """Plans each round from who is there, and remembers why.
+
+    Parameters
+    ----------
+    config, architecture
+        Of the model.
+    training
+        How clients train: the workload that is planned for.
+    settings, replanning
+        What ARMSC may choose, and how readily it chooses anew.
+    fleet
+        What simulated clients have; None takes what each client says of itself.
+    session_rank
+        What a client's adapters may take on the worker, as the rank that it would give to every
+        weight; None leaves it to ``settings``.
+    """
+
+    def __init__(
+        self,
+        config: PretrainedConfig,
+        architecture: Architecture,
+        training: Training,
+        settings: PlanSettings,
+        replanning: ReplanSettings | None,
+        fleet: str | None,
+        session_rank: int | None = None,
+    ) -> None:
+        workload = Workload(
+            batch_size=training.batch_size,
+            sequence_length=training.sequence_length,
+            dtype_bytes=DTYPES[training.dtype],
+            wire_dtype_bytes=FLOATING[training.wire_type].itemsize,
+            attention=training.attention or "sdpa",
+        )
+        positions = architecture.max_positions
+        if positions is not None and training.sequence_length > positions:
+            raise ConfigError(
+                f"sequence_length is {training.sequence_length}: "
+                f"the model has {positions} positions"
+            )
+        self.settings = replace(settings, labels=training.labels, start=training.start)
+        self.costs = trace_costs(config, workload)
+        if session_rank is not None:
+            granted = session_need_bytes(self.costs, rank=session_rank, settings=self.settings)
+            self.settings = replace(self.settings, worker_session_bytes=granted)
+        self.history = ImportanceHistory()
+        self.decision = Decision(replan=False, reason="nothing is planned yet")
+        self.drift = 0.0
+        self.standing: Plan | None = None
+        self._replanning = replanning or ReplanSettings()
+        self._fleet = fleet
+        self._worker: DeviceProfile | None = None
+        self._profiles: dict[int, DeviceProfile] = {}
+        self._planned_from: Mapping[str, float] = {}
+        self._rounds_since_plan = 0
+
+    def meet_worker(self, description: WorkerDescription) -> None:
+        """Take what the split worker has; a simulated fleet has a worker of its own."""
+        own = DeviceProfile(
+            memory_bytes=description.memory_bytes, flops_per_second=description.flops_per_second
+        )
+        self._worker = own if self._fleet is None else worker_profile(self._fleet, own)
+
+    def profile_of(self, node: int, member: Member, order: int) -> DeviceProfile:
+        """What a client has: its part of the fleet, or what it says of itself."""
+        if self._fleet is None:
+            return member.profile
+        position = order if member.partition is None else member.partition
+        whole = whole_model_memory(self.costs, rank=self.settings.max_rank, settings=self.settings)
+        num_devices = max(position + 1, member.num_partitions or 0)
+        return fleet_profiles(
+            self._fleet, num_devices=num_devices, whole_model_bytes=whole.total_bytes
+        )[position]
+
+    def plan_round(self, members: Mapping[int, Member], update_ranks: Mapping[str, int]) -> Plan:
+        """The plan for these clients: the standing one, or a new one if there is reason for it.
+
+        Raises
+        ------
+        InfeasibleBudgetError
+            If no client's budget holds the smallest cut.
+        """
+        profiles = {
+            node: self.profile_of(node, member, order)
+            for order, (node, member) in enumerate(sorted(members.items()))
+        }
+        self.decision = self._decide(profiles, update_ranks)
+        if self.decision.replan or self.standing is None:
+            self.standing = self._plan(profiles, update_ranks)
+            self._planned_from = dict(self.history.scores)
+            self._profiles = dict(profiles)
+            self._rounds_since_plan = 0
+            log(INFO, "Planned anew: %s", self.decision.reason)
+            for line in explain(self.standing, profiles).splitlines():
+                log(INFO, "\t%s", line)
+        else:
+            log(INFO, "The plan stands: %s", self.decision.reason)
+        self._rounds_since_plan += 1
+        return self.standing
+
+    def learn(self, reports: list[ImportanceReport]) -> None:
+        """Blend this round's importance into what is known (DESIGN 3.1)."""
+        today = mean_scores(reports)
+        if not today:
+            return
+        moved = drift(today, self.history.scores) if self.history.num_rounds else 1.0
+        beta = history_weight(self.history.num_rounds, moved)
+        self.history = blend(self.history, today, beta)
+
+    def part_for_evaluation(self, node: int) -> ClientPlan:
+        """A client's cut without any ranks: evaluation trains nothing."""
+        known = self.standing.clients.get(node) if self.standing is not None else None
+        cut = known.cut if known is not None else self.settings.min_cut
+        return ClientPlan(span=Span(start=0, stop=cut), ranks={})
+
+    def _decide(
+        self, profiles: Mapping[int, DeviceProfile], update_ranks: Mapping[str, int]
+    ) -> Decision:
+        if self.standing is None:
+            return Decision(replan=True, reason="the first round")
+        self.drift = drift(self.history.scores, self._planned_from)
+        needed = planned_bytes(
+            self.standing, self.costs, settings=self.settings, update_ranks=update_ranks
+        )
+        changes = fleet_changes(self.standing, self._profiles, profiles, needed_bytes=needed)
+        ask = partial(
+            should_replan,
+            drift=self.drift,
+            changes=changes,
+            rounds_since_plan=self._rounds_since_plan,
+            settings=self._replanning,
+        )
+        first = ask()
+        if not first.replan or changes.unserved:
+            return first
+        gain = improvement(
+            self._objective(self.standing, profiles),
+            self._objective(self._plan(profiles, update_ranks), profiles),
+        )
+        return ask(improvement=gain)
+
+    def _plan(self, profiles: Mapping[int, DeviceProfile], update_ranks: Mapping[str, int]) -> Plan:
+        return plan(
+            self.costs,
+            profiles,
+            self._known_worker(),
+            importance=self.history.scores or None,
+            settings=self.settings,
+            update_ranks=update_ranks,
+        )
+
+    def _objective(self, some_plan: Plan, profiles: Mapping[int, DeviceProfile]) -> float:
+        return objective(
+            some_plan,
+            self.costs,
+            profiles,
+            self._known_worker(),
+            importance=self.history.scores or None,
+            settings=self.settings,
+        )
+
+    def _known_worker(self) -> DeviceProfile:
+        assert self._worker is not None, "the worker is met before the first round"
+        return self._worker

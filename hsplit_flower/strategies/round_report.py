@@ -1,0 +1,62 @@
+"""What happened in a round, as plain values: for the log, for files, for whoever asks."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ..metrics import TokenLoss
+from ..types import ClientPlan
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientReport:
+    """One client's part of a round; ``dropped`` says why it does not count, if it does not."""
+
+    plan: ClientPlan
+    num_examples: int = 0
+    loss: TokenLoss = field(default_factory=TokenLoss)
+    num_steps: int = 0
+    seconds: float = 0.0
+    dropped: str | None = None
+
+    def line(self) -> str:
+        """One line for the log."""
+        ranks = [rank for rank in self.plan.ranks.values() if rank]
+        shape = f"cut {self.plan.cut}, " + (
+            f"ranks {min(ranks)}-{max(ranks)} (sum {sum(ranks)})" if ranks else "no ranks"
+        )
+        if self.dropped:
+            return f"{shape}: left out, {self.dropped}"
+        return f"{shape}: loss {self.loss.mean:.4f}, {self.num_steps} steps in {self.seconds:.1f} s"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundReport:
+    """One round of training."""
+
+    server_round: int
+    clients: Mapping[int, ClientReport]
+    replanned: bool
+    planning_reason: str
+    drift: float
+    seconds: float
+    completed: bool
+    largest_rank: int = 0
+    dropped_energy: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a line of JSON; ranks are in the plan and left out here."""
+        values = asdict(self)
+        values["clients"] = {
+            str(node): {
+                "cut": client.plan.cut,
+                "sum-of-ranks": sum(client.plan.ranks.values()),
+                "num-examples": client.num_examples,
+                "loss": client.loss.mean if client.loss.num_tokens else None,
+                "num-steps": client.num_steps,
+                "seconds": client.seconds,
+                "dropped": client.dropped,
+            }
+            for node, client in self.clients.items()
+        }
+        return {name.replace("_", "-"): value for name, value in values.items()}

@@ -1,0 +1,77 @@
+"""Evaluating the whole model on the server, for Flower's ``evaluate_fn``."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from flwr.app import ArrayRecord, MetricRecord
+
+from ..adapters import Active, AdapterBank, LowRank, from_state_dict
+from ..metrics import TokenLoss, token_loss
+from ..splitting import Half, Parts, load_half, read_architecture
+from ..splitting.checkpoint import Checkpoint
+
+
+class ServerEvaluation:
+    """Loss and perplexity of the whole model with the global adapter; an ``evaluate_fn``.
+
+    Parameters
+    ----------
+    model, revision, dtype, attention
+        The base, as the strategy has it. It is loaded whole: use it where the server may hold the
+        model and has examples of its own.
+    make_batches
+        Gives a fresh pass over the server's examples, mappings with ``input_ids``,
+        ``attention_mask`` and ``labels``.
+    device
+        Where it runs; by default the GPU if there is one.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        make_batches: Callable[[], Iterable[Mapping[str, Any]]],
+        *,
+        revision: str = "",
+        dtype: str = "float32",
+        attention: str = "",
+        device: str | None = None,
+    ) -> None:
+        architecture = read_architecture(
+            Checkpoint(source=model, revision=revision or None).config()
+        )
+        self._half: Half = load_half(
+            model,
+            Parts.whole(architecture.num_blocks),
+            revision=revision or None,
+            dtype=getattr(torch, dtype),
+            device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            attention=attention or None,
+            architecture=architecture,
+        )
+        self._bank = AdapterBank(self._half.model, [weight.name for weight in architecture.weights])
+        self._make_batches = make_batches
+
+    def __call__(self, server_round: int, arrays: ArrayRecord) -> MetricRecord:
+        """Evaluate the adapter in ``arrays``."""
+        loss = self.evaluate(from_state_dict(arrays.to_torch_state_dict()))
+        return MetricRecord(
+            {"loss": loss.mean, "perplexity": loss.perplexity, "num-tokens": loss.num_tokens}
+        )
+
+    @torch.no_grad()
+    def evaluate(self, updates: Mapping[str, LowRank]) -> TokenLoss:
+        """Summed loss over the examples' labelled tokens."""
+        half, device = self._half, self._half.device
+        half.model.eval()
+        terms = {
+            name: [(update.b.to(device), update.a.to(device), 1.0)]
+            for name, update in updates.items()
+        }
+        total = TokenLoss()
+        with self._bank.activate(Active(terms=terms)):
+            for batch in self._make_batches():
+                tensors = {name: torch.as_tensor(value).to(device) for name, value in batch.items()}
+                logits = half.logits_of(tensors["input_ids"], tensors["attention_mask"])
+                total += token_loss(logits, tensors["labels"])
+        return total

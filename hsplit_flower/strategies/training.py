@@ -1,0 +1,67 @@
+"""How clients train: settings that every client of a run shares."""
+
+import math
+from dataclasses import dataclass
+
+from ..errors import ConfigError
+from ..types import Labels, Start, WireType
+
+DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Model and optimizer settings of a run.
+
+    Attributes
+    ----------
+    batch_size, sequence_length
+        The largest batch that clients send and its longest sequence: plans are made for them.
+    learning_rate, weight_decay
+        AdamW's, on both sides of the cut.
+    scale
+        What every adapter's product is multiplied by in training, whatever its rank.
+    labels, start
+        Who computes the loss, and what a round starts from.
+    seed
+        Of fresh adapter factors.
+    revision, dtype, attention
+        How the base is loaded; empty leaves the choice to transformers.
+    wire_type
+        Type of hidden states and gradients on the wire.
+    max_message_bytes, step_timeout_seconds
+        Limits of one message, and of the wait for its answer.
+    """
+
+    batch_size: int
+    sequence_length: int
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    scale: float = 8.0
+    labels: Labels = Labels.SERVER
+    start: Start = Start.CONTINUE
+    seed: int = 0
+    revision: str = ""
+    dtype: str = "float32"
+    attention: str = ""
+    wire_type: WireType = WireType.FLOAT32
+    max_message_bytes: int = 64 * 2**20
+    step_timeout_seconds: float = 120.0
+
+    def __post_init__(self) -> None:
+        wrong = [
+            f"{name} must be a positive number, got {getattr(self, name)}"
+            for name in (
+                "batch_size",
+                "sequence_length",
+                "learning_rate",
+                "scale",
+                "max_message_bytes",
+                "step_timeout_seconds",
+            )
+            if not 0 < getattr(self, name) < math.inf
+        ]
+        if self.dtype not in DTYPES:
+            wrong.append(f"dtype must be one of {list(DTYPES)}, got {self.dtype!r}")
+        if wrong:
+            raise ConfigError("; ".join(wrong))
