@@ -1,0 +1,65 @@
+"""Running the app as a user does, and reading what it leaves."""
+
+import json
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hsplit_flower.cli.local_flower import LocalFlower
+
+APP = Path(__file__).parents[2] / "apps" / "nlg"
+# Flower would make an environment for the run from a package index: not in a test.
+OFFLINE = {"FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1"}
+TINY = {
+    "num-server-rounds": 2,
+    "local-steps": 2,
+    "batch-size": 4,
+    "evaluation-examples": 16,
+    "run-name": "run",
+}
+LAST_LINE = re.compile(r"perplexity ([\d.]+) -> ([\d.]+) in ([\d.]+) s; adapter: (\S+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """The log of a run and the folder that it left."""
+
+    log: str
+    folder: Path
+
+    @property
+    def perplexities(self) -> tuple[float, float]:
+        """Before and after, as the last line says."""
+        found = LAST_LINE.search(self.log)
+        assert found is not None, self.log[-6000:]
+        return float(found[1]), float(found[2])
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        lines = (self.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+
+    def json(self, name: str) -> Any:
+        return json.loads((self.folder / name).read_text(encoding="utf-8"))
+
+
+def run_app(
+    flower: LocalFlower, output: Path, run_config: dict[str, Any], options: list[str] | None = None
+) -> Finished:
+    """``flwr run apps/nlg`` with these settings; waits for its end."""
+    settings = {**TINY, "output-dir": str(output), **run_config}
+    text = " ".join(f"{key}={json.dumps(value)}" for key, value in settings.items())
+    finished = subprocess.run(
+        flower.command(APP, ["--run-config", text, *(options or [])]),
+        env={**os.environ, **flower.environment, **OFFLINE},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Finished(
+        log=finished.stdout + finished.stderr, folder=output / str(settings["run-name"])
+    )

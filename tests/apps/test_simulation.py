@@ -1,0 +1,108 @@
+"""``flwr run apps/nlg`` in a simulation: what it shows, what it leaves, what it refuses."""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from hsplit_flower.cli.local_flower import LocalFlower, local_superlink
+from hsplit_flower.data import batches, encode_examples, load_examples, pad_token_id
+from hsplit_flower.metrics import TokenLoss, token_loss
+from hsplit_flower.splitting import load_tokenizer, locate
+
+from .flower_app import OFFLINE, TINY, Finished, run_app
+
+FEDERATION = ["--federation-config", "num-supernodes=3 client-resources-num-cpus=1"]
+
+
+@pytest.fixture(scope="module")
+def flower(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFlower]:
+    """A SuperLink that simulates its nodes."""
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in OFFLINE.items():
+            patch.setitem(os.environ, key, value)
+        with local_superlink(tmp_path_factory.mktemp("flwr"), simulation=True) as running:
+            yield running
+
+
+@pytest.fixture(scope="module")
+def finished(flower: LocalFlower, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    return run_app(flower, tmp_path_factory.mktemp("outputs"), {}, FEDERATION)
+
+
+@pytest.mark.timeout(300)
+def test_a_run_ends_with_its_result_and_leaves_its_files(finished: Finished):
+    before, after = finished.perplexities
+    assert after < before
+    assert sorted(path.name for path in finished.folder.iterdir()) == [
+        "adapter",
+        "config.json",
+        "metrics.jsonl",
+        "plan.json",
+    ]
+    assert finished.json("config.json")["local_steps"] == TINY["local-steps"]
+    plans = finished.json("plan.json")
+    assert len(plans) == 3 and all(part["ranks"] for part in plans.values())
+    rounds = [line for line in finished.metrics if "clients" in line]
+    assert [line["server-round"] for line in rounds] == [1, 2]
+    for line in rounds:
+        assert {client["num-steps"] for client in line["clients"].values()} == {2}
+    measured = [line["perplexity"] for line in finished.metrics if "perplexity" in line]
+    assert measured[0] == pytest.approx(before, abs=1e-4)
+    assert measured[-1] == pytest.approx(after, abs=1e-4)
+
+
+def test_the_log_tells_each_clients_part(finished: Finished):
+    assert finished.log.count("cut ") >= 6
+    assert "ranks" in finished.log and "loss" in finished.log
+    assert "Planned anew: the first round" in finished.log
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT asks for it
+@torch.no_grad()
+def test_plain_peft_gives_the_reported_perplexity(finished: Finished):
+    base: Any = AutoModelForCausalLM.from_pretrained(locate("llama-tiny"), dtype=torch.float32)
+    model = PeftModel.from_pretrained(base, str(finished.folder / "adapter")).eval()
+    examples = load_examples("restaurants", "dev")
+    count = int(TINY["evaluation-examples"])
+    chosen = examples[:: max(1, len(examples) // count)][:count]
+    tokenizer = load_tokenizer("llama-tiny")
+    encoded = encode_examples(chosen, tokenizer, max_length=192, on_long="drop")
+    total = TokenLoss()
+    for batch in batches(encoded, 4, pad_id=pad_token_id(tokenizer)):
+        labels = batch.pop("labels")
+        total += token_loss(model(**batch, use_cache=False).logits, labels)
+    assert total.perplexity == pytest.approx(finished.perplexities[1], rel=5e-5)
+
+
+@pytest.mark.timeout(300)
+def test_a_bad_setting_stops_the_run_before_training(flower: LocalFlower, tmp_path: Path):
+    refused = run_app(flower, tmp_path, {"scale": -1.0, "labels": "nobody"}, FEDERATION)
+    assert "the run-config has 2 problems" in refused.log
+    assert "scale = -1.0: a positive number is wanted" in refused.log
+    assert "labels = 'nobody'" in refused.log
+    assert "[ROUND" not in refused.log
+
+
+def at_home_in(home: Path) -> list[str]:
+    """Processes of ours whose Flower has its home there."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("FLWR_HOME") == str(home):
+                found.append(process.name())
+    return found
+
+
+def test_nothing_is_left_running(tmp_path: Path):
+    home = tmp_path / "flwr"
+    with local_superlink(home, simulation=True):
+        assert at_home_in(home)
+    assert at_home_in(home) == []
