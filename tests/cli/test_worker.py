@@ -1,0 +1,90 @@
+"""``hsplit worker``: a split worker in a process of its own."""
+
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from hsplit_flower.cli import main
+from hsplit_flower.cli.worker import TOKEN_VARIABLE, operator_token
+from hsplit_flower.errors import AuthenticationError, ConfigError
+from hsplit_flower.transport.control import RemoteWorker
+from hsplit_flower.types import SessionSpec
+
+COMMAND = [sys.executable, "-m", "hsplit_flower.cli", "worker", "--model", "llama-tiny"]
+
+
+@contextmanager
+def running_worker(token_file: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """A worker's process and the address that it prints."""
+    process = subprocess.Popen(
+        [*COMMAND, "--port", "0", "--threads", "1", "--operator-token-file", str(token_file)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        found = re.search(r"on (127\.0\.0\.1:\d+)", process.stdout.readline())
+        assert found is not None
+        yield process, found[1]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_worker_serves_who_knows_its_token_and_ends_when_asked(tmp_path: Path):
+    token_file = tmp_path / "token"
+    with running_worker(token_file) as (process, address):
+        assert stat.S_IMODE(token_file.stat().st_mode) == 0o600
+        worker = RemoteWorker(address, token_file.read_text(encoding="utf-8").strip())
+        assert worker.describe().num_blocks == 8
+        worker.load_update({})
+        token = worker.open(SessionSpec(client=7, cut=3, ranks={}))
+        assert worker.steps() == {7: 0}
+        worker.close(token)
+        assert worker.steps() == {}
+        worker.stop()
+        stranger = RemoteWorker(address, "guessed")
+        with pytest.raises(AuthenticationError):
+            stranger.describe()
+        stranger.stop()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) in (0, -signal.SIGTERM)
+
+
+def test_a_worker_without_a_token_does_not_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+    assert main(["worker", "--model", "llama-tiny"]) == 1
+    assert TOKEN_VARIABLE in capsys.readouterr().err
+
+
+def test_the_token_comes_from_the_file_else_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(os.environ, TOKEN_VARIABLE, "from the environment")
+    assert operator_token(None) == "from the environment"
+    made = operator_token(tmp_path / "token")
+    assert made == operator_token(tmp_path / "token") != "from the environment"
+    (tmp_path / "empty").touch()
+    with pytest.raises(ConfigError, match="holds no token"):
+        operator_token(tmp_path / "empty")
+
+
+def test_an_unknown_model_is_one_line_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    token = ["--operator-token-file", str(tmp_path / "token")]
+    assert main(["worker", "--model", str(tmp_path / "nothing"), *token]) == 1
+    assert "no usable model configuration" in capsys.readouterr().err
+
+
+def test_the_demo_wants_the_app(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["demo", "--app", str(tmp_path)]) == 1
+    assert "is not a Flower app" in capsys.readouterr().err

@@ -1,0 +1,62 @@
+"""What a run leaves behind survives whatever stops it."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from hsplit_flower.adapters import LowRank, import_adapter
+from hsplit_flower.errors import AdapterError, ConfigError
+from hsplit_flower.reports import RunFolder
+
+
+def adapter(rank: int) -> dict[str, LowRank]:
+    return {"model.layers.0.q": LowRank(b=torch.randn(4, rank), a=torch.randn(rank, 3))}
+
+
+def test_metrics_are_on_disk_line_by_line(tmp_path: Path):
+    folder = RunFolder(tmp_path / "run")
+    for number in range(3):
+        folder.add_metrics({"server-round": number, "loss": 1.5})
+        lines = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        assert [json.loads(line)["server-round"] for line in lines] == list(range(number + 1))
+
+
+def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path):
+    RunFolder(tmp_path / "run").add_metrics({"loss": 1.0})
+    with pytest.raises(ConfigError, match="holds a run already"):
+        RunFolder(tmp_path / "run")
+
+
+def test_numbers_that_json_lacks_become_text(tmp_path: Path):
+    folder = RunFolder(tmp_path)
+    folder.write_plan({"loss": math.nan, "link": [math.inf, 1.0], "low": -math.inf, "n": 3})
+    text = (tmp_path / "plan.json").read_text(encoding="utf-8")
+    values = json.loads(text, parse_constant=pytest.fail)
+    assert values == {"loss": "nan", "link": ["inf", 1.0], "low": "-inf", "n": 3}
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path):
+    folder = RunFolder(tmp_path)
+    folder.write_config({"seed": 1})
+    with pytest.raises(TypeError):
+        folder.write_config({"seed": object()})
+    assert json.loads((tmp_path / "config.json").read_text(encoding="utf-8")) == {"seed": 1}
+
+
+def test_an_adapter_is_replaced_by_the_next(tmp_path: Path):
+    folder = RunFolder(tmp_path)
+    for rank in (1, 2):
+        path = folder.write_adapter(adapter(rank), base_model="tiny", is_transposed=False)
+        assert import_adapter(path)["model.layers.0.q"].rank == rank
+    assert not (tmp_path / "adapter.new").exists()
+
+
+def test_an_adapter_that_cannot_be_written_leaves_the_last_one(tmp_path: Path):
+    folder = RunFolder(tmp_path)
+    folder.write_adapter(adapter(2), base_model="tiny", is_transposed=False)
+    with pytest.raises(AdapterError, match="nothing to export"):
+        folder.write_adapter(adapter(0), base_model="tiny", is_transposed=False)
+    assert import_adapter(tmp_path / "adapter")["model.layers.0.q"].rank == 2
