@@ -41,7 +41,10 @@ class GlobalAdapter:
         self._arrays: ArrayRecord | None = None
         self._remainders: Mapping[str, LowRank] = {}
         self.dropped_energy = 0.0
-        self.updates: dict[str, LowRank] = {}
+        self.updates: dict[str, LowRank] = {
+            weight.name: LowRank.zeros(weight.out_features, weight.in_features)
+            for weight in architecture.weights
+        }
 
     @property
     def ranks(self) -> dict[str, int]:
@@ -60,7 +63,7 @@ class GlobalAdapter:
         Raises
         ------
         ConfigError
-            If it has weights that the model lacks.
+            If it has weights that the model lacks, or of another shape.
         """
         if arrays is self._arrays:
             return
@@ -70,12 +73,21 @@ class GlobalAdapter:
             raise ConfigError(
                 f"the initial adapter has weights that the model lacks: {unknown[:3]}"
             )
+        for name, update in given.items():
+            got = [update.out_features, update.in_features]
+            wanted = [known[name].out_features, known[name].in_features]
+            if got != wanted:
+                raise ConfigError(
+                    f"the initial adapter's {name!r} is for a weight of {got}, the model's is "
+                    f"{wanted}"
+                )
         self.updates = {
             name: compress(given[name]).update
             if name in given
             else LowRank.zeros(weight.out_features, weight.in_features)
             for name, weight in known.items()
         }
+        self._remainders = {}
         self._arrays = arrays
 
     def below(self, span: Span) -> ArrayRecord:

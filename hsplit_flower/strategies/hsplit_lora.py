@@ -244,7 +244,7 @@ class HSplitLoRA(Strategy):
         if self.fraction_evaluate == 0.0:
             return []
         members = self._sample(grid, self.fraction_evaluate, self.min_evaluate_nodes)
-        parts = {node: self.planner.part_for_evaluation(node) for node in members}
+        parts = self.planner.parts_for_evaluation(members)
         return self._messages(server_round, parts, members, config, MessageType.EVALUATE)
 
     def aggregate_evaluate(
@@ -345,7 +345,7 @@ class HSplitLoRA(Strategy):
     def _join_halves(self, node: int, part: ClientPlan, reply: Message) -> TrainReply:
         below = read_reply(reply, is_training=True)
         names = {weight.name for weight in self.architecture.weights_in(part.span)}
-        check_side(below.updates, part.ranks, names)
+        check_side(below, part.ranks, names)
         joined = join_halves(below, self._sessions.collect(node))
         self.adapter.check(joined.updates)
         return joined

@@ -12,6 +12,17 @@ from ..metrics import TokenLoss
 from ..transport.factors import SessionResult
 from ..transport.orders import IMPORTANCE_KEY, METRICS_KEY
 
+# What records raise that lack something, or hold something else, or half an array.
+UNREADABLE = (
+    KeyError,
+    StopIteration,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    EOFError,
+    OSError,
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainReply:
@@ -41,13 +52,16 @@ def read_reply(reply: Message, *, is_training: bool) -> TrainReply:
             loss_sum=_number(metrics, "loss-sum"), num_tokens=int(_number(metrics, "num-tokens"))
         )
         num_steps, seconds = int(_number(metrics, "num-steps")), _number(metrics, "seconds")
-        check_finite({"loss": loss.loss_sum})
+        check_finite({"loss": loss.loss_sum, "seconds": seconds})
         if not is_training:
             return TrainReply(loss=loss, num_steps=num_steps, seconds=seconds)
         arrays = next(iter(content.array_records.values()))
+        updates = from_state_dict(arrays.to_torch_state_dict())
         scores = content.config_records[IMPORTANCE_KEY]
         importance = dict(zip(_texts(scores["weights"]), _numbers(scores["scores"]), strict=True))
-    except (KeyError, StopIteration, TypeError, ValueError) as error:
+    except HSplitError:
+        raise
+    except UNREADABLE as error:
         raise HSplitError(
             f"its reply cannot be read ({error!r}): split_train or split_evaluate is wanted there"
         ) from error
@@ -56,7 +70,7 @@ def read_reply(reply: Message, *, is_training: bool) -> TrainReply:
         loss=loss,
         num_steps=num_steps,
         seconds=seconds,
-        updates=from_state_dict(arrays.to_torch_state_dict()),
+        updates=updates,
         importance=importance,
     )
 
@@ -67,7 +81,7 @@ def join_halves(below: TrainReply, above: SessionResult) -> TrainReply:
     Raises
     ------
     HSplitError
-        If the two have not taken the same steps, or none.
+        If the two have not taken the same steps, or none, or have seen no token.
     """
     if above.num_steps != below.num_steps:
         raise HSplitError(
@@ -76,6 +90,8 @@ def join_halves(below: TrainReply, above: SessionResult) -> TrainReply:
         )
     if not below.num_steps:
         raise HSplitError("it took no step")
+    if not below.loss.num_tokens:
+        raise HSplitError("its loss is of no token")
     return replace(
         below,
         updates={**below.updates, **above.updates},
@@ -83,16 +99,26 @@ def join_halves(below: TrainReply, above: SessionResult) -> TrainReply:
     )
 
 
-def check_side(updates: Mapping[str, LowRank], ranks: Mapping[str, int], names: set[str]) -> None:
-    """Refuse updates of other weights or ranks than the plan gives this side of the cut."""
+def check_side(reply: TrainReply, ranks: Mapping[str, int], names: set[str]) -> None:
+    """Refuse updates or scores of other weights than this side of the cut has, or other ranks.
+
+    Raises
+    ------
+    AdapterError
+        Naming a weight that is not as planned.
+    """
     wanted = {name: ranks[name] for name in names if ranks.get(name, 0)}
-    got = {name: update.rank for name, update in updates.items()}
+    got = {name: update.rank for name, update in reply.updates.items()}
     if got != wanted:
         different = sorted(n for n in got.keys() | wanted.keys() if got.get(n) != wanted.get(n))
         name = different[0]
         raise AdapterError(
             f"{len(different)} weights have other ranks than planned, for instance {name!r}: "
             f"{got.get(name, 0)} for {wanted.get(name, 0)}"
+        )
+    if strangers := sorted(set(reply.importance) - names):
+        raise AdapterError(
+            f"it scores weights that it does not hold, for instance {strangers[0]!r}"
         )
 
 

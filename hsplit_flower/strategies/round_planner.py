@@ -1,6 +1,6 @@
 """ARMSC over the rounds: the standing plan, what it was made from, and when it is given up."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from logging import INFO
@@ -70,6 +70,7 @@ class RoundPlanner:
             wire_dtype_bytes=FLOATING[training.wire_type].itemsize,
             attention=training.attention or "sdpa",
         )
+        architecture.check_cut(settings.min_cut)
         positions = architecture.max_positions
         if positions is not None and training.sequence_length > positions:
             raise ConfigError(
@@ -145,11 +146,22 @@ class RoundPlanner:
         beta = history_weight(self.history.num_rounds, moved)
         self.history = blend(self.history, today, beta)
 
-    def part_for_evaluation(self, node: int) -> ClientPlan:
-        """A client's cut without any ranks: evaluation trains nothing."""
-        known = self.standing.clients.get(node) if self.standing is not None else None
-        cut = known.cut if known is not None else self.settings.min_cut
-        return ClientPlan(span=Span(start=0, stop=cut), ranks={})
+    def parts_for_evaluation(self, nodes: Iterable[int]) -> dict[int, ClientPlan]:
+        """Each client's cut without any ranks: evaluation trains nothing.
+
+        Who cannot hold the smallest cut is left out here, too.
+        """
+        cuts: dict[int, int] = {}
+        if self.standing is not None:
+            cuts = {node: part.cut for node, part in self.standing.clients.items()}
+        left_out = self.standing.left_out if self.standing is not None else {}
+        return {
+            node: ClientPlan(
+                span=Span(start=0, stop=cuts.get(node, self.settings.min_cut)), ranks={}
+            )
+            for node in nodes
+            if node not in left_out
+        }
 
     def _decide(
         self, profiles: Mapping[int, DeviceProfile], update_ranks: Mapping[str, int]

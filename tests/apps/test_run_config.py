@@ -1,0 +1,153 @@
+"""The app's settings: everything that is wrong is said at once, before anything starts."""
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hsplit_flower.errors import (
+    ConfigError,
+    DataError,
+    InfeasibleBudgetError,
+    UnsupportedModelError,
+)
+from hsplit_flower.types import DeviceProfile, WorkerDescription
+
+from .flower_app import APP
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+WORKER = WorkerDescription(
+    model="llama-tiny", num_blocks=8, lowest_cut=1, memory_bytes=8e9, flops_per_second=1e10
+)
+
+
+@pytest.fixture(autouse=True)
+def app_on_the_path() -> Iterator[None]:
+    """The app is not a part of the library: it is found where Flower would put it."""
+    sys.path.insert(0, str(APP))
+    yield
+    sys.path.remove(str(APP))
+    for name in [name for name in sys.modules if name.split(".")[0] == "nlg"]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def settings() -> dict[str, Any]:
+    """The app's own run-config."""
+    with open(APP / "pyproject.toml", "rb") as file:
+        return dict(tomllib.load(file)["tool"]["flwr"]["app"]["config"])
+
+
+def test_the_apps_own_settings_are_read(settings: dict[str, Any]):
+    from nlg.run_config import RunConfig
+
+    config = RunConfig.from_run_config(settings)
+    assert config.model == "llama-tiny" and config.learning_rate == 2e-3
+
+
+def test_every_key_is_there_and_described_once(settings: dict[str, Any]):
+    from nlg.run_config import RunConfig
+
+    names = [field.name for field in fields(RunConfig)]
+    assert sorted(settings) == sorted(name.replace("_", "-") for name in names)
+    described = re.findall(r"^    ([a-z_, ]+)\n        \S", RunConfig.__doc__ or "", re.MULTILINE)
+    listed = [name for line in described for name in line.split(", ")]
+    assert sorted(listed) == sorted(names)
+
+
+def test_all_problems_are_reported_at_once(settings: dict[str, Any]):
+    from nlg.run_config import RunConfig
+
+    wrong = {"learnin-rate": 1.0, "batch-size": "16", "scale": 0, "labels": "nobody", "seed": -1}
+    wrong |= {"fraction-train": 1.5, "server-evaluation": 1, "step-timeout": float("nan")}
+    del settings["partition"]
+    with pytest.raises(ConfigError) as caught:
+        RunConfig.from_run_config({**settings, **wrong})
+    message = str(caught.value)
+    assert message.startswith("the run-config has 9 problems")
+    for part in (
+        "unknown key 'learnin-rate', did you mean 'learning-rate'?",
+        "missing key 'partition'",
+        "batch-size = '16': a whole number is wanted",
+        "scale = 0.0: a positive number is wanted",
+        "labels = 'nobody': one of 'server', 'client' is wanted",
+        "seed = -1: 0 or more is wanted",
+        "fraction-train = 1.5: a fraction from 0 to 1 is wanted",
+        "server-evaluation = 1: true or false is wanted",
+        "step-timeout = nan: a positive number is wanted",
+    ):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"model": "no/such-model-here"}, UnsupportedModelError, "no usable model configuration"),
+        ({"max-length": 257}, ConfigError, "256 positions"),
+        ({"min-cut": 9}, SplitError, "can be cut at 1 to 8"),
+        ({"rank-unit": 17}, ConfigError, "rank_unit"),
+    ],
+)
+def test_what_cannot_work_is_said_before_training(
+    settings: dict[str, Any], changed: dict[str, Any], error: type[Exception], message: str
+):
+    from nlg.assemble import strategy_of
+    from nlg.run_config import RunConfig
+
+    config = RunConfig.from_run_config({**settings, **changed})
+    with pytest.raises(error, match=re.escape(message)):
+        strategy_of(config)
+
+
+def test_a_folder_without_the_wanted_columns_is_refused(settings: dict[str, Any], tmp_path: Path):
+    from nlg.assemble import evaluation_of
+    from nlg.run_config import RunConfig
+
+    (tmp_path / "devset.csv").write_text("meaning,text\na,b\n", encoding="utf-8")
+    config = RunConfig.from_run_config({**settings, "dataset": str(tmp_path)})
+    with pytest.raises(DataError, match="mr"):
+        evaluation_of(config)
+
+
+def test_an_unknown_data_set_is_refused(settings: dict[str, Any]):
+    from nlg.assemble import evaluation_of
+    from nlg.run_config import RunConfig
+
+    config = RunConfig.from_run_config({**settings, "dataset": "restuarants"})
+    with pytest.raises(DataError, match="restaurants"):
+        evaluation_of(config)
+
+
+def test_an_unknown_fleet_is_refused_when_the_worker_is_met(settings: dict[str, Any]):
+    from nlg.assemble import strategy_of
+    from nlg.run_config import RunConfig
+
+    strategy = strategy_of(RunConfig.from_run_config({**settings, "fleet": "huge"}))
+    with pytest.raises(ConfigError, match="huge"):
+        strategy.planner.meet_worker(WORKER)
+
+
+def test_a_fleet_that_holds_no_cut_names_its_clients(settings: dict[str, Any]):
+    from nlg.assemble import strategy_of
+    from nlg.run_config import RunConfig
+
+    from hsplit_flower.strategies.roster import Member
+
+    strategy = strategy_of(RunConfig.from_run_config({**settings, "fleet": "1MB,2MB"}))
+    strategy.planner.meet_worker(WORKER)
+    profile = DeviceProfile(memory_bytes=1.0, flops_per_second=1.0)
+    members = {
+        node: Member(profile=profile, num_examples=1, partition=node, num_partitions=2)
+        for node in range(2)
+    }
+    with pytest.raises(InfeasibleBudgetError, match=r"client 0 has 1000000 bytes.*lacks") as caught:
+        strategy.planner.plan_round(members, {})
+    assert "client 1 has 2000000 bytes" in str(caught.value)
