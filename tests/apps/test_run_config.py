@@ -13,6 +13,7 @@ from hsplit_flower.errors import (
     ConfigError,
     DataError,
     InfeasibleBudgetError,
+    SplitError,
     UnsupportedModelError,
 )
 from hsplit_flower.types import DeviceProfile, WorkerDescription
