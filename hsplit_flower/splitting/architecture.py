@@ -242,7 +242,9 @@ def _cut_loose(output: Any) -> Any:
 def _check_exit(config: PretrainedConfig, logits: Tensor, sources: list[Tensor]) -> None:
     """The logits must depend on the last hidden state, and on no embedding or earlier block."""
     known = [source for source in sources if source.requires_grad]
-    found = torch.autograd.grad(logits.sum(), known, allow_unused=True) if known else ()
+    if not known:
+        return
+    found = torch.autograd.grad(logits, known, torch.empty_like(logits), allow_unused=True)
     if any(gradient is not None for gradient in found):
         raise unsupported(config, "its head also reads something else than the last block's output")
 

@@ -30,9 +30,10 @@ class Passthrough(nn.Module):
             return super().__getattr__(name)
         except AttributeError:
             (replaced,) = self.__dict__.get("_replaced", (None,))
-            if replaced is None or name.startswith("_"):
+            value = None if name.startswith("_") else getattr(replaced, name, None)
+            if value is None or isinstance(value, (nn.Module, Tensor)):
                 raise
-            return getattr(replaced, name)
+            return value
 
     def forward(self, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
         return (hidden,) if self.as_tuple else hidden

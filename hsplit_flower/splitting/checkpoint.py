@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -19,12 +20,15 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from ..errors import UnsupportedModelError
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+NARROW = ("BF16", "F16")
+PIECE_BYTES = 2**20
 
 
 BUILT_IN = {"llama-tiny": Path(__file__).parents[1] / "bases" / "llama-tiny"}
@@ -33,6 +37,33 @@ BUILT_IN = {"llama-tiny": Path(__file__).parents[1] / "bases" / "llama-tiny"}
 def locate(model: str) -> str:
     """What to load for a model's name: a built-in base's folder, or the name as it is."""
     return str(BUILT_IN.get(model, model))
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A tensor in an open file, read when it is sliced.
+
+    A slice by safetensors' own means would hold the tensor's bytes twice meanwhile. Numbers that
+    will be widened are widened piece by piece, so that they are never there whole in both types;
+    that loses nothing, whatever type the loader asks for then.
+    """
+
+    handle: Any
+    name: str
+    dtype: torch.dtype
+
+    def __getitem__(self, index: Any) -> Tensor:
+        stored = self.handle.get_slice(self.name)
+        shape = stored.get_shape()
+        if self.dtype is not torch.float32 or stored.get_dtype() not in NARROW or not shape:
+            tensor: Tensor = self.handle.get_tensor(self.name)
+            return tensor[index]
+        widened = torch.empty(shape, dtype=self.dtype)
+        num_rows = max(1, PIECE_BYTES * shape[0] // max(1, widened.nbytes))
+        for start in range(0, shape[0], num_rows):
+            rows = slice(start, min(start + num_rows, shape[0]))
+            widened[rows] = stored[rows]
+        return widened[index]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +115,12 @@ class Checkpoint:
             ) from error
 
     @contextmanager
-    def open(self, is_wanted: Callable[[str], bool]) -> Iterator[dict[str, Any]]:
+    def open(
+        self, is_wanted: Callable[[str], bool], dtype: torch.dtype
+    ) -> Iterator[dict[str, Unread]]:
         """Yield the wanted tensors by name, unread: each is read when the loader slices it.
+
+        ``dtype`` is what the loader will turn most of them into.
 
         ``pread`` keeps what is read out of the process's mappings: memory grows by the tensors
         that are kept, and by nothing else.
@@ -96,12 +131,11 @@ class Checkpoint:
         else:
             names = {str(file) for tensor, file in shards.items() if is_wanted(tensor)}
         with ExitStack() as stack:
-            tensors: dict[str, Any] = {}
+            tensors: dict[str, Unread] = {}
             for name in sorted(names):
                 handle = stack.enter_context(self._open_file(name))
-                tensors.update(
-                    {key: handle.get_slice(key) for key in handle.keys() if is_wanted(key)}
-                )
+                wanted = filter(is_wanted, handle.offset_keys())
+                tensors.update({key: Unread(handle, key, dtype) for key in wanted})
             yield tensors
 
     def _open_file(self, name: str) -> Any:

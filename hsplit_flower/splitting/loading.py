@@ -65,7 +65,7 @@ def load_half(
     architecture = architecture or read_architecture(config)
     absent = absent_modules(architecture, parts)
     half = half_class(config, architecture, parts)
-    with checkpoint.open(lambda name: not belongs_to(name, absent)) as tensors, _quiet():
+    with checkpoint.open(lambda name: not belongs_to(name, absent), dtype) as tensors, _quiet():
         loaded: Any = half.from_pretrained(
             None,
             config=config,
@@ -73,6 +73,7 @@ def load_half(
             dtype=dtype,
             attn_implementation=attention,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # that is, report them: refused below
             local_files_only=True,
         )
     model, report = loaded

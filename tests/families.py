@@ -1,0 +1,184 @@
+"""Tiny random models of many families, saved once a process, and batches for them.
+
+The weights are larger than a model's own initialisation, so that every block changes the logits.
+Dropout is off.
+"""
+
+import atexit
+import functools
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+NUM_BLOCKS = 3
+VOCABULARY = 61
+POSITIONS = 24
+WINDOW = 4
+IGNORED = -100
+
+LLAMA_SHAPED = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": NUM_BLOCKS,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": POSITIONS,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+GPT2_SHAPED = {
+    "n_embd": 16,
+    "n_layer": NUM_BLOCKS,
+    "n_head": 4,
+    "n_positions": POSITIONS,
+    "vocab_size": VOCABULARY,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "resid_pdrop": 0.0,
+    "embd_pdrop": 0.0,
+    "attn_pdrop": 0.0,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A model type, what its configuration says beyond the sizes, and how it attends."""
+
+    model_type: str
+    sizes: dict[str, Any]
+    settings: dict[str, Any]
+    attention: str | None = None
+
+    def config(self) -> PretrainedConfig:
+        """The tiny configuration."""
+        return CONFIG_MAPPING[self.model_type](**(self.sizes | self.settings))
+
+
+def _llama_shaped(model_type: str, attention: str | None = None, **settings: Any) -> Family:
+    return Family(model_type=model_type, sizes=LLAMA_SHAPED, settings=settings, attention=attention)
+
+
+SLIDING = {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
+
+FAMILIES = {
+    "gpt2": Family(model_type="gpt2", sizes=GPT2_SHAPED, settings={}),
+    "llama": _llama_shaped(
+        "llama",
+        rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0},
+        tie_word_embeddings=False,
+    ),
+    "mistral": _llama_shaped("mistral", sliding_window=WINDOW),
+    "qwen2": _llama_shaped("qwen2", use_sliding_window=True, sliding_window=WINDOW, **SLIDING),
+    "qwen3": _llama_shaped("qwen3", head_dim=8, tie_word_embeddings=True),
+    # Soft caps are left out by the faster attention kernels.
+    "gemma2": _llama_shaped(
+        "gemma2",
+        "eager",
+        head_dim=4,
+        query_pre_attn_scalar=4,
+        attn_logit_softcapping=2.0,
+        final_logit_softcapping=3.0,
+        sliding_window=WINDOW,
+        **SLIDING,
+    ),
+    "phi3": _llama_shaped("phi3", sliding_window=WINDOW),
+    "olmo2": _llama_shaped("olmo2"),
+}
+"""Those of which every gradient is compared."""
+
+_SIZES = {
+    **LLAMA_SHAPED,
+    **GPT2_SHAPED,
+    "d_model": 16,
+    "dff": 24,
+    "ffn_dim": 24,
+    "ffn_hidden_size": 24,
+    "word_embed_proj_dim": 16,
+    "n_layers": NUM_BLOCKS,
+    "num_layers": NUM_BLOCKS,
+    "n_heads": 4,
+    "num_heads": 4,
+    "head_dim": 4,
+    "max_seq_len": POSITIONS,
+    "rotary_dim": 4,
+    "sliding_window": WINDOW,
+    "window_size": WINDOW,
+    "attention_types": [[["global", "local", "global"], 1]],
+    "num_experts": 4,
+    "num_local_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 8,
+    "shared_expert_intermediate_size": 8,
+}
+
+
+def shrunk(model_type: str) -> PretrainedConfig:
+    """A tiny configuration of any family: the sizes that its own configuration knows."""
+    kind = CONFIG_MAPPING[model_type]
+    known = {name: value for name, value in _SIZES.items() if hasattr(kind(), name)}
+    if isinstance(getattr(kind, "head_dim", None), property):
+        del known["head_dim"]
+    return kind(**known)
+
+
+def random_model(config: PretrainedConfig, attention: str | None = None) -> PreTrainedModel:
+    """A model with random weights, the same at every call."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=torch.float32, attn_implementation=attention
+        )
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.ndim > 1:
+                    nn.init.normal_(parameter, std=0.25)
+                else:
+                    parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def save(model: PreTrainedModel, folder: Path, **settings: Any) -> Path:
+    """Save a model without the bar that transformers shows."""
+    transformers_logging.disable_progress_bar()
+    model.save_pretrained(folder, **settings)
+    return folder
+
+
+@functools.cache
+def _root() -> Path:
+    root = tempfile.TemporaryDirectory(prefix="hsplit-families-")
+    atexit.register(root.cleanup)
+    return Path(root.name)
+
+
+@functools.cache
+def checkpoint(name: str) -> Path:
+    """Folder of the family's model, in one safetensors file; not to be changed."""
+    family = FAMILIES[name]
+    return save(random_model(family.config(), family.attention), _root() / name)
+
+
+def fields(kind: str = "unpadded", seed: int = 0, seq: int = 9) -> dict[str, Tensor]:
+    """Token ids, mask and labels of three rows: ``unpadded``, ``right`` or ``left`` padded.
+
+    The first tokens of a row are a prompt, without labels.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(3, VOCABULARY, (3, seq), generator=generator)
+    mask = torch.ones_like(ids)
+    labels = ids.clone()
+    labels[:, :2] = IGNORED
+    for row, missing in enumerate((0, 2, 4) if kind != "unpadded" else ()):
+        padding = slice(seq - missing, seq) if kind == "right" else slice(0, missing)
+        mask[row, padding] = 0
+        ids[row, padding] = 0
+        labels[row, padding] = IGNORED
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}

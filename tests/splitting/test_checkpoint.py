@@ -1,0 +1,110 @@
+"""Where a model's files are, and which of them are never read."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from hsplit_flower.errors import UnsupportedModelError
+from hsplit_flower.splitting import Checkpoint, locate
+from tests.families import checkpoint
+
+
+def _copy(folder: Path, **settings: object) -> Path:
+    shutil.copytree(checkpoint("llama"), folder, dirs_exist_ok=True)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | settings))
+    return folder
+
+
+def test_the_built_in_base_is_found_by_its_name(llama_tiny: Path) -> None:
+    assert Path(locate("llama-tiny")) == llama_tiny
+    built_in = Checkpoint(source="llama-tiny")
+    assert built_in.is_local
+    assert built_in.config().model_type == "llama"
+    assert built_in.files() == {"model.safetensors": None}
+
+
+def test_other_names_are_left_as_they_are(tmp_path: Path) -> None:
+    assert locate(str(tmp_path)) == str(tmp_path)
+    assert locate("someone/a-model") == "someone/a-model"
+    assert not Checkpoint(source="someone/a-model").is_local
+
+
+def test_tensors_are_given_unread(tmp_path: Path) -> None:
+    wanted = "model.norm.weight"
+    checkpoint_here = Checkpoint(source=str(_copy(tmp_path)))
+    with checkpoint_here.open(lambda name: name == wanted, torch.float32) as tensors:
+        assert list(tensors) == [wanted]
+        assert tensors[wanted][:].shape == (16,)
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16, torch.float16, torch.int64])
+@pytest.mark.parametrize("shape", [(), (0, 4), (1,), (7, 5), (3, 4, 5)])
+def test_what_is_widened_piece_by_piece_is_what_was_stored(
+    stored: torch.dtype, shape: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pieces of two rows of the largest tensor here."""
+    monkeypatch.setattr("hsplit_flower.splitting.checkpoint.PIECE_BYTES", 40)
+    tensor = (100 * torch.randn(shape)).to(stored)
+    save_file({"x": tensor}, tmp_path / "model.safetensors")
+    with Checkpoint(source=str(tmp_path)).open(lambda name: True, torch.float32) as tensors:
+        got = tensors["x"][...]
+        assert got.shape == tensor.shape
+        assert torch.equal(got.to(torch.float64), tensor.to(torch.float64))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"no": "type"}', '{"model_type": "unheard-of"}'])
+def test_a_configuration_that_says_nothing_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UnsupportedModelError, match=r"no usable model configuration at .*wanted"):
+        Checkpoint(source=str(tmp_path)).config()
+
+
+def test_a_folder_without_a_configuration_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModelError, match=r"config\.json, the id .*llama-tiny"):
+        Checkpoint(source=str(tmp_path)).config()
+
+
+@pytest.mark.parametrize("name", ["llama-tinny", "no/such/folder", "no such thing", ""])
+def test_a_name_that_is_nothing_is_refused(name: str) -> None:
+    with pytest.raises(UnsupportedModelError, match="no usable model configuration"):
+        Checkpoint(source=name).config()
+
+
+def test_a_hub_model_that_is_not_cached_cannot_be_opened_offline() -> None:
+    with (
+        pytest.raises(UnsupportedModelError, match="not in the local cache"),
+        Checkpoint(source="someone/a-model").open(lambda name: True, torch.float32),
+    ):
+        pass
+
+
+def _remote_code(folder: Path, trace: Path, **settings: object) -> Path:
+    """A checkpoint that brings code; the code leaves a trace if it is run."""
+    (folder / "code.py").write_text(
+        f"open({str(trace)!r}, 'w').close()\n"
+        "from transformers import LlamaConfig, LlamaForCausalLM\n"
+        "class Theirs(LlamaConfig): pass\n"
+        "class TheirModel(LlamaForCausalLM): pass\n"
+    )
+    auto_map = {"AutoConfig": "code.Theirs", "AutoModelForCausalLM": "code.TheirModel"}
+    return _copy(folder, auto_map=auto_map, **settings)
+
+
+def test_code_that_comes_with_a_model_of_an_unknown_type_is_refused(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    folder = _remote_code(tmp_path, trace, model_type="theirs")
+    with pytest.raises(UnsupportedModelError, match="no usable model configuration"):
+        Checkpoint(source=str(folder)).config()
+    assert not trace.exists()
+
+
+def test_code_that_comes_with_a_model_of_a_known_type_is_not_run(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    folder = _remote_code(tmp_path, trace)
+    assert type(Checkpoint(source=str(folder)).config()).__module__.startswith("transformers.")
+    assert not trace.exists()
