@@ -33,6 +33,8 @@ class ChannelSettings:
 def open_channel(address: str, settings: ChannelSettings) -> grpc.Channel:
     """A channel to ``host:port``; nothing is sent yet."""
     options = message_options(settings.max_message_bytes)
+    # A lost connection is tried anew before the settings' own pause is over, or that would be idle.
+    options.append(("grpc.initial_reconnect_backoff_ms", max(1, int(500 * settings.pause_seconds))))
     if settings.credentials is None:
         return grpc.insecure_channel(address, options=options)
     return grpc.secure_channel(address, settings.credentials, options=options)

@@ -169,7 +169,7 @@ def _take_mask(forward: ForwardMessage, batch: int, seq: int) -> Tensor | None:
         return (torch.arange(seq) < lengths[:, None]).long()
     if forward.HasField("mask"):
         mask = _integers(decode(forward.mask), (batch, seq), "mask")
-        if bool((mask > 1).any()):
+        if bool(((mask < 0) | (mask > 1)).any()):
             raise CodecError("a mask holds zeros and ones only")
         return mask.long()
     return None

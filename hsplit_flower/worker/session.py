@@ -124,6 +124,7 @@ class Sessions:
     def steps(self) -> dict[int, int]:
         """How many steps each open session has done, by client."""
         with self._lock:
+            self._drop_silent()
             return {s.spec.client: s.num_steps for s in self._sessions.values()}
 
     def remove(self, token: str) -> None:

@@ -16,7 +16,7 @@ from ..adapters import (
     adapter_optimizer,
     starting_points,
 )
-from ..errors import AdapterError, CodecError, NonFiniteError, WorkerRejectedError
+from ..errors import AdapterError, CodecError, NonFiniteError, SplitError, WorkerRejectedError
 from ..importance import check_finite, probing
 from ..metrics import count_label_tokens, summed_token_loss
 from ..splitting import Half
@@ -66,7 +66,7 @@ class Stage:
         self.half.architecture.check_cut(spec.cut)
         lowest = self.half.parts.span.start
         if spec.cut < lowest:
-            raise CodecError(f"cut {spec.cut} is below {lowest}, the first block of this worker")
+            raise SplitError(f"cut {spec.cut} is below {lowest}, the first block of this worker")
         span = Span(start=spec.cut, stop=self.half.parts.span.stop)
         points = self._starting_points(spec, span, self._updates)
         trainables = {

@@ -1,0 +1,130 @@
+"""One thread runs everything; results and exceptions travel back to who asked."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from hsplit_flower.errors import WorkerRejectedError, WorkerUnavailableError
+from hsplit_flower.worker.executor import Executor
+
+
+@pytest.fixture
+def executor() -> Iterator[Executor]:
+    made = Executor(max_waiting=3)
+    yield made
+    made.stop()
+
+
+class Busy:
+    """Holds the executor's thread until it is let go."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._started, self._release = threading.Event(), threading.Event()
+        self._pool = ThreadPoolExecutor(max_workers=8)
+        self.held = self._pool.submit(executor.call, self._hold)
+        assert self._started.wait(10)
+        self._executor = executor
+
+    def _hold(self) -> str:
+        self._started.set()
+        assert self._release.wait(10)
+        return "held"
+
+    def put(self, run: Callable[[], object]) -> "object":
+        """Put a task into the queue from another thread; give its future once it waits there."""
+        before = len(self._executor._queue)
+        future = self._pool.submit(self._executor.call, run)
+        while len(self._executor._queue) == before and not future.done():
+            threading.Event().wait(0.001)
+        return future
+
+    def let_go(self) -> None:
+        self._release.set()
+
+    def end(self) -> None:
+        self.let_go()
+        self._pool.shutdown()
+
+
+@pytest.fixture
+def busy(executor: Executor) -> Iterator[Busy]:
+    made = Busy(executor)
+    yield made
+    made.end()
+
+
+def test_a_result_comes_back(executor: Executor) -> None:
+    assert executor.call(lambda: 7) == 7
+    assert executor.call(lambda: None) is None
+
+
+def test_everything_runs_in_one_thread_that_is_not_the_callers(executor: Executor) -> None:
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        threads = list(pool.map(lambda _: executor.call(threading.get_ident), range(3)))
+    assert len(set(threads)) == 1
+    assert threads[0] != threading.get_ident()
+
+
+@pytest.mark.parametrize("error", [ValueError("theirs"), SystemExit(3), KeyboardInterrupt()])
+def test_an_exception_comes_back_and_the_thread_goes_on(
+    executor: Executor, error: BaseException
+) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        executor.call(fail)
+    assert caught.value is error
+    assert executor.call(lambda: 7) == 7
+
+
+def test_gradients_are_on_whatever_the_caller_or_the_task_before_it_said(
+    executor: Executor,
+) -> None:
+    with torch.no_grad():
+        assert executor.call(torch.is_grad_enabled)
+    executor.call(lambda: torch.set_grad_enabled(False))
+    assert executor.call(torch.is_grad_enabled)
+
+
+def test_tasks_run_in_the_order_in_which_they_came(executor: Executor, busy: Busy) -> None:
+    order: list[int] = []
+    futures = [busy.put(lambda number=number: order.append(number)) for number in range(3)]
+    busy.let_go()
+    for future in futures:
+        future.result(10)
+    assert order == [0, 1, 2]
+
+
+def test_more_than_may_wait_are_refused(executor: Executor, busy: Busy) -> None:
+    futures = [busy.put(lambda: "done") for _ in range(3)]
+    with pytest.raises(WorkerRejectedError, match="3 steps are waiting: try again later"):
+        executor.call(lambda: "one too many")
+    busy.let_go()
+    assert [future.result(10) for future in futures] == ["done"] * 3
+    assert executor.call(lambda: "room again") == "room again"
+
+
+def test_stopping_ends_the_running_task_and_refuses_the_waiting_ones(
+    executor: Executor, busy: Busy
+) -> None:
+    waiting = busy.put(lambda: "never run")
+    stopping = threading.Thread(target=executor.stop)
+    stopping.start()
+    with pytest.raises(WorkerUnavailableError, match="split worker is stopping"):
+        waiting.result(10)
+    assert not busy.held.done()
+    busy.let_go()
+    stopping.join(10)
+    assert busy.held.result(10) == "held"
+    with pytest.raises(WorkerUnavailableError, match="split worker is stopping"):
+        executor.call(lambda: "too late")
+
+
+def test_stopping_twice_is_no_error() -> None:
+    executor = Executor()
+    executor.stop()
+    executor.stop()

@@ -1,0 +1,98 @@
+"""A worker with a port of its own, from its settings to its end."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from hsplit_flower.errors import (
+    AuthenticationError,
+    ConfigError,
+    SplitError,
+    UnsupportedModelError,
+    WorkerRejectedError,
+    WorkerUnavailableError,
+)
+from hsplit_flower.transport.channel import ChannelSettings
+from hsplit_flower.transport.control import RemoteWorker
+from hsplit_flower.types import SessionSpec
+from hsplit_flower.worker.hosting import WorkerSettings, device_of, host_worker
+from tests.families import NUM_BLOCKS, checkpoint
+
+SPEC = SessionSpec(client=0, cut=2)
+
+
+def _settings(**changes: Any) -> WorkerSettings:
+    plain = {"lowest_cut": 2, "operator_token": "secret", "device": "cpu"}
+    return WorkerSettings(**({"model": str(checkpoint("gpt2"))} | plain | changes))
+
+
+def test_it_serves_what_its_settings_say() -> None:
+    worker = host_worker(_settings(max_sessions=1, dtype="bfloat16"))
+    try:
+        remote = RemoteWorker(worker.address, "secret")
+        description = remote.describe()
+        assert (description.num_blocks, description.lowest_cut) == (NUM_BLOCKS, 2)
+        assert description.model == str(checkpoint("gpt2"))
+        assert description.memory_bytes > 0
+        assert description.flops_per_second > 0
+        assert worker._stage.half.dtype == torch.bfloat16
+        remote.open(SPEC)
+        with pytest.raises(WorkerRejectedError, match="1 sessions are open, no more"):
+            remote.open(SPEC)
+        with pytest.raises(SplitError, match="cut 1 is below 2"):
+            remote.open(replace(SPEC, cut=1))
+        remote.stop()
+    finally:
+        worker.stop()
+
+
+def test_a_session_times_out_as_its_settings_say() -> None:
+    worker = host_worker(_settings(session_timeout_seconds=1e-9))
+    try:
+        token = worker.open(SPEC)
+        with pytest.raises(AuthenticationError, match="timed out"):
+            worker.spec_of(token)
+    finally:
+        worker.stop()
+
+
+def test_clients_are_told_another_host_than_is_listened_on() -> None:
+    worker = host_worker(_settings(advertised_host="worker.example"))
+    try:
+        host, _, port = worker.address.rpartition(":")
+        assert host == "worker.example"
+        RemoteWorker(f"127.0.0.1:{port}", "secret").describe()
+    finally:
+        worker.stop()
+
+
+def test_a_stopped_worker_is_not_there() -> None:
+    worker = host_worker(_settings())
+    worker.stop()
+    remote = RemoteWorker(worker.address, "secret", ChannelSettings(step_timeout_seconds=0.2))
+    with pytest.raises(WorkerUnavailableError):
+        remote.open(SPEC)
+    remote.stop()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"model": "no-such-model"}, UnsupportedModelError, "'no-such-model'"),
+        ({"lowest_cut": 0}, SplitError, "cut 0 is out of range"),
+        ({"lowest_cut": 4}, SplitError, "cut 4 is out of range"),
+        ({"host": "192.0.2.1"}, ConfigError, "cannot listen"),
+    ],
+)
+def test_settings_that_cannot_be_served_are_refused(
+    changes: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        host_worker(_settings(**changes))
+
+
+def test_auto_is_the_gpu_where_there_is_one() -> None:
+    assert device_of("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert device_of("cuda:1") == "cuda:1"

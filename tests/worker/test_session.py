@@ -1,0 +1,123 @@
+"""Sessions are found by their token alone, and are gone when nobody calls."""
+
+import pytest
+
+from hsplit_flower.adapters import Active
+from hsplit_flower.errors import AuthenticationError, WorkerRejectedError
+from hsplit_flower.transport.messages import Loss
+from hsplit_flower.types import SessionSpec
+from hsplit_flower.worker.session import Session, Sessions
+
+
+class Clock:
+    """Seconds that a test sets."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def sessions(clock: Clock) -> Sessions:
+    return Sessions(max_sessions=2, timeout_seconds=10.0, clock=clock)
+
+
+def _session(client: int = 0) -> Session:
+    return Session(
+        spec=SessionSpec(client=client, cut=1),
+        active=Active(terms={}),
+        trainables={},
+        optimizer=None,
+    )
+
+
+def test_a_session_is_found_by_its_token(sessions: Sessions) -> None:
+    first, second = _session(1), _session(2)
+    tokens = sessions.add(first), sessions.add(second)
+    assert sessions.find(tokens[0]) is first
+    assert sessions.find(tokens[1]) is second
+    assert tokens[0] != tokens[1]
+    assert min(map(len, tokens)) >= 43, "32 bytes at least"
+    assert len(sessions) == 2
+
+
+@pytest.mark.parametrize("token", [None, "", "wrong", "ключ", "a" * 10_000])
+def test_another_token_finds_nothing(sessions: Sessions, token: str | None) -> None:
+    sessions.add(_session())
+    with pytest.raises(AuthenticationError, match="missing, wrong, or its session is closed"):
+        sessions.find(token)
+
+
+def test_part_of_a_token_finds_nothing(sessions: Sessions) -> None:
+    token = sessions.add(_session())
+    for part in (token[:-1], token[1:], token + "a", token.swapcase()):
+        with pytest.raises(AuthenticationError):
+            sessions.find(part)
+
+
+def test_a_session_that_is_not_heard_of_is_gone(sessions: Sessions, clock: Clock) -> None:
+    token = sessions.add(_session())
+    clock.now += 10.0
+    sessions.find(token)
+    clock.now += 10.1
+    with pytest.raises(AuthenticationError, match="timed out"):
+        sessions.find(token)
+
+
+def test_a_session_that_is_gone_is_not_counted(sessions: Sessions, clock: Clock) -> None:
+    """Else a client that never came back would keep the next round's update out."""
+    sessions.add(_session(1))
+    clock.now += 6
+    sessions.add(_session(2))
+    clock.now += 6
+    assert sessions.steps() == {2: 0}
+    assert len(sessions) == 1
+
+
+def test_every_call_is_a_sign_of_life(sessions: Sessions, clock: Clock) -> None:
+    token = sessions.add(_session())
+    for _ in range(5):
+        clock.now += 9.9
+        sessions.find(token)
+    assert len(sessions) == 1
+
+
+def test_no_more_than_the_limit_are_open(sessions: Sessions, clock: Clock) -> None:
+    token = sessions.add(_session())
+    sessions.add(_session())
+    with pytest.raises(WorkerRejectedError, match="2 sessions are open, no more are allowed"):
+        sessions.add(_session())
+    sessions.remove(token)
+    sessions.add(_session())
+    clock.now += 11
+    sessions.add(_session())
+    assert len(sessions) == 1
+
+
+def test_closing_twice_is_no_error(sessions: Sessions) -> None:
+    token = sessions.add(_session())
+    sessions.remove(token)
+    sessions.remove(token)
+    assert len(sessions) == 0
+
+
+def test_steps_are_counted_by_client(sessions: Sessions) -> None:
+    first, second = _session(7), _session(9)
+    sessions.add(first)
+    sessions.add(second)
+    first.num_steps = 3
+    assert sessions.steps() == {7: 3, 9: 0}
+
+
+def test_only_the_last_steps_replies_are_remembered() -> None:
+    session = _session()
+    for step in (1, 2, 3):
+        for kind in ("Forward", "Backward"):
+            session.remember((step, kind), Loss(step=step, loss_sum=0.0, num_tokens=1))
+    assert set(session.last_replies) == {(3, "Forward"), (3, "Backward")}

@@ -1,0 +1,143 @@
+"""A worker as its callers see it: sessions by token, one update for all of them, limits."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+
+from hsplit_flower.errors import (
+    AuthenticationError,
+    SplitError,
+    WorkerRejectedError,
+    WorkerUnavailableError,
+)
+from hsplit_flower.transport.messages import Forward
+from hsplit_flower.types import SessionSpec, WorkerDescription
+from hsplit_flower.worker import Sessions, SplitWorker
+from tests.families import NUM_BLOCKS, fields
+from tests.rounds import global_update, ranks
+from tests.worker.test_session import Clock
+from tests.workers import load_worker, split_worker
+
+FAMILY = "llama"
+SPEC = SessionSpec(client=3, cut=2, ranks=ranks(FAMILY), learning_rate=1e-2)
+FORWARD = Forward(
+    step=1,
+    hidden=torch.randn(3, 9, 16, generator=torch.Generator().manual_seed(0)),
+    labels=fields()["labels"],
+)
+
+
+@pytest.fixture
+def worker() -> Iterator[SplitWorker]:
+    made = split_worker(load_worker(FAMILY))
+    yield made
+    made.stop()
+
+
+def test_it_says_what_it_holds(worker: SplitWorker) -> None:
+    assert worker.describe() == WorkerDescription(
+        model="a tiny model",
+        num_blocks=NUM_BLOCKS,
+        lowest_cut=1,
+        memory_bytes=3e9,
+        flops_per_second=2e12,
+    )
+
+
+def test_a_session_from_its_opening_to_its_close(worker: SplitWorker) -> None:
+    token = worker.open(SPEC)
+    assert worker.spec_of(token) == SPEC
+    worker.exchange(token, FORWARD)
+    assert worker.steps() == {3: 1}
+    assert worker.collect(token).num_steps == 1
+    worker.close(token)
+    assert worker.steps() == {}
+    for call in (worker.collect, worker.spec_of, lambda t: worker.exchange(t, FORWARD)):
+        with pytest.raises(AuthenticationError):
+            call(token)
+
+
+def test_what_is_collected_does_not_change_with_later_steps(worker: SplitWorker) -> None:
+    token = worker.open(SPEC)
+    worker.exchange(token, FORWARD)
+    result = worker.collect(token)
+    before = {name: update.dense() for name, update in result.updates.items()}
+    worker.exchange(token, replace(FORWARD, step=2))
+    assert all(torch.equal(result.updates[name].dense(), dense) for name, dense in before.items())
+    later = worker.collect(token).updates
+    assert any(not torch.equal(later[name].dense(), dense) for name, dense in before.items())
+
+
+def test_a_session_that_cannot_be_opened_takes_no_place() -> None:
+    worker = split_worker(load_worker(FAMILY), Sessions(max_sessions=1))
+    for _ in range(3):
+        with pytest.raises(SplitError):
+            worker.open(replace(SPEC, cut=9))
+    worker.open(SPEC)
+    with pytest.raises(WorkerRejectedError, match="1 sessions are open, no more"):
+        worker.open(SPEC)
+    worker.stop()
+
+
+def test_the_registry_that_is_given_is_the_one_that_is_used() -> None:
+    """An empty registry is not nothing."""
+    sessions = Sessions(max_sessions=5)
+    worker = split_worker(load_worker(FAMILY), sessions)
+    token = worker.open(SPEC)
+    assert sessions.find(token).spec == SPEC
+    worker.stop()
+
+
+def test_an_update_waits_for_all_sessions_to_close(worker: SplitWorker) -> None:
+    tokens = [worker.open(SPEC), worker.open(SPEC)]
+    for token in tokens:
+        with pytest.raises(WorkerRejectedError, match="sessions are open: close them first"):
+            worker.load_update(global_update(FAMILY))
+        worker.close(token)
+    worker.load_update(global_update(FAMILY))
+
+
+def test_a_client_that_never_came_back_does_not_hold_up_the_next_round() -> None:
+    clock = Clock()
+    sessions = Sessions(timeout_seconds=10.0, clock=clock)
+    worker = split_worker(load_worker(FAMILY), sessions)
+    token = worker.open(SPEC)
+    clock.now += 11
+    worker.load_update(global_update(FAMILY))
+    with pytest.raises(AuthenticationError, match="timed out"):
+        worker.exchange(token, FORWARD)
+    worker.stop()
+
+
+def test_a_stopped_worker_is_unavailable(worker: SplitWorker) -> None:
+    token = worker.open(SPEC)
+    worker.stop()
+    for call in (lambda: worker.open(SPEC), lambda: worker.exchange(token, FORWARD)):
+        with pytest.raises(WorkerUnavailableError, match="stopping"):
+            call()
+
+
+def test_many_threads_train_their_sessions_as_if_alone(worker: SplitWorker) -> None:
+    def train(seed: int, results: dict[int, torch.Tensor]) -> None:
+        token = worker.open(replace(SPEC, client=seed))
+        generator = torch.Generator().manual_seed(seed)
+        for step in range(1, 6):
+            hidden = torch.randn(3, 9, 16, generator=generator)
+            worker.exchange(token, replace(FORWARD, step=step, hidden=hidden))
+        updates = worker.collect(token).updates
+        results[seed] = torch.cat([updates[name].b.flatten() for name in sorted(updates)])
+
+    alone: dict[int, torch.Tensor] = {}
+    together: dict[int, torch.Tensor] = {}
+    for seed in range(4):
+        train(seed, alone)
+    threads = [threading.Thread(target=train, args=(seed, together)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert together.keys() == alone.keys()
+    assert all(torch.equal(together[seed], alone[seed]) for seed in alone)

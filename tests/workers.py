@@ -1,0 +1,93 @@
+"""A split worker of a tiny family, in this process, reached directly and over the loopback."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from hsplit_flower.splitting import Half, Parts, load_half
+from hsplit_flower.transport.channel import ChannelSettings
+from hsplit_flower.transport.grpc_stream import GrpcStream
+from hsplit_flower.transport.stream import InProcessStream, Stream
+from hsplit_flower.types import WireType
+from hsplit_flower.worker import Sessions, SplitWorker
+from hsplit_flower.worker.service import serve
+from tests.families import FAMILIES, NUM_BLOCKS, checkpoint
+
+OPERATOR_TOKEN = "the operator's token"
+PATIENT = ChannelSettings(num_tries=8, pause_seconds=0.05, step_timeout_seconds=20.0)
+
+Connect = Callable[["Worker", str, WireType], Stream]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worker:
+    """A worker with the parts that tests look at, and where it is served."""
+
+    worker: SplitWorker
+    half: Half
+    sessions: Sessions
+    address: str
+
+
+def load_client(name: str, cut: int, *, keeps_labels: bool = False) -> Half:
+    """A client's half of a tiny family."""
+    return load_half(
+        str(checkpoint(name)),
+        Parts.of_client(cut, keeps_labels=keeps_labels),
+        attention=FAMILIES[name].attention,
+    )
+
+
+def load_worker(name: str, lowest_cut: int = 1, dtype: torch.dtype = torch.float32) -> Half:
+    """A worker's half of a tiny family."""
+    return load_half(
+        str(checkpoint(name)),
+        Parts.of_worker(lowest_cut, NUM_BLOCKS),
+        attention=FAMILIES[name].attention,
+        dtype=dtype,
+    )
+
+
+def split_worker(half: Half, sessions: Sessions | None = None) -> SplitWorker:
+    """A worker that says of its device what tests can recognise."""
+    return SplitWorker(
+        half, model="a tiny model", memory_bytes=3e9, flops_per_second=2e12, sessions=sessions
+    )
+
+
+@contextmanager
+def running_worker(
+    name: str, *, lowest_cut: int = 1, dtype: torch.dtype = torch.float32, **limits: int
+) -> Iterator[Worker]:
+    """A worker that is served on a free port until the block ends."""
+    half, sessions = load_worker(name, lowest_cut, dtype), Sessions()
+    worker = split_worker(half, sessions)
+    server, port = serve(worker, host="127.0.0.1", port=0, operator_token=OPERATOR_TOKEN, **limits)
+    try:
+        yield Worker(worker=worker, half=half, sessions=sessions, address=f"127.0.0.1:{port}")
+    finally:
+        server.stop(grace=None).wait()
+        worker.stop()
+
+
+def in_process(worker: Worker, token: str, wire_type: WireType = WireType.FLOAT32) -> Stream:
+    """A dialogue with a session without a network."""
+    return InProcessStream(lambda request: worker.worker.exchange(token, request), wire_type)
+
+
+def over_grpc(worker: Worker, token: str, wire_type: WireType = WireType.FLOAT32) -> Stream:
+    """A dialogue with a session over the loopback."""
+    return GrpcStream(worker.address, token, wire_type, PATIENT)
+
+
+TRANSPORTS: dict[str, Connect] = {"in-process": in_process, "grpc": over_grpc}
+
+
+@contextmanager
+def dialogue(connect: Connect, worker: Worker, token: str) -> Iterator[Stream]:
+    """A stream that is closed when the block ends, its session too."""
+    with closing(connect(worker, token, WireType.FLOAT32)) as stream:
+        yield stream
+    worker.worker.close(token)
