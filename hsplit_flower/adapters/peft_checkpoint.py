@@ -1,8 +1,8 @@
 """The global adapter as a standard PEFT checkpoint, and back.
 
 ``PeftModel.from_pretrained(base, folder)`` gives the same logits as our own evaluation: ranks
-differ per weight through ``rank_pattern``, and ``alpha_pattern`` equals it, so that PEFT's scaling is
-one and the factors carry everything.
+differ per weight through ``rank_pattern``, and ``alpha_pattern`` equals it, so that the scaling of
+PEFT is one and the factors carry everything.
 """
 
 import json

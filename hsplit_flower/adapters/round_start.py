@@ -65,5 +65,8 @@ def starting_points(
 
 
 def weight_generator(seed: int, name: str) -> torch.Generator:
-    """A generator of its own for each weight, the same in every process."""
-    return torch.Generator().manual_seed((seed ^ zlib.crc32(name.encode()) << 20) % 2**63)
+    """A generator of its own for each weight and seed, the same in every process.
+
+    Torch's generator looks at the lower 32 bits of its seed only, so all of them are mixed.
+    """
+    return torch.Generator().manual_seed(zlib.crc32(f"{seed} {name}".encode()))
