@@ -28,7 +28,7 @@ def _spec(family: str, cut: int, is_trained_above_only: bool) -> SessionSpec:
 
 @functools.cache
 def _plain_scores(family: str, kind: str, is_trained_above_only: bool) -> dict[str, float]:
-    """``Σ |W G|`` with ``G`` from autograd, the base weights being trainable beside the adapters."""
+    """``Σ |W G|`` with ``G`` from autograd, the base weights trainable beside the adapters."""
     spec = _spec(family, 1, is_trained_above_only)
     at = start(family, spec)
     model = with_peft(base_model(family, at.merged), at.trained, spec.scale, at.frozen)

@@ -1,4 +1,4 @@
-"""The unsplit model trained by PEFT, transformers and torch alone: what splitting must not change."""
+"""The unsplit model trained by PEFT, transformers and torch: what splitting must not change."""
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -92,7 +92,7 @@ def _fill(peft_model: PeftModel, adapter: str, factors: Factors) -> None:
 
 
 def trainable_factors(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """Trainable LoRA factors of a model by ``NAME.b`` and ``NAME.a``, whatever the adapter is called."""
+    """Trainable LoRA factors of a model by ``NAME.b`` and ``NAME.a``, of whichever adapter."""
     found = {}
     for key, parameter in model.named_parameters():
         if parameter.requires_grad:

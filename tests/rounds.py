@@ -1,0 +1,78 @@
+"""Where a round of a tiny family starts: a global update, ranks, and the settings of a session."""
+
+import functools
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hsplit_flower.adapters import LowRank, compress, starting_points
+from hsplit_flower.splitting import Architecture, read_architecture
+from hsplit_flower.types import SessionSpec
+from tests.families import FAMILIES
+from tests.reference.unsplit import Factors
+
+UPDATE_RANKS = (0, 2, 4, 12)
+"""No update, fewer and more directions than are trained, and enough to go into the weight."""
+TRAINED_RANKS = (3, 0, 2, 1, 4)
+
+
+@functools.cache
+def architecture(name: str) -> Architecture:
+    """The parts of a tiny family."""
+    return read_architecture(FAMILIES[name].config())
+
+
+def ranks(name: str) -> dict[str, int]:
+    """A rank for every weight, 0 among them."""
+    weights = architecture(name).weights
+    return {w.name: TRAINED_RANKS[i % len(TRAINED_RANKS)] for i, w in enumerate(weights)}
+
+
+@functools.cache
+def global_update(name: str) -> dict[str, LowRank]:
+    """A global update as earlier rounds could have left it."""
+    generator = torch.Generator().manual_seed(11)
+    updates = {}
+    for index, weight in enumerate(architecture(name).weights):
+        rank = UPDATE_RANKS[index % len(UPDATE_RANKS)]
+        update = LowRank(
+            b=0.1 * torch.randn(weight.out_features, rank, generator=generator),
+            a=torch.randn(rank, weight.in_features, generator=generator) / rank**0.5
+            if rank
+            else torch.zeros(0, weight.in_features),
+        )
+        updates[weight.name] = compress(update).update
+    return updates
+
+
+def below(name: str, cut: int) -> dict[str, LowRank]:
+    """The client's part of the global update."""
+    weights = architecture(name).weights
+    return {w.name: global_update(name)[w.name] for w in weights if w.block < cut}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """The factors that are trained and those that are not, and what is added to the weights."""
+
+    trained: Factors
+    frozen: Factors
+    merged: dict[str, Tensor]
+
+
+def start(name: str, spec: SessionSpec) -> Start:
+    """Where all clients of ``spec`` start from the global update."""
+    points = starting_points(
+        architecture(name).weights,
+        global_update(name),
+        spec.ranks,
+        start=spec.start,
+        scale=spec.scale,
+        seed=spec.seed,
+    )
+    return Start(
+        trained={n: (p.trainable_b, p.trainable_a) for n, p in points.items()},
+        frozen={n: (p.frozen.b, p.frozen.a) for n, p in points.items()},
+        merged={n: p.merge.dense() for n, p in points.items() if p.merge is not None},
+    )
