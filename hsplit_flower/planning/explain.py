@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from ..types import ClientPlan, DeviceProfile, Plan
 
-HEADER = ("client", "budget", "memory", "cut", "ranks", "sum", "client", "worker", "wire")
+HEADER = ("client", "budget", "memory", "cut", "ranks", "sum", "its time", "worker's", "wire")
 UNITS = ("", "MB", "MB", "blocks", "min-max", "", "s/step", "s/step", "MB/step")
 
 
