@@ -95,7 +95,7 @@ class Checkpoint:
                 self.location, revision=self.revision, trust_remote_code=False
             )
             return config
-        except (OSError, ValueError, HFValidationError) as error:
+        except Exception as error:  # each library that has a part in this raises its own
             raise UnsupportedModelError(
                 f"no usable model configuration at {self.source!r}: a folder with config.json, the "
                 f"id of a model on the hub, or one of {sorted(BUILT_IN)} is wanted "

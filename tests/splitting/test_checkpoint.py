@@ -57,7 +57,20 @@ def test_what_is_widened_piece_by_piece_is_what_was_stored(
         assert torch.equal(got.to(torch.float64), tensor.to(torch.float64))
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"no": "type"}', '{"model_type": "unheard-of"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"no": "type"}',
+        '{"model_type": 3}',
+        '{"model_type": "unheard-of"}',
+        '{"model_type": "llama", "hidden_size": "big"}',
+        '{"model_type": "llama", "hidden_size": 16, "num_attention_heads": 3}',
+    ],
+)
 def test_a_configuration_that_says_nothing_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(UnsupportedModelError, match=r"no usable model configuration at .*wanted"):

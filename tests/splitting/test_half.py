@@ -29,7 +29,6 @@ from tests.workers import load_client, load_worker
 
 KINDS = ("unpadded", "right", "left")
 OTHERS = [
-    "apertus",
     "bitnet",
     "bloom",
     "codegen",
@@ -41,13 +40,11 @@ OTHERS = [
     "falcon",
     "gemma",
     "gemma3_text",
-    "gpt_bigcode",
     "gpt_neo",
     "gpt_neox",
     "gpt_oss",
     "gptj",
     "granite",
-    "granitemoe",
     "mamba",
     "mixtral",
     "mpt",
