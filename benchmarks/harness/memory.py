@@ -43,21 +43,29 @@ def run_in_fresh_process(
 
 
 def peak_memory_of(
-    function: Callable[..., Any], *args: Any, imports: Sequence[str] = ()
+    function: Callable[..., Any],
+    *args: Any,
+    imports: Sequence[str] = (),
+    warm_up: Callable[[], object] | None = None,
 ) -> MemoryUse:
     """How much resident memory a function needs, in a fresh process.
 
     ``imports`` names the modules that are imported before the baseline is taken; the function's
-    own module always is.
+    own module always is. ``warm_up`` is called there before the baseline, too.
     """
-    return run_in_fresh_process(_measured, function, args, tuple(imports))
+    return run_in_fresh_process(_measured, function, args, tuple(imports), warm_up)
 
 
 def _measured(
-    function: Callable[..., Any], args: tuple[Any, ...], imports: tuple[str, ...]
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    imports: tuple[str, ...],
+    warm_up: Callable[[], object] | None,
 ) -> MemoryUse:
     for name in imports:
         importlib.import_module(name)
+    if warm_up is not None:
+        warm_up()
     # Sets the peak (VmHWM) back to what is resident now.
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     baseline_bytes = _status_bytes("VmRSS")

@@ -34,7 +34,7 @@ from flwr.app import (
 )
 from flwr.common.constant import ErrorCode
 
-from ..adapters import from_state_dict, to_state_dict
+from ..adapters import LowRank, from_state_dict, to_state_dict
 from ..devices import machine_profile, profile_from_node_config
 from ..errors import DataError, HSplitError
 from ..splitting import Parts, load_half
@@ -142,13 +142,12 @@ def _run(msg: Message, context: Context, batches: Batches) -> Outcome:
         device="cuda" if torch.cuda.is_available() else "cpu",
         attention=order.attention or None,
     )
-    state = next(iter(msg.content.array_records.values())).to_torch_state_dict()
     settings = ChannelSettings(
         max_message_bytes=order.max_message_bytes, step_timeout_seconds=order.step_timeout_seconds
     )
     stream = GrpcStream(order.address, order.token, spec.wire_type, settings)
     with closing(stream):
-        local_round = LocalRound(half, from_state_dict(state), spec, stream)
+        local_round = LocalRound(half, _adapter_of(msg), spec, stream)
         ready: Iterable[Batch] = checked(batches, half.architecture, is_training=spec.train)
         if spec.train:
             return local_round.train(ready, probe=order.probe)
@@ -162,6 +161,15 @@ def _order_of(msg: Message) -> Order:
         raise DataError(
             f"the message has no {ORDER_KEY!r} record: the server's strategy must be HSplitLoRA"
         ) from None
+
+
+def _adapter_of(msg: Message) -> dict[str, LowRank]:
+    records = list(msg.content.array_records.values())
+    if len(records) != 1:
+        raise DataError(
+            f"the message has {len(records)} array records: one is wanted, the global adapter"
+        )
+    return from_state_dict(records[0].to_torch_state_dict())
 
 
 def _metrics(msg: Message, outcome: Outcome) -> MetricRecord:

@@ -75,6 +75,14 @@ class SessionBook:
                 f"{there.num_blocks} of {there.model!r}; {lowest_cut} to {num_blocks} of "
                 f"{self._model!r} are wanted"
             )
+        if there.model != self._model:
+            log(
+                WARNING,
+                "the split worker at %s has loaded %r, clients load %r: is it the same model?",
+                self._worker.address,
+                there.model,
+                self._model,
+            )
         return there
 
     def open(self, spec: SessionSpec) -> str:

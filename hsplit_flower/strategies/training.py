@@ -61,6 +61,8 @@ class Training:
             )
             if not 0 < getattr(self, name) < math.inf
         ]
+        if not 0 <= self.weight_decay < math.inf:
+            wrong.append(f"weight_decay must be zero or more, got {self.weight_decay}")
         if self.dtype not in DTYPES:
             wrong.append(f"dtype must be one of {list(DTYPES)}, got {self.dtype!r}")
         if wrong:

@@ -1,0 +1,221 @@
+"""The main job on real text: federated, split and unequal against centralised PEFT LoRA.
+
+Both sides train llama-tiny on E2E with one learning rate and scale, and are measured on the same
+dev examples. The federated side is ``flwr run apps/nlg`` as a user types it; the centralised side
+is plain PEFT on the whole model and all training examples, with as many adapter bytes as the mean
+client has on both sides of its cut, and as many examples a step as all clients together.
+"""
+
+import json
+import math
+import re
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target
+from benchmarks.harness.machine import ROOT
+from hsplit_flower.cli.local_flower import local_superlink
+from hsplit_flower.data import EncodedExample, batches, encode_examples, load_examples, pad_token_id
+from hsplit_flower.metrics import TokenLoss, token_loss
+from hsplit_flower.splitting import Checkpoint, load_tokenizer, locate, read_architecture
+
+MODEL = "llama-tiny"
+RATIO = Target("<=", 1.08)
+NUM_CLIENTS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What both sides share."""
+
+    dataset: str
+    num_rounds: int
+    local_steps: int
+    batch_size: int
+    evaluation_examples: int
+    final_examples: int
+    seed: int
+    learning_rate: float = 2e-3
+    scale: float = 8.0
+    max_length: int = 192
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "Job":
+        folder = settings.shared_data / "e2e"
+        if not (folder / "trainset.csv").is_file():
+            raise SystemExit(f"main-job needs the E2E data set in {folder}, which is not there")
+        quick = settings.quick
+        return cls(
+            dataset=str(folder.resolve()),
+            num_rounds=2 if quick else 8,
+            local_steps=3 if quick else 20,
+            batch_size=16,
+            evaluation_examples=64 if quick else 1000,
+            final_examples=128 if quick else 4672,
+            seed=settings.seeds[0],
+        )
+
+
+def measure(settings: Settings) -> Iterator[Figure | Detail]:
+    """Run both sides and compare."""
+    job = Job.from_settings(settings)
+    started = time.perf_counter()
+    run = federated(job, settings.scratch)
+    federated_seconds = time.perf_counter() - started
+    rounds = [line for line in run["metrics"] if "clients" in line]
+    curve = [line["perplexity"] for line in run["metrics"] if "perplexity" in line]
+    plans = run["plans"]
+    cuts = {part["span"]["stop"] for part in plans.values()}
+    ranks = {rank for part in plans.values() for rank in part["ranks"].values()}
+    yield Detail(name="federated", value={"perplexity": curve, "rounds": rounds})
+    yield Figure(name="perplexity before", value=curve[0], unit="")
+    yield Figure(name="perplexity, federated", value=curve[-1], unit="")
+    yield Figure(name="seconds, federated", value=federated_seconds, unit="s")
+    yield Figure(name="different cuts", value=len(cuts), unit="", target=Target(">=", 2))
+    yield Figure(name="different ranks", value=len(ranks), unit="", target=Target(">=", 3))
+    replans = sum(line["replanned"] for line in rounds[1:])
+    yield Figure(name="re-plans", value=replans, unit="", target=Target(">=", 1))
+
+    adapted = PeftModel.from_pretrained(base_model(), str(run["folder"] / "adapter"))
+    reloaded = perplexity_of(adapted, encoded_dev(job, job.evaluation_examples))
+    yield Figure(name="perplexity, adapter loaded by PEFT", value=reloaded, unit="")
+    yield Figure(
+        name="PEFT against reported",
+        value=abs(reloaded / curve[-1] - 1.0),
+        unit="relative",
+        target=Target("<=", 5e-5),
+    )
+    rank = centralised_rank(plans)
+    yield Figure(name="rank, centralised", value=rank, unit="")
+    started = time.perf_counter()
+    centralised = train_centralised(job, rank)
+    yield Figure(name="seconds, centralised", value=time.perf_counter() - started, unit="s")
+    dev = encoded_dev(job, job.final_examples)
+    federated_final, centralised_final = (
+        perplexity_of(model, dev) for model in (adapted, centralised)
+    )
+    yield Figure(name="perplexity on all dev, federated", value=federated_final, unit="")
+    yield Figure(name="perplexity on all dev, centralised", value=centralised_final, unit="")
+    ratio = federated_final / centralised_final
+    yield Figure(name="federated / centralised", value=ratio, unit="ratio", target=RATIO)
+
+
+def federated(job: Job, scratch: Path) -> dict[str, Any]:
+    """``flwr run apps/nlg``, and what it leaves."""
+    settings = {
+        "dataset": job.dataset,
+        "num-server-rounds": job.num_rounds,
+        "local-steps": job.local_steps,
+        "batch-size": job.batch_size,
+        "learning-rate": job.learning_rate,
+        "scale": job.scale,
+        "max-length": job.max_length,
+        "evaluation-examples": job.evaluation_examples,
+        "seed": job.seed,
+        "fleet": "heterogeneous",
+        "partition": "dirichlet",
+        "min-train-nodes": NUM_CLIENTS,
+        "min-available-nodes": NUM_CLIENTS,
+        "output-dir": str(scratch),
+        "run-name": "run",
+    }
+    plans: dict[str, Any] = {}
+    with local_superlink(scratch / "flower", simulation=True) as flower:
+        run_config = " ".join(f"{key}={json.dumps(value)}" for key, value in settings.items())
+        federation = f"num-supernodes={NUM_CLIENTS} client-resources-num-cpus=1"
+        command = flower.command(
+            ROOT / "apps" / "nlg",
+            ["--run-config", run_config, "--federation-config", federation],
+        )
+        finished = subprocess.run(
+            command, env=flower.environment, capture_output=True, text=True, check=False
+        )
+    folder = scratch / "run"
+    if not re.search(r"perplexity [\d.]+ -> [\d.]+ in", finished.stdout):
+        raise RuntimeError(f"flwr run did not finish:\n{finished.stdout[-4000:]}{finished.stderr}")
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    plans = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+    return {"folder": folder, "metrics": [json.loads(line) for line in lines], "plans": plans}
+
+
+def centralised_rank(plans: Mapping[str, Any]) -> int:
+    """The rank on every weight that comes nearest to the mean client's adapter bytes."""
+    architecture = read_architecture(Checkpoint(source=MODEL).config())
+    per_rank = {weight.name: weight.parameters_per_rank for weight in architecture.weights}
+    mean: float = sum(
+        rank * per_rank[name] for part in plans.values() for name, rank in part["ranks"].items()
+    ) / len(plans)
+    return max(1, math.floor(mean / sum(per_rank.values()) + 0.5))
+
+
+def train_centralised(job: Job, rank: int) -> Any:
+    """The model after as many steps as the federated clients take, on their joined batches."""
+    torch.manual_seed(job.seed)
+    architecture = read_architecture(Checkpoint(source=MODEL).config())
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=round(job.scale * rank),
+        target_modules=[weight.name for weight in architecture.weights],
+    )
+    model = get_peft_model(base_model(), config)
+    factors = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(factors, lr=job.learning_rate, weight_decay=0.0)
+    model.train()
+    for batch in batches(
+        encode(load_examples(job.dataset, "train"), job),
+        NUM_CLIENTS * job.batch_size,
+        steps=job.num_rounds * job.local_steps,
+        seed=job.seed,
+        pad_id=pad_token_id(load_tokenizer(MODEL)),
+    ):
+        model(**batch, use_cache=False).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return model
+
+
+@torch.no_grad()
+def perplexity_of(model: Any, dev: list[EncodedExample]) -> float:
+    """Perplexity over the dev references' tokens and end tokens."""
+    model.eval()
+    total = TokenLoss()
+    for batch in batches(dev, 64, pad_id=pad_token_id(load_tokenizer(MODEL))):
+        labels: Tensor = batch.pop("labels")
+        total += token_loss(model(**batch, use_cache=False).logits, labels)
+    return total.perplexity
+
+
+def base_model() -> Any:
+    """The whole base, unsplit."""
+    return AutoModelForCausalLM.from_pretrained(locate(MODEL), dtype=torch.float32)
+
+
+def encoded_dev(job: Job, num_examples: int) -> list[EncodedExample]:
+    """Dev examples, thinned as the app's server thins them."""
+    examples = load_examples(job.dataset, "dev")
+    stride = max(1, len(examples) // num_examples)
+    return encode(examples[::stride][:num_examples], job)
+
+
+def encode(examples: list[Any], job: Job) -> list[EncodedExample]:
+    """As the app encodes."""
+    tokenizer = load_tokenizer(MODEL)
+    return encode_examples(
+        examples, tokenizer, max_length=job.max_length, style="plain", on_long="drop"
+    )
+
+
+BENCHMARK = Benchmark(
+    name="main-job",
+    summary="flwr run on E2E across five unequal clients against centralised PEFT LoRA.",
+    measure=measure,
+)
