@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from ..errors import ConfigError
 
 CONNECTION = "here"
@@ -87,7 +89,7 @@ def script(name: str) -> str:
 def background(
     command: Sequence[str], environment: dict[str, str], log: Path
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a program in a process group of its own; end the whole group afterwards."""
+    """Run a program in a process group of its own; end all that it started afterwards."""
     with open(log, "wb") as file:
         process = subprocess.Popen(
             command, env=environment, stdout=file, stderr=file, start_new_session=True
@@ -95,10 +97,12 @@ def background(
         try:
             yield process
         finally:
-            _end_group(process)
+            _end_all(process)
 
 
-def _end_group(process: "subprocess.Popen[bytes]") -> None:
+def _end_all(process: "subprocess.Popen[bytes]") -> None:
+    """End a program, its group, and what it has started in groups of their own."""
+    started = _descendants(process.pid)
     for sign, patience_seconds in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0)):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, sign)
@@ -108,6 +112,18 @@ def _end_group(process: "subprocess.Popen[bytes]") -> None:
     # What the program started may have outlived it.
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+    # A simulation that was interrupted is not in the group, nor is its Ray.
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        for survivor in started:
+            with suppress(psutil.NoSuchProcess):
+                end(survivor)
+        _, started = psutil.wait_procs(started, timeout=5.0)
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    with suppress(psutil.NoSuchProcess):
+        return list(psutil.Process(pid).children(recursive=True))
+    return []
 
 
 def _free_port() -> int:

@@ -1,0 +1,152 @@
+"""The strategy with a split worker in a process of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from hsplit_flower.errors import AuthenticationError, ConfigError, WorkerUnavailableError
+from hsplit_flower.planning import PlanSettings
+from hsplit_flower.strategies import HSplitLoRA, RoundReport, Training
+from hsplit_flower.transport.channel import ChannelSettings
+from hsplit_flower.transport.control import RemoteWorker
+from hsplit_flower.worker.hosting import WorkerSettings, host_worker
+from tests.families import checkpoint
+from tests.reference.aggregation import dense, relative_error
+from tests.strategies.clients import NODES, client_app, node_configs
+from tests.strategies.conftest import OPERATOR_TOKEN
+from tests.strategies.local_grid import LocalGrid
+
+IMPATIENT = ChannelSettings(step_timeout_seconds=5.0, num_tries=2, pause_seconds=0.05)
+
+
+@contextmanager
+def worker_process(model: str) -> Iterator[str]:
+    """``hsplit worker`` on a free port; yields its address."""
+    command = [sys.executable, "-m", "hsplit_flower.cli", "worker", "--model", model, "--port", "0"]
+    process = subprocess.Popen(
+        [*command, "--threads", "1"],
+        env={**os.environ, "HSPLIT_OPERATOR_TOKEN": OPERATOR_TOKEN},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().split()[-1]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def address(model: str) -> Iterator[str]:
+    with worker_process(model) as where:
+        yield where
+
+
+def strategy_of(model: str, **settings: Any) -> HSplitLoRA:
+    training = Training(batch_size=3, sequence_length=9, learning_rate=5e-3)
+    return HSplitLoRA(
+        model, training, planning=PlanSettings(max_rank=4), fleet="0.5,0.8,1", **settings
+    )
+
+
+def test_another_process_gives_the_same_result(model: str, address: str) -> None:
+    adapters, losses = [], []
+    remote = RemoteWorker(address, OPERATOR_TOKEN)
+    for worker in (None, remote):
+        strategy = strategy_of(model, worker=worker)
+        with LocalGrid(client_app(), node_configs()) as grid:
+            result = strategy.start(grid, num_rounds=2)
+        adapters.append(strategy.adapter.updates)
+        losses.append([result.evaluate_metrics_clientapp[i]["loss"] for i in (1, 2)])
+    assert remote.steps() == {}, "all sessions are closed"
+    remote.stop()
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    for name, update in adapters[0].items():
+        assert relative_error(adapters[1][name], dense(update)) < 1e-4
+
+
+def test_a_wrong_operator_token_stops_the_run_before_anybody_is_asked(
+    model: str, address: str
+) -> None:
+    remote = RemoteWorker(address, "a guess", IMPATIENT)
+    with (
+        LocalGrid(client_app(), node_configs()) as grid,
+        pytest.raises(AuthenticationError, match="operator token"),
+    ):
+        strategy_of(model, worker=remote).start(grid, num_rounds=1)
+    remote.stop()
+    assert not grid.sent
+
+
+def test_a_worker_that_is_not_there_stops_the_run(model: str) -> None:
+    remote = RemoteWorker("127.0.0.1:9", OPERATOR_TOKEN, IMPATIENT)
+    with LocalGrid(client_app(), node_configs()) as grid, pytest.raises(WorkerUnavailableError):
+        strategy_of(model, worker=remote).start(grid, num_rounds=1)
+    remote.stop()
+    assert not grid.sent
+
+
+@pytest.mark.parametrize(
+    ("served", "complaint"),
+    [({"model": "llama-tiny"}, "'llama-tiny'"), ({"lowest_cut": 2}, "blocks 2 to 3")],
+    ids=["another model", "too few blocks"],
+)
+def test_a_worker_that_serves_something_else_is_refused(
+    model: str, served: dict[str, Any], complaint: str
+) -> None:
+    worker = host_worker(WorkerSettings(**{"model": model, **served}))
+    try:
+        with (
+            LocalGrid(client_app(), node_configs()) as grid,
+            pytest.raises(ConfigError, match=complaint),
+        ):
+            strategy_of(model, worker=worker).start(grid, num_rounds=1)
+    finally:
+        worker.stop()
+    assert not grid.sent
+
+
+def test_a_worker_that_has_loaded_another_name_is_warned_of(
+    model: str, flower_log: list[str]
+) -> None:
+    """It may be the same model under another path; it may be another one of the same size."""
+    worker = host_worker(WorkerSettings(model=str(checkpoint("qwen2"))))
+    try:
+        strategy = strategy_of(model, worker=worker, fraction_train=0.0, fraction_evaluate=0.0)
+        with LocalGrid(client_app(), node_configs()) as grid:
+            strategy.start(grid, num_rounds=1)
+    finally:
+        worker.stop()
+    (line,) = [line for line in flower_log if "is it the same model?" in line]
+    assert "qwen2" in line
+    assert model in line
+
+
+def test_a_worker_that_dies_costs_the_round_and_not_what_was_reached(
+    model: str, flower_log: list[str]
+) -> None:
+    reports: list[RoundReport] = []
+    adapters = []
+    with worker_process(model) as where:
+        remote = RemoteWorker(where, OPERATOR_TOKEN, IMPATIENT)
+        strategy = strategy_of(model, worker=remote, fraction_evaluate=0.0)
+
+        def kill_after_the_first(report: RoundReport) -> None:
+            reports.append(report)
+            adapters.append(strategy.adapter.updates)
+
+        strategy.observer = kill_after_the_first
+        with LocalGrid(client_app(), node_configs()) as grid:
+            strategy.start(grid, num_rounds=1)
+    with LocalGrid(client_app(), node_configs()) as grid, pytest.raises(WorkerUnavailableError):
+        strategy.start(grid, strategy.adapter.arrays(), num_rounds=1)
+    remote.stop()
+    assert reports[0].completed
+    assert strategy.adapter.updates is adapters[0]
+    assert set(reports[0].clients) == set(NODES)

@@ -1,0 +1,40 @@
+"""Settings of training: what is refused, all of it at once."""
+
+import math
+
+import pytest
+
+from hsplit_flower.errors import ConfigError
+from hsplit_flower.strategies import Training
+from hsplit_flower.types import Labels, Start, WireType
+
+
+def test_defaults() -> None:
+    training = Training(batch_size=4, sequence_length=32)
+    assert (training.labels, training.start) == (Labels.SERVER, Start.CONTINUE)
+    assert training.wire_type is WireType.FLOAT32
+
+
+def test_everything_wrong_is_said_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Training(
+            batch_size=0,
+            sequence_length=-1,
+            learning_rate=math.inf,
+            scale=math.nan,
+            dtype="int8",
+            step_timeout_seconds=0.0,
+            weight_decay=-0.1,
+        )
+    for name in (
+        "batch_size",
+        "sequence_length",
+        "learning_rate",
+        "scale",
+        "step_timeout_seconds",
+        "weight_decay",
+    ):
+        assert f"{name} must be" in str(caught.value)
+    assert "dtype must be one of ['float32', 'bfloat16', 'float16'], got 'int8'" in str(
+        caught.value
+    )
