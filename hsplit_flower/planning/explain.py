@@ -17,7 +17,7 @@ def explain(plan: Plan, profiles: Mapping[int, DeviceProfile] | None = None) -> 
         _row(client, part, (profiles or {}).get(client))
         for client, part in sorted(plan.clients.items())
     ]
-    lines = _aligned([HEADER, UNITS, *rows]) if rows else ["no client takes part"]
+    lines = aligned([HEADER, UNITS, *rows]) if rows else ["no client takes part"]
     lines.append(f"one step of all clients: {plan.step_seconds:.3g} s")
     for client, shortfall in sorted(plan.left_out.items()):
         lines.append(
@@ -43,7 +43,8 @@ def _row(client: int, part: ClientPlan, profile: DeviceProfile | None) -> tuple[
     )
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines, each column as wide as it must be."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))

@@ -179,7 +179,7 @@ def frozen_bytes(costs: ModelCosts, weight: Weight, update_rank: int) -> float:
     ``4 · R · (in + out)``, unless its factors hold more numbers than the matrix and the matrix is
     float32: then it is added to the weight in memory (DESIGN 3.6).
     """
-    if _is_merged(costs, weight, update_rank):
+    if is_merged(costs, weight, update_rank):
         return 0.0
     return float(FLOAT32_BYTES * update_rank * weight.parameters_per_rank)
 
@@ -192,9 +192,15 @@ def frozen_bytes_per_rank(
     Where the whole update is in the weight and adapters start from its leading directions, these
     are taken off again by as many frozen factors.
     """
-    if start is Start.CONTINUE and _is_merged(costs, weight, update_rank):
+    if start is Start.CONTINUE and is_merged(costs, weight, update_rank):
         return float(FLOAT32_BYTES * weight.parameters_per_rank)
     return 0.0
+
+
+def is_merged(costs: ModelCosts, weight: Weight, update_rank: int) -> bool:
+    """Whether the global update is added to the weight in memory, its factors being dearer."""
+    is_dear = update_rank * weight.parameters_per_rank > weight.in_features * weight.out_features
+    return is_dear and costs.workload.dtype_bytes == FLOAT32_BYTES
 
 
 def session_rank_bytes(
@@ -236,11 +242,6 @@ def _products_bytes(
     """The ``A x`` of all adapters."""
     sum_of_ranks = sum(ranks[weight.name] for weight in adapted)
     return sum_of_ranks * costs.adapter_activation_bytes_per_rank
-
-
-def _is_merged(costs: ModelCosts, weight: Weight, update_rank: int) -> bool:
-    is_dear = update_rank * weight.parameters_per_rank > weight.in_features * weight.out_features
-    return is_dear and costs.workload.dtype_bytes == FLOAT32_BYTES
 
 
 def _client_head_bytes(costs: ModelCosts) -> float:

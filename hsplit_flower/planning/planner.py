@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from ..errors import ConfigError, InfeasibleBudgetError
 from ..types import ClientPlan, DeviceProfile, Plan, Shortfall, Span
 from .costs import ModelCosts
-from .cuts import choose_cuts, makespan
+from .cuts import choose_cuts
 from .memory import NO_UPDATE, client_memory, with_ranks
-from .seconds import client_seconds, wire_bytes, worker_seconds
+from .seconds import adapter_flops, client_seconds, wire_bytes, worker_seconds
 from .settings import PlanSettings
 from .tables import Tables, largest_within
 
@@ -88,7 +88,7 @@ def plan(
     return Plan(
         clients=clients,
         left_out=left_out,
-        step_seconds=makespan(cuts, options, worker_options) if cuts else 0.0,
+        step_seconds=_step_seconds(clients),
     )
 
 
@@ -180,8 +180,19 @@ def _client_plan(
     costs, settings = tables.costs, tables.settings
     below = tables.client_ranks(cut, profile.memory_bytes)
     above = tables.session_ranks(cut, session_bytes)
+    spans = Span(start=0, stop=cut), Span(start=cut, stop=costs.num_blocks)
+    more_flops = [
+        adapter_flops(
+            costs,
+            span=span,
+            ranks=ranks,
+            start=settings.start,
+            update_ranks=tables.update_ranks,
+        )
+        for span, ranks in zip(spans, (below, above), strict=True)
+    ]
     return ClientPlan(
-        span=Span(start=0, stop=cut),
+        span=spans[0],
         ranks={**below, **above},
         memory=with_ranks(
             costs,
@@ -191,10 +202,20 @@ def _client_plan(
             settings=settings,
             update_ranks=tables.update_ranks,
         ),
-        client_seconds=client_seconds(costs, cut=cut, profile=profile, labels=settings.labels),
-        worker_seconds=worker_seconds(costs, cut=cut, worker=worker, labels=settings.labels),
+        client_seconds=client_seconds(
+            costs, cut=cut, profile=profile, labels=settings.labels, more_flops=more_flops[0]
+        ),
+        worker_seconds=worker_seconds(
+            costs, cut=cut, worker=worker, labels=settings.labels, more_flops=more_flops[1]
+        ),
         wire_bytes=wire_bytes(costs, settings.labels).total_bytes,
     )
+
+
+def _step_seconds(clients: Mapping[int, ClientPlan]) -> float:
+    """``max( max_i T_i, Σ_i S_i )``, now that the ranks are known too."""
+    slowest = max((part.client_seconds for part in clients.values()), default=0.0)
+    return max(slowest, sum(part.worker_seconds for part in clients.values()))
 
 
 def _nobody_fits(left_out: Mapping[int, Shortfall], min_cut: int) -> str:

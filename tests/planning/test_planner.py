@@ -17,6 +17,7 @@ from hsplit_flower.planning import (
     ModelCosts,
     PlanSettings,
     Workload,
+    adapter_flops,
     client_memory,
     client_seconds,
     covered_importance,
@@ -33,7 +34,7 @@ from hsplit_flower.planning import (
     worker_need_bytes,
     worker_seconds,
 )
-from hsplit_flower.types import DeviceProfile, Labels, Plan, Start
+from hsplit_flower.types import DeviceProfile, Labels, Plan, Span, Start
 from tests.families import FAMILIES
 
 ROOM = 1e15
@@ -147,14 +148,25 @@ def test_seconds_and_wire_of_a_plan() -> None:
     profiles = {1: device(ROOM, 1e7, 1e6), 2: device(ROOM, 3e7, 2e6)}
     worker = device(ROOM, 2e7)
     made = plan(costs, profiles, worker)
-    slowest = max(
-        client_seconds(costs, cut=part.cut, profile=profiles[client], labels=Labels.SERVER)
-        for client, part in made.clients.items()
-    )
-    load = sum(
-        worker_seconds(costs, cut=part.cut, worker=worker, labels=Labels.SERVER)
-        for part in made.clients.values()
-    )
+    slowest, load = 0.0, 0.0
+    for client, part in made.clients.items():
+        more = [
+            adapter_flops(costs, span=span, ranks=part.ranks, start=Start.CONTINUE)
+            for span in (part.span, Span(start=part.cut, stop=costs.num_blocks))
+        ]
+        assert min(more) >= 0
+        below = client_seconds(
+            costs,
+            cut=part.cut,
+            profile=profiles[client],
+            labels=Labels.SERVER,
+            more_flops=more[0],
+        )
+        assert part.client_seconds == pytest.approx(below)
+        slowest = max(slowest, below)
+        load += worker_seconds(
+            costs, cut=part.cut, worker=worker, labels=Labels.SERVER, more_flops=more[1]
+        )
     assert made.step_seconds == pytest.approx(max(slowest, load))
     assert made.clients[1].client_seconds > 0
     assert made.clients[1].wire_bytes > 2 * costs.wire_hidden_bytes
