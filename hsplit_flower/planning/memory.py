@@ -1,17 +1,28 @@
 """How many bytes a party needs at its peak, for a given cut and given ranks.
 
-A client's peak is where its backward pass begins: everything kept is still there and the first
-gradients are made. What crosses the cut is there twice, as a tensor and as a message.
+A client's peak is at one of three moments of a round. Where a backward pass begins, everything kept
+is still there and the first gradients are made. The first step also scores importance, before the
+optimizer has made its moments. When a step ends, the activations are gone and all gradients are
+there. What crosses the cut is there twice, as a tensor and as a message.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from enum import Enum
 
 from ..types import Labels, MemoryParts, Span, Start, Weight
 from .costs import FLOAT32_BYTES, AdapterInputs, ModelCosts, adapter_bytes
 from .settings import PlanSettings
 
 NO_UPDATE: Mapping[str, int] = {}
+
+
+class Moment(str, Enum):
+    """When a client may need the most."""
+
+    TRAINING = "training"
+    SCORING = "scoring"
+    UPDATING = "updating"
 
 
 def client_memory(
@@ -22,7 +33,7 @@ def client_memory(
     settings: PlanSettings,
     update_ranks: Mapping[str, int] = NO_UPDATE,
 ) -> MemoryParts:
-    """Peak memory of a client that holds blocks ``[0, cut)``.
+    """Peak memory of a client that holds blocks ``[0, cut)``: what there is at that moment.
 
     Parameters
     ----------
@@ -37,14 +48,57 @@ def client_memory(
     update_ranks
         Rank of the global update by weight name; a weight that is missing has none yet.
     """
-    return with_ranks(
-        costs,
-        client_memory_without_ranks(costs, cut=cut, settings=settings, update_ranks=update_ranks),
-        cut=cut,
-        ranks=ranks,
-        settings=settings,
-        update_ranks=update_ranks,
+    moments = client_moments(
+        costs, cut=cut, ranks=ranks, settings=settings, update_ranks=update_ranks
     )
+    return max(moments.values(), key=lambda parts: parts.total_bytes)
+
+
+def client_moments(
+    costs: ModelCosts,
+    *,
+    cut: int,
+    ranks: Mapping[str, int],
+    settings: PlanSettings,
+    update_ranks: Mapping[str, int] = NO_UPDATE,
+) -> dict[Moment, MemoryParts]:
+    """What a client needs at each moment that may be its peak; parameters as in `client_memory`."""
+    bare = client_memory_without_ranks(costs, cut=cut, settings=settings, update_ranks=update_ranks)
+    adapted = _adapted(costs, Span(start=0, stop=cut), ranks)
+    inputs = _adapter_inputs(costs, adapted)
+    numbers = [0] * max(1, cut)
+    frozen = bare.frozen_factors_bytes
+    for weight in adapted:
+        numbers[weight.block] += ranks[weight.name] * weight.parameters_per_rank
+        frozen += ranks[weight.name] * frozen_bytes_per_rank(
+            costs, weight, update_ranks.get(weight.name, 0), start=settings.start
+        )
+    factors, gradients = FLOAT32_BYTES * sum(numbers), FLOAT32_BYTES * max(numbers)
+    training = replace(
+        bare,
+        # Parameters and two moments; of the gradients, those of the block that is gone through.
+        adapters_bytes=float(3 * factors + gradients),
+        frozen_factors_bytes=frozen,
+        activations_bytes=(
+            bare.activations_bytes + inputs.total_bytes + _products_bytes(costs, adapted, ranks)
+        ),
+        probe_bytes=0.0,
+    )
+    return {
+        Moment.TRAINING: training,
+        Moment.SCORING: replace(
+            training,
+            adapters_bytes=float(factors + gradients),
+            probe_bytes=_probe_bytes(costs, cut, inputs, settings.labels),
+        ),
+        Moment.UPDATING: replace(
+            training,
+            # The optimizer needs room for as many numbers again.
+            adapters_bytes=float(5 * factors),
+            activations_bytes=costs.shared_bytes,
+            head_bytes=0.0 if settings.labels is Labels.SERVER else client_head_weights(costs),
+        ),
+    }
 
 
 def client_memory_without_ranks(
@@ -69,36 +123,6 @@ def client_memory_without_ranks(
         head_bytes=0.0 if settings.labels is Labels.SERVER else _client_head_bytes(costs),
         probe_bytes=_probe_bytes(costs, cut, AdapterInputs(), settings.labels),
         in_flight_bytes=num_crossing * (costs.hidden_bytes + costs.wire_hidden_bytes),
-    )
-
-
-def with_ranks(
-    costs: ModelCosts,
-    parts: MemoryParts,
-    *,
-    cut: int,
-    ranks: Mapping[str, int],
-    settings: PlanSettings,
-    update_ranks: Mapping[str, int] = NO_UPDATE,
-) -> MemoryParts:
-    """A client's memory once the weights below its cut have these ranks."""
-    adapted = _adapted(costs, Span(start=0, stop=cut), ranks)
-    inputs = _adapter_inputs(costs, adapted)
-    frozen = sum(
-        ranks[weight.name]
-        * frozen_bytes_per_rank(
-            costs, weight, update_ranks.get(weight.name, 0), start=settings.start
-        )
-        for weight in adapted
-    )
-    return replace(
-        parts,
-        adapters_bytes=sum(ranks[weight.name] * adapter_bytes(weight) for weight in adapted),
-        frozen_factors_bytes=parts.frozen_factors_bytes + frozen,
-        activations_bytes=(
-            parts.activations_bytes + inputs.total_bytes + _products_bytes(costs, adapted, ranks)
-        ),
-        probe_bytes=_probe_bytes(costs, cut, inputs, settings.labels),
     )
 
 
@@ -247,7 +271,12 @@ def _products_bytes(
 def _client_head_bytes(costs: ModelCosts) -> float:
     """Norm, head and loss on a client, beyond what its blocks need at another moment."""
     running = _head_running_bytes(costs, Labels.CLIENT) - costs.block.working_bytes
-    return costs.exit_bytes - costs.tied_bytes + max(0.0, running)
+    return client_head_weights(costs) + max(0.0, running)
+
+
+def client_head_weights(costs: ModelCosts) -> float:
+    """Norm and head that a client with labels holds; a tied head is its embedding."""
+    return costs.exit_bytes - costs.tied_bytes
 
 
 def _head_running_bytes(costs: ModelCosts, labels: Labels) -> float:

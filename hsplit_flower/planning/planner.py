@@ -6,7 +6,7 @@ from ..errors import ConfigError, InfeasibleBudgetError
 from ..types import ClientPlan, DeviceProfile, Plan, Shortfall, Span
 from .costs import ModelCosts
 from .cuts import choose_cuts
-from .memory import NO_UPDATE, client_memory, with_ranks
+from .memory import NO_UPDATE, client_memory
 from .seconds import adapter_flops, client_seconds, wire_bytes, worker_seconds
 from .settings import PlanSettings
 from .tables import Tables, largest_within
@@ -194,9 +194,8 @@ def _client_plan(
     return ClientPlan(
         span=spans[0],
         ranks={**below, **above},
-        memory=with_ranks(
+        memory=client_memory(
             costs,
-            tables.client_parts[cut],
             cut=cut,
             ranks=below,
             settings=settings,

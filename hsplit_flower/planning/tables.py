@@ -9,6 +9,7 @@ from ..types import DeviceProfile, Labels, MemoryParts, Weight
 from .costs import ModelCosts, adapter_bytes
 from .cuts import ClientOptions, WorkerOptions
 from .memory import (
+    client_head_weights,
     client_memory_without_ranks,
     frozen_bytes_per_rank,
     scoring_bytes,
@@ -18,6 +19,9 @@ from .memory import (
 from .ranks import Ladder, build_ladder, climb, is_known, uniform_rank
 from .seconds import client_seconds, worker_seconds
 from .settings import PlanSettings
+
+# When a step ends the optimizer has room for five numbers a parameter, counted for a rank are four.
+UPDATING_SHARE = 5 / 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +69,21 @@ class Tables:
             for cut, parts in enumerate(self.client_parts)
         ]
 
+    @cached_property
+    def client_updating_bytes(self) -> Sequence[float]:
+        """What there is when a step ends, ranks apart."""
+        labels = self.settings.labels
+        head = 0.0 if labels is Labels.SERVER else client_head_weights(self.costs)
+        return [
+            replace(
+                parts,
+                activations_bytes=self.costs.shared_bytes,
+                head_bytes=head,
+                probe_bytes=0.0,
+            ).total_bytes
+            for parts in self.client_parts
+        ]
+
     def client_rank_bytes(self, cut: int) -> dict[str, float]:
         """``c_k`` of the weights below a cut: factors, and what they keep for the backward pass."""
         return {
@@ -91,12 +110,22 @@ class Tables:
     @cached_property
     def lowest_rank_bytes(self) -> Sequence[float]:
         """A client with the lowest rank everywhere: the least that a cut may be given."""
-        return self._with_uniform_rank(self.settings.rank_unit)
+        return self.uniform_rank_bytes(self.settings.rank_unit)
 
     @cached_property
     def highest_rank_bytes(self) -> Sequence[float]:
         """A client with the highest rank everywhere: what it can make use of."""
-        return self._with_uniform_rank(self.settings.allowed_ranks[-1])
+        return self.uniform_rank_bytes(self.settings.allowed_ranks[-1])
+
+    def uniform_rank_bytes(self, rank: int) -> Sequence[float]:
+        """A client with this rank on all weights below each cut."""
+        taken = [rank * sum(self.client_rank_bytes(cut).values()) for cut in self.cuts]
+        return [
+            max(fixed + ranks, updating + UPDATING_SHARE * ranks)
+            for fixed, updating, ranks in zip(
+                self.client_fixed_bytes, self.client_updating_bytes, taken, strict=True
+            )
+        ]
 
     @cached_property
     def worker_base_bytes(self) -> Sequence[float]:
@@ -152,7 +181,10 @@ class Tables:
 
     def client_ranks(self, cut: int, memory_bytes: float) -> dict[str, int]:
         """Ranks of the weights below a cut, from what the fixed costs leave."""
-        left = memory_bytes - self.client_fixed_bytes[cut]
+        left = min(
+            memory_bytes - self.client_fixed_bytes[cut],
+            (memory_bytes - self.client_updating_bytes[cut]) / UPDATING_SHARE,
+        )
         return self._ranks("client", cut, left)
 
     def session_ranks(self, cut: int, budget_bytes: float) -> dict[str, int]:
@@ -203,12 +235,6 @@ class Tables:
         for weight in self.weights:
             paths[weight.block].append(self.costs.path_in_block(weight))
         return [self.costs.block.adapter_inputs(held).copies_bytes for held in paths]
-
-    def _with_uniform_rank(self, rank: int) -> Sequence[float]:
-        return [
-            fixed + rank * sum(self.client_rank_bytes(cut).values())
-            for cut, fixed in enumerate(self.client_fixed_bytes)
-        ]
 
     def _step_bytes(self, cut: int) -> float:
         """What a step above this cut keeps at most: every weight adapted with the highest rank."""

@@ -34,6 +34,7 @@ from hsplit_flower.planning import (
     worker_need_bytes,
     worker_seconds,
 )
+from hsplit_flower.planning.tables import Tables
 from hsplit_flower.types import DeviceProfile, Labels, Plan, Span, Start
 from tests.families import FAMILIES
 
@@ -177,8 +178,8 @@ def test_uniform_ranks_until_importance_is_known() -> None:
     names = [weight.name for weight in costs.weights]
     granted = session_need_bytes(costs, rank=2)
     chosen = PlanSettings(worker_session_bytes=granted, min_cut=1)
-    budget = client_memory(costs, cut=1, ranks=dict.fromkeys(names, 5), settings=chosen).total_bytes
-    profiles = {0: device(budget)}
+    tables = Tables(costs=costs, settings=chosen, update_ranks={}, importance=None)
+    profiles = {0: device(tables.uniform_rank_bytes(5)[1])}
     uniform = plan(costs, profiles, device(ROOM), settings=chosen).clients[0]
     assert uniform.cut == 1
     below = {uniform.ranks[n] for n in names if ".0." in n}
@@ -287,12 +288,13 @@ def test_a_growing_update_takes_room_from_ranks() -> None:
     costs = costs_of("llama")
     names = [weight.name for weight in costs.weights]
     chosen = PlanSettings(min_cut=3)
-    budget = client_memory(costs, cut=3, ranks=dict.fromkeys(names, 8), settings=chosen).total_bytes
+    tables = Tables(costs=costs, settings=chosen, update_ranks={}, importance=None)
+    budget = tables.uniform_rank_bytes(8)[3]
     profiles = {0: device(budget)}
     first = plan(costs, profiles, device(ROOM), settings=chosen)
     updates = dict.fromkeys(names, 4)
     grown = planned_bytes(first, costs, settings=chosen, update_ranks=updates)
-    assert grown[0] > budget
+    assert grown[0] > first.clients[0].memory.total_bytes
     second = plan(costs, profiles, device(ROOM), settings=chosen, update_ranks=updates)
     assert sum(second.clients[0].ranks.values()) < sum(first.clients[0].ranks.values())
     assert second.clients[0].memory.frozen_factors_bytes > 0
