@@ -48,6 +48,7 @@ class ClientRun:
     cut: int
     ranks: Mapping[str, int]
     labels: Labels = Labels.SERVER
+    checkpointing: bool = False
     device: str = "cpu"
 
     @property
@@ -108,7 +109,8 @@ def live_peak_bytes(run: ClientRun) -> int:
     worker = NoisyWorker(run.spec)
     batches = list(_batches(run))
     held = [t for b in batches for t in (b.input_ids, b.attention_mask, b.labels)]
-    with LiveBytes(ignore=[*resident, *held]) as live:
+    live = LiveBytes(ignore=[*resident, *held])
+    with live:
         LocalRound(half, {}, run.spec, worker).train(batches, probe=True)
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in resident}
     held_bytes: int = sum(storages.values())
@@ -150,6 +152,7 @@ def _half(run: ClientRun) -> Half:
     dtype = DTYPES[run.workload.dtype_bytes]
     half = build_half(run.config, parts, dtype=dtype, device=run.device)
     half.model.config._attn_implementation = run.workload.attention
+    half.checkpointing = run.checkpointing
     return half
 
 

@@ -138,10 +138,12 @@ def costs_of(family: str, workload: Workload, quick: bool) -> ModelCosts:
 
 
 def configurations(*, quick: bool) -> Iterator[Comparison]:
-    """Families, cuts, ranks and batches; side of the labels, dtype and attention in turn."""
+    """Families, batches, cuts, ranks, checkpointing; labels, dtype and attention in turn."""
     kinds = ((4, "sdpa"), (2, "eager"), (4, "eager"), (2, "sdpa"))
     others = cycle(product(Labels, kinds[:2] if quick else kinds))
-    for family, batch, cut, rank in product(("llama", "gpt2"), (2, 8), CUTS, RANKS):
+    for family, batch, checkpointing, cut, rank in product(
+        ("llama", "gpt2"), (2, 8), (False, True), CUTS, RANKS
+    ):
         labels, (dtype_bytes, attention) = next(others)
         workload = Workload(
             batch_size=batch,
@@ -157,9 +159,11 @@ def configurations(*, quick: bool) -> Iterator[Comparison]:
             cut=cut,
             ranks={weight.name: rank for weight in costs.weights},
             labels=labels,
+            checkpointing=checkpointing,
         )
         name = f"{family} cut {cut} rank {rank} batch {batch} {labels.value} {dtype_bytes}B"
-        yield _compared(f"{name} {attention}", run, costs)
+        kept = "checkpointed" if checkpointing else "kept"
+        yield _compared(f"{name} {attention} {kept}", run, costs)
 
 
 def planned_fleets(*, quick: bool) -> Iterator[Comparison]:
@@ -233,6 +237,7 @@ def _planned(
             workload=costs.workload,
             cut=part.cut,
             ranks=part.ranks,
+            checkpointing=part.checkpointing,
             device=device,
         )
         yield Comparison(
@@ -254,7 +259,13 @@ def _compared(name: str, run: ClientRun, costs: ModelCosts) -> Comparison:
 def predicted_bytes(run: ClientRun, costs: ModelCosts) -> float:
     """What the cost model says of a run."""
     settings = PlanSettings(labels=run.labels, start=Start.RESTART)
-    parts = client_memory(costs, cut=run.cut, ranks=run.ranks, settings=settings)
+    parts = client_memory(
+        costs,
+        cut=run.cut,
+        ranks=run.ranks,
+        settings=settings,
+        checkpointing=run.checkpointing,
+    )
     return parts.total_bytes
 
 

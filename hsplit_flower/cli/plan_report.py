@@ -102,6 +102,7 @@ def as_json(report: PlanReport) -> dict[str, Any]:
                 "budget_bytes": _finite(report.devices[client].profile.memory_bytes),
                 "unavailable": report.devices[client].unavailable,
                 "cut": part.cut,
+                "checkpointing": part.checkpointing,
                 "ranks": dict(part.ranks),
                 "memory_bytes": part.memory.total_bytes,
                 "memory": asdict(part.memory),

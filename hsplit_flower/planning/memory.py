@@ -32,6 +32,7 @@ def client_memory(
     ranks: Mapping[str, int],
     settings: PlanSettings,
     update_ranks: Mapping[str, int] = NO_UPDATE,
+    checkpointing: bool = False,
 ) -> MemoryParts:
     """Peak memory of a client that holds blocks ``[0, cut)``: what there is at that moment.
 
@@ -47,9 +48,16 @@ def client_memory(
         Where the labels are, and what a round starts from.
     update_ranks
         Rank of the global update by weight name; a weight that is missing has none yet.
+    checkpointing
+        Whether of each block only the input is kept, and one block's inside at a time.
     """
     moments = client_moments(
-        costs, cut=cut, ranks=ranks, settings=settings, update_ranks=update_ranks
+        costs,
+        cut=cut,
+        ranks=ranks,
+        settings=settings,
+        update_ranks=update_ranks,
+        checkpointing=checkpointing,
     )
     return max(moments.values(), key=lambda parts: parts.total_bytes)
 
@@ -61,11 +69,15 @@ def client_moments(
     ranks: Mapping[str, int],
     settings: PlanSettings,
     update_ranks: Mapping[str, int] = NO_UPDATE,
+    checkpointing: bool = False,
 ) -> dict[Moment, MemoryParts]:
     """What a client needs at each moment that may be its peak; parameters as in `client_memory`."""
-    bare = client_memory_without_ranks(costs, cut=cut, settings=settings, update_ranks=update_ranks)
+    bare = client_memory_without_ranks(
+        costs, cut=cut, settings=settings, update_ranks=update_ranks, checkpointing=checkpointing
+    )
     adapted = _adapted(costs, Span(start=0, stop=cut), ranks)
-    inputs = _adapter_inputs(costs, adapted)
+    inputs, products = _kept_for_adapters(costs, adapted, ranks, checkpointing=checkpointing)
+    inside = num_inside(cut, checkpointing=checkpointing)
     numbers = [0] * max(1, cut)
     frozen = bare.frozen_factors_bytes
     for weight in adapted:
@@ -79,9 +91,7 @@ def client_moments(
         # Parameters and two moments; of the gradients, those of the block that is gone through.
         adapters_bytes=float(3 * factors + gradients),
         frozen_factors_bytes=frozen,
-        activations_bytes=(
-            bare.activations_bytes + inputs.total_bytes + _products_bytes(costs, adapted, ranks)
-        ),
+        activations_bytes=(bare.activations_bytes + inputs.total_bytes + products),
         probe_bytes=0.0,
     )
     return {
@@ -89,7 +99,7 @@ def client_moments(
         Moment.SCORING: replace(
             training,
             adapters_bytes=float(factors + gradients),
-            probe_bytes=_probe_bytes(costs, cut, inputs, settings.labels),
+            probe_bytes=_probe_bytes(costs, inside, inputs, settings.labels),
         ),
         Moment.UPDATING: replace(
             training,
@@ -107,21 +117,27 @@ def client_memory_without_ranks(
     cut: int,
     settings: PlanSettings,
     update_ranks: Mapping[str, int] = NO_UPDATE,
+    checkpointing: bool = False,
 ) -> MemoryParts:
     """What a client at this cut needs before any weight is adapted."""
     weights = [weight for weight in costs.weights if weight.block < cut]
     # One tensor there and one back; with the labels on the client, two each.
     num_crossing = 2 if settings.labels is Labels.SERVER else 4
+    inside = num_inside(cut, checkpointing=checkpointing)
+    block_inputs = cut * costs.hidden_bytes if checkpointing else 0.0
     return MemoryParts(
         weights_bytes=costs.entry_bytes + sum(costs.block_bytes[:cut]),
         frozen_factors_bytes=sum(
             frozen_bytes(costs, weight, update_ranks.get(weight.name, 0)) for weight in weights
         ),
         activations_bytes=(
-            costs.shared_bytes + cut * costs.block.saved_bytes + costs.block.working_bytes
+            costs.shared_bytes
+            + block_inputs
+            + inside * costs.block.saved_bytes
+            + costs.block.working_bytes
         ),
         head_bytes=0.0 if settings.labels is Labels.SERVER else _client_head_bytes(costs),
-        probe_bytes=_probe_bytes(costs, cut, AdapterInputs(), settings.labels),
+        probe_bytes=_probe_bytes(costs, inside, AdapterInputs(), settings.labels),
         in_flight_bytes=num_crossing * (costs.hidden_bytes + costs.wire_hidden_bytes),
     )
 
@@ -243,9 +259,28 @@ def scoring_bytes(costs: ModelCosts, labels: Labels) -> float:
     return max(costs.block.scoring_bytes, head) - max(costs.block.working_bytes, head)
 
 
-def _probe_bytes(costs: ModelCosts, cut: int, inputs: AdapterInputs, labels: Labels) -> float:
+def num_inside(cut: int, *, checkpointing: bool) -> int:
+    """Of how many blocks what is inside them is there at once."""
+    return min(1, cut) if checkpointing else cut
+
+
+def _kept_for_adapters(
+    costs: ModelCosts, adapted: Sequence[Weight], ranks: Mapping[str, int], *, checkpointing: bool
+) -> tuple[AdapterInputs, float]:
+    """Inputs and ``A x`` that are kept at once: of all blocks, or of the dearest one."""
+    if not checkpointing:
+        return _adapter_inputs(costs, adapted), _products_bytes(costs, adapted, ranks)
+    blocks: dict[int, list[Weight]] = {}
+    for weight in adapted:
+        blocks.setdefault(weight.block, []).append(weight)
+    kept = [(_adapter_inputs(costs, b), _products_bytes(costs, b, ranks)) for b in blocks.values()]
+    none = (AdapterInputs(), 0.0)
+    return max(kept, key=lambda pair: pair[0].total_bytes + pair[1], default=none)
+
+
+def _probe_bytes(costs: ModelCosts, inside: int, inputs: AdapterInputs, labels: Labels) -> float:
     """What the step that scores importance needs beyond any other step."""
-    more_kept = cut * costs.block.layer_inputs_bytes - inputs.originals_bytes
+    more_kept = inside * costs.block.layer_inputs_bytes - inputs.originals_bytes
     return max(0.0, more_kept + scoring_bytes(costs, labels))
 
 

@@ -59,12 +59,15 @@ def client_seconds(
     profile: DeviceProfile,
     labels: Labels,
     more_flops: float = 0.0,
+    checkpointing: bool = False,
 ) -> float:
     """``T_i(s)``: a client's compute of ``s`` blocks and its link, for one step.
 
-    ``more_flops`` is what its adapters compute beyond those of rank 1 (`adapter_flops`).
+    ``more_flops`` is what its adapters compute beyond those of rank 1 (`adapter_flops`); with
+    ``checkpointing`` every block runs forward twice.
     """
-    flops = cut * costs.block.flops + more_flops
+    again = costs.block.forward_flops if checkpointing else 0.0
+    flops = cut * (costs.block.flops + again) + more_flops
     if labels is Labels.CLIENT:
         flops += costs.head.flops
     return flops / profile.flops_per_second + link_seconds(costs, profile=profile, labels=labels)

@@ -12,6 +12,7 @@ from .memory import (
     client_head_weights,
     client_memory_without_ranks,
     frozen_bytes_per_rank,
+    num_inside,
     scoring_bytes,
     session_rank_bytes,
     worker_memory_without_sessions,
@@ -28,6 +29,9 @@ UPDATING_SHARE = 5 / 4
 class Tables:
     """Bytes by cut, from 0 to all blocks, and rank assignments by cut and budget.
 
+    For clients that keep what is inside their blocks, or with ``checkpointing`` for those that do
+    not.
+
     A cut is held to be affordable if every weight below it can have the lowest rank, with all
     inputs that adapters may keep counted in; what ranks then add is linear in them.
     """
@@ -36,6 +40,7 @@ class Tables:
     settings: PlanSettings
     update_ranks: Mapping[str, int]
     importance: Mapping[str, float] | None
+    checkpointing: bool = False
     _ladders: dict[tuple[str, int], Ladder] = field(default_factory=dict)
     _known_ranks: dict[tuple[str, int, float], dict[str, int]] = field(default_factory=dict)
 
@@ -53,7 +58,11 @@ class Tables:
         """A client's memory before any weight is adapted."""
         return [
             client_memory_without_ranks(
-                self.costs, cut=cut, settings=self.settings, update_ranks=self.update_ranks
+                self.costs,
+                cut=cut,
+                settings=self.settings,
+                update_ranks=self.update_ranks,
+                checkpointing=self.checkpointing,
             )
             for cut in self.cuts
         ]
@@ -64,8 +73,13 @@ class Tables:
         block, copies = self.costs.block, self._input_copies_bytes
         scoring = max(0.0, scoring_bytes(self.costs, self.settings.labels))
         return [
-            replace(parts, probe_bytes=cut * block.layer_inputs_bytes + scoring).total_bytes
-            + sum(copies[:cut])
+            replace(
+                parts,
+                probe_bytes=num_inside(cut, checkpointing=self.checkpointing)
+                * block.layer_inputs_bytes
+                + scoring,
+            ).total_bytes
+            + (max(copies[:cut], default=0.0) if self.checkpointing else sum(copies[:cut]))
             for cut, parts in enumerate(self.client_parts)
         ]
 
@@ -160,7 +174,8 @@ class Tables:
         roomy = largest_within(self.highest_rank_bytes, profile.memory_bytes)
         labels = self.settings.labels
         fixed = client_seconds(self.costs, cut=0, profile=profile, labels=labels)
-        per_block = self.costs.block.flops / profile.flops_per_second
+        again = self.costs.block.forward_flops if self.checkpointing else 0.0
+        per_block = (self.costs.block.flops + again) / profile.flops_per_second
         return ClientOptions(
             seconds=[fixed + cut * per_block for cut in self.cuts],
             deepest=deepest,

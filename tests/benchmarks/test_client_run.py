@@ -12,12 +12,20 @@ from hsplit_flower.types import Labels, SessionSpec
 WORKLOAD = Workload(batch_size=2, sequence_length=32)
 
 
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
 @pytest.mark.parametrize("labels", list(Labels))
-def test_a_real_round_takes_what_is_predicted(labels: Labels) -> None:
+def test_a_real_round_takes_what_is_predicted(labels: Labels, checkpointing: bool) -> None:
     config = small("llama", quick=True)
     costs = trace_costs(config, WORKLOAD)
     ranks = {weight.name: 2 for weight in costs.weights}
-    run = ClientRun(config=config, workload=WORKLOAD, cut=2, ranks=ranks, labels=labels)
+    run = ClientRun(
+        config=config,
+        workload=WORKLOAD,
+        cut=4,
+        ranks=ranks,
+        labels=labels,
+        checkpointing=checkpointing,
+    )
     predicted, measured = predicted_bytes(run, costs), live_peak_bytes(run)
     assert measured <= predicted <= 1.1 * measured
 

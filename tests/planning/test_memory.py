@@ -180,7 +180,10 @@ def test_parts_by_hand() -> None:
     assert parts.in_flight_bytes == 4 * (4 * 32 * 64 * 4)
     scoring, updating = moments[Moment.SCORING], moments[Moment.UPDATING]
     assert scoring.adapters_bytes == (2 * 3 + 3) * 4 * per_rank
-    assert scoring.probe_bytes > 0
+    # With every weight adapted all inputs are there anyway.
+    assert scoring.probe_bytes == 0
+    bare = client_moments(costs, cut=2, ranks={}, settings=SERVER)[Moment.SCORING]
+    assert bare.probe_bytes >= 2 * costs.block.layer_inputs_bytes > 0
     assert updating.adapters_bytes == 2 * 3 * 20 * per_rank
     assert updating.activations_bytes == costs.shared_bytes
     peak = client_memory(costs, cut=2, ranks=ranks, settings=SERVER)
@@ -240,3 +243,21 @@ def test_whole_model_is_a_client_that_holds_everything() -> None:
     assert 4 * numbers < whole.adapters_bytes <= 20 * numbers
     assert whole.head_bytes > 0
     assert whole.in_flight_bytes == 0
+
+
+def test_checkpointing_keeps_one_block_at_a_time() -> None:
+    costs = costs_of("llama")
+    ranks = {weight.name: 2 for weight in costs.weights}
+    kept, again = (
+        [
+            client_memory(
+                costs, cut=cut, ranks=ranks, settings=SERVER, checkpointing=checkpointing
+            ).activations_bytes
+            for cut in (1, 2, 3)
+        ]
+        for checkpointing in (False, True)
+    )
+    # Another block costs its input only.
+    assert again[2] - again[1] == again[1] - again[0] == costs.hidden_bytes
+    assert kept[2] - kept[1] > 3 * costs.hidden_bytes
+    assert again[0] >= kept[0]

@@ -131,13 +131,17 @@ def test_a_client_is_left_out_only_if_its_smallest_cut_does_not_fit(
     except InfeasibleBudgetError:
         return
     lowest = {w.name: chosen.rank_unit for w in costs.target_weights(chosen.targets)}
-    least = client_memory(
-        costs,
-        cut=chosen.min_cut,
-        ranks=lowest,
-        settings=chosen,
-        update_ranks=situation["update_ranks"],
-    ).total_bytes
+    least = min(
+        client_memory(
+            costs,
+            cut=chosen.min_cut,
+            ranks=lowest,
+            settings=chosen,
+            update_ranks=situation["update_ranks"],
+            checkpointing=checkpointing,
+        ).total_bytes
+        for checkpointing in (False, True)
+    )
     for client, shortfall in made.left_out.items():
         assert shortfall.budget_bytes == situation["profiles"][client].memory_bytes
         assert shortfall.lacking_bytes > 0
@@ -349,3 +353,35 @@ def test_the_built_in_base_is_planned(built_in: ModelCosts) -> None:
     whole = whole_model_memory(built_in, rank=16).total_bytes
     made = plan(built_in, {0: device(0.25 * whole)}, device(ROOM))
     assert 1 <= made.clients[0].cut < 4
+
+
+def test_blocks_are_run_twice_where_nothing_else_fits() -> None:
+    costs = costs_of("llama")
+    keeping = Tables(
+        costs=costs, settings=PlanSettings(min_cut=3, max_rank=1), update_ranks={}, importance=None
+    )
+    recomputing = replace(keeping, checkpointing=True)
+    between = (keeping.lowest_rank_bytes[3] + recomputing.lowest_rank_bytes[3]) / 2
+    assert recomputing.lowest_rank_bytes[3] < between < keeping.lowest_rank_bytes[3]
+    profiles = {0: device(between), 1: device(ROOM)}
+    made = plan(costs, profiles, device(ROOM), settings=keeping.settings)
+    assert made.clients[0].checkpointing
+    assert made.clients[0].memory.total_bytes <= between
+    assert not made.clients[1].checkpointing
+    assert made.clients[0].client_seconds > made.clients[1].client_seconds
+    assert "3*" in explain(made)
+    without = replace(keeping.settings, checkpointing=False)
+    assert list(plan(costs, profiles, device(ROOM), settings=without).left_out) == [0]
+
+
+def test_blocks_are_run_twice_only_where_that_shortens_the_step() -> None:
+    costs = costs_of("llama")
+    keeping = Tables(costs=costs, settings=PlanSettings(), update_ranks={}, importance=None)
+    budget = (keeping.lowest_rank_bytes[1] + keeping.lowest_rank_bytes[2]) / 2
+    profiles = {0: device(budget, 1e9, 1e9)}
+    fast = plan(costs, profiles, device(ROOM, 1e12)).clients[0]
+    assert (fast.cut, fast.checkpointing) == (1, False)
+    slow = plan(costs, profiles, device(ROOM, 1e7)).clients[0]
+    assert slow.cut > 1
+    assert slow.checkpointing
+    assert slow.memory.total_bytes <= budget
