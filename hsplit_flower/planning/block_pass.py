@@ -42,7 +42,7 @@ class BlockPass:
     layer_inputs
         Inputs of the weights' layers that scoring keeps, by storage.
     given
-        Storages that the model hands to every block alike: position tables, masks.
+        What the model hands to every block alike, by storage: position tables, masks.
     working_bytes
         Most bytes alive at a moment beyond what is kept for the backward pass.
     """
@@ -50,7 +50,7 @@ class BlockPass:
     kept: Mapping[int, int]
     kept_by_adapter: Mapping[str, Mapping[int, int]]
     layer_inputs: Mapping[int, int]
-    given: frozenset[int]
+    given: Mapping[int, int]
     working_bytes: int
     forward_flops: int
     backward_flops: int
@@ -174,7 +174,7 @@ def _measure(
         kept=kept,
         kept_by_adapter=kept_by_adapter,
         layer_inputs=layer_inputs,
-        given=frozenset(storage_key(tensor) for tensor in given),
+        given={storage_key(tensor): storage_bytes(tensor) for tensor in given},
         working_bytes=max(0, max(forward_peak, backward_peak) - kept_bytes),
         forward_flops=forward_flops,
         backward_flops=flops - forward_flops,

@@ -86,12 +86,15 @@ def client_moments(
             costs, weight, update_ranks.get(weight.name, 0), start=settings.start
         )
     factors, gradients = FLOAT32_BYTES * sum(numbers), FLOAT32_BYTES * max(numbers)
+    # What comes and goes with each block that is run again.
+    alone = costs.block.saved_bytes + inputs.total_bytes + products if checkpointing else 0.0
     training = replace(
         bare,
         # Parameters and two moments; of the gradients, those of the block that is gone through.
         adapters_bytes=float(3 * factors + gradients),
         frozen_factors_bytes=frozen,
         activations_bytes=(bare.activations_bytes + inputs.total_bytes + products),
+        head_bytes=_client_head_bytes(costs, settings.labels, alone),
         probe_bytes=0.0,
     )
     return {
@@ -99,14 +102,14 @@ def client_moments(
         Moment.SCORING: replace(
             training,
             adapters_bytes=float(factors + gradients),
-            probe_bytes=_probe_bytes(costs, inside, inputs, settings.labels),
+            probe_bytes=_probe_bytes(costs, inside, inputs, settings.labels, alone),
         ),
         Moment.UPDATING: replace(
             training,
             # The optimizer needs room for as many numbers again.
             adapters_bytes=float(5 * factors),
             activations_bytes=costs.shared_bytes,
-            head_bytes=0.0 if settings.labels is Labels.SERVER else client_head_weights(costs),
+            head_bytes=client_head_weights(costs, settings.labels),
         ),
     }
 
@@ -125,19 +128,20 @@ def client_memory_without_ranks(
     num_crossing = 2 if settings.labels is Labels.SERVER else 4
     inside = num_inside(cut, checkpointing=checkpointing)
     block_inputs = cut * costs.hidden_bytes if checkpointing else 0.0
+    alone = costs.block.saved_bytes if checkpointing else 0.0
     return MemoryParts(
         weights_bytes=costs.entry_bytes + sum(costs.block_bytes[:cut]),
         frozen_factors_bytes=sum(
             frozen_bytes(costs, weight, update_ranks.get(weight.name, 0)) for weight in weights
         ),
         activations_bytes=(
-            costs.shared_bytes
+            (costs.given_bytes if checkpointing else costs.shared_bytes)
             + block_inputs
             + inside * costs.block.saved_bytes
             + costs.block.working_bytes
         ),
-        head_bytes=0.0 if settings.labels is Labels.SERVER else _client_head_bytes(costs),
-        probe_bytes=_probe_bytes(costs, inside, AdapterInputs(), settings.labels),
+        head_bytes=_client_head_bytes(costs, settings.labels, alone),
+        probe_bytes=_probe_bytes(costs, inside, AdapterInputs(), settings.labels, alone),
         in_flight_bytes=num_crossing * (costs.hidden_bytes + costs.wire_hidden_bytes),
     )
 
@@ -278,10 +282,19 @@ def _kept_for_adapters(
     return max(kept, key=lambda pair: pair[0].total_bytes + pair[1], default=none)
 
 
-def _probe_bytes(costs: ModelCosts, inside: int, inputs: AdapterInputs, labels: Labels) -> float:
-    """What the step that scores importance needs beyond any other step."""
+def _probe_bytes(
+    costs: ModelCosts, inside: int, inputs: AdapterInputs, labels: Labels, alone: float
+) -> float:
+    """What the step that scores importance needs beyond any other step.
+
+    ``alone`` is what is not there while the head runs, because its block is run again later.
+    """
     more_kept = inside * costs.block.layer_inputs_bytes - inputs.originals_bytes
-    return max(0.0, more_kept + scoring_bytes(costs, labels))
+    if not alone:
+        return max(0.0, more_kept + scoring_bytes(costs, labels))
+    head = _head_running_bytes(costs, labels)
+    scoring = max(head, alone + more_kept + costs.block.scoring_bytes)
+    return max(0.0, scoring - max(head, alone + costs.block.working_bytes))
 
 
 def _adapted(costs: ModelCosts, span: Span, ranks: Mapping[str, int]) -> list[Weight]:
@@ -303,15 +316,16 @@ def _products_bytes(
     return sum_of_ranks * costs.adapter_activation_bytes_per_rank
 
 
-def _client_head_bytes(costs: ModelCosts) -> float:
+def _client_head_bytes(costs: ModelCosts, labels: Labels, alone: float) -> float:
     """Norm, head and loss on a client, beyond what its blocks need at another moment."""
-    running = _head_running_bytes(costs, Labels.CLIENT) - costs.block.working_bytes
-    return client_head_weights(costs) + max(0.0, running)
+    elsewhere = alone + costs.block.working_bytes
+    running = _head_running_bytes(costs, labels) - elsewhere
+    return client_head_weights(costs, labels) + max(0.0, running)
 
 
-def client_head_weights(costs: ModelCosts) -> float:
-    """Norm and head that a client with labels holds; a tied head is its embedding."""
-    return costs.exit_bytes - costs.tied_bytes
+def client_head_weights(costs: ModelCosts, labels: Labels) -> float:
+    """Norm and head, where a client has the labels; a tied head is its embedding."""
+    return 0.0 if labels is Labels.SERVER else costs.exit_bytes - costs.tied_bytes
 
 
 def _head_running_bytes(costs: ModelCosts, labels: Labels) -> float:

@@ -71,7 +71,9 @@ class Tables:
     def client_fixed_bytes(self) -> Sequence[float]:
         """What is left of a client's budget for ranks is what exceeds this."""
         block, copies = self.costs.block, self._input_copies_bytes
-        scoring = max(0.0, scoring_bytes(self.costs, self.settings.labels))
+        # A block that is run again is scored while the head does not run.
+        labels = Labels.SERVER if self.checkpointing else self.settings.labels
+        scoring = max(0.0, scoring_bytes(self.costs, labels))
         return [
             replace(
                 parts,
@@ -86,8 +88,7 @@ class Tables:
     @cached_property
     def client_updating_bytes(self) -> Sequence[float]:
         """What there is when a step ends, ranks apart."""
-        labels = self.settings.labels
-        head = 0.0 if labels is Labels.SERVER else client_head_weights(self.costs)
+        head = client_head_weights(self.costs, self.settings.labels)
         return [
             replace(
                 parts,
