@@ -142,6 +142,7 @@ def _run(msg: Message, context: Context, batches: Batches) -> Outcome:
         device="cuda" if torch.cuda.is_available() else "cpu",
         attention=order.attention or None,
     )
+    half.checkpointing = order.checkpointing
     settings = ChannelSettings(
         max_message_bytes=order.max_message_bytes, step_timeout_seconds=order.step_timeout_seconds
     )

@@ -1,9 +1,17 @@
 """How long one training step takes a client, its link and the worker, and what it sends."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..types import DeviceProfile, Labels
+from ..types import DeviceProfile, Labels, Span, Start
 from .costs import WIRE_INTEGER_BYTES, ModelCosts
+from .memory import NO_UPDATE, is_merged
+
+# A number of a trained factor is used in three products, one of a frozen factor in two: forward,
+# the input's gradient, and its own. A product takes a multiplication and an addition.
+TRAINED_FLOPS, FROZEN_FLOPS = 6, 4
+# The block was traced with adapters of this rank on all weights.
+TRACED_RANK = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,17 +52,62 @@ def link_seconds(costs: ModelCosts, *, profile: DeviceProfile, labels: Labels) -
     )
 
 
-def client_seconds(costs: ModelCosts, *, cut: int, profile: DeviceProfile, labels: Labels) -> float:
-    """``T_i(s)``: a client's compute of ``s`` blocks and its link, for one step."""
-    flops = cut * costs.block.flops
+def client_seconds(
+    costs: ModelCosts,
+    *,
+    cut: int,
+    profile: DeviceProfile,
+    labels: Labels,
+    more_flops: float = 0.0,
+    checkpointing: bool = False,
+) -> float:
+    """``T_i(s)``: a client's compute of ``s`` blocks and its link, for one step.
+
+    ``more_flops`` is what its adapters compute beyond those of rank 1 (`adapter_flops`); with
+    ``checkpointing`` every block runs forward twice.
+    """
+    again = costs.block.forward_flops if checkpointing else 0.0
+    flops = cut * (costs.block.flops + again) + more_flops
     if labels is Labels.CLIENT:
         flops += costs.head.flops
     return flops / profile.flops_per_second + link_seconds(costs, profile=profile, labels=labels)
 
 
-def worker_seconds(costs: ModelCosts, *, cut: int, worker: DeviceProfile, labels: Labels) -> float:
+def worker_seconds(
+    costs: ModelCosts,
+    *,
+    cut: int,
+    worker: DeviceProfile,
+    labels: Labels,
+    more_flops: float = 0.0,
+) -> float:
     """``S_i(s)``: the worker's compute of ``L − s`` blocks, and the head where it is there."""
-    flops = (costs.num_blocks - cut) * costs.block.flops
+    flops = (costs.num_blocks - cut) * costs.block.flops + more_flops
     if labels is Labels.SERVER:
         flops += costs.head.flops
     return flops / worker.flops_per_second
+
+
+def adapter_flops(
+    costs: ModelCosts,
+    *,
+    span: Span,
+    ranks: Mapping[str, int],
+    start: Start,
+    update_ranks: Mapping[str, int] = NO_UPDATE,
+) -> float:
+    """Operations of the adapters of these blocks beyond those of the rank that was traced.
+
+    ``n (in + out) (6 (r − 1) + 4 f)`` a weight, for ``n`` tokens, ``r`` trained and ``f`` frozen
+    ranks; less than nothing where a weight is not adapted.
+    """
+    total = 0.0
+    for weight in costs.weights:
+        if weight.block not in span:
+            continue
+        rank, update_rank = ranks.get(weight.name, 0), update_ranks.get(weight.name, 0)
+        continued = min(rank, update_rank) if start is Start.CONTINUE else 0
+        frozen = continued if is_merged(costs, weight, update_rank) else update_rank - continued
+        per_number = TRAINED_FLOPS * (rank - TRACED_RANK) + FROZEN_FLOPS * frozen
+        total += per_number * weight.parameters_per_rank
+    return total * costs.workload.num_tokens

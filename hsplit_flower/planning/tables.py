@@ -9,8 +9,10 @@ from ..types import DeviceProfile, Labels, MemoryParts, Weight
 from .costs import ModelCosts, adapter_bytes
 from .cuts import ClientOptions, WorkerOptions
 from .memory import (
+    client_head_weights,
     client_memory_without_ranks,
     frozen_bytes_per_rank,
+    num_inside,
     scoring_bytes,
     session_rank_bytes,
     worker_memory_without_sessions,
@@ -19,10 +21,16 @@ from .ranks import Ladder, build_ladder, climb, is_known, uniform_rank
 from .seconds import client_seconds, worker_seconds
 from .settings import PlanSettings
 
+# When a step ends the optimizer has room for five numbers a parameter, counted for a rank are four.
+UPDATING_SHARE = 5 / 4
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tables:
     """Bytes by cut, from 0 to all blocks, and rank assignments by cut and budget.
+
+    For clients that keep what is inside their blocks, or with ``checkpointing`` for those that do
+    not.
 
     A cut is held to be affordable if every weight below it can have the lowest rank, with all
     inputs that adapters may keep counted in; what ranks then add is linear in them.
@@ -32,6 +40,7 @@ class Tables:
     settings: PlanSettings
     update_ranks: Mapping[str, int]
     importance: Mapping[str, float] | None
+    checkpointing: bool = False
     _ladders: dict[tuple[str, int], Ladder] = field(default_factory=dict)
     _known_ranks: dict[tuple[str, int, float], dict[str, int]] = field(default_factory=dict)
 
@@ -49,7 +58,11 @@ class Tables:
         """A client's memory before any weight is adapted."""
         return [
             client_memory_without_ranks(
-                self.costs, cut=cut, settings=self.settings, update_ranks=self.update_ranks
+                self.costs,
+                cut=cut,
+                settings=self.settings,
+                update_ranks=self.update_ranks,
+                checkpointing=self.checkpointing,
             )
             for cut in self.cuts
         ]
@@ -58,11 +71,32 @@ class Tables:
     def client_fixed_bytes(self) -> Sequence[float]:
         """What is left of a client's budget for ranks is what exceeds this."""
         block, copies = self.costs.block, self._input_copies_bytes
-        scoring = max(0.0, scoring_bytes(self.costs, self.settings.labels))
+        # A block that is run again is scored while the head does not run.
+        labels = Labels.SERVER if self.checkpointing else self.settings.labels
+        scoring = max(0.0, scoring_bytes(self.costs, labels))
         return [
-            replace(parts, probe_bytes=cut * block.layer_inputs_bytes + scoring).total_bytes
-            + sum(copies[:cut])
+            replace(
+                parts,
+                probe_bytes=num_inside(cut, checkpointing=self.checkpointing)
+                * block.layer_inputs_bytes
+                + scoring,
+            ).total_bytes
+            + (max(copies[:cut], default=0.0) if self.checkpointing else sum(copies[:cut]))
             for cut, parts in enumerate(self.client_parts)
+        ]
+
+    @cached_property
+    def client_updating_bytes(self) -> Sequence[float]:
+        """What there is when a step ends, ranks apart."""
+        head = client_head_weights(self.costs, self.settings.labels)
+        return [
+            replace(
+                parts,
+                activations_bytes=self.costs.shared_bytes,
+                head_bytes=head,
+                probe_bytes=0.0,
+            ).total_bytes
+            for parts in self.client_parts
         ]
 
     def client_rank_bytes(self, cut: int) -> dict[str, float]:
@@ -91,12 +125,22 @@ class Tables:
     @cached_property
     def lowest_rank_bytes(self) -> Sequence[float]:
         """A client with the lowest rank everywhere: the least that a cut may be given."""
-        return self._with_uniform_rank(self.settings.rank_unit)
+        return self.uniform_rank_bytes(self.settings.rank_unit)
 
     @cached_property
     def highest_rank_bytes(self) -> Sequence[float]:
         """A client with the highest rank everywhere: what it can make use of."""
-        return self._with_uniform_rank(self.settings.allowed_ranks[-1])
+        return self.uniform_rank_bytes(self.settings.allowed_ranks[-1])
+
+    def uniform_rank_bytes(self, rank: int) -> Sequence[float]:
+        """A client with this rank on all weights below each cut."""
+        taken = [rank * sum(self.client_rank_bytes(cut).values()) for cut in self.cuts]
+        return [
+            max(fixed + ranks, updating + UPDATING_SHARE * ranks)
+            for fixed, updating, ranks in zip(
+                self.client_fixed_bytes, self.client_updating_bytes, taken, strict=True
+            )
+        ]
 
     @cached_property
     def worker_base_bytes(self) -> Sequence[float]:
@@ -131,7 +175,8 @@ class Tables:
         roomy = largest_within(self.highest_rank_bytes, profile.memory_bytes)
         labels = self.settings.labels
         fixed = client_seconds(self.costs, cut=0, profile=profile, labels=labels)
-        per_block = self.costs.block.flops / profile.flops_per_second
+        again = self.costs.block.forward_flops if self.checkpointing else 0.0
+        per_block = (self.costs.block.flops + again) / profile.flops_per_second
         return ClientOptions(
             seconds=[fixed + cut * per_block for cut in self.cuts],
             deepest=deepest,
@@ -152,7 +197,10 @@ class Tables:
 
     def client_ranks(self, cut: int, memory_bytes: float) -> dict[str, int]:
         """Ranks of the weights below a cut, from what the fixed costs leave."""
-        left = memory_bytes - self.client_fixed_bytes[cut]
+        left = min(
+            memory_bytes - self.client_fixed_bytes[cut],
+            (memory_bytes - self.client_updating_bytes[cut]) / UPDATING_SHARE,
+        )
         return self._ranks("client", cut, left)
 
     def session_ranks(self, cut: int, budget_bytes: float) -> dict[str, int]:
@@ -203,12 +251,6 @@ class Tables:
         for weight in self.weights:
             paths[weight.block].append(self.costs.path_in_block(weight))
         return [self.costs.block.adapter_inputs(held).copies_bytes for held in paths]
-
-    def _with_uniform_rank(self, rank: int) -> Sequence[float]:
-        return [
-            fixed + rank * sum(self.client_rank_bytes(cut).values())
-            for cut, fixed in enumerate(self.client_fixed_bytes)
-        ]
 
     def _step_bytes(self, cut: int) -> float:
         """What a step above this cut keeps at most: every weight adapted with the highest rank."""

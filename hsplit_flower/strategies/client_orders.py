@@ -37,6 +37,7 @@ def order(
     training: Training,
     spec: SessionSpec,
     *,
+    checkpointing: bool,
     model: str,
     address: str,
     token: str,
@@ -57,6 +58,7 @@ def order(
         max_message_bytes=training.max_message_bytes,
         step_timeout_seconds=training.step_timeout_seconds,
         session=spec,
+        checkpointing=checkpointing,
     )
 
 

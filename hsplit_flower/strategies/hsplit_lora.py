@@ -296,6 +296,7 @@ class HSplitLoRA(Strategy):
             told = order(
                 self.training,
                 spec,
+                checkpointing=part.checkpointing,
                 model=self.model,
                 address=self._sessions.worker.address,
                 token=self._sessions.open(spec),

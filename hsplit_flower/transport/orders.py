@@ -35,6 +35,7 @@ class Order:
     max_message_bytes: int
     step_timeout_seconds: float
     session: SessionSpec
+    checkpointing: bool = False
 
     def to_config(self) -> dict[str, Any]:
         """Kebab-case scalars, for a ``ConfigRecord``."""

@@ -1,17 +1,20 @@
 """Seconds and wire bytes by hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from hsplit_flower.planning import (
     ModelCosts,
     PassCosts,
     Workload,
+    adapter_flops,
     client_seconds,
     link_seconds,
     wire_bytes,
     worker_seconds,
 )
-from hsplit_flower.types import DeviceProfile, Labels
+from hsplit_flower.types import DeviceProfile, Labels, Span, Start, Weight
 
 COSTS = ModelCosts(
     workload=Workload(batch_size=2, sequence_length=5),
@@ -67,3 +70,24 @@ def test_compute_goes_where_the_blocks_and_the_head_are() -> None:
         there = worker_seconds(COSTS, cut=3, worker=DEVICE, labels=labels)
         assert here == pytest.approx((3 * 30 + head_here) / 6)
         assert there == pytest.approx((1 * 30 + head_there) / 6)
+
+
+def test_higher_ranks_and_a_frozen_update_are_computed_too() -> None:
+    one, two = (Weight(name=f"w{b}", block=b, in_features=6, out_features=4) for b in (0, 1))
+    costs = replace(COSTS, weights=(one, two))
+    below = Span(start=0, stop=1)
+    ask = {"span": below, "start": Start.RESTART}
+    # 10 tokens, 10 numbers a rank; rank 1 is in the block's own count.
+    assert adapter_flops(costs, ranks={"w0": 1, "w1": 9}, **ask) == 0
+    assert adapter_flops(costs, ranks={"w0": 3}, **ask) == 2 * 6 * 10 * 10
+    assert adapter_flops(costs, ranks={}, **ask) == -6 * 10 * 10
+    updates = {"w0": 2, "w1": 2}
+    assert adapter_flops(costs, ranks={"w0": 1}, update_ranks=updates, **ask) == 2 * 4 * 10 * 10
+    ask["start"] = Start.CONTINUE
+    assert adapter_flops(costs, ranks={"w0": 1}, update_ranks=updates, **ask) == 1 * 4 * 10 * 10
+    # Of rank 3 the factors are dearer than the matrix: what is trained is taken off it again.
+    merged = adapter_flops(costs, ranks={"w0": 1}, update_ranks={"w0": 3}, **ask)
+    assert merged == 1 * 4 * 10 * 10
+    extra = client_seconds(costs, cut=1, profile=DEVICE, labels=Labels.SERVER, more_flops=600.0)
+    plain = client_seconds(costs, cut=1, profile=DEVICE, labels=Labels.SERVER)
+    assert extra - plain == pytest.approx(100.0)
