@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from ..types import DeviceProfile, Labels, MemoryParts, Weight
-from .costs import ModelCosts, adapter_bytes
+from .costs import AdapterInputs, ModelCosts, adapter_bytes
 from .cuts import ClientOptions, WorkerOptions
 from .memory import (
     client_head_weights,
@@ -21,8 +21,16 @@ from .ranks import Ladder, build_ladder, climb, is_known, uniform_rank
 from .seconds import client_seconds, worker_seconds
 from .settings import PlanSettings
 
-# When a step ends the optimizer has room for five numbers a parameter, counted for a rank are four.
+# Five numbers a parameter where a step ends, of the four that a rank is costed at.
 UPDATING_SHARE = 5 / 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """``fixed + share · Σ r_k c_k`` must be within a client's budget."""
+
+    fixed_bytes: float
+    share: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,35 +76,22 @@ class Tables:
         ]
 
     @cached_property
-    def client_fixed_bytes(self) -> Sequence[float]:
-        """What is left of a client's budget for ranks is what exceeds this."""
-        block, copies = self.costs.block, self._input_copies_bytes
-        # A block that is run again is scored while the head does not run.
-        labels = Labels.SERVER if self.checkpointing else self.settings.labels
-        scoring = max(0.0, scoring_bytes(self.costs, labels))
-        return [
-            replace(
-                parts,
-                probe_bytes=num_inside(cut, checkpointing=self.checkpointing)
-                * block.layer_inputs_bytes
-                + scoring,
-            ).total_bytes
-            + (max(copies[:cut], default=0.0) if self.checkpointing else sum(copies[:cut]))
-            for cut, parts in enumerate(self.client_parts)
-        ]
+    def client_bounds(self) -> Sequence[tuple[Bound, ...]]:
+        """What keeps ranks within a client's budget, by cut: one bound for each moment of a round.
 
-    @cached_property
-    def client_updating_bytes(self) -> Sequence[float]:
-        """What there is when a step ends, ranks apart."""
-        head = client_head_weights(self.costs, self.settings.labels)
+        A rank costs four numbers a parameter while training, two while importance is scored, and
+        five where a step ends; what is costed is training.
+        """
+        scoring = self._scoring_share
         return [
-            replace(
-                parts,
-                activations_bytes=self.costs.shared_bytes,
-                head_bytes=head,
-                probe_bytes=0.0,
-            ).total_bytes
-            for parts in self.client_parts
+            (
+                Bound(fixed_bytes=training, share=1.0),
+                Bound(fixed_bytes=scored, share=scoring),
+                Bound(fixed_bytes=updating, share=UPDATING_SHARE),
+            )
+            for training, scored, updating in zip(
+                self._training_bytes, self._scoring_bytes, self._updating_bytes, strict=True
+            )
         ]
 
     def client_rank_bytes(self, cut: int) -> dict[str, float]:
@@ -136,10 +131,8 @@ class Tables:
         """A client with this rank on all weights below each cut."""
         taken = [rank * sum(self.client_rank_bytes(cut).values()) for cut in self.cuts]
         return [
-            max(fixed + ranks, updating + UPDATING_SHARE * ranks)
-            for fixed, updating, ranks in zip(
-                self.client_fixed_bytes, self.client_updating_bytes, taken, strict=True
-            )
+            max(bound.fixed_bytes + bound.share * ranks for bound in bounds)
+            for bounds, ranks in zip(self.client_bounds, taken, strict=True)
         ]
 
     @cached_property
@@ -198,8 +191,7 @@ class Tables:
     def client_ranks(self, cut: int, memory_bytes: float) -> dict[str, int]:
         """Ranks of the weights below a cut, from what the fixed costs leave."""
         left = min(
-            memory_bytes - self.client_fixed_bytes[cut],
-            (memory_bytes - self.client_updating_bytes[cut]) / UPDATING_SHARE,
+            (memory_bytes - bound.fixed_bytes) / bound.share for bound in self.client_bounds[cut]
         )
         return self._ranks("client", cut, left)
 
@@ -242,15 +234,65 @@ class Tables:
         )
 
     @cached_property
-    def _input_copies_bytes(self) -> Sequence[float]:
-        """Copies of inputs that adapters on all targets of a block keep, by block.
+    def _training_bytes(self) -> Sequence[float]:
+        """Where a backward pass begins, with all that adapters on every target keep."""
+        inputs = self._all_inputs
+        return [
+            replace(parts, probe_bytes=0.0).total_bytes
+            + self._at_once([kept.total_bytes for kept in inputs[:cut]])
+            for cut, parts in enumerate(self.client_parts)
+        ]
 
-        The inputs themselves are counted already: scoring keeps them, adapted or not.
-        """
+    @cached_property
+    def _scoring_bytes(self) -> Sequence[float]:
+        """The same while importance is scored, which keeps the layers' inputs, adapted or not."""
+        # A block that is run again is scored while the head does not run.
+        labels = Labels.SERVER if self.checkpointing else self.settings.labels
+        scoring = max(0.0, scoring_bytes(self.costs, labels))
+        inputs = self._all_inputs
+        return [
+            replace(parts, probe_bytes=scoring).total_bytes
+            + num_inside(cut, checkpointing=self.checkpointing)
+            * self.costs.block.layer_inputs_bytes
+            + self._at_once([kept.copies_bytes for kept in inputs[:cut]])
+            for cut, parts in enumerate(self.client_parts)
+        ]
+
+    @cached_property
+    def _updating_bytes(self) -> Sequence[float]:
+        """Where a step ends."""
+        head = client_head_weights(self.costs, self.settings.labels)
+        kept = self.costs.given_bytes if self.checkpointing else self.costs.shared_bytes
+        return [
+            replace(parts, activations_bytes=kept, head_bytes=head, probe_bytes=0.0).total_bytes
+            for parts in self.client_parts
+        ]
+
+    @cached_property
+    def _scoring_share(self) -> float:
+        """What a rank costs while importance is scored, of what it costs in training, at most."""
+        return max(
+            (
+                1.0 - (adapter_bytes(weight) / 2) / cost
+                for weight, cost in zip(
+                    self.weights,
+                    self.client_rank_bytes(self.costs.num_blocks).values(),
+                    strict=True,
+                )
+            ),
+            default=1.0,
+        )
+
+    @cached_property
+    def _all_inputs(self) -> Sequence[AdapterInputs]:
+        """What adapters on all targets of a block keep of its layers' inputs, by block."""
         paths: list[list[str]] = [[] for _ in range(self.costs.num_blocks)]
         for weight in self.weights:
             paths[weight.block].append(self.costs.path_in_block(weight))
-        return [self.costs.block.adapter_inputs(held).copies_bytes for held in paths]
+        return [self.costs.block.adapter_inputs(held) for held in paths]
+
+    def _at_once(self, by_block: Sequence[float]) -> float:
+        return max(by_block, default=0.0) if self.checkpointing else sum(by_block)
 
     def _step_bytes(self, cut: int) -> float:
         """What a step above this cut keeps at most: every weight adapted with the highest rank."""
@@ -259,7 +301,7 @@ class Tables:
         block = self.costs.block
         return (
             (self.costs.num_blocks - cut) * (block.saved_bytes + block.layer_inputs_bytes)
-            + sum(self._input_copies_bytes[cut:])
+            + sum(kept.copies_bytes for kept in self._all_inputs[cut:])
             + ranks * self.costs.adapter_activation_bytes_per_rank
         )
 

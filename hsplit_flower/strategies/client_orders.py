@@ -37,7 +37,6 @@ def order(
     training: Training,
     spec: SessionSpec,
     *,
-    checkpointing: bool,
     model: str,
     address: str,
     token: str,
@@ -46,6 +45,7 @@ def order(
     predicted_bytes: float = 0.0,
     budget_bytes: float = 0.0,
     lease_gpu_fraction: float = 0.0,
+    checkpointing: bool = False,
 ) -> Order:
     """The order that sends a client to its session."""
     return Order(
