@@ -36,7 +36,9 @@ NUM_CLIENTS: Final = 1000
 NUM_BLOCKS: Final = 32
 # Clients and blocks, from a small problem to a large one.
 SIZES: Final = ((250, 16), (500, 32), (1000, 32), (1000, 64), (4000, 32))
-SIZES_QUICK: Final = ((250, 16), (1000, 32))
+SIZES_QUICK: Final = ((250, 16), (1000, 32), (2000, 32))
+# No faster than clients x blocks; the twentieth is left to the clock.
+GROWTH_TARGET: Final = Target("<=", 1.05)
 NUM_INSTANCES: Final = 200
 ALLOWED_RANKS: Final = (0, 1, 2, 4)
 SAME: Final = 1e-9
@@ -61,7 +63,7 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
         name="growth, exponent of clients x blocks",
         value=growth({size: min(seconds[size]) for size in sizes}),
         unit="",
-        target=Target("<=", 1.0),
+        target=GROWTH_TARGET,
     )
     yield Detail(
         name="seconds by size",
