@@ -1,6 +1,6 @@
 """ARMSC over the rounds: the standing plan, what it was made from, and when it is given up."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from logging import INFO
@@ -9,7 +9,8 @@ from flwr.common.logger import log
 from transformers import PretrainedConfig
 
 from ..devices import fleet_profiles, worker_profile
-from ..errors import ConfigError
+from ..devices.disturbances import Disturbances
+from ..errors import ConfigError, OutOfBudgetError
 from ..importance import ImportanceHistory, ImportanceReport, blend, history_weight, mean_scores
 from ..planning import (
     Decision,
@@ -31,6 +32,7 @@ from ..planning import (
 from ..splitting import Architecture
 from ..transport.codec import FLOATING
 from ..types import ClientPlan, DeviceProfile, Plan, Span, WorkerDescription
+from .corrections import Corrections
 from .roster import Member
 from .training import DTYPES, Training
 
@@ -51,6 +53,8 @@ class RoundPlanner:
     session_rank
         What a client's adapters may take on the worker, as the rank that it would give to every
         weight; None leaves it to ``settings``.
+    disturbances
+        What happens to the devices of a simulated fleet; None for nothing.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class RoundPlanner:
         replanning: ReplanSettings | None,
         fleet: str | None,
         session_rank: int | None = None,
+        disturbances: Disturbances | None = None,
     ) -> None:
         workload = Workload(
             batch_size=training.batch_size,
@@ -86,6 +91,10 @@ class RoundPlanner:
         self.decision = Decision(replan=False, reason="nothing is planned yet")
         self.drift = 0.0
         self.standing: Plan | None = None
+        self.devices: Mapping[int, DeviceProfile] = {}
+        self.away: frozenset[int] = frozenset()
+        self._disturbances = disturbances or Disturbances()
+        self._corrections = Corrections()
         self._replanning = replanning or ReplanSettings()
         self._fleet = fleet
         self._worker: DeviceProfile | None = None
@@ -111,18 +120,52 @@ class RoundPlanner:
             self._fleet, num_devices=num_devices, whole_model_bytes=whole.total_bytes
         )[position]
 
-    def plan_round(self, members: Mapping[int, Member], update_ranks: Mapping[str, int]) -> Plan:
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether anything may keep a client away."""
+        return self._fleet is not None and self._disturbances != Disturbances()
+
+    def look(self, members: Mapping[int, Member], server_round: int) -> None:
+        """See what every client has in this round, and who is away; the log says what changed."""
+        devices, away = {}, set()
+        for order, (node, member) in enumerate(sorted(members.items())):
+            profile = self.profile_of(node, member, order)
+            if self._fleet is not None:
+                number = order if member.partition is None else member.partition
+                factor = self._disturbances.memory_factor(number, server_round)
+                profile = replace(profile, memory_bytes=factor * profile.memory_bytes)
+                if not self._disturbances.is_available(number, server_round):
+                    away.add(node)
+            devices[node] = profile
+        for line in _news(self.devices, devices, self.away, away):
+            log(INFO, "\t> %s", line)
+        self.devices, self.away = devices, frozenset(away)
+
+    def correct(self, node: int, error: OutOfBudgetError) -> None:
+        """Plan a client lower from now on, that needed more than was predicted."""
+        before = self._corrections.of(node)
+        factor = self._corrections.learn(node, error)
+        log(
+            INFO,
+            "\t> client %s is planned for 1/%.2f of its memory instead of 1/%.2f: %s",
+            node,
+            factor,
+            before,
+            error,
+        )
+
+    def plan_round(self, clients: Collection[int], update_ranks: Mapping[str, int]) -> Plan:
         """The plan for these clients: the standing one, or a new one if there is reason for it.
+
+        They must have been looked at; those that are away are left out.
 
         Raises
         ------
         InfeasibleBudgetError
             If no client's budget holds the smallest cut.
         """
-        profiles = {
-            node: self.profile_of(node, member, order)
-            for order, (node, member) in enumerate(sorted(members.items()))
-        }
+        present = {node: self.devices[node] for node in clients if node not in self.away}
+        profiles = self._corrections.applied(present)
         self.decision = self._decide(profiles, update_ranks)
         if self.decision.replan or self.standing is None:
             self.standing = self._plan(profiles, update_ranks)
@@ -212,3 +255,26 @@ class RoundPlanner:
     def _known_worker(self) -> DeviceProfile:
         assert self._worker is not None, "the worker is met before the first round"
         return self._worker
+
+
+def _news(
+    before: Mapping[int, DeviceProfile],
+    now: Mapping[int, DeviceProfile],
+    were_away: Collection[int],
+    are_away: Collection[int],
+) -> list[str]:
+    """What is different from the last round, in words."""
+    lines = [
+        f"client {node} has {profile.memory_bytes / 1e6:.1f} MB, it had "
+        f"{before[node].memory_bytes / 1e6:.1f}"
+        for node, profile in now.items()
+        if node in before and profile.memory_bytes != before[node].memory_bytes
+    ]
+    lines += [f"client {node} is away" for node in sorted(set(are_away) - set(were_away))]
+    lines += [
+        f"client {node} is back" for node in sorted(set(were_away) & now.keys() - set(are_away))
+    ]
+    if before:
+        lines += [f"client {node} has joined" for node in sorted(now.keys() - before.keys())]
+        lines += [f"client {node} is gone" for node in sorted(before.keys() - now.keys())]
+    return lines

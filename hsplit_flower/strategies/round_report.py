@@ -10,13 +10,18 @@ from ..types import ClientPlan
 
 @dataclass(frozen=True, kw_only=True)
 class ClientReport:
-    """One client's part of a round; ``dropped`` says why it does not count, if it does not."""
+    """One client's part of a round; ``dropped`` says why it does not count, if it does not.
+
+    ``peak_bytes`` is what was measured, 0 where nothing was; what was predicted is in the plan.
+    """
 
     plan: ClientPlan
     num_examples: int = 0
     loss: TokenLoss = field(default_factory=TokenLoss)
     num_steps: int = 0
     seconds: float = 0.0
+    budget_bytes: float = 0.0
+    peak_bytes: float = 0.0
     dropped: str | None = None
 
     def line(self) -> str:
@@ -27,12 +32,18 @@ class ClientReport:
         )
         if self.dropped:
             return f"{shape}: left out, {self.dropped}"
-        return f"{shape}: loss {self.loss.mean:.4f}, {self.num_steps} steps in {self.seconds:.1f} s"
+        memory = f", {self.peak_bytes / 1e6:.1f} MB" if self.peak_bytes else ""
+        if memory and self.budget_bytes:
+            memory += f" of {self.budget_bytes / 1e6:.1f}"
+        return (
+            f"{shape}: loss {self.loss.mean:.4f}, {self.num_steps} steps "
+            f"in {self.seconds:.1f} s{memory}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class RoundReport:
-    """One round of training."""
+    """One round of training; ``away`` are clients that a simulated fleet was without."""
 
     server_round: int
     clients: Mapping[int, ClientReport]
@@ -43,6 +54,7 @@ class RoundReport:
     completed: bool
     largest_rank: int = 0
     dropped_energy: float = 0.0
+    away: tuple[int, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a line of JSON; ranks are in the plan and left out here."""
@@ -55,6 +67,9 @@ class RoundReport:
                 "loss": client.loss.mean if client.loss.num_tokens else None,
                 "num-steps": client.num_steps,
                 "seconds": client.seconds,
+                "predicted-bytes": client.plan.memory.total_bytes,
+                "peak-bytes": client.peak_bytes,
+                "budget-bytes": client.budget_bytes,
                 "dropped": client.dropped,
             }
             for node, client in self.clients.items()
