@@ -88,13 +88,13 @@ def _counts(meter: LiveTensorMeter, shape: tuple[int, int]) -> bool:
 
 
 def test_only_steps_that_can_set_a_new_peak_are_counted() -> None:
-    meter = LiveTensorMeter(200 * KILOBYTE)
-    strict = LiveTensorMeter(200 * KILOBYTE)
+    meter, strict = LiveTensorMeter(200 * KILOBYTE), LiveTensorMeter(200 * KILOBYTE)
+    filler = _tensor(150)
     for each in (meter, strict):
         for _ in range(2):
             with each.step((4, 16)):
                 _tensor(1)
-        each.adopt([filler := _tensor(150)])
+        each.adopt([filler])
     # Neither smaller nor as large.
     assert [_counts(meter, shape) for shape in ((4, 16), (2, 16), (4, 9))] == [False] * 3
     assert _counts(meter, (4, 17))
