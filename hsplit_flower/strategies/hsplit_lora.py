@@ -33,7 +33,7 @@ from ..planning import PlanSettings, ReplanSettings
 from ..splitting import read_architecture
 from ..splitting.checkpoint import Checkpoint
 from ..transport.orders import ORDER_KEY
-from ..types import ClientPlan, Plan
+from ..types import ClientPlan
 from ..worker.hosting import WorkerHandle, WorkerSettings
 from .client_orders import order, session_spec
 from .gathering import Gatherer, Task
@@ -217,7 +217,6 @@ class HSplitLoRA(Strategy):
         if not members:
             return []
         plan = self.planner.plan_round(self.planner.devices, self.adapter.ranks)
-        _log_left_out(plan)
         parts = {node: plan.clients[node] for node in members if node in plan.clients}
         messages = self._messages(server_round, parts, members, config, MessageType.TRAIN)
         self._progress.start(server_round, expected_steps=self._steps_per_client * len(parts))
@@ -256,6 +255,7 @@ class HSplitLoRA(Strategy):
             "train-loss": losses.mean,
             "num-clients": len(finished),
             "seconds": report.seconds,
+            "simulated-seconds": report.simulated.seconds,
         }
         return self.adapter.arrays(), MetricRecord(metrics)
 
@@ -378,19 +378,7 @@ class HSplitLoRA(Strategy):
             largest_rank=max(self.adapter.ranks.values(), default=0),
             dropped_energy=self.adapter.dropped_energy,
             away=tuple(sorted(self.planner.away)),
-        )
-
-
-def _log_left_out(plan: Plan) -> None:
-    for node, shortfall in plan.left_out.items():
-        log(
-            WARNING,
-            "\t> client %s is left out: it has %.0f bytes, the smallest cut needs %.0f, "
-            "it lacks %.0f",
-            node,
-            shortfall.budget_bytes,
-            shortfall.needed_bytes,
-            shortfall.lacking_bytes,
+            simulated=self.planner.simulated(clients),
         )
 
 

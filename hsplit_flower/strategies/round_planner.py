@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from logging import INFO
+from logging import INFO, WARNING
 
 from flwr.common.logger import log
 from transformers import PretrainedConfig
@@ -17,10 +17,12 @@ from ..planning import (
     PlanSettings,
     ReplanSettings,
     Workload,
+    client_seconds,
     drift,
     explain,
     fleet_changes,
     improvement,
+    link_seconds,
     objective,
     plan,
     planned_bytes,
@@ -28,12 +30,15 @@ from ..planning import (
     should_replan,
     trace_costs,
     whole_model_memory,
+    worker_seconds,
 )
 from ..splitting import Architecture
 from ..transport.codec import FLOATING
 from ..types import ClientPlan, DeviceProfile, Plan, Span, WorkerDescription
 from .corrections import Corrections
 from .roster import Member
+from .round_report import ClientReport
+from .simulated_clock import RoundClock, StepLoad, simulate_round
 from .training import DTYPES, Training
 
 
@@ -178,6 +183,7 @@ class RoundPlanner:
         else:
             log(INFO, "The plan stands: %s", self.decision.reason)
         self._rounds_since_plan += 1
+        _log_left_out(self.standing)
         return self.standing
 
     def learn(self, reports: list[ImportanceReport]) -> None:
@@ -188,6 +194,22 @@ class RoundPlanner:
         moved = drift(today, self.history.scores) if self.history.num_rounds else 1.0
         beta = history_weight(self.history.num_rounds, moved)
         self.history = blend(self.history, today, beta)
+
+    def simulated(self, reports: Mapping[int, ClientReport]) -> RoundClock:
+        """How long the clients that finished would have taken on their own devices."""
+        labels, worker = self.settings.labels, self._known_worker()
+        finished = {node: report for node, report in reports.items() if not report.dropped}
+        loads = {}
+        for node, report in finished.items():
+            cut, profile = report.plan.cut, self.devices[node]
+            link = link_seconds(self.costs, profile=profile, labels=labels)
+            own = client_seconds(self.costs, cut=cut, profile=profile, labels=labels)
+            loads[node] = StepLoad(
+                compute_seconds=own - link,
+                link_seconds=link,
+                worker_seconds=worker_seconds(self.costs, cut=cut, worker=worker, labels=labels),
+            )
+        return simulate_round(loads, {node: one.num_steps for node, one in finished.items()})
 
     def parts_for_evaluation(self, nodes: Iterable[int]) -> dict[int, ClientPlan]:
         """Each client's cut without any ranks: evaluation trains nothing.
@@ -278,3 +300,16 @@ def _news(
         lines += [f"client {node} has joined" for node in sorted(now.keys() - before.keys())]
         lines += [f"client {node} is gone" for node in sorted(before.keys() - now.keys())]
     return lines
+
+
+def _log_left_out(plan: Plan) -> None:
+    for node, shortfall in plan.left_out.items():
+        log(
+            WARNING,
+            "\t> client %s is left out: it has %.0f bytes, the smallest cut needs %.0f, "
+            "it lacks %.0f",
+            node,
+            shortfall.budget_bytes,
+            shortfall.needed_bytes,
+            shortfall.lacking_bytes,
+        )

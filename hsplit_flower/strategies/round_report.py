@@ -6,6 +6,7 @@ from typing import Any
 
 from ..metrics import TokenLoss
 from ..types import ClientPlan
+from .simulated_clock import RoundClock
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,11 @@ class ClientReport:
 
 @dataclass(frozen=True, kw_only=True)
 class RoundReport:
-    """One round of training; ``away`` are clients that a simulated fleet was without."""
+    """One round of training.
+
+    ``away`` are clients that a simulated fleet was without; ``seconds`` were measured, those of
+    ``simulated`` are what the clients that finished would have taken on their own devices.
+    """
 
     server_round: int
     clients: Mapping[int, ClientReport]
@@ -55,10 +60,12 @@ class RoundReport:
     largest_rank: int = 0
     dropped_energy: float = 0.0
     away: tuple[int, ...] = ()
+    simulated: RoundClock = field(default_factory=RoundClock)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a line of JSON; ranks are in the plan and left out here."""
         values = asdict(self)
+        values["simulated-seconds"] = values.pop("simulated")["seconds"]
         values["clients"] = {
             str(node): {
                 "cut": client.plan.cut,
@@ -71,7 +78,15 @@ class RoundReport:
                 "peak-bytes": client.peak_bytes,
                 "budget-bytes": client.budget_bytes,
                 "dropped": client.dropped,
+                **_clock_values(self.simulated, node),
             }
             for node, client in self.clients.items()
         }
         return {name.replace("_", "-"): value for name, value in values.items()}
+
+
+def _clock_values(clock: RoundClock, node: int) -> dict[str, float]:
+    if node not in clock.clients:
+        return {}
+    seconds = asdict(clock.clients[node])
+    return {f"simulated-{name.replace('_', '-')}": value for name, value in seconds.items()}

@@ -14,6 +14,7 @@ from tests.strategies.local_grid import LocalGrid
 
 FLEET = "0.5,0.7,1.0"
 ROWS, SEQUENCE = 3, 9
+CLOCK_PARTS = ("compute", "link", "worker", "waiting")
 FIRST, SECOND, THIRD = NODES
 
 Before = Callable[[Message], None]
@@ -66,6 +67,9 @@ def test_what_a_client_holds_is_measured_and_inside_its_budget(
             told = report.to_dict()["clients"][str(node)]
             assert told["peak-bytes"] == client.peak_bytes
             assert told["predicted-bytes"] == client.plan.memory.total_bytes
+            parts = [told[f"simulated-{part}-seconds"] for part in CLOCK_PARTS]
+            assert sum(parts) == pytest.approx(report.to_dict()["simulated-seconds"])
+            assert all(part > 0 for part in parts[:3])
     for order in _orders(sent):
         assert 0 < order["predicted-bytes"] <= order["budget-bytes"]
         assert order["lease-gpu-fraction"] == 0.0
@@ -117,7 +121,7 @@ def test_a_budget_that_is_halved_while_running_is_answered_in_the_next_plan(
 def test_devices_that_are_away_are_not_asked_to_train(
     model: str, worker: WatchedWorker, flower_log: list[str]
 ) -> None:
-    disturbances = Disturbances(unavailable=(0.0, 1.0, 0.5), seed=0)
+    disturbances = Disturbances(unavailable=(0.0, 1.0, 0.5), seed=5)
     there = [disturbances.is_available(2, server_round) for server_round in (1, 2, 3, 4)]
     assert set(there) == {True, False}
     reports, _ = _run(model, worker, rounds=4, disturbances=disturbances)
