@@ -216,7 +216,8 @@ class HSplitLoRA(Strategy):
         members = self._sample(grid, server_round, self.fraction_train, self.min_train_nodes)
         if not members:
             return []
-        plan = self.planner.plan_round(self.planner.devices, self.adapter.ranks)
+        everyone = self._roster.met(grid.get_node_ids())
+        plan = self.planner.plan_round(everyone, self.adapter.ranks, server_round)
         parts = {node: plan.clients[node] for node in members if node in plan.clients}
         messages = self._messages(server_round, parts, members, config, MessageType.TRAIN)
         self._progress.start(server_round, expected_steps=self._steps_per_client * len(parts))

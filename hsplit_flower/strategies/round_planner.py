@@ -159,17 +159,23 @@ class RoundPlanner:
             error,
         )
 
-    def plan_round(self, clients: Collection[int], update_ranks: Mapping[str, int]) -> Plan:
+    def plan_round(
+        self,
+        members: Mapping[int, Member],
+        update_ranks: Mapping[str, int],
+        server_round: int = 1,
+    ) -> Plan:
         """The plan for these clients: the standing one, or a new one if there is reason for it.
 
-        They must have been looked at; those that are away are left out.
+        Those that are away in this round are left out.
 
         Raises
         ------
         InfeasibleBudgetError
             If no client's budget holds the smallest cut.
         """
-        present = {node: self.devices[node] for node in clients if node not in self.away}
+        self.look(members, server_round)
+        present = {node: own for node, own in self.devices.items() if node not in self.away}
         profiles = self._corrections.applied(present)
         self.decision = self._decide(profiles, update_ranks)
         if self.decision.replan or self.standing is None:
