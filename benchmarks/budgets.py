@@ -80,7 +80,7 @@ def measure(settings: Settings) -> Iterable[Figure | Detail]:
 
 BENCHMARK = Benchmark(
     name="budgets",
-    summary="leases of unequal sizes on one card, against one size for all",
+    summary="Ten unequal clients share a card by leases of their own size, or of one for all.",
     measure=measure,
     seeds=(0, 1, 2),
 )
