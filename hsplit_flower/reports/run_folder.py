@@ -50,11 +50,15 @@ class RunFolder:
     ) -> Path:
         """Replace ``adapter/`` by a PEFT checkpoint of ``updates``."""
         target, fresh = self.path / "adapter", self.path / "adapter.new"
+        former = self.path / "adapter.old"
         shutil.rmtree(fresh, ignore_errors=True)
         export_adapter(updates, fresh, base_model=base_model, is_transposed=is_transposed)
         if target.exists():
-            shutil.rmtree(target)
-        return fresh.rename(target)
+            shutil.rmtree(former, ignore_errors=True)
+            target.rename(former)
+        fresh.rename(target)
+        shutil.rmtree(former, ignore_errors=True)
+        return target
 
     def _replace(self, name: str, value: Mapping[str, Any]) -> None:
         fresh = self.path / f"{name}.new"

@@ -74,7 +74,7 @@ class Roster:
                 continue
             try:
                 self._members[node] = _member(reply.content.config_records[PROFILE_KEY])
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
                 log(
                     WARNING,
                     "\t> client %s is left out, its device description cannot be read: %r",

@@ -1,5 +1,6 @@
 """The three functions of a ClientApp, called with real messages and answered by a real worker."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import fields as fields_of
@@ -227,8 +228,6 @@ def test_a_client_may_keep_the_model_elsewhere(worker: Worker, tmp_path: Path) -
     ],
 )
 def test_what_the_worker_refuses(worker: Worker, changed: dict[str, Any], reason: str) -> None:
-    import re
-
     reply = split_train(message(order_for(worker, **changed)), context(), BATCHES)
     if reason:
         assert re.search(reason, reason_of(reply))

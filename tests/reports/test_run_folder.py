@@ -60,3 +60,33 @@ def test_an_adapter_that_cannot_be_written_leaves_the_last_one(tmp_path: Path):
     with pytest.raises(AdapterError, match="nothing to export"):
         folder.write_adapter(adapter(0), base_model="tiny", is_transposed=False)
     assert import_adapter(tmp_path / "adapter")["model.layers.0.q"].rank == 2
+
+
+def test_an_adapter_is_there_at_any_moment_of_its_replacement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = RunFolder(tmp_path)
+    folder.write_adapter(adapter(1), base_model="tiny", is_transposed=False)
+    rename, whole = Path.rename, []
+
+    def note(self: Path, target: Path) -> Path:
+        moved = rename(self, target)
+        found = [path for path in tmp_path.glob("adapter*") if import_adapter(path)]
+        whole.append(len(found))
+        return moved
+
+    monkeypatch.setattr(Path, "rename", note)
+    folder.write_adapter(adapter(2), base_model="tiny", is_transposed=False)
+    assert whole == [2, 2], "until the new one is in its place, the old one is kept"
+    assert [path.name for path in tmp_path.glob("adapter*")] == ["adapter"]
+
+
+def test_what_an_interrupted_run_left_over_is_in_nobodys_way(tmp_path: Path):
+    folder = RunFolder(tmp_path)
+    for name in ("adapter.new", "adapter.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").touch()
+    for rank in (1, 2):
+        folder.write_adapter(adapter(rank), base_model="tiny", is_transposed=False)
+    assert [path.name for path in tmp_path.glob("adapter*")] == ["adapter"]
+    assert not (tmp_path / "adapter" / "half").exists()

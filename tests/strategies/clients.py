@@ -76,7 +76,8 @@ def with_reply(change: Callable[[Any], None]) -> Train:
 
     def train(msg: Message, context: Context, some: Batches) -> Message:
         reply = split_train(msg, context, some)
-        change(reply.content)
+        if reply.has_content():
+            change(reply.content)
         return reply
 
     return train

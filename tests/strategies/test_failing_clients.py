@@ -1,18 +1,19 @@
 """Clients that cannot, will not or lie: they are left out with their reason, the round goes on."""
 
 import math
+import re
 import threading
 from typing import Any
 
 import pytest
 import torch
-from flwr.app import ArrayRecord, Context, Message, MessageType, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 
 from hsplit_flower.client.app import describe_device, split_train
 from hsplit_flower.planning import PlanSettings
 from hsplit_flower.strategies import HSplitLoRA, RoundReport, Training
-from hsplit_flower.transport.orders import ORDER_KEY
+from hsplit_flower.transport.orders import ORDER_KEY, PROFILE_KEY
 from tests.reference.aggregation import dense
 from tests.strategies.clients import (
     NODES,
@@ -23,10 +24,7 @@ from tests.strategies.clients import (
     client_app,
     node_configs,
 )
-from tests.strategies.faults import (
-    FAULTS,
-    raises,
-)
+from tests.strategies.faults import FAULTS, raises
 from tests.strategies.local_grid import LocalGrid
 
 BAD = 1
@@ -76,8 +74,6 @@ def test_a_client_that_fails_is_left_out_with_its_reason(
 
 
 def _matches(pattern: str, line: str) -> bool:
-    import re
-
     return re.search(pattern, line) is not None
 
 
@@ -191,8 +187,6 @@ def test_a_client_that_does_not_fit_is_left_out_with_the_bytes_that_it_lacks(
 
 
 def _numbers(line: str, *, after: str) -> list[str]:
-    import re
-
     return re.findall(r"\d+", line.split(after)[1])
 
 
@@ -245,6 +239,28 @@ def test_a_client_that_cannot_describe_itself_is_left_out(
     assert set(reports[0].clients) == GOOD_NODES
     told = [line for line in flower_log if str(BAD_NODE) in line and "left out" in line]
     assert any(_matches(reason, line) for line in told), told
+
+
+@pytest.mark.parametrize("num_examples", [math.inf, math.nan, -3, "many", [1, 2]])
+def test_a_description_that_makes_no_sense_is_not_believed(
+    model: str, worker: WatchedWorker, flower_log: list[str], num_examples: Any
+) -> None:
+    app = client_app()
+    healthy = app._registered_funcs["query.default"]
+
+    def query(msg: Message, context: Context) -> Message:
+        reply = healthy(msg, context)
+        if context.node_id == BAD_NODE:
+            reply.content.config_records[PROFILE_KEY]["num-examples"] = num_examples
+        return reply
+
+    app._registered_funcs["query.default"] = query
+    reports: list[RoundReport] = []
+    strategy = strategy_of(model, worker, observer=reports.append)
+    with LocalGrid(app, node_configs()) as grid:
+        strategy.start(grid, num_rounds=1)
+    assert set(reports[0].clients) == GOOD_NODES
+    assert any(f"{BAD_NODE} is left out, its device desc" in line for line in flower_log)
 
 
 def test_an_app_without_the_three_functions_is_told_of(
@@ -306,8 +322,6 @@ def test_clients_that_join_and_leave(
 
 
 def test_a_message_for_another_strategys_client_says_so(model: str) -> None:
-    from flwr.app import ConfigRecord
-
     content = RecordDict({"arrays": ArrayRecord(), "config": ConfigRecord({"server-round": 1})})
     with LocalGrid(client_app(), node_configs()) as grid:
         message = Message(content, dst_node_id=NODES[0], message_type=MessageType.TRAIN)

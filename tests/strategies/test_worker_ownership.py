@@ -1,20 +1,16 @@
 """A worker of the strategy's own ends with the run, one that was given goes on."""
 
+import socket
+
 import pytest
 
 from hsplit_flower.errors import ConfigError
 from hsplit_flower.strategies import RoundReport
 from hsplit_flower.transport.orders import ORDER_KEY
 from hsplit_flower.worker.hosting import WorkerSettings
-from tests.strategies.clients import (
-    WatchedWorker,
-    client_app,
-    node_configs,
-)
+from tests.strategies.clients import WatchedWorker, client_app, node_configs
 from tests.strategies.local_grid import LocalGrid
-
-# Three devices of which the first cannot afford every rank, and the last cuts higher.
-from tests.strategies.test_hsplit_lora import strategy_of
+from tests.strategies.tiny import strategy_of
 
 
 def test_its_own_worker_is_gone_afterwards(model: str) -> None:
@@ -48,8 +44,6 @@ def test_the_worker_is_stopped_and_sessions_closed_when_a_run_breaks(model: str)
 
 
 def _refuses_connections(address: str) -> bool:
-    import socket
-
     host, port = address.split(":")
     with socket.socket() as probe:
         return probe.connect_ex((host, int(port))) != 0
