@@ -29,4 +29,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HSplitError as error:
         print(f"hsplit: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     return status

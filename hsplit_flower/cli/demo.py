@@ -2,6 +2,7 @@
 
 import argparse
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Start Flower, run the app, stop Flower; give the app's exit status."""
+    """Start Flower, run the app, stop Flower; give 0 if the app came to its end."""
     if not (options.app / "pyproject.toml").is_file():
         raise ConfigError(
             f"{options.app} is not a Flower app: run from the project's root, or give --app FOLDER"
@@ -46,4 +47,8 @@ def run(options: argparse.Namespace) -> int:
                 f"num-supernodes={NUM_CLIENTS} client-resources-num-cpus=1",
             ],
         )
-        return subprocess.run(command, env=flower.environment, check=False).returncode
+        status = subprocess.run(command, env=flower.environment, check=False).returncode
+        if failure := flower.failure():
+            print(f"hsplit: the run did not come to its end: {failure}", file=sys.stderr)
+            return status or 1
+        return status

@@ -1,5 +1,6 @@
 """A Flower SuperLink of our own for the length of a run: nothing of it stays afterwards."""
 
+import json
 import os
 import signal
 import socket
@@ -29,6 +30,22 @@ class LocalFlower:
     def command(self, app: str | Path, options: Sequence[str] = ()) -> list[str]:
         """The ``flwr run`` command that sends an app here and shows its log."""
         return [script("flwr"), "run", str(app), CONNECTION, "--stream", *options]
+
+    def failure(self) -> str | None:
+        """Why the newest run failed, None if it did not: ``flwr run`` itself ends with 0 always."""
+        listed = subprocess.run(
+            [script("flwr"), "list", CONNECTION, "--format", "json"],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        runs = json.loads(listed.stdout).get("runs", [])
+        newest = max(runs, key=lambda run: str(run["pending-at"]), default=None)
+        if newest is None:
+            return "no run was started"
+        is_completed = newest["status"] == "finished:completed"
+        return None if is_completed else f"{newest['status']}: {newest.get('status-details', '')}"
 
 
 @contextmanager

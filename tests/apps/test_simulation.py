@@ -38,7 +38,8 @@ def finished(flower: LocalFlower, tmp_path_factory: pytest.TempPathFactory) -> F
 
 
 @pytest.mark.timeout(300)
-def test_a_run_ends_with_its_result_and_leaves_its_files(finished: Finished):
+def test_a_run_ends_with_its_result_and_leaves_its_files(flower: LocalFlower, finished: Finished):
+    assert flower.failure() is None
     before, after = finished.perplexities
     assert after < before
     assert sorted(path.name for path in finished.folder.iterdir()) == [
@@ -89,6 +90,7 @@ def test_a_bad_setting_stops_the_run_before_training(flower: LocalFlower, tmp_pa
     assert "scale = -1.0: a positive number is wanted" in refused.log
     assert "labels = 'nobody'" in refused.log
     assert "[ROUND" not in refused.log
+    assert "the run-config has 2 problems" in str(flower.failure())
 
 
 def at_home_in(home: Path) -> list[str]:

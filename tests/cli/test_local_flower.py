@@ -1,0 +1,93 @@
+"""What is started for a run is ended with it, whichever way the run ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from hsplit_flower.cli.local_flower import background
+
+# A program that starts another in a session of its own, as Flower starts a simulation.
+STARTS_ANOTHER = """
+import subprocess, sys, time
+other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"],
+                         start_new_session=True)
+print(other.pid, flush=True)
+time.sleep(120)
+"""
+
+
+def wait_for_number(file: Path) -> int:
+    for _ in range(600):
+        if text := file.read_text(encoding="utf-8").strip():
+            return int(text)
+        time.sleep(0.05)
+    raise AssertionError("the program said nothing")
+
+
+def is_running(pid: int) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+@pytest.mark.parametrize("ends_by", ["itself", "an exception"])
+def test_a_program_ends_with_all_that_it_started(tmp_path: Path, ends_by: str) -> None:
+    log = tmp_path / "log"
+    pids = []
+    with suppress(KeyboardInterrupt):
+        command = [sys.executable, "-c", STARTS_ANOTHER]
+        with background(command, dict(os.environ), log) as process:
+            pids = [process.pid, wait_for_number(log)]
+            assert all(map(is_running, pids))
+            if ends_by == "an exception":
+                raise KeyboardInterrupt
+    assert len(pids) == 2
+    assert not any(map(is_running, pids))
+
+
+DEMO = """
+import sys
+from pathlib import Path
+from hsplit_flower.cli import demo, main
+from hsplit_flower.cli.local_flower import background
+
+def run(options):
+    with background(sys.argv[1:], {}, Path("log")):
+        print("up", flush=True)
+        sys.stdin.read()
+
+demo.run = run
+sys.exit(main(["demo"]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_command_that_is_told_to_end_ends_what_it_started(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    another = [sys.executable, "-c", STARTS_ANOTHER]
+    process = subprocess.Popen(
+        [sys.executable, "-c", DEMO, *another],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        pid = wait_for_number(tmp_path / "log")
+        process.send_signal(number)
+        assert process.wait(timeout=30) == 128 + number
+        assert not is_running(pid)
+    finally:
+        process.kill()
+        process.communicate()
