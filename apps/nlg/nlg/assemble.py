@@ -5,8 +5,8 @@ from collections.abc import Callable
 from flwr.app import ArrayRecord, MetricRecord
 
 from hsplit_flower.cli.worker import operator_token
+from hsplit_flower.devices.device_keys import GIGABYTE
 from hsplit_flower.devices.disturbances import Disturbances, budget_changes
-from hsplit_flower.devices.profile import GIGABYTE
 from hsplit_flower.errors import ConfigError, DataError
 from hsplit_flower.planning import PlanSettings, ReplanSettings
 from hsplit_flower.strategies import HSplitLoRA, ServerEvaluation, Training
