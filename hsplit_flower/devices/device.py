@@ -1,6 +1,5 @@
-"""One device of a simulated fleet, and whether it is there in a round."""
+"""One device of a simulated fleet."""
 
-import random
 from dataclasses import dataclass
 
 from ..types import DeviceProfile
@@ -27,12 +26,3 @@ class Device:
     def __post_init__(self) -> None:
         if not 0.0 <= self.unavailable < 1.0:
             raise ValueError(f"unavailable must be in [0, 1), got {self.unavailable}")
-
-
-def is_away(device: Device, *, index: int, server_round: int, seed: int = 0) -> bool:
-    """Whether the device with this number in its fleet is away in this round.
-
-    Every device and round is drawn for itself: the same for one seed in whatever order is asked.
-    """
-    draw = random.Random(f"{seed}/{server_round}/{index}").random()
-    return draw < device.unavailable

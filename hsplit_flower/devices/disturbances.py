@@ -32,12 +32,13 @@ class BudgetChange:
 
 @dataclass(frozen=True, kw_only=True)
 class Disturbances:
-    """What happens to the devices of a fleet; nothing by default.
+    """What happens to the devices of a fleet; by default what the fleet itself says.
 
     Attributes
     ----------
     unavailable
-        Probability that a device is away in a round: one for all, or one for each device.
+        Probability that a device is away in a round: one for all, or one for each device. It comes
+        on top of the device's own, for another reason: whoever has either is away.
     budget_changes
         When whose memory changes; the last one that has begun counts.
     seed
@@ -53,10 +54,29 @@ class Disturbances:
         if wrong := [value for value in listed if not 0.0 <= value <= 1.0]:
             raise ConfigError(f"unavailable must be probabilities from 0 to 1, got {wrong}")
 
-    def is_available(self, device: int, server_round: int) -> bool:
-        """Whether a device can take part in a round."""
+    @property
+    def may_keep_away(self) -> bool:
+        """Whether any device may be away that is there by itself."""
+        listed = self.unavailable if isinstance(self.unavailable, tuple) else (self.unavailable,)
+        return any(listed)
+
+    def is_available(self, device: int, server_round: int, *, own: float = 0.0) -> bool:
+        """Whether a device can take part in a round.
+
+        Every device and round is drawn for itself: the same for one seed in whatever order is
+        asked.
+
+        Parameters
+        ----------
+        device
+            Its number in the fleet.
+        server_round
+            Which round.
+        own
+            Probability that it is away by itself, as the fleet says.
+        """
         chance = random.Random(f"{self.seed}/{server_round}/{device}").random()
-        return chance >= self._probability(device)
+        return chance < (1.0 - own) * (1.0 - self._probability(device))
 
     def memory_factor(self, device: int, server_round: int) -> float:
         """How many times its own memory a device has in a round."""

@@ -51,20 +51,22 @@ def gpu_fraction(budget_bytes: float, card_bytes: float) -> float:
     return min(1.0, math.ceil(budget_bytes / card_bytes / UNIT - 1e-9) * UNIT)
 
 
-def gpu_fractions(budgets_bytes: Mapping[int, float], card_bytes: float) -> dict[int, float]:
-    """The part of a card for every client.
+def gpu_fractions(
+    budgets_bytes: Mapping[int, float], card_bytes: float, *, what: str = "client"
+) -> dict[int, float]:
+    """The part of a card for every client, or of whatever the budgets are.
 
     Raises
     ------
     ConfigError
-        Naming every client whose lease no card can give.
+        Naming everyone whose lease no card can give.
     """
     fractions, wrong = {}, []
     for client, budget_bytes in budgets_bytes.items():
         try:
             fractions[client] = gpu_fraction(budget_bytes, card_bytes)
         except ConfigError as error:
-            wrong.append(f"client {client}: {error}")
+            wrong.append(f"{what} {client}: {error}")
     if wrong:
         raise ConfigError(
             f"{'; '.join(wrong)}. Give the fleet smaller devices, or simulate on larger cards"

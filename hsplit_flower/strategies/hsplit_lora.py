@@ -45,6 +45,7 @@ from .round_planner import RoundPlanner
 from .round_report import ClientReport, RoundReport
 from .sampling import sample, wait_for_nodes
 from .session_book import SessionBook
+from .simulated_fleet import check_fleet
 from .training import Training
 
 Observer = Callable[[RoundReport], None]
@@ -167,6 +168,8 @@ class HSplitLoRA(Strategy):
         ``initial_arrays`` is a global adapter under PEFT's keys; left out, training starts from
         nothing. The other parameters are those of Flower's ``Strategy.start``.
         """
+        num_clients = max(self.min_available_nodes, len(list(grid.get_node_ids())))
+        check_fleet(self.planner.fleet, num_clients, self.lease_card_bytes)
         with ExitStack() as stack:
             stack.callback(self._sessions.close_worker)
             stack.callback(self._progress.stop)
@@ -295,7 +298,7 @@ class HSplitLoRA(Strategy):
         """Who takes part in this round, of those that are there; nobody if these are too few."""
         size = max(int(len(list(grid.get_node_ids())) * fraction), least)
         connected = wait_for_nodes(grid, max(self.min_available_nodes, size))
-        if self.planner.is_disturbed:
+        if self.planner.fleet is not None and self.planner.fleet.may_lack_some:
             self._roster.members(grid, connected)
             self.planner.look(self._roster.met(connected), server_round)
         nodes = sample(connected, size=size, least=least, away=self.planner.away)

@@ -8,7 +8,6 @@ from logging import INFO, WARNING
 from flwr.common.logger import log
 from transformers import PretrainedConfig
 
-from ..devices import fleet_profiles, worker_profile
 from ..devices.disturbances import Disturbances
 from ..errors import ConfigError, OutOfBudgetError
 from ..importance import ImportanceHistory, ImportanceReport, blend, history_weight, mean_scores
@@ -39,6 +38,7 @@ from .corrections import Corrections
 from .roster import Member
 from .round_report import ClientReport
 from .simulated_clock import RoundClock, StepLoad, simulate_round
+from .simulated_fleet import SimulatedFleet
 from .training import DTYPES, Training
 
 
@@ -98,10 +98,16 @@ class RoundPlanner:
         self.standing: Plan | None = None
         self.devices: Mapping[int, DeviceProfile] = {}
         self.away: frozenset[int] = frozenset()
-        self._disturbances = disturbances or Disturbances()
         self._corrections = Corrections()
         self._replanning = replanning or ReplanSettings()
-        self._fleet = fleet
+        whole = whole_model_memory(self.costs, rank=self.settings.max_rank, settings=self.settings)
+        self.fleet = None
+        if fleet is not None:
+            self.fleet = SimulatedFleet(
+                name=fleet,
+                whole_model_bytes=whole.total_bytes,
+                disturbances=disturbances or Disturbances(),
+            )
         self._worker: DeviceProfile | None = None
         self._profiles: dict[int, DeviceProfile] = {}
         self._planned_from: Mapping[str, float] = {}
@@ -112,36 +118,14 @@ class RoundPlanner:
         own = DeviceProfile(
             memory_bytes=description.memory_bytes, flops_per_second=description.flops_per_second
         )
-        self._worker = own if self._fleet is None else worker_profile(self._fleet, own)
-
-    def profile_of(self, node: int, member: Member, order: int) -> DeviceProfile:
-        """What a client has: its part of the fleet, or what it says of itself."""
-        if self._fleet is None:
-            return member.profile
-        position = order if member.partition is None else member.partition
-        whole = whole_model_memory(self.costs, rank=self.settings.max_rank, settings=self.settings)
-        num_devices = max(position + 1, member.num_partitions or 0)
-        return fleet_profiles(
-            self._fleet, num_devices=num_devices, whole_model_bytes=whole.total_bytes
-        )[position]
-
-    @property
-    def is_disturbed(self) -> bool:
-        """Whether anything may keep a client away."""
-        return self._fleet is not None and self._disturbances != Disturbances()
+        self._worker = own if self.fleet is None else self.fleet.worker(own)
 
     def look(self, members: Mapping[int, Member], server_round: int) -> None:
         """See what every client has in this round, and who is away; the log says what changed."""
-        devices, away = {}, set()
-        for order, (node, member) in enumerate(sorted(members.items())):
-            profile = self.profile_of(node, member, order)
-            if self._fleet is not None:
-                number = order if member.partition is None else member.partition
-                factor = self._disturbances.memory_factor(number, server_round)
-                profile = replace(profile, memory_bytes=factor * profile.memory_bytes)
-                if not self._disturbances.is_available(number, server_round):
-                    away.add(node)
-            devices[node] = profile
+        devices = {node: member.profile for node, member in members.items()}
+        away: set[int] = set()
+        if self.fleet is not None:
+            devices, away = self.fleet.in_round(members, server_round)
         for line in _news(self.devices, devices, self.away, away):
             log(INFO, "\t> %s", line)
         self.devices, self.away = devices, frozenset(away)

@@ -12,9 +12,10 @@ from hsplit_flower.devices import (
     fleet_devices,
     fleet_profiles,
     fleet_size,
-    is_away,
+    has_unreliable,
     worker_profile,
 )
+from hsplit_flower.devices.presets import PRESETS
 from hsplit_flower.errors import ConfigError
 from hsplit_flower.planning import (
     PlanSettings,
@@ -145,25 +146,9 @@ def test_a_fleet_says_how_many_it_has() -> None:
         fleet_size("heterogenous")
 
 
-def test_devices_are_away_as_often_as_they_are_said_to_be() -> None:
-    profile = DeviceProfile(memory_bytes=1.0, flops_per_second=1.0)
-    device = Device(profile=profile, unavailable=0.2)
-    drawn = [
-        is_away(device, index=index, server_round=server_round)
-        for index in range(20)
-        for server_round in range(100)
-    ]
-    assert sum(drawn) / len(drawn) == pytest.approx(0.2, abs=0.03)
-    assert drawn[107] == is_away(device, index=1, server_round=7)
-    assert drawn != [
-        is_away(device, index=index, server_round=server_round, seed=1)
-        for index in range(20)
-        for server_round in range(100)
-    ]
-    assert not any(
-        is_away(Device(profile=profile), index=0, server_round=server_round)
-        for server_round in range(50)
-    )
+@pytest.mark.parametrize("fleet", [*PRESETS, "0.5,1", "4GB,600MB"])
+def test_devices_of_presets_and_lists_are_always_there(fleet: str) -> None:
+    assert not has_unreliable(fleet)
 
 
 @pytest.mark.parametrize("unavailable", [-0.1, 1.0, float("nan")])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -194,12 +195,30 @@ def test_a_lease_larger_than_any_card_ends_the_run_before_it_trains(
     model: str, worker: WatchedWorker
 ) -> None:
     sent: list[str] = []
-    with pytest.raises(ConfigError, match=rf"client {THIRD}: .*larger than a card"):
+    with pytest.raises(ConfigError, match=r"device 2: .*larger than a card"):
         _run(
             model,
             worker,
             rounds=1,
-            lease_card_bytes=3e5,
+            lease_card_bytes=2.6e5,
             before=lambda _, message: sent.append(message.metadata.message_type),
         )
-    assert MessageType.TRAIN not in sent
+    assert sent == [], "not even what devices have is asked"
+
+
+def test_parts_of_cards_are_for_simulated_fleets(model: str, worker: WatchedWorker) -> None:
+    with pytest.raises(ConfigError, match="name a fleet, or leave lease_card_bytes out"):
+        _run(model, worker, rounds=1, lease_card_bytes=1e6, fleet=None)
+
+
+def test_a_file_says_how_often_its_devices_are_away(
+    model: str, worker: WatchedWorker, tmp_path: Path
+) -> None:
+    device = "[[device]]\nmemory-gb = 3e-4\nflops = 1e9\n"
+    file = tmp_path / "fleet.toml"
+    file.write_text(f"{device}{device}unavailable = 0.999999\n{device}", encoding="utf-8")
+    reports, _ = _run(model, worker, rounds=2, fleet=str(file))
+    for report in reports:
+        assert report.away == (SECOND,)
+        assert set(report.clients) == {FIRST, THIRD}
+        assert report.completed

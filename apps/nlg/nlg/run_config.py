@@ -97,11 +97,12 @@ class RunConfig:
     seed
         Of partitions, batches and fresh adapters.
     fleet
-        What simulated clients have: ``heterogeneous``, ``homogeneous``, or a list of fractions of
-        what the whole model needs (``0.25,0.5,1``) or of sizes (``4GB,8GB``). Empty asks each
-        client's own machine and node config, as a deployment does.
+        What simulated clients have: ``heterogeneous``, ``homogeneous``, ``paper-llama2-7b``,
+        ``jetson-and-laptops``, the whole path of a ``.toml`` file, or a list of fractions of what
+        the whole model needs (``0.25,0.5,1``) or of sizes (``4GB,8GB``). Empty asks each client's
+        own machine and node config, as a deployment does.
     unavailable
-        Probability that a device of the fleet is away in a round.
+        Probability that a device of the fleet is away in a round, on top of what its file says.
     budget_changes
         Whose memory changes when: ``3:2=0.5`` gives device 2 half its memory from round 3 on; more
         are separated by commas.
