@@ -236,6 +236,7 @@ class HSplitLoRA(Strategy):
         self._sessions.close_all()
         for node, error in gathered.exceeded.items():
             self.planner.correct(node, error)
+        self.planner.confirm(gathered.reports)
         for node, client in finished.items():
             if client.profile is not None:
                 self._roster.update(node, client.profile)

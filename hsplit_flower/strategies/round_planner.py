@@ -143,6 +143,21 @@ class RoundPlanner:
             error,
         )
 
+    def confirm(self, reports: Mapping[int, ClientReport]) -> None:
+        """Plan clients for all of their memory again that were corrected, and prove to need less.
+
+        Parameters
+        ----------
+        reports
+            Of a round; those that did not finish prove nothing.
+        """
+        for node, report in reports.items():
+            predicted = report.plan.memory.total_bytes
+            if report.dropped is None and self._corrections.relax(
+                node, predicted_bytes=predicted, peak_bytes=report.peak_bytes
+            ):
+                log(INFO, "\t> client %s is planned for all of its memory again", node)
+
     def plan_round(
         self,
         members: Mapping[int, Member],

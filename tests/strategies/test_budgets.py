@@ -1,17 +1,26 @@
 """Budgets over the rounds: enforced, corrected, changed while running, and leased."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flwr.app import Message, MessageType
+from flwr.app import Context, Message, MessageType
 
+from hsplit_flower.client.app import split_train
 from hsplit_flower.devices.disturbances import Disturbances, budget_changes
 from hsplit_flower.errors import ConfigError
+from hsplit_flower.planning import ReplanSettings
 from hsplit_flower.strategies import HSplitLoRA, RoundReport, Training
-from tests.strategies.clients import NODES, WatchedWorker, client_app, node_configs
+from tests.strategies.clients import (
+    NODES,
+    Batches,
+    Train,
+    WatchedWorker,
+    client_app,
+    node_configs,
+)
 from tests.strategies.local_grid import LocalGrid
 
 FLEET = "0.5,0.7,1.0"
@@ -30,6 +39,7 @@ def _run(
     rows: int = ROWS,
     nodes: dict[int, dict[str, Any]] | None = None,
     before: Callable[[LocalGrid, Message], None] = lambda grid, message: None,
+    faults: Mapping[int, Train] | None = None,
     **settings: Any,
 ) -> tuple[list[RoundReport], list[Message]]:
     """The reports of a run on three nodes, and all messages that were sent."""
@@ -42,7 +52,7 @@ def _run(
         observer=reports.append,
         **values,
     )
-    grid = LocalGrid(client_app(), nodes or node_configs())
+    grid = LocalGrid(client_app(faults=faults), nodes or node_configs())
     grid._before = lambda message: before(grid, message)
     with grid:
         strategy.start(grid, num_rounds=rounds)
@@ -97,6 +107,34 @@ def test_who_takes_too_much_is_left_out_and_planned_lower(
         assert last.clients[node].dropped is None
     assert all(report.completed for report in reports), "who keeps to its budget carries the round"
     assert all(report.clients[FIRST].dropped is None for report in reports)
+
+
+def _one_row_from_the_second_round_on(msg: Message, context: Context, some: Batches) -> Message:
+    is_first = msg.content.config_records["config"]["server-round"] == 1
+    rows = ROWS if is_first else 1
+    batches = [{name: field[:rows] for name, field in batch.items()} for batch in some]
+    return split_train(msg, context, batches)
+
+
+def test_who_then_stays_well_inside_is_planned_for_all_of_its_memory_again(
+    model: str, worker: WatchedWorker, flower_log: list[str]
+) -> None:
+    reports, _ = _run(
+        model,
+        worker,
+        rounds=5,
+        rows=1,
+        fleet="1.0,0.37,1.0",
+        faults={1: _one_row_from_the_second_round_on},
+        replanning=ReplanSettings(cooldown_rounds=0, margin=0.0),
+    )
+    clients = [report.clients[SECOND] for report in reports]
+    assert clients[0].dropped is not None
+    assert [client.dropped for client in clients[1:]] == [None] * 4
+    told = [line for line in flower_log if "for all of its memory again" in line]
+    assert told == [f"\t> client {SECOND} is planned for all of its memory again"]
+    planned = [client.plan.memory.total_bytes for client in clients]
+    assert planned[3] > planned[1]
 
 
 def test_without_enforcement_nobody_is_stopped(model: str, worker: WatchedWorker) -> None:

@@ -48,3 +48,45 @@ def test_who_always_needs_twice_its_prediction_is_soon_within_budget() -> None:
         failures += 1
         assert failures < 10
     assert corrections.of(1) < 2.0 * LEAST_STEP
+
+
+def _failed_once(corrections: Corrections) -> None:
+    corrections.learn(1, _error(80.0, 120.0))
+
+
+def test_a_correction_is_taken_back_after_two_rounds_well_inside() -> None:
+    corrections = Corrections()
+    _failed_once(corrections)
+    assert not corrections.relax(1, predicted_bytes=60.0, peak_bytes=40.0)
+    assert corrections.of(1) == pytest.approx(1.5)
+    assert corrections.relax(1, predicted_bytes=60.0, peak_bytes=40.0)
+    assert corrections.of(1) == 1.0
+    assert not corrections.relax(1, predicted_bytes=60.0, peak_bytes=40.0), "it is free already"
+
+
+@pytest.mark.parametrize("peak", [0.0, 57.0, 60.0, 70.0])
+def test_who_was_not_measured_or_needs_what_was_predicted_stays_corrected(peak: float) -> None:
+    corrections = Corrections()
+    _failed_once(corrections)
+    for _ in range(50):
+        assert not corrections.relax(1, predicted_bytes=60.0, peak_bytes=peak)
+    assert corrections.of(1) == pytest.approx(1.5)
+
+
+def test_only_rounds_in_a_row_count() -> None:
+    corrections = Corrections()
+    _failed_once(corrections)
+    for _ in range(20):
+        assert not corrections.relax(1, predicted_bytes=60.0, peak_bytes=40.0)
+        assert not corrections.relax(1, predicted_bytes=60.0, peak_bytes=59.0)
+
+
+def test_who_fails_at_every_deep_cut_fails_ever_more_rarely() -> None:
+    corrections, failures = Corrections(), []
+    for server_round in range(200):
+        if corrections.of(1) == 1.0:
+            _failed_once(corrections)
+            failures.append(server_round)
+        else:
+            corrections.relax(1, predicted_bytes=60.0, peak_bytes=40.0)
+    assert failures == [0, 3, 8, 17, 34, 67, 132]
