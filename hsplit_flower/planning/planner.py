@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ..errors import ConfigError, InfeasibleBudgetError
 from ..types import ClientPlan, DeviceProfile, Plan, Shortfall, Span
@@ -9,7 +10,7 @@ from .choices import CutChoices
 from .costs import ModelCosts
 from .cuts import choose_cuts
 from .memory import NO_UPDATE, client_memory
-from .seconds import adapter_flops, client_seconds, wire_bytes, worker_seconds
+from .seconds import part_seconds, wire_bytes
 from .settings import PlanSettings
 from .tables import Tables
 
@@ -183,19 +184,8 @@ def _client_plan(
     costs, settings = tables.costs, tables.settings
     below = tables.client_ranks(cut, profile.memory_bytes)
     above = tables.session_ranks(cut, session_bytes)
-    spans = Span(start=0, stop=cut), Span(start=cut, stop=costs.num_blocks)
-    more_flops = [
-        adapter_flops(
-            costs,
-            span=span,
-            ranks=ranks,
-            start=settings.start,
-            update_ranks=tables.update_ranks,
-        )
-        for span, ranks in zip(spans, (below, above), strict=True)
-    ]
-    return ClientPlan(
-        span=spans[0],
+    part = ClientPlan(
+        span=Span(start=0, stop=cut),
         ranks={**below, **above},
         checkpointing=tables.checkpointing,
         memory=client_memory(
@@ -206,18 +196,21 @@ def _client_plan(
             update_ranks=tables.update_ranks,
             checkpointing=tables.checkpointing,
         ),
-        client_seconds=client_seconds(
-            costs,
-            cut=cut,
-            profile=profile,
-            labels=settings.labels,
-            more_flops=more_flops[0],
-            checkpointing=tables.checkpointing,
-        ),
-        worker_seconds=worker_seconds(
-            costs, cut=cut, worker=worker, labels=settings.labels, more_flops=more_flops[1]
-        ),
         wire_bytes=wire_bytes(costs, settings.labels).total_bytes,
+    )
+    seconds = part_seconds(
+        costs,
+        part,
+        profile=profile,
+        worker=worker,
+        labels=settings.labels,
+        start=settings.start,
+        update_ranks=tables.update_ranks,
+    )
+    return replace(
+        part,
+        client_seconds=seconds.compute_seconds + seconds.link_seconds,
+        worker_seconds=seconds.worker_seconds,
     )
 
 

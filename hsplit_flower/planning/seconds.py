@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..types import DeviceProfile, Labels, Span, Start
+from ..types import ClientPlan, DeviceProfile, Labels, Span, Start
 from .costs import WIRE_INTEGER_BYTES, ModelCosts
 from .memory import NO_UPDATE, is_merged
 
@@ -86,6 +86,72 @@ def worker_seconds(
     if labels is Labels.SERVER:
         flops += costs.head.flops
     return flops / worker.flops_per_second
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartSeconds:
+    """One step of a client: on its own device, on its link, and on the worker."""
+
+    compute_seconds: float
+    link_seconds: float
+    worker_seconds: float
+
+
+def part_seconds(
+    costs: ModelCosts,
+    part: ClientPlan,
+    *,
+    profile: DeviceProfile,
+    worker: DeviceProfile,
+    labels: Labels,
+    start: Start,
+    update_ranks: Mapping[str, int] = NO_UPDATE,
+    scores: bool = False,
+) -> PartSeconds:
+    """Where the seconds of one planned step go on these devices, adapters and all.
+
+    Parameters
+    ----------
+    costs, part
+        Of the model, and a client's cut, ranks and way of keeping activations.
+    profile, worker
+        The client's device and the worker's, as they are now.
+    labels, start
+        Who computes the loss, and what adapters start from.
+    update_ranks
+        Rank of the global update by weight name.
+    scores
+        Whether the step also scores importance, as the first one of a round does.
+    """
+    below, above = (
+        adapter_flops(costs, span=span, ranks=part.ranks, start=start, update_ranks=update_ranks)
+        + (scoring_flops(costs, span) if scores else 0.0)
+        for span in (part.span, Span(start=part.cut, stop=costs.num_blocks))
+    )
+    link = link_seconds(costs, profile=profile, labels=labels)
+    own = client_seconds(
+        costs,
+        cut=part.cut,
+        profile=profile,
+        labels=labels,
+        more_flops=below,
+        checkpointing=part.checkpointing,
+    )
+    return PartSeconds(
+        compute_seconds=own - link,
+        link_seconds=link,
+        worker_seconds=worker_seconds(
+            costs, cut=part.cut, worker=worker, labels=labels, more_flops=above
+        ),
+    )
+
+
+def scoring_flops(costs: ModelCosts, span: Span) -> float:
+    """Operations of scoring these blocks' weights: ``G = δᵀx``, ``2 n in out`` each."""
+    numbers = sum(
+        weight.in_features * weight.out_features for weight in costs.weights if weight.block in span
+    )
+    return 2.0 * costs.workload.num_tokens * numbers
 
 
 def adapter_flops(

@@ -16,20 +16,18 @@ from ..planning import (
     PlanSettings,
     ReplanSettings,
     Workload,
-    client_seconds,
     drift,
     explain,
     fleet_changes,
     improvement,
-    link_seconds,
     objective,
+    part_seconds,
     plan,
     planned_bytes,
     session_need_bytes,
     should_replan,
     trace_costs,
     whole_model_memory,
-    worker_seconds,
 )
 from ..splitting import Architecture
 from ..transport.codec import FLOATING
@@ -37,7 +35,7 @@ from ..types import ClientPlan, DeviceProfile, Plan, Span, WorkerDescription
 from .corrections import Corrections
 from .roster import Member
 from .round_report import ClientReport
-from .simulated_clock import RoundClock, StepLoad, simulate_round
+from .simulated_clock import RoundClock, simulate_round
 from .simulated_fleet import SimulatedFleet
 from .training import DTYPES, Training
 
@@ -112,6 +110,7 @@ class RoundPlanner:
         self._profiles: dict[int, DeviceProfile] = {}
         self._planned_from: Mapping[str, float] = {}
         self._rounds_since_plan = 0
+        self._update_ranks: Mapping[str, int] = {}
 
     def meet_worker(self, description: WorkerDescription) -> None:
         """Take what the split worker has; a simulated fleet has a worker of its own."""
@@ -174,6 +173,7 @@ class RoundPlanner:
             If no client's budget holds the smallest cut.
         """
         self.look(members, server_round)
+        self._update_ranks = dict(update_ranks)
         present = {node: own for node, own in self.devices.items() if node not in self.away}
         profiles = self._corrections.applied(present)
         self.decision = self._decide(profiles, update_ranks)
@@ -202,19 +202,25 @@ class RoundPlanner:
 
     def simulated(self, reports: Mapping[int, ClientReport]) -> RoundClock:
         """How long the clients that finished would have taken on their own devices."""
-        labels, worker = self.settings.labels, self._known_worker()
-        finished = {node: report for node, report in reports.items() if not report.dropped}
-        loads = {}
-        for node, report in finished.items():
-            cut, profile = report.plan.cut, self.devices[node]
-            link = link_seconds(self.costs, profile=profile, labels=labels)
-            own = client_seconds(self.costs, cut=cut, profile=profile, labels=labels)
-            loads[node] = StepLoad(
-                compute_seconds=own - link,
-                link_seconds=link,
-                worker_seconds=worker_seconds(self.costs, cut=cut, worker=worker, labels=labels),
+        steps = {}
+        for node, report in reports.items():
+            if report.dropped:
+                continue
+            first, other = (
+                part_seconds(
+                    self.costs,
+                    report.plan,
+                    profile=self.devices[node],
+                    worker=self._known_worker(),
+                    labels=self.settings.labels,
+                    start=self.settings.start,
+                    update_ranks=self._update_ranks,
+                    scores=scores,
+                )
+                for scores in (True, False)
             )
-        return simulate_round(loads, {node: one.num_steps for node, one in finished.items()})
+            steps[node] = [first, *[other] * (report.num_steps - 1)][: report.num_steps]
+        return simulate_round(steps)
 
     def parts_for_evaluation(self, nodes: Iterable[int]) -> dict[int, ClientPlan]:
         """Each client's cut without any ranks: evaluation trains nothing.

@@ -6,17 +6,10 @@ message with the adapter.
 """
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-
-@dataclass(frozen=True, kw_only=True)
-class StepLoad:
-    """What one step of a client takes: its own compute, its link, and the worker's."""
-
-    compute_seconds: float
-    link_seconds: float
-    worker_seconds: float
+from ..planning import PartSeconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,49 +33,45 @@ class RoundClock:
     clients: Mapping[int, ClientClock] = field(default_factory=dict)
 
 
-def simulate_round(loads: Mapping[int, StepLoad], num_steps: Mapping[int, int]) -> RoundClock:
+def simulate_round(steps: Mapping[int, Sequence[PartSeconds]]) -> RoundClock:
     """Let the clients' steps run against one worker that serves who comes first.
 
     Parameters
     ----------
-    loads
-        Of a step, by client.
-    num_steps
-        How many steps each client takes, one after the other.
+    steps
+        What each step takes, by client; a client takes its steps one after the other.
     """
     # A client's next step arrives after its own compute and link; half of either is after the
     # reply of the one before, which makes no difference to when the next one comes.
-    arrivals = [
-        (load.compute_seconds + load.link_seconds, client)
-        for client, load in loads.items()
-        if num_steps[client]
-    ]
+    arrivals = [(_own_seconds(own[0]), client) for client, own in steps.items() if own]
     heapq.heapify(arrivals)
-    left = dict(num_steps)
+    done = dict.fromkeys(steps, 0)
     worker_free, seconds = 0.0, 0.0
     while arrivals:
         arrived, client = heapq.heappop(arrivals)
-        load = loads[client]
-        worker_free = max(worker_free, arrived) + load.worker_seconds
+        worker_free = max(worker_free, arrived) + steps[client][done[client]].worker_seconds
         seconds = max(seconds, worker_free)
-        left[client] -= 1
-        if left[client]:
-            again = worker_free + load.compute_seconds + load.link_seconds
+        done[client] += 1
+        if done[client] < len(steps[client]):
+            again = worker_free + _own_seconds(steps[client][done[client]])
             heapq.heappush(arrivals, (again, client))
     return RoundClock(
         seconds=seconds,
-        clients={
-            client: _client_clock(load, num_steps[client], seconds)
-            for client, load in loads.items()
-        },
+        clients={client: _client_clock(own, seconds) for client, own in steps.items()},
     )
 
 
-def _client_clock(load: StepLoad, num_steps: int, seconds: float) -> ClientClock:
-    busy = load.compute_seconds + load.link_seconds + load.worker_seconds
+def _own_seconds(step: PartSeconds) -> float:
+    return step.compute_seconds + step.link_seconds
+
+
+def _client_clock(steps: Sequence[PartSeconds], seconds: float) -> ClientClock:
+    compute = sum(step.compute_seconds for step in steps)
+    link = sum(step.link_seconds for step in steps)
+    worker = sum(step.worker_seconds for step in steps)
     return ClientClock(
-        compute_seconds=num_steps * load.compute_seconds,
-        link_seconds=num_steps * load.link_seconds,
-        worker_seconds=num_steps * load.worker_seconds,
-        waiting_seconds=max(0.0, seconds - num_steps * busy),
+        compute_seconds=compute,
+        link_seconds=link,
+        worker_seconds=worker,
+        waiting_seconds=max(0.0, seconds - compute - link - worker),
     )

@@ -11,10 +11,11 @@ from hsplit_flower.planning import (
     adapter_flops,
     client_seconds,
     link_seconds,
+    part_seconds,
     wire_bytes,
     worker_seconds,
 )
-from hsplit_flower.types import DeviceProfile, Labels, Span, Start, Weight
+from hsplit_flower.types import ClientPlan, DeviceProfile, Labels, Span, Start, Weight
 
 COSTS = ModelCosts(
     workload=Workload(batch_size=2, sequence_length=5),
@@ -91,3 +92,37 @@ def test_higher_ranks_and_a_frozen_update_are_computed_too() -> None:
     extra = client_seconds(costs, cut=1, profile=DEVICE, labels=Labels.SERVER, more_flops=600.0)
     plain = client_seconds(costs, cut=1, profile=DEVICE, labels=Labels.SERVER)
     assert extra - plain == pytest.approx(100.0)
+
+
+def test_the_seconds_of_a_part_count_adapters_recomputation_and_scoring() -> None:
+    weights = tuple(
+        Weight(name=f"layers.{block}.w", block=block, in_features=3, out_features=4)
+        for block in range(4)
+    )
+    costs = replace(COSTS, weights=weights)
+    worker = DeviceProfile(memory_bytes=1.0, flops_per_second=2.0)
+    ranks = dict.fromkeys((weight.name for weight in weights), 3)
+    part = ClientPlan(span=Span(start=0, stop=1), ranks=ranks, checkpointing=True)
+
+    def seconds(part: ClientPlan, *, scores: bool) -> tuple[float, float, float]:
+        got = part_seconds(
+            costs,
+            part,
+            profile=DEVICE,
+            worker=worker,
+            labels=Labels.SERVER,
+            start=Start.RESTART,
+            scores=scores,
+        )
+        return got.compute_seconds, got.link_seconds, got.worker_seconds
+
+    # Ten tokens; 7 numbers a rank, 12 a weight; two ranks beyond the one that was traced.
+    adapters, scoring = 10 * 7 * 6 * 2, 2 * 10 * 12
+    link = link_seconds(costs, profile=DEVICE, labels=Labels.SERVER)
+    own, above = 10 + 30 + adapters, 3 * (30 + adapters) + 6
+    assert seconds(part, scores=False) == pytest.approx((own / 6, link, above / 2))
+    assert seconds(part, scores=True) == pytest.approx(
+        ((own + scoring) / 6, link, (above + 3 * scoring) / 2)
+    )
+    kept = replace(part, checkpointing=False)
+    assert seconds(kept, scores=False)[0] == pytest.approx((own - 10) / 6)
