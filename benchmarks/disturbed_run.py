@@ -36,6 +36,7 @@ def measure(settings: Settings) -> Iterable[Figure | Detail]:
         seconds = time.perf_counter() - started
         curve = [line["perplexity"] for line in run["metrics"] if "perplexity" in line]
         rounds = [line for line in run["metrics"] if "clients" in line]
+        _check_nobody_died(rounds)
         if not finals:
             yield Figure(name="perplexity before", value=curve[0], unit="")
         finals.append(curve[-1])
@@ -57,6 +58,24 @@ def _job(settings: Settings) -> Job:
         local_steps=2 if quick else 12,
         evaluation_examples=32 if quick else 500,
     )
+
+
+def _check_nobody_died(rounds: list[Mapping[str, Any]]) -> None:
+    """See that nothing but what was meant to has kept clients out.
+
+    Raises
+    ------
+    RuntimeError
+        With the reasons: a machine that lacks memory kills clients, and then nothing is measured.
+    """
+    reasons = {
+        str(client["dropped"])[:300]
+        for line in rounds
+        for client in line["clients"].values()
+        if client["dropped"] and "OutOfBudgetError" not in client["dropped"]
+    }
+    if reasons:
+        raise RuntimeError(f"clients died, so nothing was measured: {sorted(reasons)}")
 
 
 def _disturbance(rounds: list[Mapping[str, Any]], middle: int) -> Iterable[Figure]:
