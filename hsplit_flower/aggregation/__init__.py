@@ -6,6 +6,7 @@ from .averaging import stack as stack
 from .contribution import ClientUpdate as ClientUpdate
 from .contribution import Contribution as Contribution
 from .contribution import check_client as check_client
+from .momentum import Momentum as Momentum
 from .noise_free import Aggregation as Aggregation
 from .noise_free import Dividing as Dividing
 from .noise_free import aggregate as aggregate

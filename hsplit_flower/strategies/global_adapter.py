@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from flwr.app import ArrayRecord
 
 from ..adapters import LowRank, compress, from_state_dict, initial_update, to_state_dict
-from ..aggregation import ClientUpdate, Dividing, aggregate_adapters, check_client
+from ..aggregation import ClientUpdate, Dividing, Momentum, aggregate_adapters, check_client
 from ..errors import ConfigError
 from ..splitting import Architecture
 from ..types import Span, Start
@@ -24,6 +24,8 @@ class GlobalAdapter:
         Largest rank; what it cuts off is kept for later rounds. None for none.
     dividing
         Over whom a weight's mean is taken when not every client adapts it.
+    momentum
+        How much of the round before each round also goes (`aggregation.Momentum`); 0 for none.
     """
 
     def __init__(
@@ -33,11 +35,13 @@ class GlobalAdapter:
         start: Start,
         rank_cap: int | None = None,
         dividing: Dividing = Dividing.ALL,
+        momentum: float = 0.0,
     ) -> None:
         self._architecture = architecture
         self._start = start
         self._rank_cap = rank_cap
         self._dividing = dividing
+        self._momentum = Momentum(momentum)
         self._arrays: ArrayRecord | None = None
         self._remainders: Mapping[str, LowRank] = {}
         self.dropped_energy = 0.0
@@ -88,6 +92,7 @@ class GlobalAdapter:
             for name, weight in known.items()
         }
         self._remainders = {}
+        self._momentum.forget()
         self._arrays = arrays
 
     def below(self, span: Span) -> ArrayRecord:
@@ -126,9 +131,15 @@ class GlobalAdapter:
         result = aggregate_adapters(
             self.updates,
             clients,
-            remainders=self._remainders,
+            remainders=self._momentum.carried(self._remainders),
             max_rank=self._rank_cap,
             dividing=self._dividing,
+        )
+        self._momentum.learn(
+            self.updates,
+            result.updates,
+            remainders_before=self._remainders,
+            remainders_after=result.remainders,
         )
         self.updates, self._remainders = dict(result.updates), result.remainders
         self.dropped_energy = max(result.dropped_energy.values(), default=0.0)

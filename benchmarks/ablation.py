@@ -1,0 +1,219 @@
+"""Ranks that pay: each choice of HSplitLoRA against its alternatives, at equal adapter bytes.
+
+Every arm differs from the first in one choice. Arms whose choice changes how far a step goes have a
+learning rate of their own, the best of a small grid on the first seed; the others have the first
+arm's (`benchmarks.trial` says what a trial is). Each trial is written down as it
+ends in ``results/ablation.jsonl``, and a run that was stopped goes on from there.
+"""
+
+import json
+import multiprocessing
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, replace
+from functools import lru_cache
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from benchmarks.harness import Benchmark, Detail, Figure, Settings, Spread, Target
+from benchmarks.harness.machine import ROOT
+from benchmarks.trial import Allocation, Examples, ScaleRule, Setting, federated
+from hsplit_flower.aggregation import Dividing
+from hsplit_flower.types import Start
+
+LEARNING_RATES = (1e-3, 2e-3, 4e-3)
+# Adapter bytes of the five clients, 1 : 1.6 : 2.2 : 3 : 4, as ranks over all weights.
+FLEETS = {"heterogeneous": (2.0, 3.2, 4.4, 6.0, 8.0), "homogeneous": (4.72,) * 5}
+IMPORTANCE, UNIFORM, FLOOR = "importance", "uniform", "importance, no rank 0"
+ARMS: Mapping[str, Mapping[str, Any]] = {
+    IMPORTANCE: {},
+    UNIFORM: {"allocation": Allocation.UNIFORM},
+    FLOOR: {"allocation": Allocation.FLOOR},
+    "importance as means": {"means": True},
+    "today's importance alone": {"history": False},
+    "g = 1 - 0.7^r": {"gain_base": 0.7},
+    "g = 1 - 0.9^r": {"gain_base": 0.9},
+    "unit of two ranks": {"rank_unit": 2},
+    "scale / r": {"scale_rule": ScaleRule.ALPHA},
+    "scale / sqrt(r)": {"scale_rule": ScaleRule.ROOT},
+    "restart": {"start": Start.RESTART},
+    "restart, uniform": {"start": Start.RESTART, "allocation": Allocation.UNIFORM},
+    "divided by holders": {"dividing": Dividing.HOLDERS},
+}
+# These alone decide which weights get the ranks, not how far a step goes.
+FOLLOWERS = frozenset(
+    {
+        FLOOR,
+        "importance as means",
+        "today's importance alone",
+        "g = 1 - 0.7^r",
+        "g = 1 - 0.9^r",
+        "unit of two ranks",
+    }
+)
+# On the second base and on equal devices, the arms that the promise is about.
+MAIN_ARMS = (IMPORTANCE, UNIFORM)
+BETTER = Target("<=", 0.97)
+NO_WORSE = Target("<=", 1.01)
+
+
+def measure(settings: Settings) -> Iterator[Figure | Detail]:
+    """Tune each arm, repeat it over the seeds, and compare with the first."""
+    dataset = settings.shared_data / "e2e"
+    if not (dataset / "trainset.csv").is_file():
+        raise SystemExit(f"ablation needs the E2E data set in {dataset}, which is not there")
+    second = settings.shared_data / "base" / "gpt2-tiny"
+    plain = Setting(
+        model="llama-tiny",
+        dataset=str(dataset.resolve()),
+        seed=settings.seeds[0],
+        budgets=FLEETS["heterogeneous"],
+        learning_rate=LEARNING_RATES[1],
+        num_rounds=2 if settings.quick else 4,
+        local_steps=2 if settings.quick else 10,
+        batch_size=4 if settings.quick else 8,
+        evaluation_examples=32 if settings.quick else 500,
+    )
+    arms = {name: ARMS[name] for name in (MAIN_ARMS[:2] if settings.quick else ARMS)}
+    trials = Trials(settings.scratch if settings.quick else ROOT / "results")
+    yield from _base(trials, plain, arms, "llama-tiny", settings)
+    if not settings.quick:
+        main = {name: ARMS[name] for name in MAIN_ARMS}
+        other = replace(plain, model=str(second.resolve()))
+        yield from _base(trials, other, main, "gpt2-tiny", settings)
+
+
+def _base(
+    trials: "Trials",
+    plain: Setting,
+    arms: Mapping[str, Mapping[str, Any]],
+    label: str,
+    settings: Settings,
+) -> Iterator[Figure | Detail]:
+    rates = LEARNING_RATES[1:2] if settings.quick else LEARNING_RATES
+    tuned = _tuned(trials, plain, arms, rates)
+    yield Detail(name=f"{label}, learning rates", value=tuned)
+    for fleet, target in (("heterogeneous", BETTER), ("homogeneous", NO_WORSE)):
+        there = {n: c for n, c in arms.items() if fleet == "heterogeneous" or n in MAIN_ARMS}
+        wanted = {
+            name: [
+                replace(
+                    plain,
+                    budgets=FLEETS[fleet],
+                    seed=seed,
+                    learning_rate=tuned[name]["best"],
+                    **changes,
+                )
+                for seed in settings.seeds
+            ]
+            for name, changes in there.items()
+        }
+        done = trials.run(setting for several in wanted.values() for setting in several)
+        for name, several in wanted.items():
+            yield Figure.of_repeats(
+                f"{label}, {fleet}: {name}", [done[setting] for setting in several], "perplexity"
+            )
+        ratios = [
+            done[ours] / done[theirs]
+            for ours, theirs in zip(wanted[IMPORTANCE], wanted[UNIFORM], strict=True)
+        ]
+        yield Figure(
+            name=f"{label}, {fleet}: importance / uniform",
+            value=fmean(ratios),
+            unit="ratio",
+            target=target,
+            spread=Spread(minimum=min(ratios), maximum=max(ratios), repeats=len(ratios)),
+        )
+
+
+def _tuned(
+    trials: "Trials",
+    plain: Setting,
+    arms: Mapping[str, Mapping[str, Any]],
+    rates: tuple[float, ...],
+) -> dict[str, Any]:
+    """Each arm's best learning rate, with the perplexities on the first seed that say so."""
+    own = {name: changes for name, changes in arms.items() if name not in FOLLOWERS}
+    grid = {
+        (name, rate): replace(plain, learning_rate=rate, **changes)
+        for name, changes in own.items()
+        for rate in rates
+    }
+    done = trials.run(grid.values())
+    tuned: dict[str, Any] = {}
+    for name in own:
+        by_rate = {rate: done[grid[name, rate]] for rate in rates}
+        best = min(by_rate, key=lambda rate: by_rate[rate])
+        tuned[name] = {"best": best, **{f"{rate:g}": value for rate, value in by_rate.items()}}
+    followers = {name: {"best": tuned[IMPORTANCE]["best"]} for name in arms if name in FOLLOWERS}
+    return {**tuned, **followers}
+
+
+class Trials:
+    """Runs settings on all cores, one thread each, and writes down what came of them."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / "ablation.jsonl"
+        self._known: dict[str, float] = {}
+        if self._path.exists():
+            for line in self._path.read_text(encoding="utf-8").splitlines():
+                trial = json.loads(line)
+                self._known[_key(trial["setting"])] = trial["curve"][-1]
+
+    def run(self, settings: Iterable[Setting]) -> dict[Setting, float]:
+        """The final dev perplexity of each setting."""
+        wanted = list(dict.fromkeys(settings))
+        missing = [setting for setting in wanted if _key(asdict(setting)) not in self._known]
+        context = multiprocessing.get_context("spawn")
+        if missing:
+            with ProcessPoolExecutor(mp_context=context) as pool:
+                for setting, curve in zip(missing, pool.map(_trial, missing), strict=True):
+                    self._write(setting, curve)
+        return {setting: self._known[_key(asdict(setting))] for setting in wanted}
+
+    def _write(self, setting: Setting, curve: list[float]) -> None:
+        values = asdict(setting)
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"setting": values, "curve": curve}) + "\n")
+        self._known[_key(values)] = curve[-1]
+
+
+def _key(values: Mapping[str, Any]) -> str:
+    """A setting as text, but for where the data and the base lie."""
+    names = {name: Path(str(values[name])).name for name in ("model", "dataset")}
+    return json.dumps({**values, **names}, sort_keys=True)
+
+
+def _trial(setting: Setting) -> list[float]:
+    import torch
+
+    torch.set_num_threads(1)
+    return federated(setting, _examples(_data_of(setting)))
+
+
+def _data_of(setting: Setting) -> Setting:
+    """What decides which examples are there, everything else alike: few are kept at a time."""
+    return Setting(
+        model=setting.model,
+        dataset=setting.dataset,
+        seed=setting.seed,
+        budgets=(1.0,) * len(setting.budgets),
+        learning_rate=LEARNING_RATES[0],
+        evaluation_examples=setting.evaluation_examples,
+        max_length=setting.max_length,
+    )
+
+
+@lru_cache(maxsize=2)
+def _examples(data: Setting) -> Examples:
+    return Examples.load(data)
+
+
+BENCHMARK = Benchmark(
+    name="ablation",
+    summary="What each choice of HSplitLoRA does to perplexity, at equal adapter bytes.",
+    measure=measure,
+    seeds=(0, 1, 2),
+)

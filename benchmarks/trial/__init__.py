@@ -1,0 +1,12 @@
+"""Federated LoRA on one whole model in one process: what a method does to quality, quickly.
+
+The split is transparent (``tests/client/test_transparency.py``), so leaving it out changes no
+gradient; what is left runs many settings in the time of one simulation.
+"""
+
+from benchmarks.trial.federation import Examples as Examples
+from benchmarks.trial.federation import centralised as centralised
+from benchmarks.trial.federation import federated as federated
+from benchmarks.trial.setting import Allocation as Allocation
+from benchmarks.trial.setting import ScaleRule as ScaleRule
+from benchmarks.trial.setting import Setting as Setting

@@ -1,0 +1,77 @@
+"""One arm of a comparison: what is trained, by whom, and by which rules."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from hsplit_flower.aggregation import Dividing
+from hsplit_flower.types import Start
+
+
+class Allocation(str, Enum):
+    """How a client's adapter bytes become ranks.
+
+    ``UNIFORM``: one rank for all weights, what is left over one rank more for some. ``IMPORTANCE``:
+    by importance (HSplitLoRA), uniform in the first round. ``FLOOR``: by importance, but no weight
+    below rank 1.
+    """
+
+    UNIFORM = "uniform"
+    IMPORTANCE = "importance"
+    FLOOR = "floor"
+
+
+class ScaleRule(str, Enum):
+    """What an adapter's product is multiplied by, ``s`` being the setting's scale.
+
+    ``ONE``: ``s`` whatever the rank. ``ALPHA``: ``s · 4 / r``. ``ROOT``: ``s · 2 / √r``. All three
+    agree at rank 4.
+    """
+
+    ONE = "one"
+    ALPHA = "alpha"
+    ROOT = "root"
+
+    def scale(self, scale: float, rank: int) -> float:
+        """The scale of an adapter of this rank."""
+        if rank == 0 or self is ScaleRule.ONE:
+            return scale
+        return scale * (4 / rank if self is ScaleRule.ALPHA else 2 / rank**0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What one run is made of.
+
+    Attributes
+    ----------
+    budgets
+        Adapter bytes of each client, as the rank that they would give to every weight.
+    means
+        Whether importance is a weight's mean ``|W G|`` instead of their sum.
+    history
+        Whether importance is blended over rounds (``β_t``), or today's alone.
+    autocast
+        Whether products are taken in bfloat16; adapters stay float32.
+    """
+
+    model: str
+    dataset: str
+    seed: int
+    budgets: tuple[float, ...]
+    learning_rate: float
+    scale: float = 8.0
+    scale_rule: ScaleRule = ScaleRule.ONE
+    allocation: Allocation = Allocation.IMPORTANCE
+    start: Start = Start.CONTINUE
+    dividing: Dividing = Dividing.ALL
+    rank_unit: int = 1
+    max_rank: int = 16
+    gain_base: float = 0.5
+    means: bool = False
+    history: bool = True
+    num_rounds: int = 8
+    local_steps: int = 20
+    batch_size: int = 16
+    evaluation_examples: int = 500
+    max_length: int = 192
+    autocast: bool = True

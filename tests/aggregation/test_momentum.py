@@ -1,0 +1,89 @@
+"""Momentum against its formula on dense matrices in float64, with a rank cap and without."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hsplit_flower.adapters import LowRank
+from hsplit_flower.aggregation import ClientUpdate, Momentum, aggregate_adapters
+from hsplit_flower.errors import AdapterError
+from tests.reference.aggregation import dense, relative_error
+
+NAMES = ("q", "k")
+OUT, IN = 9, 7
+
+
+def random_update(rank: int, generator: torch.Generator) -> LowRank:
+    return LowRank(
+        b=torch.randn(OUT, rank, generator=generator), a=torch.randn(rank, IN, generator=generator)
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    beta=st.sampled_from([0.0, 0.3, 0.5, 0.9]),
+    max_rank=st.sampled_from([None, 3]),
+    ranks=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 3)), min_size=1, max_size=5),
+    seed=st.integers(0, 2**16),
+)
+def test_every_round_goes_a_share_of_the_way_of_the_round_before(
+    beta: float, max_rank: int | None, ranks: list[tuple[int, int]], seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    momentum = Momentum(beta)
+    updates = {name: LowRank.zeros(OUT, IN) for name in NAMES}
+    remainders: dict[str, LowRank] = {}
+    position = {name: torch.zeros(OUT, IN, dtype=torch.float64) for name in NAMES}
+    velocity = dict(position)
+    for of_q, of_k in ranks:
+        clients = [
+            ClientUpdate(
+                num_examples=examples,
+                trained={
+                    name: random_update(rank, generator)
+                    for name, rank in (("q", of_q), ("k", of_k))
+                    if rank
+                },
+            )
+            for examples in (1, 3)
+        ]
+        result = aggregate_adapters(
+            updates, clients, remainders=momentum.carried(remainders), max_rank=max_rank
+        )
+        momentum.learn(
+            updates,
+            result.updates,
+            remainders_before=remainders,
+            remainders_after=result.remainders,
+        )
+        updates, remainders = dict(result.updates), dict(result.remainders)
+        for name in NAMES:
+            mean = sum(
+                share * dense(client.trained[name]).double()
+                for share, client in zip((0.25, 0.75), clients, strict=True)
+                if name in client.trained
+            )
+            velocity[name] = beta * velocity[name] + mean
+            position[name] = position[name] + velocity[name]
+    for name in NAMES:
+        got = dense(updates[name]).double()
+        if name in remainders:
+            got = got + dense(remainders[name]).double()
+        assert relative_error(got, position[name]) < 2e-6
+
+
+def test_after_another_adapter_was_taken_over_nothing_is_carried() -> None:
+    momentum = Momentum(0.5)
+    moved = {"q": random_update(2, torch.Generator().manual_seed(0))}
+    still = {"q": LowRank.zeros(OUT, IN)}
+    momentum.learn(still, moved, remainders_before={}, remainders_after={})
+    assert relative_error(momentum.carried({})["q"], 0.5 * dense(moved["q"])) < 1e-6
+    momentum.forget()
+    assert momentum.carried({}) == {}
+
+
+@pytest.mark.parametrize("beta", [-0.1, 1.0, float("nan")])
+def test_a_share_of_the_whole_way_or_more_is_refused(beta: float) -> None:
+    with pytest.raises(AdapterError, match=r"in \[0, 1\)"):
+        Momentum(beta)
