@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -51,20 +52,20 @@ class Job:
     max_length: int = 192
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> "Job":
+    def from_settings(cls, settings: Settings, **other: int) -> "Job":
+        """As large as the settings ask for, but for what is said otherwise."""
         folder = settings.shared_data / "e2e"
         if not (folder / "trainset.csv").is_file():
-            raise SystemExit(f"main-job needs the E2E data set in {folder}, which is not there")
+            raise SystemExit(f"the E2E data set is needed in {folder}, and is not there")
         quick = settings.quick
-        return cls(
-            dataset=str(folder.resolve()),
-            num_rounds=2 if quick else 8,
-            local_steps=3 if quick else 20,
-            batch_size=16,
-            evaluation_examples=64 if quick else 1000,
-            final_examples=128 if quick else 4672,
-            seed=settings.seeds[0],
-        )
+        sizes = {
+            "num_rounds": 2 if quick else 8,
+            "local_steps": 3 if quick else 20,
+            "batch_size": 16,
+            "evaluation_examples": 64 if quick else 1000,
+            "final_examples": 128 if quick else 4672,
+        }
+        return cls(dataset=str(folder.resolve()), seed=settings.seeds[0], **{**sizes, **other})
 
 
 def measure(settings: Settings) -> Iterator[Figure | Detail]:
@@ -113,8 +114,10 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
     yield Figure(name="federated / centralised", value=ratio, unit="ratio", target=RATIO)
 
 
-def federated(job: Job, scratch: Path) -> dict[str, Any]:
-    """``flwr run apps/nlg``, and what it leaves."""
+def federated(
+    job: Job, scratch: Path, more: Mapping[str, str | int | float | bool] = MappingProxyType({})
+) -> dict[str, Any]:
+    """``flwr run apps/nlg``, and what it leaves; ``more`` settings come last."""
     settings = {
         "dataset": job.dataset,
         "num-server-rounds": job.num_rounds,
@@ -132,6 +135,7 @@ def federated(job: Job, scratch: Path) -> dict[str, Any]:
         "min-available-nodes": NUM_CLIENTS,
         "output-dir": str(scratch),
         "run-name": "run",
+        **more,
     }
     plans: dict[str, Any] = {}
     with local_superlink(scratch / "flower", simulation=True) as flower:

@@ -9,6 +9,8 @@ Each message says what was got, what was wanted, and what to change::
     ├── SplitError(ValueError)            a cut or span does not fit the model
     ├── AdapterError(ValueError)          factors or an adapter checkpoint do not fit the model
     ├── InfeasibleBudgetError             no client's budget holds the smallest cut
+    ├── OutOfBudgetError                  a client needed more memory than its budget
+    ├── LeaseError                        Ray gave no part of a card in time, or has none
     ├── NonFiniteError                    a loss, gradient or importance is not a finite number
     └── TransportError                    the talk between client and split worker failed
         ├── CodecError(ValueError)        a payload is not what it says it is
@@ -16,6 +18,9 @@ Each message says what was got, what was wanted, and what to change::
         └── WorkerRejectedError           the worker refused; trying again is no use
             └── AuthenticationError       the session token is missing, wrong or expired
 """
+
+from functools import partial
+from typing import Any
 
 
 class HSplitError(Exception):
@@ -44,6 +49,40 @@ class AdapterError(HSplitError, ValueError):
 
 class InfeasibleBudgetError(HSplitError):
     """No client's budget holds even the smallest cut; names each client with the bytes it lacks."""
+
+
+class OutOfBudgetError(HSplitError):
+    """A client needed more memory than its budget, and stopped before it took more.
+
+    Attributes
+    ----------
+    predicted_bytes
+        What its plan says it needs; 0 where nothing was predicted.
+    measured_bytes
+        What it held when it was stopped: what it needs is that or more.
+    budget_bytes
+        What it may hold.
+    """
+
+    def __init__(
+        self, *, predicted_bytes: float, measured_bytes: float, budget_bytes: float
+    ) -> None:
+        self.predicted_bytes = predicted_bytes
+        self.measured_bytes = measured_bytes
+        self.budget_bytes = budget_bytes
+        super().__init__(
+            f"needed at least {measured_bytes:.0f} bytes, predicted were {predicted_bytes:.0f}, "
+            f"the budget is {budget_bytes:.0f}: it is planned lower from now on; give the device "
+            "more memory if it is left out then"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = {name: getattr(self, name) for name in vars(self)}
+        return partial(type(self), **values), ()
+
+
+class LeaseError(HSplitError):
+    """Ray has no card to lease a part of, or gave none in time."""
 
 
 class NonFiniteError(HSplitError):

@@ -125,10 +125,12 @@ class ClientPlan:
 
     ``span`` is the client's ``[0, s_i)``; the worker's session holds the remaining blocks.
     A weight that is missing from ``ranks``, or has rank 0, is not adapted by this client.
+    ``checkpointing`` says that its blocks are run once more in the backward pass, to keep less.
     """
 
     span: Span
     ranks: Mapping[str, int]
+    checkpointing: bool = False
     memory: MemoryParts = field(default_factory=MemoryParts)
     client_seconds: float = 0.0
     worker_seconds: float = 0.0

@@ -1,4 +1,4 @@
-"""The command line: ``hsplit worker`` and ``hsplit demo``."""
+"""The command line: ``hsplit plan``, ``hsplit worker`` and ``hsplit demo``."""
 
 import argparse
 import logging
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import HSplitError
-from . import demo, worker
+from . import demo, plan, worker
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,6 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="HSplitLoRA on Flower: fine-tune a language model split by devices.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
+    plan.add_parser(commands)
     worker.add_parser(commands)
     demo.add_parser(commands)
     options = parser.parse_args(arguments)

@@ -90,6 +90,9 @@ def flower_environment(home: Path) -> dict[str, str]:
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Clients that lease their part of a card ask Ray for none; they must see the cards all the
+        # same. Ray does so by itself some day, and says until then that it does not yet.
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "PATH": f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}",
     }
 

@@ -18,7 +18,7 @@ client that cannot do its part answers with an error that says why; the strategy
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import fields
 from typing import Any
 
@@ -36,6 +36,8 @@ from flwr.common.constant import ErrorCode
 
 from ..adapters import LowRank, from_state_dict, to_state_dict
 from ..devices import machine_profile, profile_from_node_config
+from ..devices.enforcement import MemoryMeter, within_budget
+from ..devices.lease import leased
 from ..errors import DataError, HSplitError
 from ..splitting import Parts, load_half
 from ..transport.channel import ChannelSettings
@@ -48,6 +50,7 @@ from ..transport.orders import (
     UPDATE_KEY,
     Order,
 )
+from ..transport.refusals import write_refusal
 from ..types import DeviceProfile, Labels
 from .batch import Batch, checked
 from .local_round import LocalRound, Outcome
@@ -74,14 +77,7 @@ def describe_device(msg: Message, context: Context, num_examples: int) -> Messag
     def describe() -> RecordDict:
         if num_examples < 1:
             raise DataError("this client's partition is empty: one example or more is wanted")
-        profile = profile_from_node_config(context.node_config, machine_profile())
-        values: dict[str, Any] = {"num-examples": num_examples}
-        for field in fields(DeviceProfile):
-            values[field.name.replace("_", "-")] = float(getattr(profile, field.name))
-        for key in ("partition-id", "num-partitions"):
-            if key in context.node_config:
-                values[key] = context.node_config[key]
-        return RecordDict({PROFILE_KEY: ConfigRecord(values)})
+        return RecordDict({PROFILE_KEY: _description(context, num_examples)})
 
     return _answer(msg, describe)
 
@@ -98,12 +94,16 @@ def split_train(msg: Message, context: Context, batches: Batches) -> Message:
     """
 
     def train() -> RecordDict:
-        outcome = _run(msg, context, batches)
+        order = _order_of(msg)
+        # As the device is before the half is loaded: the next plan is made for this.
+        device = _description(context, order.num_examples)
+        outcome = _run(order, msg, context, batches)
         scores = outcome.importance
         return RecordDict(
             {
                 UPDATE_KEY: ArrayRecord(to_state_dict(outcome.updates)),
-                METRICS_KEY: _metrics(msg, outcome),
+                METRICS_KEY: _metrics(order, outcome),
+                PROFILE_KEY: device,
                 IMPORTANCE_KEY: ConfigRecord(
                     {"weights": list(scores), "scores": [float(score) for score in scores.values()]}
                 ),
@@ -125,33 +125,77 @@ def split_evaluate(msg: Message, context: Context, batches: Batches) -> Message:
     """
 
     def evaluate() -> RecordDict:
-        outcome = _run(msg, context, batches)
-        return RecordDict({METRICS_KEY: _metrics(msg, outcome)})
+        order = _order_of(msg)
+        outcome = _run(order, msg, context, batches)
+        return RecordDict({METRICS_KEY: _metrics(order, outcome)})
 
     return _answer(msg, evaluate)
 
 
-def _run(msg: Message, context: Context, batches: Batches) -> Outcome:
-    order = _order_of(msg)
+def _description(context: Context, num_examples: int) -> ConfigRecord:
+    """What this device has now: what its node config says, and the machine for the rest."""
+    profile = profile_from_node_config(context.node_config, machine_profile())
+    values: dict[str, Any] = {"num-examples": num_examples}
+    for field in fields(DeviceProfile):
+        values[field.name.replace("_", "-")] = float(getattr(profile, field.name))
+    for key in ("partition-id", "num-partitions"):
+        if key in context.node_config:
+            values[key] = context.node_config[key]
+    return ConfigRecord(values)
+
+
+def _run(order: Order, msg: Message, context: Context, batches: Batches) -> Outcome:
+    """The round inside its lease of a card, if it has one, and inside its memory budget."""
+    with ExitStack() as stack:
+        device = stack.enter_context(leased(order.lease_gpu_fraction))
+        meter = stack.enter_context(
+            within_budget(order.budget_bytes, predicted_bytes=order.predicted_bytes, device=device)
+        )
+        return _run_half(order, msg, context, batches, device, meter)
+
+
+def _run_half(
+    order: Order,
+    msg: Message,
+    context: Context,
+    batches: Batches,
+    device: str,
+    meter: MemoryMeter,
+) -> Outcome:
     spec = order.session
     half = load_half(
         str(context.node_config.get("model", order.model)),
         Parts.of_client(spec.cut, keeps_labels=spec.labels is Labels.CLIENT),
         revision=order.revision or None,
         dtype=getattr(torch, order.dtype),
-        device="cuda" if torch.cuda.is_available() else "cpu",
+        device=device,
         attention=order.attention or None,
     )
+    half.checkpointing = order.checkpointing
+    meter.adopt([*half.model.parameters(), *half.model.buffers()])
     settings = ChannelSettings(
         max_message_bytes=order.max_message_bytes, step_timeout_seconds=order.step_timeout_seconds
     )
     stream = GrpcStream(order.address, order.token, spec.wire_type, settings)
     with closing(stream):
-        local_round = LocalRound(half, _adapter_of(msg), spec, stream)
+        with meter.setting_up():
+            local_round = LocalRound(half, _update_in(msg, meter), spec, stream, meter)
         ready: Iterable[Batch] = checked(batches, half.architecture, is_training=spec.train)
         if spec.train:
             return local_round.train(ready, probe=order.probe)
         return local_round.evaluate(ready)
+
+
+def _update_in(msg: Message, meter: MemoryMeter) -> dict[str, LowRank]:
+    """The global update below the cut; nothing here holds it once the round has taken it over."""
+    records = list(msg.content.array_records.values())
+    if len(records) != 1:
+        raise DataError(
+            f"the message has {len(records)} array records: one is wanted, the global adapter"
+        )
+    state = records[0].to_torch_state_dict()
+    meter.adopt(state.values())
+    return from_state_dict(state)
 
 
 def _order_of(msg: Message) -> Order:
@@ -163,23 +207,15 @@ def _order_of(msg: Message) -> Order:
         ) from None
 
 
-def _adapter_of(msg: Message) -> dict[str, LowRank]:
-    records = list(msg.content.array_records.values())
-    if len(records) != 1:
-        raise DataError(
-            f"the message has {len(records)} array records: one is wanted, the global adapter"
-        )
-    return from_state_dict(records[0].to_torch_state_dict())
-
-
-def _metrics(msg: Message, outcome: Outcome) -> MetricRecord:
+def _metrics(order: Order, outcome: Outcome) -> MetricRecord:
     return MetricRecord(
         {
-            "num-examples": _order_of(msg).num_examples,
+            "num-examples": order.num_examples,
             "loss-sum": outcome.loss.loss_sum,
             "num-tokens": outcome.loss.num_tokens,
             "num-steps": outcome.num_steps,
             "seconds": outcome.seconds,
+            "peak-bytes": outcome.peak_bytes,
         }
     )
 
@@ -190,5 +226,5 @@ def _answer(msg: Message, make: Callable[[], RecordDict]) -> Message:
         return Message(make(), reply_to=msg)
     except HSplitError as error:
         logger.warning("this client cannot do its part: %s", error)
-        reason = f"{type(error).__name__}: {error}"
-        return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=msg)
+        refusal = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, write_refusal(error))
+        return Message(refusal, reply_to=msg)

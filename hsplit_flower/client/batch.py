@@ -28,6 +28,11 @@ class Batch:
     def num_examples(self) -> int:
         return len(self.input_ids)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Examples, and tokens of the longest."""
+        return self.input_ids.shape[0], self.input_ids.shape[1]
+
 
 def checked(
     batches: Iterable[Mapping[str, Any]], architecture: Architecture, *, is_training: bool

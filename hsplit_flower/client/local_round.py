@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..adapters import LowRank, Trainable, adapter_optimizer, attach, collect, starting_points
+from ..devices.enforcement import MemoryMeter, Unmetered
 from ..errors import NonFiniteError, TransportError
 from ..importance import check_finite, probing
 from ..metrics import TokenLoss, count_label_tokens, summed_token_loss
@@ -28,6 +29,7 @@ class Outcome:
     num_steps: int
     num_examples: int
     seconds: float
+    peak_bytes: float = 0.0
     updates: Mapping[str, LowRank] = field(default_factory=dict)
     importance: Mapping[str, float] = field(default_factory=dict)
 
@@ -45,14 +47,22 @@ class LocalRound:
         What the session on the worker was opened with.
     stream
         The dialogue with that session.
+    meter
+        Holds the round to a memory budget; None for none.
     """
 
     def __init__(
-        self, half: Half, updates: Mapping[str, LowRank], spec: SessionSpec, stream: Stream
+        self,
+        half: Half,
+        updates: Mapping[str, LowRank],
+        spec: SessionSpec,
+        stream: Stream,
+        meter: MemoryMeter | None = None,
     ) -> None:
         self._half = half
         self._spec = spec
         self._stream = stream
+        self._meter = meter or Unmetered()
         self._weights = half.architecture.weights_in(half.parts.span)
         points = starting_points(
             self._weights,
@@ -77,6 +87,8 @@ class LocalRound:
             If a loss or gradient is not finite: this client's round is void then.
         TransportError
             If the worker cannot be reached, or refuses.
+        OutOfBudgetError
+            If the round needs more memory than the meter allows.
         """
         started = time.perf_counter()
         self._half.model.train()
@@ -84,6 +96,7 @@ class LocalRound:
         importance: dict[str, float] = {}
         for num_steps, batch in enumerate(batches, start=1):
             with ExitStack() as stack:
+                stack.enter_context(self._meter.step(batch.shape))
                 is_probe = probe and num_steps == 1
                 if is_probe:
                     names = [weight.name for weight in self._weights]
@@ -96,6 +109,7 @@ class LocalRound:
             num_steps=num_steps,
             num_examples=num_examples,
             seconds=time.perf_counter() - started,
+            peak_bytes=self._meter.peak_bytes,
             updates=collect(self._trainables, scale=self._spec.scale),
             importance=importance,
         )
@@ -107,25 +121,28 @@ class LocalRound:
         self._half.model.eval()
         total, num_steps, num_examples = TokenLoss(), 0, 0
         for num_steps, batch in enumerate(batches, start=1):
-            hidden = self._embed(batch)
-            labels = self._labels_to_send(batch)
-            reply = self._stream.exchange(
-                Forward(
-                    step=num_steps,
-                    hidden=hidden,
-                    labels=labels,
-                    attention_mask=batch.attention_mask,
-                    train=False,
-                )
-            )
-            total += self._loss_of(reply, batch)[0]
+            with self._meter.step(batch.shape):
+                total += self._loss_on(num_steps, batch)
             num_examples += batch.num_examples
         return Outcome(
             loss=total,
             num_steps=num_steps,
             num_examples=num_examples,
             seconds=time.perf_counter() - started,
+            peak_bytes=self._meter.peak_bytes,
         )
+
+    def _loss_on(self, step: int, batch: Batch) -> TokenLoss:
+        reply = self._stream.exchange(
+            Forward(
+                step=step,
+                hidden=self._embed(batch),
+                labels=self._labels_to_send(batch),
+                attention_mask=batch.attention_mask,
+                train=False,
+            )
+        )
+        return self._loss_of(reply, batch)[0]
 
     def _step(self, step: int, batch: Batch, *, is_probe: bool) -> TokenLoss:
         hidden = self._embed(batch)

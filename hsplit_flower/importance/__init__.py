@@ -9,3 +9,4 @@ from .history import mean_scores as mean_scores
 from .history import resource_normalised as resource_normalised
 from .probe import gradient_weight_product as gradient_weight_product
 from .probe import probing as probing
+from .probe import scored as scored

@@ -6,7 +6,7 @@ backward pass comes by and reduced at once, so no more than one layer's ``G`` ex
 (HSplitLoRA, arXiv 2505.02795, important weight identification).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,6 +28,34 @@ def gradient_weight_product(
     delta = output_gradient.detach().flatten(0, -2).float()  # [tokens, out_features]
     gradient = delta.T @ x  # [out_features, in_features]
     return float(gradient.mul_(weight).abs_().sum())
+
+
+class _Scored(torch.autograd.Function):
+    """Passes a layer's output on, and hands its gradient and the layer's input to ``record``.
+
+    The input is kept as autograd keeps its own: where a block is checkpointed it is not kept at
+    all, but comes again when the block is run once more.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, output: Tensor, inputs: Tensor, record: Callable[[Tensor, Tensor], None]
+    ) -> Tensor:
+        ctx.save_for_backward(inputs)
+        ctx.record = record
+        return output.view_as(output)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (inputs,) = ctx.saved_tensors
+        ctx.record(inputs, gradient)
+        return gradient, None, None
+
+
+def scored(output: Tensor, inputs: Tensor, record: Callable[[Tensor, Tensor], None]) -> Tensor:
+    """A layer's output; on the way back its gradient goes to ``record``, with the layer's input."""
+    passed: Tensor = _Scored.apply(output, inputs, record)  # type: ignore[no-untyped-call]
+    return passed
 
 
 @contextmanager
@@ -57,17 +85,15 @@ def probing(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, float]
 def _watch(scores: dict[str, float], name: str, model: nn.Module) -> Any:
     weight = matrix_of(linear_at(model, name))
 
-    def watch(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+    def score(inputs: Tensor, gradient: Tensor) -> None:
+        scores[name] = gradient_weight_product(weight, inputs, gradient)
+
+    def watch(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         if not torch.is_grad_enabled():
-            return
-        inputs = args[0]
-
-        def score(gradient: Tensor) -> None:
-            scores[name] = gradient_weight_product(weight, inputs, gradient)
-
+            return None
         # Below the first adapter nothing asks for gradients: the probe does.
         if not output.requires_grad:
             output.requires_grad_()
-        output.register_hook(score)
+        return scored(output, args[0], score)
 
     return watch

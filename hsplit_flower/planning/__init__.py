@@ -28,9 +28,16 @@ from .planner import session_need_bytes as session_need_bytes
 from .planner import worker_need_bytes as worker_need_bytes
 from .ranks import choose_ranks as choose_ranks
 from .ranks import rank_gain as rank_gain
+from .seconds import PartSeconds as PartSeconds
+from .seconds import adapter_flops as adapter_flops
 from .seconds import client_seconds as client_seconds
 from .seconds import link_seconds as link_seconds
+from .seconds import part_seconds as part_seconds
 from .seconds import wire_bytes as wire_bytes
 from .seconds import worker_seconds as worker_seconds
 from .settings import PlanSettings as PlanSettings
+from .step_time import Bottleneck as Bottleneck
+from .step_time import StepTime as StepTime
+from .step_time import bottleneck as bottleneck
+from .step_time import step_times as step_times
 from .tracing import trace_costs as trace_costs

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.pytorch_utils import Conv1D
 
+from ..importance import scored
 from ..splitting.linear import matrix_of
 from ..types import Weight
 from .metering import LiveBytes, SavedBytes, storage_bytes, storage_key
@@ -41,7 +42,7 @@ class BlockPass:
     layer_inputs
         Inputs of the weights' layers that scoring keeps, by storage.
     given
-        Storages that the model hands to every block alike: position tables, masks.
+        What the model hands to every block alike, by storage: position tables, masks.
     working_bytes
         Most bytes alive at a moment beyond what is kept for the backward pass.
     """
@@ -49,7 +50,7 @@ class BlockPass:
     kept: Mapping[int, int]
     kept_by_adapter: Mapping[str, Mapping[int, int]]
     layer_inputs: Mapping[int, int]
-    given: frozenset[int]
+    given: Mapping[int, int]
     working_bytes: int
     forward_flops: int
     backward_flops: int
@@ -67,6 +68,7 @@ class AdapterProbe:
         self.b = torch.empty(weight.out_features, 1, requires_grad=True)
         self.inputs = SavedBytes(ignore=[self.a, self.b])
         self.products = SavedBytes(ignore=[self.a, self.b])
+        self.scored = SavedBytes()
         self.layer_inputs: dict[int, Tensor] = {}
         self._is_scored = is_scored
 
@@ -81,13 +83,16 @@ class AdapterProbe:
             self.layer_inputs[storage_key(inputs)] = inputs.detach()
             assert isinstance(module, (nn.Linear, Conv1D))
             weight = matrix_of(module)
-            output.register_hook(lambda gradient: _score(weight, inputs, gradient))
+            # Counted apart: what scoring keeps is what adapters may keep too.
+            with self.scored.recording():
+                output = scored(output, inputs, lambda x, delta: _score(weight, x, delta))
         return output
 
     def forget(self) -> None:
         """Let go of what was noted, so that the backward pass can free it as it goes."""
         self.inputs.forget()
         self.products.forget()
+        self.scored.forget()
         self.layer_inputs.clear()
 
 
@@ -169,7 +174,7 @@ def _measure(
         kept=kept,
         kept_by_adapter=kept_by_adapter,
         layer_inputs=layer_inputs,
-        given=frozenset(storage_key(tensor) for tensor in given),
+        given={storage_key(tensor): storage_bytes(tensor) for tensor in given},
         working_bytes=max(0, max(forward_peak, backward_peak) - kept_bytes),
         forward_flops=forward_flops,
         backward_flops=flops - forward_flops,

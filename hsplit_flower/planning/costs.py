@@ -158,6 +158,8 @@ class ModelCosts:
         One block traced, taken for all of them.
     shared_bytes
         Kept once for all blocks: position tables, masks.
+    given_bytes
+        All that is handed to every block alike, kept or not: who runs blocks again holds it.
     head
         Norm, head, logits and loss.
     hidden_bytes, wire_hidden_bytes
@@ -177,6 +179,7 @@ class ModelCosts:
     head: PassCosts
     hidden_bytes: float
     wire_hidden_bytes: float
+    given_bytes: float = 0.0
 
     @property
     def num_blocks(self) -> int:

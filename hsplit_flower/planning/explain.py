@@ -7,6 +7,9 @@ from ..types import ClientPlan, DeviceProfile, Plan
 HEADER = ("client", "budget", "memory", "cut", "ranks", "sum", "its time", "worker's", "wire")
 UNITS = ("", "MB", "MB", "blocks", "min-max", "", "s/step", "s/step", "MB/step")
 
+# Marks a cut whose blocks are run once more in the backward pass.
+RECOMPUTED = "*"
+
 
 def explain(plan: Plan, profiles: Mapping[int, DeviceProfile] | None = None) -> str:
     """Per client: budget, predicted memory, cut, ranks, seconds and bytes of one step.
@@ -17,7 +20,9 @@ def explain(plan: Plan, profiles: Mapping[int, DeviceProfile] | None = None) -> 
         _row(client, part, (profiles or {}).get(client))
         for client, part in sorted(plan.clients.items())
     ]
-    lines = _aligned([HEADER, UNITS, *rows]) if rows else ["no client takes part"]
+    lines = aligned([HEADER, UNITS, *rows]) if rows else ["no client takes part"]
+    if any(part.checkpointing for part in plan.clients.values()):
+        lines.append(f"{RECOMPUTED} runs its blocks once more in the backward pass, to keep less")
     lines.append(f"one step of all clients: {plan.step_seconds:.3g} s")
     for client, shortfall in sorted(plan.left_out.items()):
         lines.append(
@@ -34,7 +39,7 @@ def _row(client: int, part: ClientPlan, profile: DeviceProfile | None) -> tuple[
         str(client),
         f"{profile.memory_bytes / 1e6:.1f}" if profile else "-",
         f"{part.memory.total_bytes / 1e6:.1f}",
-        str(part.cut),
+        f"{part.cut}{RECOMPUTED if part.checkpointing else ''}",
         f"{min(ranks)}-{max(ranks)}",
         str(sum(ranks)),
         f"{part.client_seconds:.3g}",
@@ -43,7 +48,8 @@ def _row(client: int, part: ClientPlan, profile: DeviceProfile | None) -> tuple[
     )
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines, each column as wide as it must be."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))

@@ -1,17 +1,28 @@
 """How many bytes a party needs at its peak, for a given cut and given ranks.
 
-A client's peak is where its backward pass begins: everything kept is still there and the first
-gradients are made. What crosses the cut is there twice, as a tensor and as a message.
+A client's peak is at one of three moments of a round. Where a backward pass begins, everything kept
+is still there and the first gradients are made. The first step also scores importance, before the
+optimizer has made its moments. When a step ends, the activations are gone and all gradients are
+there. What crosses the cut is there twice, as a tensor and as a message.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from enum import Enum
 
 from ..types import Labels, MemoryParts, Span, Start, Weight
 from .costs import FLOAT32_BYTES, AdapterInputs, ModelCosts, adapter_bytes
 from .settings import PlanSettings
 
 NO_UPDATE: Mapping[str, int] = {}
+
+
+class Moment(str, Enum):
+    """When a client may need the most."""
+
+    TRAINING = "training"
+    SCORING = "scoring"
+    UPDATING = "updating"
 
 
 def client_memory(
@@ -21,8 +32,9 @@ def client_memory(
     ranks: Mapping[str, int],
     settings: PlanSettings,
     update_ranks: Mapping[str, int] = NO_UPDATE,
+    checkpointing: bool = False,
 ) -> MemoryParts:
-    """Peak memory of a client that holds blocks ``[0, cut)``.
+    """Peak memory of a client that holds blocks ``[0, cut)``: what there is at that moment.
 
     Parameters
     ----------
@@ -36,15 +48,70 @@ def client_memory(
         Where the labels are, and what a round starts from.
     update_ranks
         Rank of the global update by weight name; a weight that is missing has none yet.
+    checkpointing
+        Whether of each block only the input is kept, and one block's inside at a time.
     """
-    return with_ranks(
+    moments = client_moments(
         costs,
-        client_memory_without_ranks(costs, cut=cut, settings=settings, update_ranks=update_ranks),
         cut=cut,
         ranks=ranks,
         settings=settings,
         update_ranks=update_ranks,
+        checkpointing=checkpointing,
     )
+    return max(moments.values(), key=lambda parts: parts.total_bytes)
+
+
+def client_moments(
+    costs: ModelCosts,
+    *,
+    cut: int,
+    ranks: Mapping[str, int],
+    settings: PlanSettings,
+    update_ranks: Mapping[str, int] = NO_UPDATE,
+    checkpointing: bool = False,
+) -> dict[Moment, MemoryParts]:
+    """What a client needs at each moment that may be its peak; parameters as in `client_memory`."""
+    bare = client_memory_without_ranks(
+        costs, cut=cut, settings=settings, update_ranks=update_ranks, checkpointing=checkpointing
+    )
+    adapted = _adapted(costs, Span(start=0, stop=cut), ranks)
+    inputs, products = _kept_for_adapters(costs, adapted, ranks, checkpointing=checkpointing)
+    inside = num_inside(cut, checkpointing=checkpointing)
+    numbers = [0] * max(1, cut)
+    frozen = bare.frozen_factors_bytes
+    for weight in adapted:
+        numbers[weight.block] += ranks[weight.name] * weight.parameters_per_rank
+        frozen += ranks[weight.name] * frozen_bytes_per_rank(
+            costs, weight, update_ranks.get(weight.name, 0), start=settings.start
+        )
+    factors, gradients = FLOAT32_BYTES * sum(numbers), FLOAT32_BYTES * max(numbers)
+    # What comes and goes with each block that is run again.
+    alone = costs.block.saved_bytes + inputs.total_bytes + products if checkpointing else 0.0
+    training = replace(
+        bare,
+        # Parameters and two moments; of the gradients, those of the block that is gone through.
+        adapters_bytes=float(3 * factors + gradients),
+        frozen_factors_bytes=frozen,
+        activations_bytes=(bare.activations_bytes + inputs.total_bytes + products),
+        head_bytes=_client_head_bytes(costs, settings.labels, alone),
+        probe_bytes=0.0,
+    )
+    return {
+        Moment.TRAINING: training,
+        Moment.SCORING: replace(
+            training,
+            adapters_bytes=float(factors + gradients),
+            probe_bytes=_probe_bytes(costs, inside, inputs, settings.labels, alone),
+        ),
+        Moment.UPDATING: replace(
+            training,
+            # The optimizer needs room for as many numbers again.
+            adapters_bytes=float(5 * factors),
+            activations_bytes=costs.shared_bytes,
+            head_bytes=client_head_weights(costs, settings.labels),
+        ),
+    }
 
 
 def client_memory_without_ranks(
@@ -53,52 +120,29 @@ def client_memory_without_ranks(
     cut: int,
     settings: PlanSettings,
     update_ranks: Mapping[str, int] = NO_UPDATE,
+    checkpointing: bool = False,
 ) -> MemoryParts:
     """What a client at this cut needs before any weight is adapted."""
     weights = [weight for weight in costs.weights if weight.block < cut]
     # One tensor there and one back; with the labels on the client, two each.
     num_crossing = 2 if settings.labels is Labels.SERVER else 4
+    inside = num_inside(cut, checkpointing=checkpointing)
+    block_inputs = cut * costs.hidden_bytes if checkpointing else 0.0
+    alone = costs.block.saved_bytes if checkpointing else 0.0
     return MemoryParts(
         weights_bytes=costs.entry_bytes + sum(costs.block_bytes[:cut]),
         frozen_factors_bytes=sum(
             frozen_bytes(costs, weight, update_ranks.get(weight.name, 0)) for weight in weights
         ),
         activations_bytes=(
-            costs.shared_bytes + cut * costs.block.saved_bytes + costs.block.working_bytes
+            (costs.given_bytes if checkpointing else costs.shared_bytes)
+            + block_inputs
+            + inside * costs.block.saved_bytes
+            + costs.block.working_bytes
         ),
-        head_bytes=0.0 if settings.labels is Labels.SERVER else _client_head_bytes(costs),
-        probe_bytes=_probe_bytes(costs, cut, AdapterInputs(), settings.labels),
+        head_bytes=_client_head_bytes(costs, settings.labels, alone),
+        probe_bytes=_probe_bytes(costs, inside, AdapterInputs(), settings.labels, alone),
         in_flight_bytes=num_crossing * (costs.hidden_bytes + costs.wire_hidden_bytes),
-    )
-
-
-def with_ranks(
-    costs: ModelCosts,
-    parts: MemoryParts,
-    *,
-    cut: int,
-    ranks: Mapping[str, int],
-    settings: PlanSettings,
-    update_ranks: Mapping[str, int] = NO_UPDATE,
-) -> MemoryParts:
-    """A client's memory once the weights below its cut have these ranks."""
-    adapted = _adapted(costs, Span(start=0, stop=cut), ranks)
-    inputs = _adapter_inputs(costs, adapted)
-    frozen = sum(
-        ranks[weight.name]
-        * frozen_bytes_per_rank(
-            costs, weight, update_ranks.get(weight.name, 0), start=settings.start
-        )
-        for weight in adapted
-    )
-    return replace(
-        parts,
-        adapters_bytes=sum(ranks[weight.name] * adapter_bytes(weight) for weight in adapted),
-        frozen_factors_bytes=parts.frozen_factors_bytes + frozen,
-        activations_bytes=(
-            parts.activations_bytes + inputs.total_bytes + _products_bytes(costs, adapted, ranks)
-        ),
-        probe_bytes=_probe_bytes(costs, cut, inputs, settings.labels),
     )
 
 
@@ -179,7 +223,7 @@ def frozen_bytes(costs: ModelCosts, weight: Weight, update_rank: int) -> float:
     ``4 · R · (in + out)``, unless its factors hold more numbers than the matrix and the matrix is
     float32: then it is added to the weight in memory (DESIGN 3.6).
     """
-    if _is_merged(costs, weight, update_rank):
+    if is_merged(costs, weight, update_rank):
         return 0.0
     return float(FLOAT32_BYTES * update_rank * weight.parameters_per_rank)
 
@@ -192,9 +236,15 @@ def frozen_bytes_per_rank(
     Where the whole update is in the weight and adapters start from its leading directions, these
     are taken off again by as many frozen factors.
     """
-    if start is Start.CONTINUE and _is_merged(costs, weight, update_rank):
+    if start is Start.CONTINUE and is_merged(costs, weight, update_rank):
         return float(FLOAT32_BYTES * weight.parameters_per_rank)
     return 0.0
+
+
+def is_merged(costs: ModelCosts, weight: Weight, update_rank: int) -> bool:
+    """Whether the global update is added to the weight in memory, its factors being dearer."""
+    is_dear = update_rank * weight.parameters_per_rank > weight.in_features * weight.out_features
+    return is_dear and costs.workload.dtype_bytes == FLOAT32_BYTES
 
 
 def session_rank_bytes(
@@ -213,10 +263,38 @@ def scoring_bytes(costs: ModelCosts, labels: Labels) -> float:
     return max(costs.block.scoring_bytes, head) - max(costs.block.working_bytes, head)
 
 
-def _probe_bytes(costs: ModelCosts, cut: int, inputs: AdapterInputs, labels: Labels) -> float:
-    """What the step that scores importance needs beyond any other step."""
-    more_kept = cut * costs.block.layer_inputs_bytes - inputs.originals_bytes
-    return max(0.0, more_kept + scoring_bytes(costs, labels))
+def num_inside(cut: int, *, checkpointing: bool) -> int:
+    """Of how many blocks what is inside them is there at once."""
+    return min(1, cut) if checkpointing else cut
+
+
+def _kept_for_adapters(
+    costs: ModelCosts, adapted: Sequence[Weight], ranks: Mapping[str, int], *, checkpointing: bool
+) -> tuple[AdapterInputs, float]:
+    """Inputs and ``A x`` that are kept at once: of all blocks, or of the dearest one."""
+    if not checkpointing:
+        return _adapter_inputs(costs, adapted), _products_bytes(costs, adapted, ranks)
+    blocks: dict[int, list[Weight]] = {}
+    for weight in adapted:
+        blocks.setdefault(weight.block, []).append(weight)
+    kept = [(_adapter_inputs(costs, b), _products_bytes(costs, b, ranks)) for b in blocks.values()]
+    none = (AdapterInputs(), 0.0)
+    return max(kept, key=lambda pair: pair[0].total_bytes + pair[1], default=none)
+
+
+def _probe_bytes(
+    costs: ModelCosts, inside: int, inputs: AdapterInputs, labels: Labels, alone: float
+) -> float:
+    """What the step that scores importance needs beyond any other step.
+
+    ``alone`` is what is not there while the head runs, because its block is run again later.
+    """
+    more_kept = inside * costs.block.layer_inputs_bytes - inputs.originals_bytes
+    if not alone:
+        return max(0.0, more_kept + scoring_bytes(costs, labels))
+    head = _head_running_bytes(costs, labels)
+    scoring = max(head, alone + more_kept + costs.block.scoring_bytes)
+    return max(0.0, scoring - max(head, alone + costs.block.working_bytes))
 
 
 def _adapted(costs: ModelCosts, span: Span, ranks: Mapping[str, int]) -> list[Weight]:
@@ -238,15 +316,16 @@ def _products_bytes(
     return sum_of_ranks * costs.adapter_activation_bytes_per_rank
 
 
-def _is_merged(costs: ModelCosts, weight: Weight, update_rank: int) -> bool:
-    is_dear = update_rank * weight.parameters_per_rank > weight.in_features * weight.out_features
-    return is_dear and costs.workload.dtype_bytes == FLOAT32_BYTES
-
-
-def _client_head_bytes(costs: ModelCosts) -> float:
+def _client_head_bytes(costs: ModelCosts, labels: Labels, alone: float) -> float:
     """Norm, head and loss on a client, beyond what its blocks need at another moment."""
-    running = _head_running_bytes(costs, Labels.CLIENT) - costs.block.working_bytes
-    return costs.exit_bytes - costs.tied_bytes + max(0.0, running)
+    elsewhere = alone + costs.block.working_bytes
+    running = _head_running_bytes(costs, labels) - elsewhere
+    return client_head_weights(costs, labels) + max(0.0, running)
+
+
+def client_head_weights(costs: ModelCosts, labels: Labels) -> float:
+    """Norm and head, where a client has the labels; a tied head is its embedding."""
+    return 0.0 if labels is Labels.SERVER else costs.exit_bytes - costs.tied_bytes
 
 
 def _head_running_bytes(costs: ModelCosts, labels: Labels) -> float:

@@ -46,7 +46,13 @@ def objective(
     if not there:
         return 0.0
     slowest = max(
-        client_seconds(costs, cut=part.cut, profile=profiles[client], labels=settings.labels)
+        client_seconds(
+            costs,
+            cut=part.cut,
+            profile=profiles[client],
+            labels=settings.labels,
+            checkpointing=part.checkpointing,
+        )
         for client, part in there.items()
     )
     load = sum(

@@ -1,15 +1,18 @@
 """A cut and ranks for every client: cost model, cuts and ranks put together (ARMSC)."""
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ..errors import ConfigError, InfeasibleBudgetError
 from ..types import ClientPlan, DeviceProfile, Plan, Shortfall, Span
+from .choices import CutChoices
 from .costs import ModelCosts
-from .cuts import choose_cuts, makespan
-from .memory import NO_UPDATE, client_memory, with_ranks
-from .seconds import client_seconds, wire_bytes, worker_seconds
+from .cuts import choose_cuts
+from .memory import NO_UPDATE, client_memory
+from .seconds import part_seconds, wire_bytes
 from .settings import PlanSettings
-from .tables import Tables, largest_within
+from .tables import Tables
 
 MOST_CLIENTS_IN_A_MESSAGE = 20
 
@@ -57,22 +60,16 @@ def plan(
     tables = Tables(
         costs=costs, settings=settings, update_ranks=update_ranks, importance=importance
     )
-    deepest = {
-        client: largest_within(tables.lowest_rank_bytes, profile.memory_bytes)
-        for client, profile in profiles.items()
-    }
+    choices = CutChoices(tables)
     left_out = {
-        client: Shortfall(
-            needed_bytes=tables.lowest_rank_bytes[settings.min_cut],
-            budget_bytes=profiles[client].memory_bytes,
-        )
-        for client, cut in deepest.items()
-        if cut < settings.min_cut
+        client: Shortfall(needed_bytes=choices.least_bytes, budget_bytes=profile.memory_bytes)
+        for client, profile in profiles.items()
+        if profile.memory_bytes < choices.least_bytes
     }
     if profiles and len(left_out) == len(profiles):
         raise InfeasibleBudgetError(_nobody_fits(left_out, settings.min_cut))
     options = {
-        client: tables.client_options(profile, deepest[client])
+        client: choices.options(profile)
         for client, profile in profiles.items()
         if client not in left_out
     }
@@ -82,13 +79,19 @@ def plan(
     )
     session_bytes = _session_budgets(tables, cuts, worker)
     clients = {
-        client: _client_plan(tables, cut, profiles[client], worker, session_bytes[client])
+        client: _client_plan(
+            choices.tables(cut, profiles[client]),
+            cut,
+            profiles[client],
+            worker,
+            session_bytes[client],
+        )
         for client, cut in cuts.items()
     }
     return Plan(
         clients=clients,
         left_out=left_out,
-        step_seconds=makespan(cuts, options, worker_options) if cuts else 0.0,
+        step_seconds=_step_seconds(clients),
     )
 
 
@@ -107,6 +110,7 @@ def planned_bytes(
             ranks=part.ranks,
             settings=settings or PlanSettings(),
             update_ranks=update_ranks,
+            checkpointing=part.checkpointing,
         ).total_bytes
         for client, part in plan.clients.items()
     }
@@ -180,21 +184,40 @@ def _client_plan(
     costs, settings = tables.costs, tables.settings
     below = tables.client_ranks(cut, profile.memory_bytes)
     above = tables.session_ranks(cut, session_bytes)
-    return ClientPlan(
+    part = ClientPlan(
         span=Span(start=0, stop=cut),
         ranks={**below, **above},
-        memory=with_ranks(
+        checkpointing=tables.checkpointing,
+        memory=client_memory(
             costs,
-            tables.client_parts[cut],
             cut=cut,
             ranks=below,
             settings=settings,
             update_ranks=tables.update_ranks,
+            checkpointing=tables.checkpointing,
         ),
-        client_seconds=client_seconds(costs, cut=cut, profile=profile, labels=settings.labels),
-        worker_seconds=worker_seconds(costs, cut=cut, worker=worker, labels=settings.labels),
         wire_bytes=wire_bytes(costs, settings.labels).total_bytes,
     )
+    seconds = part_seconds(
+        costs,
+        part,
+        profile=profile,
+        worker=worker,
+        labels=settings.labels,
+        start=settings.start,
+        update_ranks=tables.update_ranks,
+    )
+    return replace(
+        part,
+        client_seconds=seconds.compute_seconds + seconds.link_seconds,
+        worker_seconds=seconds.worker_seconds,
+    )
+
+
+def _step_seconds(clients: Mapping[int, ClientPlan]) -> float:
+    """``max( max_i T_i, Σ_i S_i )``, now that the ranks are known too."""
+    slowest = max((part.client_seconds for part in clients.values()), default=0.0)
+    return max(slowest, math.fsum(part.worker_seconds for part in clients.values()))
 
 
 def _nobody_fits(left_out: Mapping[int, Shortfall], min_cut: int) -> str:

@@ -31,6 +31,10 @@ class PlanSettings:
     worker_session_bytes
         What one client's adapters on the worker may take; None shares the worker's free memory
         equally among the sessions.
+    checkpointing
+        Whether clients may run their blocks once more in the backward pass instead of keeping what
+        is inside them. It is done where the smallest cut does not fit otherwise, or where the
+        deeper cut that it makes room for shortens the step.
     """
 
     labels: Labels = Labels.SERVER
@@ -42,6 +46,7 @@ class PlanSettings:
     max_rank: int = 16
     gain_base: float = 0.5
     worker_session_bytes: float | None = None
+    checkpointing: bool = True
 
     def __post_init__(self) -> None:
         wrong = []

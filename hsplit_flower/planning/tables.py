@@ -6,11 +6,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from ..types import DeviceProfile, Labels, MemoryParts, Weight
-from .costs import ModelCosts, adapter_bytes
+from .costs import AdapterInputs, ModelCosts, adapter_bytes
 from .cuts import ClientOptions, WorkerOptions
 from .memory import (
+    client_head_weights,
     client_memory_without_ranks,
     frozen_bytes_per_rank,
+    num_inside,
     scoring_bytes,
     session_rank_bytes,
     worker_memory_without_sessions,
@@ -19,10 +21,24 @@ from .ranks import Ladder, build_ladder, climb, is_known, uniform_rank
 from .seconds import client_seconds, worker_seconds
 from .settings import PlanSettings
 
+# Five numbers a parameter where a step ends, of the four that a rank is costed at.
+UPDATING_SHARE = 5 / 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """``fixed + share · Σ r_k c_k`` must be within a client's budget."""
+
+    fixed_bytes: float
+    share: float
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tables:
     """Bytes by cut, from 0 to all blocks, and rank assignments by cut and budget.
+
+    For clients that keep what is inside their blocks, or with ``checkpointing`` for those that do
+    not.
 
     A cut is held to be affordable if every weight below it can have the lowest rank, with all
     inputs that adapters may keep counted in; what ranks then add is linear in them.
@@ -32,6 +48,7 @@ class Tables:
     settings: PlanSettings
     update_ranks: Mapping[str, int]
     importance: Mapping[str, float] | None
+    checkpointing: bool = False
     _ladders: dict[tuple[str, int], Ladder] = field(default_factory=dict)
     _known_ranks: dict[tuple[str, int, float], dict[str, int]] = field(default_factory=dict)
 
@@ -49,20 +66,32 @@ class Tables:
         """A client's memory before any weight is adapted."""
         return [
             client_memory_without_ranks(
-                self.costs, cut=cut, settings=self.settings, update_ranks=self.update_ranks
+                self.costs,
+                cut=cut,
+                settings=self.settings,
+                update_ranks=self.update_ranks,
+                checkpointing=self.checkpointing,
             )
             for cut in self.cuts
         ]
 
     @cached_property
-    def client_fixed_bytes(self) -> Sequence[float]:
-        """What is left of a client's budget for ranks is what exceeds this."""
-        block, copies = self.costs.block, self._input_copies_bytes
-        scoring = max(0.0, scoring_bytes(self.costs, self.settings.labels))
+    def client_bounds(self) -> Sequence[tuple[Bound, ...]]:
+        """What keeps ranks within a client's budget, by cut: one bound for each moment of a round.
+
+        A rank costs four numbers a parameter while training, two while importance is scored, and
+        five where a step ends; what is costed is training.
+        """
+        scoring = self._scoring_share
         return [
-            replace(parts, probe_bytes=cut * block.layer_inputs_bytes + scoring).total_bytes
-            + sum(copies[:cut])
-            for cut, parts in enumerate(self.client_parts)
+            (
+                Bound(fixed_bytes=training, share=1.0),
+                Bound(fixed_bytes=scored, share=scoring),
+                Bound(fixed_bytes=updating, share=UPDATING_SHARE),
+            )
+            for training, scored, updating in zip(
+                self._training_bytes, self._scoring_bytes, self._updating_bytes, strict=True
+            )
         ]
 
     def client_rank_bytes(self, cut: int) -> dict[str, float]:
@@ -91,12 +120,20 @@ class Tables:
     @cached_property
     def lowest_rank_bytes(self) -> Sequence[float]:
         """A client with the lowest rank everywhere: the least that a cut may be given."""
-        return self._with_uniform_rank(self.settings.rank_unit)
+        return self.uniform_rank_bytes(self.settings.rank_unit)
 
     @cached_property
     def highest_rank_bytes(self) -> Sequence[float]:
         """A client with the highest rank everywhere: what it can make use of."""
-        return self._with_uniform_rank(self.settings.allowed_ranks[-1])
+        return self.uniform_rank_bytes(self.settings.allowed_ranks[-1])
+
+    def uniform_rank_bytes(self, rank: int) -> Sequence[float]:
+        """A client with this rank on all weights below each cut."""
+        taken = [rank * sum(self.client_rank_bytes(cut).values()) for cut in self.cuts]
+        return [
+            max(bound.fixed_bytes + bound.share * ranks for bound in bounds)
+            for bounds, ranks in zip(self.client_bounds, taken, strict=True)
+        ]
 
     @cached_property
     def worker_base_bytes(self) -> Sequence[float]:
@@ -131,7 +168,8 @@ class Tables:
         roomy = largest_within(self.highest_rank_bytes, profile.memory_bytes)
         labels = self.settings.labels
         fixed = client_seconds(self.costs, cut=0, profile=profile, labels=labels)
-        per_block = self.costs.block.flops / profile.flops_per_second
+        again = self.costs.block.forward_flops if self.checkpointing else 0.0
+        per_block = (self.costs.block.flops + again) / profile.flops_per_second
         return ClientOptions(
             seconds=[fixed + cut * per_block for cut in self.cuts],
             deepest=deepest,
@@ -152,7 +190,9 @@ class Tables:
 
     def client_ranks(self, cut: int, memory_bytes: float) -> dict[str, int]:
         """Ranks of the weights below a cut, from what the fixed costs leave."""
-        left = memory_bytes - self.client_fixed_bytes[cut]
+        left = min(
+            (memory_bytes - bound.fixed_bytes) / bound.share for bound in self.client_bounds[cut]
+        )
         return self._ranks("client", cut, left)
 
     def session_ranks(self, cut: int, budget_bytes: float) -> dict[str, int]:
@@ -194,21 +234,65 @@ class Tables:
         )
 
     @cached_property
-    def _input_copies_bytes(self) -> Sequence[float]:
-        """Copies of inputs that adapters on all targets of a block keep, by block.
+    def _training_bytes(self) -> Sequence[float]:
+        """Where a backward pass begins, with all that adapters on every target keep."""
+        inputs = self._all_inputs
+        return [
+            replace(parts, probe_bytes=0.0).total_bytes
+            + self._at_once([kept.total_bytes for kept in inputs[:cut]])
+            for cut, parts in enumerate(self.client_parts)
+        ]
 
-        The inputs themselves are counted already: scoring keeps them, adapted or not.
-        """
+    @cached_property
+    def _scoring_bytes(self) -> Sequence[float]:
+        """The same while importance is scored, which keeps the layers' inputs, adapted or not."""
+        # A block that is run again is scored while the head does not run.
+        labels = Labels.SERVER if self.checkpointing else self.settings.labels
+        scoring = max(0.0, scoring_bytes(self.costs, labels))
+        inputs = self._all_inputs
+        return [
+            replace(parts, probe_bytes=scoring).total_bytes
+            + num_inside(cut, checkpointing=self.checkpointing)
+            * self.costs.block.layer_inputs_bytes
+            + self._at_once([kept.copies_bytes for kept in inputs[:cut]])
+            for cut, parts in enumerate(self.client_parts)
+        ]
+
+    @cached_property
+    def _updating_bytes(self) -> Sequence[float]:
+        """Where a step ends."""
+        head = client_head_weights(self.costs, self.settings.labels)
+        kept = self.costs.given_bytes if self.checkpointing else self.costs.shared_bytes
+        return [
+            replace(parts, activations_bytes=kept, head_bytes=head, probe_bytes=0.0).total_bytes
+            for parts in self.client_parts
+        ]
+
+    @cached_property
+    def _scoring_share(self) -> float:
+        """What a rank costs while importance is scored, of what it costs in training, at most."""
+        return max(
+            (
+                1.0 - (adapter_bytes(weight) / 2) / cost
+                for weight, cost in zip(
+                    self.weights,
+                    self.client_rank_bytes(self.costs.num_blocks).values(),
+                    strict=True,
+                )
+            ),
+            default=1.0,
+        )
+
+    @cached_property
+    def _all_inputs(self) -> Sequence[AdapterInputs]:
+        """What adapters on all targets of a block keep of its layers' inputs, by block."""
         paths: list[list[str]] = [[] for _ in range(self.costs.num_blocks)]
         for weight in self.weights:
             paths[weight.block].append(self.costs.path_in_block(weight))
-        return [self.costs.block.adapter_inputs(held).copies_bytes for held in paths]
+        return [self.costs.block.adapter_inputs(held) for held in paths]
 
-    def _with_uniform_rank(self, rank: int) -> Sequence[float]:
-        return [
-            fixed + rank * sum(self.client_rank_bytes(cut).values())
-            for cut, fixed in enumerate(self.client_fixed_bytes)
-        ]
+    def _at_once(self, by_block: Sequence[float]) -> float:
+        return max(by_block, default=0.0) if self.checkpointing else sum(by_block)
 
     def _step_bytes(self, cut: int) -> float:
         """What a step above this cut keeps at most: every weight adapted with the highest rank."""
@@ -217,7 +301,7 @@ class Tables:
         block = self.costs.block
         return (
             (self.costs.num_blocks - cut) * (block.saved_bytes + block.layer_inputs_bytes)
-            + sum(self._input_copies_bytes[cut:])
+            + sum(kept.copies_bytes for kept in self._all_inputs[cut:])
             + ranks * self.costs.adapter_activation_bytes_per_rank
         )
 

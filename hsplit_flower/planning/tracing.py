@@ -41,7 +41,7 @@ def trace_costs(config: PretrainedConfig, workload: Workload) -> ModelCosts:
     nn.Module.to(model, DTYPES[workload.dtype_bytes])
     model.requires_grad_(False).train()
     try:
-        block, shared_bytes = _trace_block(model, architecture, workload)
+        block, shared_bytes, given_bytes = _trace_block(model, architecture, workload)
         head = _trace_head(model, architecture, workload)
     except Exception as error:
         raise UnsupportedModelError(
@@ -64,6 +64,7 @@ def trace_costs(config: PretrainedConfig, workload: Workload) -> ModelCosts:
         block_bytes=tuple(_bytes_of([block]) for block in blocks),
         block=block,
         shared_bytes=shared_bytes,
+        given_bytes=given_bytes,
         head=head,
         hidden_bytes=float(numbers * workload.dtype_bytes),
         wire_hidden_bytes=float(numbers * workload.wire_dtype_bytes),
@@ -82,8 +83,8 @@ def _bytes_of(modules: Iterable[nn.Module]) -> float:
 
 def _trace_block(
     model: PreTrainedModel, architecture: Architecture, workload: Workload
-) -> tuple[PassCosts, float]:
-    """Costs of one block, and the bytes that all blocks keep together."""
+) -> tuple[PassCosts, float, float]:
+    """Costs of one block, the bytes that all blocks keep together, and those they are given."""
     call = _capture_call(model, architecture, workload)
     weights = {
         weight.name.removeprefix(f"{architecture.blocks}.0."): weight
@@ -104,7 +105,7 @@ def _trace_block(
         forward_flops=float(eager.forward_flops),
         backward_flops=float(eager.backward_flops),
     )
-    return costs, float(shared_bytes)
+    return costs, float(shared_bytes), float(sum(chosen.given.values()))
 
 
 def _run_as_asked(

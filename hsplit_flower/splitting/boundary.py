@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class Passthrough(nn.Module):
@@ -68,6 +69,19 @@ class Outlet(Passthrough):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         output = self.block(*args, **kwargs)
         raise Reached(output[0] if isinstance(output, tuple) else output)
+
+
+class Checkpointed(Passthrough):
+    """Runs a block without keeping what is inside it: the backward pass runs it once more."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__(replaced=block)
+        self.block = block
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return self.block(*args, **kwargs)
+        return checkpoint(self.block, *args, use_reentrant=False, **kwargs)
 
 
 class AbsentEmbedding(nn.Module):

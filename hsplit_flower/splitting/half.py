@@ -17,7 +17,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from ..errors import SplitError
 from ..types import Span
 from .architecture import Architecture, causal_class
-from .boundary import AbsentEmbedding, Inlet, Outlet, Passthrough, Reached
+from .boundary import AbsentEmbedding, Checkpointed, Inlet, Outlet, Passthrough, Reached
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,9 +104,16 @@ class Half:
         Where the parts are.
     parts
         What ``model`` holds.
+
+    Attributes
+    ----------
+    checkpointing
+        Whether blocks keep nothing but their input for the backward pass, which then runs each of
+        them once more. Gradients are the same.
     """
 
     def __init__(self, model: PreTrainedModel, architecture: Architecture, parts: Parts) -> None:
+        self.checkpointing = False
         self.model = model
         self.architecture = architecture
         self.parts = parts
@@ -214,6 +221,9 @@ class Half:
         held: nn.ModuleList = getattr(owner, self._list_name)
         as_tuple = self.architecture.blocks_return_tuple
         walk: list[nn.Module] = list(held)
+        if self.checkpointing:
+            for index in range(span.start, span.stop):
+                walk[index] = Checkpointed(walk[index])
         if hidden is not None:
             for index in range(span.start - 1):
                 walk[index] = Passthrough(as_tuple=as_tuple, replaced=walk[index])

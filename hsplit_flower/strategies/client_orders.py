@@ -42,6 +42,10 @@ def order(
     token: str,
     member: Member,
     server_round: int,
+    predicted_bytes: float = 0.0,
+    budget_bytes: float = 0.0,
+    lease_gpu_fraction: float = 0.0,
+    checkpointing: bool = False,
 ) -> Order:
     """The order that sends a client to its session."""
     return Order(
@@ -56,7 +60,11 @@ def order(
         probe=spec.train,
         max_message_bytes=training.max_message_bytes,
         step_timeout_seconds=training.step_timeout_seconds,
+        predicted_bytes=predicted_bytes,
+        budget_bytes=budget_bytes,
+        lease_gpu_fraction=lease_gpu_fraction,
         session=spec,
+        checkpointing=checkpointing,
     )
 
 

@@ -22,9 +22,10 @@ from flwr.app import (
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
-from flwr.serverapp.strategy.strategy_utils import sample_nodes
 
 from ..aggregation import Dividing
+from ..devices.disturbances import Disturbances
+from ..devices.lease import gpu_fractions
 from ..errors import ConfigError, HSplitError
 from ..importance import ImportanceReport
 from ..metrics import TokenLoss
@@ -32,16 +33,19 @@ from ..planning import PlanSettings, ReplanSettings
 from ..splitting import read_architecture
 from ..splitting.checkpoint import Checkpoint
 from ..transport.orders import ORDER_KEY
-from ..types import ClientPlan, Plan
+from ..types import ClientPlan
 from ..worker.hosting import WorkerHandle, WorkerSettings
 from .client_orders import order, session_spec
+from .gathering import Gatherer, Task
 from .global_adapter import GlobalAdapter
 from .progress import Progress
-from .replies import TrainReply, check_side, join_halves, read_reply
+from .replies import TrainReply, read_reply
 from .roster import Member, Roster
 from .round_planner import RoundPlanner
 from .round_report import ClientReport, RoundReport
+from .sampling import sample, wait_for_nodes
 from .session_book import SessionBook
+from .simulated_fleet import check_fleet
 from .training import Training
 
 Observer = Callable[[RoundReport], None]
@@ -62,6 +66,13 @@ class HSplitLoRA(Strategy):
     fleet
         What simulated clients have (see :func:`hsplit_flower.devices.fleet_profiles`); None takes
         what each client says of itself.
+    disturbances
+        What happens to a simulated fleet's devices: away in some rounds, more or less memory.
+    enforce_budgets
+        Whether a client that takes more than its memory is stopped, and planned lower.
+    lease_card_bytes
+        Memory of a card in a simulation whose clients lease parts of cards from Ray; None for no
+        leases.
     worker_session_rank
         What a client's adapters may take on the worker, as the rank that it would give to every
         weight; None shares the worker's memory.
@@ -90,6 +101,9 @@ class HSplitLoRA(Strategy):
         planning: PlanSettings | None = None,
         replanning: ReplanSettings | None = None,
         fleet: str | None = None,
+        disturbances: Disturbances | None = None,
+        enforce_budgets: bool = True,
+        lease_card_bytes: float | None = None,
         worker_session_rank: int | None = None,
         worker: WorkerHandle | WorkerSettings | None = None,
         global_rank_cap: int | None = None,
@@ -108,6 +122,8 @@ class HSplitLoRA(Strategy):
         self.training = training
         self.architecture = read_architecture(config)
         self.fleet = fleet
+        self.enforce_budgets = enforce_budgets
+        self.lease_card_bytes = lease_card_bytes
         self.observer = observer
         self.fraction_train = _fraction("fraction_train", fraction_train)
         self.fraction_evaluate = _fraction("fraction_evaluate", fraction_evaluate)
@@ -124,16 +140,17 @@ class HSplitLoRA(Strategy):
             replanning,
             fleet,
             worker_session_rank,
+            disturbances,
         )
         self.adapter = GlobalAdapter(
             self.architecture, start=training.start, rank_cap=global_rank_cap, dividing=dividing
         )
         self._sessions = SessionBook(model, worker)
+        self._gatherer = Gatherer(self.architecture, self.adapter, self._sessions)
         self._roster = Roster()
         self._progress = Progress(self._sessions.steps)
         self._steps_per_client = 0
-        self._parts: dict[int, ClientPlan] = {}
-        self._members: dict[int, Member] = {}
+        self._tasks: dict[int, Task] = {}
         self._round_started = 0.0
 
     def start(
@@ -151,6 +168,8 @@ class HSplitLoRA(Strategy):
         ``initial_arrays`` is a global adapter under PEFT's keys; left out, training starts from
         nothing. The other parameters are those of Flower's ``Strategy.start``.
         """
+        num_clients = max(self.min_available_nodes, len(list(grid.get_node_ids())))
+        check_fleet(self.planner.fleet, num_clients, self.lease_card_bytes)
         with ExitStack() as stack:
             stack.callback(self._sessions.close_worker)
             stack.callback(self._progress.stop)
@@ -197,10 +216,11 @@ class HSplitLoRA(Strategy):
         self.adapter.adopt(arrays)
         if self.fraction_train == 0.0:
             return []
-        members = self._sample(grid, self.fraction_train, self.min_train_nodes)
-        everyone = {**self._roster.met(grid.get_node_ids()), **members}
-        plan = self.planner.plan_round(everyone, self.adapter.ranks)
-        _log_left_out(plan)
+        members = self._sample(grid, server_round, self.fraction_train, self.min_train_nodes)
+        if not members:
+            return []
+        everyone = self._roster.met(grid.get_node_ids())
+        plan = self.planner.plan_round(everyone, self.adapter.ranks, server_round)
         parts = {node: plan.clients[node] for node in members if node in plan.clients}
         messages = self._messages(server_round, parts, members, config, MessageType.TRAIN)
         self._progress.start(server_round, expected_steps=self._steps_per_client * len(parts))
@@ -211,8 +231,15 @@ class HSplitLoRA(Strategy):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Aggregate exactly what the clients that finished have trained, both halves."""
         self._progress.stop()
-        finished, reports = self._gather(replies)
+        gathered = self._gatherer.gather(replies, self._tasks)
+        finished = gathered.finished
         self._sessions.close_all()
+        for node, error in gathered.exceeded.items():
+            self.planner.correct(node, error)
+        self.planner.confirm(gathered.reports)
+        for node, client in finished.items():
+            if client.profile is not None:
+                self._roster.update(node, client.profile)
         completed = bool(finished) and len(finished) >= self.min_train_nodes
         if completed:
             self._learn(finished)
@@ -223,7 +250,7 @@ class HSplitLoRA(Strategy):
                 len(finished),
                 self.min_train_nodes,
             )
-        report = self._report(server_round, reports, completed=completed)
+        report = self._report(server_round, gathered.reports, completed=completed)
         if self.observer is not None:
             self.observer(report)
         if not completed:
@@ -233,6 +260,7 @@ class HSplitLoRA(Strategy):
             "train-loss": losses.mean,
             "num-clients": len(finished),
             "seconds": report.seconds,
+            "simulated-seconds": report.simulated.seconds,
         }
         return self.adapter.arrays(), MetricRecord(metrics)
 
@@ -243,7 +271,7 @@ class HSplitLoRA(Strategy):
         self.adapter.adopt(arrays)
         if self.fraction_evaluate == 0.0:
             return []
-        members = self._sample(grid, self.fraction_evaluate, self.min_evaluate_nodes)
+        members = self._sample(grid, server_round, self.fraction_evaluate, self.min_evaluate_nodes)
         parts = self.planner.parts_for_evaluation(members)
         return self._messages(server_round, parts, members, config, MessageType.EVALUATE)
 
@@ -265,11 +293,19 @@ class HSplitLoRA(Strategy):
             {"loss": total.mean, "perplexity": total.perplexity, "num-clients": num_clients}
         )
 
-    def _sample(self, grid: Grid, fraction: float, least: int) -> dict[int, Member]:
+    def _sample(
+        self, grid: Grid, server_round: int, fraction: float, least: int
+    ) -> dict[int, Member]:
+        """Who takes part in this round, of those that are there; nobody if these are too few."""
         size = max(int(len(list(grid.get_node_ids())) * fraction), least)
-        nodes, connected = sample_nodes(grid, self.min_available_nodes, size)
-        log(INFO, "Sampled %s nodes (out of %s)", len(nodes), len(connected))
-        return self._roster.members(grid, nodes)
+        connected = wait_for_nodes(grid, max(self.min_available_nodes, size))
+        if self.planner.fleet is not None and self.planner.fleet.may_lack_some:
+            self._roster.members(grid, connected)
+            self.planner.look(self._roster.met(connected), server_round)
+        nodes = sample(connected, size=size, least=least, away=self.planner.away)
+        members = self._roster.members(grid, nodes)
+        self.planner.look(self._roster.met(connected), server_round)
+        return members
 
     def _messages(
         self,
@@ -280,7 +316,12 @@ class HSplitLoRA(Strategy):
         message_type: str,
     ) -> list[Message]:
         """Open a session for each client and write down its part."""
-        self._parts, self._members = dict(parts), dict(members)
+        budgets = {node: self.planner.devices[node].memory_bytes for node in parts}
+        leases = gpu_fractions(budgets, self.lease_card_bytes) if self.lease_card_bytes else {}
+        self._tasks = {
+            node: Task(plan=part, member=members[node], budget_bytes=budgets[node])
+            for node, part in parts.items()
+        }
         self._sessions.worker.load_update(self.adapter.updates)
         user_config = ConfigRecord({**config, "server-round": server_round})
         messages = []
@@ -296,11 +337,15 @@ class HSplitLoRA(Strategy):
             told = order(
                 self.training,
                 spec,
+                checkpointing=part.checkpointing,
                 model=self.model,
                 address=self._sessions.worker.address,
                 token=self._sessions.open(spec),
                 member=members[node],
                 server_round=server_round,
+                predicted_bytes=part.memory.total_bytes,
+                budget_bytes=budgets[node] if self.enforce_budgets else 0.0,
+                lease_gpu_fraction=leases.get(node, 0.0),
             )
             content = RecordDict(
                 {
@@ -312,47 +357,9 @@ class HSplitLoRA(Strategy):
             messages.append(Message(content=content, message_type=message_type, dst_node_id=node))
         return messages
 
-    def _gather(
-        self, replies: Iterable[Message]
-    ) -> tuple[dict[int, TrainReply], dict[int, ClientReport]]:
-        """Both halves of what each client trained; who does not count is told why in the log."""
-        finished: dict[int, TrainReply] = {}
-        reports = {
-            node: ClientReport(plan=self._parts[node], dropped="it did not answer in time")
-            for node in self._sessions.clients
-        }
-        for reply in replies:
-            node = reply.metadata.src_node_id
-            if node not in self._sessions:
-                continue
-            try:
-                client = self._join_halves(node, self._parts[node], reply)
-            except HSplitError as error:
-                reports[node] = ClientReport(plan=self._parts[node], dropped=str(error))
-                continue
-            finished[node] = client
-            reports[node] = ClientReport(
-                plan=self._parts[node],
-                num_examples=self._members[node].num_examples,
-                loss=client.loss,
-                num_steps=client.num_steps,
-                seconds=client.seconds,
-            )
-        for node, report in reports.items():
-            log(WARNING if report.dropped else INFO, "\t> client %s: %s", node, report.line())
-        return finished, reports
-
-    def _join_halves(self, node: int, part: ClientPlan, reply: Message) -> TrainReply:
-        below = read_reply(reply, is_training=True)
-        names = {weight.name for weight in self.architecture.weights_in(part.span)}
-        check_side(below, part.ranks, names)
-        joined = join_halves(below, self._sessions.collect(node))
-        self.adapter.check(joined.updates)
-        return joined
-
     def _learn(self, finished: Mapping[int, TrainReply]) -> None:
         self._steps_per_client = max(client.num_steps for client in finished.values())
-        examples = {node: self._members[node].num_examples for node in finished}
+        examples = {node: self._tasks[node].member.num_examples for node in finished}
         self.adapter.aggregate(
             {node: client.updates for node, client in finished.items()}, examples
         )
@@ -376,19 +383,8 @@ class HSplitLoRA(Strategy):
             completed=completed,
             largest_rank=max(self.adapter.ranks.values(), default=0),
             dropped_energy=self.adapter.dropped_energy,
-        )
-
-
-def _log_left_out(plan: Plan) -> None:
-    for node, shortfall in plan.left_out.items():
-        log(
-            WARNING,
-            "\t> client %s is left out: it has %.0f bytes, the smallest cut needs %.0f, "
-            "it lacks %.0f",
-            node,
-            shortfall.budget_bytes,
-            shortfall.needed_bytes,
-            shortfall.lacking_bytes,
+            away=tuple(sorted(self.planner.away)),
+            simulated=self.planner.simulated(clients),
         )
 
 

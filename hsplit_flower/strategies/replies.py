@@ -10,7 +10,10 @@ from ..errors import AdapterError, HSplitError
 from ..importance import check_finite
 from ..metrics import TokenLoss
 from ..transport.factors import SessionResult
-from ..transport.orders import IMPORTANCE_KEY, METRICS_KEY
+from ..transport.orders import IMPORTANCE_KEY, METRICS_KEY, PROFILE_KEY
+from ..transport.refusals import read_refusal
+from ..types import DeviceProfile
+from .roster import read_profile
 
 # What records raise that lack something, or hold something else, or half an array.
 UNREADABLE = (
@@ -31,6 +34,8 @@ class TrainReply:
     loss: TokenLoss
     num_steps: int
     seconds: float
+    peak_bytes: float = 0.0
+    profile: DeviceProfile | None = None
     updates: Mapping[str, LowRank] = field(default_factory=dict)
     importance: Mapping[str, float] = field(default_factory=dict)
 
@@ -41,10 +46,11 @@ def read_reply(reply: Message, *, is_training: bool) -> TrainReply:
     Raises
     ------
     HSplitError
-        If the reply is an error, or lacks something, or holds what is not a finite number.
+        If the reply is an error (an `OutOfBudgetError` where the client ran out of its budget), or
+        lacks something, or holds what is not a finite number.
     """
     if reply.has_error():
-        raise HSplitError(reply.error.reason or f"error {reply.error.code}")
+        raise read_refusal(reply.error.reason or f"error {reply.error.code}")
     content = reply.content
     try:
         metrics = content.metric_records[METRICS_KEY]
@@ -52,12 +58,17 @@ def read_reply(reply: Message, *, is_training: bool) -> TrainReply:
             loss_sum=_number(metrics, "loss-sum"), num_tokens=int(_number(metrics, "num-tokens"))
         )
         num_steps, seconds = int(_number(metrics, "num-steps")), _number(metrics, "seconds")
-        check_finite({"loss": loss.loss_sum, "seconds": seconds})
+        peak_bytes = _number(metrics, "peak-bytes") if "peak-bytes" in metrics else 0.0
+        check_finite({"loss": loss.loss_sum, "seconds": seconds, "peak-bytes": peak_bytes})
         if not is_training:
-            return TrainReply(loss=loss, num_steps=num_steps, seconds=seconds)
+            return TrainReply(
+                loss=loss, num_steps=num_steps, seconds=seconds, peak_bytes=peak_bytes
+            )
         arrays = next(iter(content.array_records.values()))
         updates = from_state_dict(arrays.to_torch_state_dict())
         scores = content.config_records[IMPORTANCE_KEY]
+        described = content.config_records.get(PROFILE_KEY)
+        profile = read_profile(described) if described is not None else None
         importance = dict(zip(_texts(scores["weights"]), _numbers(scores["scores"]), strict=True))
     except HSplitError:
         raise
@@ -70,6 +81,8 @@ def read_reply(reply: Message, *, is_training: bool) -> TrainReply:
         loss=loss,
         num_steps=num_steps,
         seconds=seconds,
+        peak_bytes=peak_bytes,
+        profile=profile,
         updates=updates,
         importance=importance,
     )

@@ -1,7 +1,8 @@
 """Who is there and what they have: device profiles of the nodes that have been asked."""
 
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from logging import INFO, WARNING
 from typing import Any
 
@@ -13,6 +14,14 @@ from ..transport.orders import PROFILE_KEY
 from ..types import DeviceProfile
 
 QUERY_TIMEOUT_SECONDS = 120.0
+# Free memory and speed are measured on machines that do other things too; links are told.
+NOISE = {
+    "memory_bytes": 0.1,
+    "flops_per_second": 0.5,
+    "up_bytes_per_second": 0.01,
+    "down_bytes_per_second": 0.01,
+    "round_trip_seconds": 0.01,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +35,7 @@ class Member:
 
 
 class Roster:
-    """Members by node id. A node is asked once; its answer stands until it is forgotten."""
+    """Members by node id. A node is asked once; after that it says with each reply what it has."""
 
     def __init__(self) -> None:
         self._members: dict[int, Member] = {}
@@ -41,6 +50,16 @@ class Roster:
     def met(self, connected: Iterable[int]) -> dict[int, Member]:
         """All that have been asked so far and are connected still."""
         return {node: self._members[node] for node in connected if node in self._members}
+
+    def update(self, node: int, profile: DeviceProfile) -> None:
+        """Take what a member's device has by now, and say what has changed.
+
+        A measurement moves a little from one round to the next; that is no change.
+        """
+        member = self._members[node]
+        if changes := _changes(member.profile, profile):
+            log(INFO, "\t> client %s has changed: %s", node, "; ".join(changes))
+            self._members[node] = replace(member, profile=profile)
 
     def _ask(self, grid: Grid, node_ids: list[int]) -> None:
         log(INFO, "Asking %s nodes what their devices have", len(node_ids))
@@ -66,13 +85,28 @@ class Roster:
             log(WARNING, "\t> client %s is left out: no device description", node)
 
 
-def _member(values: Mapping[str, Any]) -> Member:
-    profile = DeviceProfile(
+def read_profile(values: Mapping[str, Any]) -> DeviceProfile:
+    """What a client's description says of its device."""
+    return DeviceProfile(
         **{
             field.name: float(values[field.name.replace("_", "-")])
             for field in fields(DeviceProfile)
         }
     )
+
+
+def _changes(before: DeviceProfile, now: DeviceProfile) -> list[str]:
+    """In words, each value that is another than it was by more than measuring explains."""
+    changes = []
+    for field in fields(DeviceProfile):
+        then, value = getattr(before, field.name), getattr(now, field.name)
+        if not math.isclose(then, value, rel_tol=NOISE[field.name]):
+            changes.append(f"{field.name} {then:.4g} -> {value:.4g}")
+    return changes
+
+
+def _member(values: Mapping[str, Any]) -> Member:
+    profile = read_profile(values)
     num_examples = int(values["num-examples"])
     if num_examples < 1:
         raise ValueError(f"num-examples is {num_examples}")

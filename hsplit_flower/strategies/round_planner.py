@@ -1,15 +1,15 @@
 """ARMSC over the rounds: the standing plan, what it was made from, and when it is given up."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from logging import INFO
+from logging import INFO, WARNING
 
 from flwr.common.logger import log
 from transformers import PretrainedConfig
 
-from ..devices import fleet_profiles, worker_profile
-from ..errors import ConfigError
+from ..devices.disturbances import Disturbances
+from ..errors import ConfigError, OutOfBudgetError
 from ..importance import ImportanceHistory, ImportanceReport, blend, history_weight, mean_scores
 from ..planning import (
     Decision,
@@ -21,6 +21,7 @@ from ..planning import (
     fleet_changes,
     improvement,
     objective,
+    part_seconds,
     plan,
     planned_bytes,
     session_need_bytes,
@@ -31,7 +32,11 @@ from ..planning import (
 from ..splitting import Architecture
 from ..transport.codec import FLOATING
 from ..types import ClientPlan, DeviceProfile, Plan, Span, WorkerDescription
+from .corrections import Corrections
 from .roster import Member
+from .round_report import ClientReport
+from .simulated_clock import RoundClock, simulate_round
+from .simulated_fleet import SimulatedFleet
 from .training import DTYPES, Training
 
 
@@ -51,6 +56,8 @@ class RoundPlanner:
     session_rank
         What a client's adapters may take on the worker, as the rank that it would give to every
         weight; None leaves it to ``settings``.
+    disturbances
+        What happens to the devices of a simulated fleet; None for nothing.
     """
 
     def __init__(
@@ -62,6 +69,7 @@ class RoundPlanner:
         replanning: ReplanSettings | None,
         fleet: str | None,
         session_rank: int | None = None,
+        disturbances: Disturbances | None = None,
     ) -> None:
         workload = Workload(
             batch_size=training.batch_size,
@@ -86,43 +94,88 @@ class RoundPlanner:
         self.decision = Decision(replan=False, reason="nothing is planned yet")
         self.drift = 0.0
         self.standing: Plan | None = None
+        self.devices: Mapping[int, DeviceProfile] = {}
+        self.away: frozenset[int] = frozenset()
+        self._corrections = Corrections()
         self._replanning = replanning or ReplanSettings()
-        self._fleet = fleet
+        whole = whole_model_memory(self.costs, rank=self.settings.max_rank, settings=self.settings)
+        self.fleet = None
+        if fleet is not None:
+            self.fleet = SimulatedFleet(
+                name=fleet,
+                whole_model_bytes=whole.total_bytes,
+                disturbances=disturbances or Disturbances(),
+            )
         self._worker: DeviceProfile | None = None
         self._profiles: dict[int, DeviceProfile] = {}
         self._planned_from: Mapping[str, float] = {}
         self._rounds_since_plan = 0
+        self._update_ranks: Mapping[str, int] = {}
 
     def meet_worker(self, description: WorkerDescription) -> None:
         """Take what the split worker has; a simulated fleet has a worker of its own."""
         own = DeviceProfile(
             memory_bytes=description.memory_bytes, flops_per_second=description.flops_per_second
         )
-        self._worker = own if self._fleet is None else worker_profile(self._fleet, own)
+        self._worker = own if self.fleet is None else self.fleet.worker(own)
 
-    def profile_of(self, node: int, member: Member, order: int) -> DeviceProfile:
-        """What a client has: its part of the fleet, or what it says of itself."""
-        if self._fleet is None:
-            return member.profile
-        position = order if member.partition is None else member.partition
-        whole = whole_model_memory(self.costs, rank=self.settings.max_rank, settings=self.settings)
-        num_devices = max(position + 1, member.num_partitions or 0)
-        return fleet_profiles(
-            self._fleet, num_devices=num_devices, whole_model_bytes=whole.total_bytes
-        )[position]
+    def look(self, members: Mapping[int, Member], server_round: int) -> None:
+        """See what every client has in this round, and who is away; the log says what changed."""
+        devices = {node: member.profile for node, member in members.items()}
+        away: set[int] = set()
+        if self.fleet is not None:
+            devices, away = self.fleet.in_round(members, server_round)
+        for line in _news(self.devices, devices, self.away, away):
+            log(INFO, "\t> %s", line)
+        self.devices, self.away = devices, frozenset(away)
 
-    def plan_round(self, members: Mapping[int, Member], update_ranks: Mapping[str, int]) -> Plan:
+    def correct(self, node: int, error: OutOfBudgetError) -> None:
+        """Plan a client lower from now on, that needed more than was predicted."""
+        before = self._corrections.of(node)
+        factor = self._corrections.learn(node, error)
+        log(
+            INFO,
+            "\t> client %s is planned for 1/%.2f of its memory instead of 1/%.2f: %s",
+            node,
+            factor,
+            before,
+            error,
+        )
+
+    def confirm(self, reports: Mapping[int, ClientReport]) -> None:
+        """Plan clients for all of their memory again that were corrected, and prove to need less.
+
+        Parameters
+        ----------
+        reports
+            Of a round; those that did not finish prove nothing.
+        """
+        for node, report in reports.items():
+            predicted = report.plan.memory.total_bytes
+            if report.dropped is None and self._corrections.relax(
+                node, predicted_bytes=predicted, peak_bytes=report.peak_bytes
+            ):
+                log(INFO, "\t> client %s is planned for all of its memory again", node)
+
+    def plan_round(
+        self,
+        members: Mapping[int, Member],
+        update_ranks: Mapping[str, int],
+        server_round: int = 1,
+    ) -> Plan:
         """The plan for these clients: the standing one, or a new one if there is reason for it.
+
+        Those that are away in this round are left out.
 
         Raises
         ------
         InfeasibleBudgetError
             If no client's budget holds the smallest cut.
         """
-        profiles = {
-            node: self.profile_of(node, member, order)
-            for order, (node, member) in enumerate(sorted(members.items()))
-        }
+        self.look(members, server_round)
+        self._update_ranks = dict(update_ranks)
+        present = {node: own for node, own in self.devices.items() if node not in self.away}
+        profiles = self._corrections.applied(present)
         self.decision = self._decide(profiles, update_ranks)
         if self.decision.replan or self.standing is None:
             self.standing = self._plan(profiles, update_ranks)
@@ -135,6 +188,7 @@ class RoundPlanner:
         else:
             log(INFO, "The plan stands: %s", self.decision.reason)
         self._rounds_since_plan += 1
+        _log_left_out(self.standing)
         return self.standing
 
     def learn(self, reports: list[ImportanceReport]) -> None:
@@ -145,6 +199,28 @@ class RoundPlanner:
         moved = drift(today, self.history.scores) if self.history.num_rounds else 1.0
         beta = history_weight(self.history.num_rounds, moved)
         self.history = blend(self.history, today, beta)
+
+    def simulated(self, reports: Mapping[int, ClientReport]) -> RoundClock:
+        """How long the clients that finished would have taken on their own devices."""
+        steps = {}
+        for node, report in reports.items():
+            if report.dropped:
+                continue
+            first, other = (
+                part_seconds(
+                    self.costs,
+                    report.plan,
+                    profile=self.devices[node],
+                    worker=self._known_worker(),
+                    labels=self.settings.labels,
+                    start=self.settings.start,
+                    update_ranks=self._update_ranks,
+                    scores=scores,
+                )
+                for scores in (True, False)
+            )
+            steps[node] = [first, *[other] * (report.num_steps - 1)][: report.num_steps]
+        return simulate_round(steps)
 
     def parts_for_evaluation(self, nodes: Iterable[int]) -> dict[int, ClientPlan]:
         """Each client's cut without any ranks: evaluation trains nothing.
@@ -212,3 +288,39 @@ class RoundPlanner:
     def _known_worker(self) -> DeviceProfile:
         assert self._worker is not None, "the worker is met before the first round"
         return self._worker
+
+
+def _news(
+    before: Mapping[int, DeviceProfile],
+    now: Mapping[int, DeviceProfile],
+    were_away: Collection[int],
+    are_away: Collection[int],
+) -> list[str]:
+    """What is different from the last round, in words."""
+    lines = [
+        f"client {node} has {profile.memory_bytes / 1e6:.1f} MB, it had "
+        f"{before[node].memory_bytes / 1e6:.1f}"
+        for node, profile in now.items()
+        if node in before and profile.memory_bytes != before[node].memory_bytes
+    ]
+    lines += [f"client {node} is away" for node in sorted(set(are_away) - set(were_away))]
+    lines += [
+        f"client {node} is back" for node in sorted(set(were_away) & now.keys() - set(are_away))
+    ]
+    if before:
+        lines += [f"client {node} has joined" for node in sorted(now.keys() - before.keys())]
+        lines += [f"client {node} is gone" for node in sorted(before.keys() - now.keys())]
+    return lines
+
+
+def _log_left_out(plan: Plan) -> None:
+    for node, shortfall in plan.left_out.items():
+        log(
+            WARNING,
+            "\t> client %s is left out: it has %.0f bytes, the smallest cut needs %.0f, "
+            "it lacks %.0f",
+            node,
+            shortfall.budget_bytes,
+            shortfall.needed_bytes,
+            shortfall.lacking_bytes,
+        )

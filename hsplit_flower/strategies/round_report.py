@@ -6,17 +6,23 @@ from typing import Any
 
 from ..metrics import TokenLoss
 from ..types import ClientPlan
+from .simulated_clock import RoundClock
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClientReport:
-    """One client's part of a round; ``dropped`` says why it does not count, if it does not."""
+    """One client's part of a round; ``dropped`` says why it does not count, if it does not.
+
+    ``peak_bytes`` is what was measured, 0 where nothing was; what was predicted is in the plan.
+    """
 
     plan: ClientPlan
     num_examples: int = 0
     loss: TokenLoss = field(default_factory=TokenLoss)
     num_steps: int = 0
     seconds: float = 0.0
+    budget_bytes: float = 0.0
+    peak_bytes: float = 0.0
     dropped: str | None = None
 
     def line(self) -> str:
@@ -27,12 +33,22 @@ class ClientReport:
         )
         if self.dropped:
             return f"{shape}: left out, {self.dropped}"
-        return f"{shape}: loss {self.loss.mean:.4f}, {self.num_steps} steps in {self.seconds:.1f} s"
+        memory = f", {self.peak_bytes / 1e6:.1f} MB" if self.peak_bytes else ""
+        if memory and self.budget_bytes:
+            memory += f" of {self.budget_bytes / 1e6:.1f}"
+        return (
+            f"{shape}: loss {self.loss.mean:.4f}, {self.num_steps} steps "
+            f"in {self.seconds:.1f} s{memory}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class RoundReport:
-    """One round of training."""
+    """One round of training.
+
+    ``away`` are clients that a simulated fleet was without; ``seconds`` were measured, those of
+    ``simulated`` are what the clients that finished would have taken on their own devices.
+    """
 
     server_round: int
     clients: Mapping[int, ClientReport]
@@ -43,10 +59,13 @@ class RoundReport:
     completed: bool
     largest_rank: int = 0
     dropped_energy: float = 0.0
+    away: tuple[int, ...] = ()
+    simulated: RoundClock = field(default_factory=RoundClock)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a line of JSON; ranks are in the plan and left out here."""
         values = asdict(self)
+        values["simulated-seconds"] = values.pop("simulated")["seconds"]
         values["clients"] = {
             str(node): {
                 "cut": client.plan.cut,
@@ -55,8 +74,19 @@ class RoundReport:
                 "loss": client.loss.mean if client.loss.num_tokens else None,
                 "num-steps": client.num_steps,
                 "seconds": client.seconds,
+                "predicted-bytes": client.plan.memory.total_bytes,
+                "peak-bytes": client.peak_bytes,
+                "budget-bytes": client.budget_bytes,
                 "dropped": client.dropped,
+                **_clock_values(self.simulated, node),
             }
             for node, client in self.clients.items()
         }
         return {name.replace("_", "-"): value for name, value in values.items()}
+
+
+def _clock_values(clock: RoundClock, node: int) -> dict[str, float]:
+    if node not in clock.clients:
+        return {}
+    seconds = asdict(clock.clients[node])
+    return {f"simulated-{name.replace('_', '-')}": value for name, value in seconds.items()}

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 import grpc
 
 from .. import errors
-from ..errors import HSplitError
+from ..errors import HSplitError, OutOfBudgetError
+from .refusals import read_refusal, write_refusal
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,8 @@ CATALOGUE: tuple[tuple[type[HSplitError], grpc.StatusCode], ...] = (
     (errors.DataError, _Code.INVALID_ARGUMENT),
     (errors.UnsupportedModelError, _Code.INVALID_ARGUMENT),
     (errors.InfeasibleBudgetError, _Code.FAILED_PRECONDITION),
+    (errors.OutOfBudgetError, _Code.FAILED_PRECONDITION),
+    (errors.LeaseError, _Code.FAILED_PRECONDITION),
     (errors.NonFiniteError, _Code.FAILED_PRECONDITION),
     (errors.WorkerUnavailableError, _Code.UNAVAILABLE),
     (errors.WorkerRejectedError, _Code.FAILED_PRECONDITION),
@@ -47,7 +50,7 @@ def error_from(call: grpc.RpcError) -> HSplitError:
     code, details = call.code(), call.details() or "no details"
     for key, value in call.trailing_metadata() or ():
         if key == ERROR_NAME_KEY and value in _BY_NAME:
-            return _BY_NAME[value](details)
+            return _made_again(_BY_NAME[value], details)
     if code in _MAY_BE_TRIED_AGAIN:
         return errors.WorkerUnavailableError(
             f"the split worker did not answer: {details} ({code.name})"
@@ -80,7 +83,7 @@ def sent_as_status(context: grpc.ServicerContext) -> Iterator[None]:
         yield
     except HSplitError as error:
         context.set_trailing_metadata(((ERROR_NAME_KEY, _name_of(error)),))
-        context.abort(status_of(error), str(error))
+        context.abort(status_of(error), _details_of(error))
     except Exception as error:
         if not context.is_active() or isinstance(error, grpc.RpcError):
             raise
@@ -90,3 +93,12 @@ def sent_as_status(context: grpc.ServicerContext) -> Iterator[None]:
 
 def _name_of(error: HSplitError) -> str:
     return next(kind.__name__ for kind, _ in CATALOGUE if isinstance(error, kind))
+
+
+def _details_of(error: HSplitError) -> str:
+    """What an error says; one that is made of numbers sends them along."""
+    return write_refusal(error) if isinstance(error, OutOfBudgetError) else str(error)
+
+
+def _made_again(kind: type[HSplitError], details: str) -> HSplitError:
+    return read_refusal(details) if kind is OutOfBudgetError else kind(details)

@@ -21,7 +21,16 @@ PROFILE_KEY = "hsplit-profile"
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """A client's part of one round: its half, its session, and how to reach it."""
+    """A client's part of one round: its half, its session, and how to reach it.
+
+    Attributes
+    ----------
+    predicted_bytes, budget_bytes
+        What the plan says that it takes, and what it may take; 0 for no prediction and no limit.
+    lease_gpu_fraction
+        The part of a card that a simulated client leases from Ray before it loads anything; 0 for
+        none, as in every deployment.
+    """
 
     server_round: int
     num_examples: int
@@ -34,7 +43,11 @@ class Order:
     probe: bool
     max_message_bytes: int
     step_timeout_seconds: float
+    predicted_bytes: float = 0.0
+    budget_bytes: float = 0.0
+    lease_gpu_fraction: float = 0.0
     session: SessionSpec
+    checkpointing: bool = False
 
     def to_config(self) -> dict[str, Any]:
         """Kebab-case scalars, for a ``ConfigRecord``."""

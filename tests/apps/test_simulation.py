@@ -93,6 +93,37 @@ def test_a_bad_setting_stops_the_run_before_training(flower: LocalFlower, tmp_pa
     assert "the run-config has 2 problems" in str(flower.failure())
 
 
+@pytest.mark.timeout(300)
+def test_a_fleet_file_says_what_clients_have_and_how_often_they_are_away(
+    flower: LocalFlower, tmp_path: Path
+):
+    devices = [
+        f"[[device]]\nmemory-gb = {memory}\nflops = 1e12\nunavailable = {unavailable}\n"
+        for memory, unavailable in ((0.2, 0.0), (0.1, 0.999999), (0.05, 0.0))
+    ]
+    fleet = tmp_path / "fleet.toml"
+    fleet.write_text("\n".join(devices), encoding="utf-8")
+    settings = {"fleet": str(fleet), "num-server-rounds": 1, "server-evaluation": False}
+    left = run_app(flower, tmp_path, settings, FEDERATION)
+    assert flower.failure() is None
+    (told,) = [line for line in left.metrics if "clients" in line]
+    assert told["completed"], left.log[-6000:]
+    assert len(told["away"]) == 1
+    budgets = sorted(client["budget-bytes"] for client in told["clients"].values())
+    assert budgets == pytest.approx([0.05e9, 0.2e9])
+
+
+@pytest.mark.timeout(300)
+def test_a_lease_larger_than_a_card_stops_the_run_before_training(
+    flower: LocalFlower, tmp_path: Path
+):
+    settings = {"fleet": "1GB,2GB,3GB", "lease-card-gb": 2.5}
+    refused = run_app(flower, tmp_path, settings, FEDERATION)
+    assert "device 2: a budget of 3000000000 bytes is larger than a card" in refused.log
+    assert "[ROUND" not in refused.log
+    assert "larger than a card" in str(flower.failure())
+
+
 def at_home_in(home: Path) -> list[str]:
     """Processes of ours whose Flower has its home there."""
     found = []

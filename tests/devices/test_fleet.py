@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig, PretrainedConfig
 
-from hsplit_flower.devices import fleet_profiles, worker_profile
+from hsplit_flower.devices import (
+    Device,
+    fleet_devices,
+    fleet_profiles,
+    fleet_size,
+    has_unreliable,
+    worker_profile,
+)
+from hsplit_flower.devices.presets import PRESETS
 from hsplit_flower.errors import ConfigError
 from hsplit_flower.planning import (
     PlanSettings,
@@ -71,7 +79,7 @@ def test_lists_of_shares_and_sizes() -> None:
 @pytest.mark.parametrize(
     ("fleet", "says"),
     [
-        ("hetero", "neither 'homogeneous' or 'heterogeneous' nor a list"),
+        ("hetero", "neither a preset .*heterogeneous.* nor a list"),
         ("", "item 0: ''"),
         ("0.5,,0.5", "item 1: ''"),
         ("0.5,-0.5,0.5", "item 1: '-0.5' is not a positive"),
@@ -101,6 +109,53 @@ def test_worker_keeps_its_memory_and_is_as_fast_as_several_devices() -> None:
     assert worker.flops_per_second == pytest.approx(3 * fastest.flops_per_second)
     with pytest.raises(ConfigError, match="item 1"):
         worker_profile("0.5,many", own)
+
+
+def test_the_papers_clients_have_five_to_twenty_gigabytes() -> None:
+    many = memories("paper-llama2-7b", 400)
+    assert 5e9 <= min(many) < 5.5e9
+    assert 19.5e9 < max(many) <= 20e9
+    assert sum(many) / 400 == pytest.approx(12.5e9, rel=0.05)
+    assert fleet_size("paper-llama2-7b") == 5
+    assert memories("paper-llama2-7b", 5) == many[:5]
+    other = fleet_profiles("paper-llama2-7b", num_devices=5, whole_model_bytes=WHOLE, seed=1)
+    assert [profile.memory_bytes for profile in other] != many[:5]
+
+
+def test_real_devices_come_in_turn() -> None:
+    number = fleet_size("jetson-and-laptops")
+    devices = fleet_devices(
+        "jetson-and-laptops", num_devices=2 * number, whole_model_bytes=WHOLE, seed=3
+    )
+    assert devices[:number] == devices[number:]
+    assert len({device.name for device in devices}) == number
+    nano = devices[0]
+    assert nano.name == "Jetson Orin Nano 8GB"
+    # 1024 cores at 625 MHz, two operations each; 2 of the 8 GB are the system's.
+    assert nano.profile.flops_per_second == pytest.approx(1.28e12)
+    assert nano.profile.memory_bytes == pytest.approx(6e9)
+    fastest = max(device.profile.flops_per_second for device in devices)
+    own = DeviceProfile(memory_bytes=3e9, flops_per_second=1.0)
+    assert worker_profile("jetson-and-laptops", own).flops_per_second > 2 * fastest
+
+
+def test_a_fleet_says_how_many_it_has() -> None:
+    assert fleet_size("heterogeneous") == 5
+    assert fleet_size("4GB,600MB,0.5") == 3
+    with pytest.raises(ConfigError, match="neither a preset"):
+        fleet_size("heterogenous")
+
+
+@pytest.mark.parametrize("fleet", [*PRESETS, "0.5,1", "4GB,600MB"])
+def test_devices_of_presets_and_lists_are_always_there(fleet: str) -> None:
+    assert not has_unreliable(fleet)
+
+
+@pytest.mark.parametrize("unavailable", [-0.1, 1.0, float("nan")])
+def test_unavailable_is_a_probability(unavailable: float) -> None:
+    profile = DeviceProfile(memory_bytes=1.0, flops_per_second=1.0)
+    with pytest.raises(ValueError, match="unavailable"):
+        Device(profile=profile, unavailable=unavailable)
 
 
 def check_variety(config: PretrainedConfig) -> None:

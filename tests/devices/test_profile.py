@@ -60,3 +60,11 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
     assert "memory-gb is -1" in str(caught.value)
     assert "flops is 'fast'" in str(caught.value)
     assert "up-mbps" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("flops", 5), ("memory-gb", 8e9), ("up-mbps", 1e-9), ("rtt-ms", 1e9)]
+)
+def test_what_no_device_has_is_taken_for_another_unit(key: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=rf"{key} is .* no device has that"):
+        profile_from_node_config({key: value}, DEFAULT)

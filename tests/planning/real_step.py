@@ -52,8 +52,8 @@ def measure_client(
     names = [weight.name for weight in weights]
     with LiveBytes(ignore=[*resident, tokens, mask]) as live:
         for step in range(2):
-            # The second step has the optimizer's moments, the first has none yet.
-            score = probing(half.model, names) if is_scored and step == 1 else nullcontext()
+            # As in a round: the first step scores, the second has the optimizer's moments.
+            score = probing(half.model, names) if is_scored and step == 0 else nullcontext()
             with score:
                 with saved_storages(resident) as saved:
                     hidden = half.embed(tokens, mask)

@@ -19,7 +19,12 @@ from hsplit_flower.planning import (
     whole_model_memory,
     worker_memory,
 )
-from hsplit_flower.planning.memory import frozen_bytes, frozen_bytes_per_rank
+from hsplit_flower.planning.memory import (
+    Moment,
+    client_moments,
+    frozen_bytes,
+    frozen_bytes_per_rank,
+)
 from hsplit_flower.planning.metering import LiveBytes
 from hsplit_flower.splitting import Parts
 from hsplit_flower.types import Labels, Start, Weight
@@ -81,8 +86,10 @@ def test_client_peak_is_predicted_within_a_tenth(
 ) -> None:
     costs = costs_of(name, attention, dtype_bytes)
     ranks = {weight.name: rank for weight in costs.weights}
-    parts = client_memory(costs, cut=cut, ranks=ranks, settings=settings)
-    predicted = parts.total_bytes if is_scored else parts.total_bytes - parts.probe_bytes
+    moments = client_moments(costs, cut=cut, ranks=ranks, settings=settings)
+    if not is_scored:
+        del moments[Moment.SCORING]
+    predicted = max(parts.total_bytes for parts in moments.values())
     measured = measure_client(
         CONFIGS[name],
         costs.workload,
@@ -160,21 +167,33 @@ def test_worker_holds_its_base_once_and_adapters_per_session() -> None:
 def test_parts_by_hand() -> None:
     costs = costs_of("llama")
     block = [weight for weight in costs.weights if weight.block == 0]
-    parts = client_memory(
-        costs, cut=2, ranks={weight.name: 3 for weight in costs.weights}, settings=SERVER
-    )
+    ranks = {weight.name: 3 for weight in costs.weights}
+    moments = client_moments(costs, cut=2, ranks=ranks, settings=SERVER)
+    parts = moments[Moment.TRAINING]
     assert parts.weights_bytes == costs.entry_bytes + 2 * costs.block_bytes[0]
     per_rank = sum(weight.in_features + weight.out_features for weight in block)
-    assert parts.adapters_bytes == 2 * 3 * 16 * per_rank
+    # Parameters and moments of both blocks, gradients of one at a time.
+    assert parts.adapters_bytes == 2 * 3 * 12 * per_rank + 3 * 4 * per_rank
+    assert parts.probe_bytes == 0
     assert parts.head_bytes == 0
     assert parts.frozen_factors_bytes == 0
     assert parts.in_flight_bytes == 4 * (4 * 32 * 64 * 4)
+    scoring, updating = moments[Moment.SCORING], moments[Moment.UPDATING]
+    assert scoring.adapters_bytes == (2 * 3 + 3) * 4 * per_rank
+    # With every weight adapted all inputs are there anyway.
+    assert scoring.probe_bytes == 0
+    bare = client_moments(costs, cut=2, ranks={}, settings=SERVER)[Moment.SCORING]
+    assert bare.probe_bytes >= 2 * costs.block.layer_inputs_bytes > 0
+    assert updating.adapters_bytes == 2 * 3 * 20 * per_rank
+    assert updating.activations_bytes == costs.shared_bytes
+    peak = client_memory(costs, cut=2, ranks=ranks, settings=SERVER)
+    assert peak.total_bytes == max(moment.total_bytes for moment in moments.values())
 
 
 def test_a_client_with_labels_holds_a_tied_embedding_once() -> None:
     costs = costs_of("gpt2")
     assert costs.tied_bytes == 200 * 64 * 4
-    client = client_memory(costs, cut=1, ranks={}, settings=CLIENT)
+    client = client_moments(costs, cut=1, ranks={}, settings=CLIENT)[Moment.TRAINING]
     norm_bytes = 2 * 64 * 4
     running = costs.head.saved_bytes + costs.head.working_bytes - costs.block.working_bytes
     assert client.head_bytes == norm_bytes + max(0, running)
@@ -220,6 +239,25 @@ def test_whole_model_is_a_client_that_holds_everything() -> None:
     costs = costs_of("llama")
     whole = whole_model_memory(costs, rank=8)
     assert whole.weights_bytes == costs.entry_bytes + sum(costs.block_bytes)
-    assert whole.adapters_bytes == 8 * 16 * sum(w.parameters_per_rank for w in costs.weights)
+    numbers = 8 * sum(w.parameters_per_rank for w in costs.weights)
+    assert 4 * numbers < whole.adapters_bytes <= 20 * numbers
     assert whole.head_bytes > 0
     assert whole.in_flight_bytes == 0
+
+
+def test_checkpointing_keeps_one_block_at_a_time() -> None:
+    costs = costs_of("llama")
+    ranks = {weight.name: 2 for weight in costs.weights}
+    kept, again = (
+        [
+            client_memory(
+                costs, cut=cut, ranks=ranks, settings=SERVER, checkpointing=checkpointing
+            ).activations_bytes
+            for cut in (1, 2, 3)
+        ]
+        for checkpointing in (False, True)
+    )
+    # Another block costs its input only.
+    assert again[2] - again[1] == again[1] - again[0] == costs.hidden_bytes
+    assert kept[2] - kept[1] > 3 * costs.hidden_bytes
+    assert again[0] >= kept[0]

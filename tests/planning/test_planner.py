@@ -17,6 +17,7 @@ from hsplit_flower.planning import (
     ModelCosts,
     PlanSettings,
     Workload,
+    adapter_flops,
     client_memory,
     client_seconds,
     covered_importance,
@@ -33,7 +34,8 @@ from hsplit_flower.planning import (
     worker_need_bytes,
     worker_seconds,
 )
-from hsplit_flower.types import DeviceProfile, Labels, Plan, Start
+from hsplit_flower.planning.tables import Tables
+from hsplit_flower.types import DeviceProfile, Labels, Plan, Span, Start
 from tests.families import FAMILIES
 
 ROOM = 1e15
@@ -129,13 +131,17 @@ def test_a_client_is_left_out_only_if_its_smallest_cut_does_not_fit(
     except InfeasibleBudgetError:
         return
     lowest = {w.name: chosen.rank_unit for w in costs.target_weights(chosen.targets)}
-    least = client_memory(
-        costs,
-        cut=chosen.min_cut,
-        ranks=lowest,
-        settings=chosen,
-        update_ranks=situation["update_ranks"],
-    ).total_bytes
+    least = min(
+        client_memory(
+            costs,
+            cut=chosen.min_cut,
+            ranks=lowest,
+            settings=chosen,
+            update_ranks=situation["update_ranks"],
+            checkpointing=checkpointing,
+        ).total_bytes
+        for checkpointing in (False, True)
+    )
     for client, shortfall in made.left_out.items():
         assert shortfall.budget_bytes == situation["profiles"][client].memory_bytes
         assert shortfall.lacking_bytes > 0
@@ -147,14 +153,25 @@ def test_seconds_and_wire_of_a_plan() -> None:
     profiles = {1: device(ROOM, 1e7, 1e6), 2: device(ROOM, 3e7, 2e6)}
     worker = device(ROOM, 2e7)
     made = plan(costs, profiles, worker)
-    slowest = max(
-        client_seconds(costs, cut=part.cut, profile=profiles[client], labels=Labels.SERVER)
-        for client, part in made.clients.items()
-    )
-    load = sum(
-        worker_seconds(costs, cut=part.cut, worker=worker, labels=Labels.SERVER)
-        for part in made.clients.values()
-    )
+    slowest, load = 0.0, 0.0
+    for client, part in made.clients.items():
+        more = [
+            adapter_flops(costs, span=span, ranks=part.ranks, start=Start.CONTINUE)
+            for span in (part.span, Span(start=part.cut, stop=costs.num_blocks))
+        ]
+        assert min(more) >= 0
+        below = client_seconds(
+            costs,
+            cut=part.cut,
+            profile=profiles[client],
+            labels=Labels.SERVER,
+            more_flops=more[0],
+        )
+        assert part.client_seconds == pytest.approx(below)
+        slowest = max(slowest, below)
+        load += worker_seconds(
+            costs, cut=part.cut, worker=worker, labels=Labels.SERVER, more_flops=more[1]
+        )
     assert made.step_seconds == pytest.approx(max(slowest, load))
     assert made.clients[1].client_seconds > 0
     assert made.clients[1].wire_bytes > 2 * costs.wire_hidden_bytes
@@ -165,8 +182,8 @@ def test_uniform_ranks_until_importance_is_known() -> None:
     names = [weight.name for weight in costs.weights]
     granted = session_need_bytes(costs, rank=2)
     chosen = PlanSettings(worker_session_bytes=granted, min_cut=1)
-    budget = client_memory(costs, cut=1, ranks=dict.fromkeys(names, 5), settings=chosen).total_bytes
-    profiles = {0: device(budget)}
+    tables = Tables(costs=costs, settings=chosen, update_ranks={}, importance=None)
+    profiles = {0: device(tables.uniform_rank_bytes(5)[1])}
     uniform = plan(costs, profiles, device(ROOM), settings=chosen).clients[0]
     assert uniform.cut == 1
     below = {uniform.ranks[n] for n in names if ".0." in n}
@@ -275,12 +292,13 @@ def test_a_growing_update_takes_room_from_ranks() -> None:
     costs = costs_of("llama")
     names = [weight.name for weight in costs.weights]
     chosen = PlanSettings(min_cut=3)
-    budget = client_memory(costs, cut=3, ranks=dict.fromkeys(names, 8), settings=chosen).total_bytes
+    tables = Tables(costs=costs, settings=chosen, update_ranks={}, importance=None)
+    budget = tables.uniform_rank_bytes(8)[3]
     profiles = {0: device(budget)}
     first = plan(costs, profiles, device(ROOM), settings=chosen)
     updates = dict.fromkeys(names, 4)
     grown = planned_bytes(first, costs, settings=chosen, update_ranks=updates)
-    assert grown[0] > budget
+    assert grown[0] > first.clients[0].memory.total_bytes
     second = plan(costs, profiles, device(ROOM), settings=chosen, update_ranks=updates)
     assert sum(second.clients[0].ranks.values()) < sum(first.clients[0].ranks.values())
     assert second.clients[0].memory.frozen_factors_bytes > 0
@@ -335,3 +353,35 @@ def test_the_built_in_base_is_planned(built_in: ModelCosts) -> None:
     whole = whole_model_memory(built_in, rank=16).total_bytes
     made = plan(built_in, {0: device(0.25 * whole)}, device(ROOM))
     assert 1 <= made.clients[0].cut < 4
+
+
+def test_blocks_are_run_twice_where_nothing_else_fits() -> None:
+    costs = costs_of("llama")
+    keeping = Tables(
+        costs=costs, settings=PlanSettings(min_cut=3, max_rank=1), update_ranks={}, importance=None
+    )
+    recomputing = replace(keeping, checkpointing=True)
+    between = (keeping.lowest_rank_bytes[3] + recomputing.lowest_rank_bytes[3]) / 2
+    assert recomputing.lowest_rank_bytes[3] < between < keeping.lowest_rank_bytes[3]
+    profiles = {0: device(between), 1: device(ROOM)}
+    made = plan(costs, profiles, device(ROOM), settings=keeping.settings)
+    assert made.clients[0].checkpointing
+    assert made.clients[0].memory.total_bytes <= between
+    assert not made.clients[1].checkpointing
+    assert made.clients[0].client_seconds > made.clients[1].client_seconds
+    assert "3*" in explain(made)
+    without = replace(keeping.settings, checkpointing=False)
+    assert list(plan(costs, profiles, device(ROOM), settings=without).left_out) == [0]
+
+
+def test_blocks_are_run_twice_only_where_that_shortens_the_step() -> None:
+    costs = costs_of("llama")
+    keeping = Tables(costs=costs, settings=PlanSettings(), update_ranks={}, importance=None)
+    budget = (keeping.lowest_rank_bytes[1] + keeping.lowest_rank_bytes[2]) / 2
+    profiles = {0: device(budget, 1e9, 1e9)}
+    fast = plan(costs, profiles, device(ROOM, 1e12)).clients[0]
+    assert (fast.cut, fast.checkpointing) == (1, False)
+    slow = plan(costs, profiles, device(ROOM, 1e7)).clients[0]
+    assert slow.cut > 1
+    assert slow.checkpointing
+    assert slow.memory.total_bytes <= budget

@@ -1,17 +1,21 @@
 """Seconds and wire bytes by hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from hsplit_flower.planning import (
     ModelCosts,
     PassCosts,
     Workload,
+    adapter_flops,
     client_seconds,
     link_seconds,
+    part_seconds,
     wire_bytes,
     worker_seconds,
 )
-from hsplit_flower.types import DeviceProfile, Labels
+from hsplit_flower.types import ClientPlan, DeviceProfile, Labels, Span, Start, Weight
 
 COSTS = ModelCosts(
     workload=Workload(batch_size=2, sequence_length=5),
@@ -67,3 +71,58 @@ def test_compute_goes_where_the_blocks_and_the_head_are() -> None:
         there = worker_seconds(COSTS, cut=3, worker=DEVICE, labels=labels)
         assert here == pytest.approx((3 * 30 + head_here) / 6)
         assert there == pytest.approx((1 * 30 + head_there) / 6)
+
+
+def test_higher_ranks_and_a_frozen_update_are_computed_too() -> None:
+    one, two = (Weight(name=f"w{b}", block=b, in_features=6, out_features=4) for b in (0, 1))
+    costs = replace(COSTS, weights=(one, two))
+    below = Span(start=0, stop=1)
+    ask = {"span": below, "start": Start.RESTART}
+    # 10 tokens, 10 numbers a rank; rank 1 is in the block's own count.
+    assert adapter_flops(costs, ranks={"w0": 1, "w1": 9}, **ask) == 0
+    assert adapter_flops(costs, ranks={"w0": 3}, **ask) == 2 * 6 * 10 * 10
+    assert adapter_flops(costs, ranks={}, **ask) == -6 * 10 * 10
+    updates = {"w0": 2, "w1": 2}
+    assert adapter_flops(costs, ranks={"w0": 1}, update_ranks=updates, **ask) == 2 * 4 * 10 * 10
+    ask["start"] = Start.CONTINUE
+    assert adapter_flops(costs, ranks={"w0": 1}, update_ranks=updates, **ask) == 1 * 4 * 10 * 10
+    # Of rank 3 the factors are dearer than the matrix: what is trained is taken off it again.
+    merged = adapter_flops(costs, ranks={"w0": 1}, update_ranks={"w0": 3}, **ask)
+    assert merged == 1 * 4 * 10 * 10
+    extra = client_seconds(costs, cut=1, profile=DEVICE, labels=Labels.SERVER, more_flops=600.0)
+    plain = client_seconds(costs, cut=1, profile=DEVICE, labels=Labels.SERVER)
+    assert extra - plain == pytest.approx(100.0)
+
+
+def test_the_seconds_of_a_part_count_adapters_recomputation_and_scoring() -> None:
+    weights = tuple(
+        Weight(name=f"layers.{block}.w", block=block, in_features=3, out_features=4)
+        for block in range(4)
+    )
+    costs = replace(COSTS, weights=weights)
+    worker = DeviceProfile(memory_bytes=1.0, flops_per_second=2.0)
+    ranks = dict.fromkeys((weight.name for weight in weights), 3)
+    part = ClientPlan(span=Span(start=0, stop=1), ranks=ranks, checkpointing=True)
+
+    def seconds(part: ClientPlan, *, scores: bool) -> tuple[float, float, float]:
+        got = part_seconds(
+            costs,
+            part,
+            profile=DEVICE,
+            worker=worker,
+            labels=Labels.SERVER,
+            start=Start.RESTART,
+            scores=scores,
+        )
+        return got.compute_seconds, got.link_seconds, got.worker_seconds
+
+    # Ten tokens; 7 numbers a rank, 12 a weight; two ranks beyond the one that was traced.
+    adapters, scoring = 10 * 7 * 6 * 2, 2 * 10 * 12
+    link = link_seconds(costs, profile=DEVICE, labels=Labels.SERVER)
+    own, above = 10 + 30 + adapters, 3 * (30 + adapters) + 6
+    assert seconds(part, scores=False) == pytest.approx((own / 6, link, above / 2))
+    assert seconds(part, scores=True) == pytest.approx(
+        ((own + scoring) / 6, link, (above + 3 * scoring) / 2)
+    )
+    kept = replace(part, checkpointing=False)
+    assert seconds(kept, scores=False)[0] == pytest.approx((own - 10) / 6)

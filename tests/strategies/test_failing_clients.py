@@ -194,13 +194,13 @@ def test_budgets_of_node_configs_count_without_a_fleet(
     model: str, worker: WatchedWorker, flower_log: list[str]
 ) -> None:
     configs = node_configs(**{"flops": 1e10, "memory-gb": 1.0})
-    configs[BAD_NODE]["memory-gb"] = 1e-6
+    configs[BAD_NODE]["memory-gb"] = 2e-5
     reports: list[RoundReport] = []
     strategy = strategy_of(model, worker, observer=reports.append, fleet=None)
     with LocalGrid(client_app(), configs) as grid:
         strategy.start(grid, num_rounds=1)
     assert set(reports[0].clients) == GOOD_NODES
-    assert any(f"client {BAD_NODE} is left out: it has 1000 bytes" in line for line in flower_log)
+    assert any(f"client {BAD_NODE} is left out: it has 20000 bytes" in line for line in flower_log)
 
 
 @pytest.mark.parametrize(

@@ -188,6 +188,7 @@ def test_training_goes_on_from_a_peft_checkpoint(
         )
     assert len(result.arrays)
     first, second = at_once.train_metrics_clientapp[1], again.train_metrics_clientapp[1]
+    assert first["num-clients"] == second["num-clients"] == len(NODES)
     # Another plan (this one has no importance yet), but the same function at the first step.
     assert second["train-loss"] == pytest.approx(first["train-loss"], rel=0.02)
     loaded = import_adapter(folder)

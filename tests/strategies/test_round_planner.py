@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from hsplit_flower.errors import ConfigError
 from hsplit_flower.importance import ImportanceReport
 from hsplit_flower.planning import PlanSettings, ReplanSettings
 from hsplit_flower.splitting import read_architecture
@@ -154,27 +153,8 @@ def test_budgets_hold_while_the_global_update_grows() -> None:
     names = [weight.name for weight in planner.costs.weights]
     for rank in (0, 4, 8, 16):
         plan = planner.plan_round(members(), dict.fromkeys(names, rank))
-        for order, (node, member) in enumerate(sorted(members().items())):
-            budget = planner.profile_of(node, member, order).memory_bytes
-            assert plan.clients[node].memory.total_bytes <= budget, f"rank {rank}"
-
-
-def test_a_fleet_goes_by_partition_and_not_by_node_id() -> None:
-    planner = planner_of(fleet="0.5,1")
-    met = members()
-    assert NODES[0] > NODES[1], "the first partition has the larger id"
-    budgets = [
-        planner.profile_of(node, met[node], order).memory_bytes
-        for order, node in enumerate(sorted(met))
-    ]
-    assert budgets[0] == pytest.approx(2 * budgets[1])
-
-
-def test_a_fleet_of_clients_that_say_no_partition_goes_by_order() -> None:
-    planner = planner_of(fleet="0.5,1")
-    nameless = {n: replace(m, partition=None, num_partitions=None) for n, m in members().items()}
-    with pytest.raises(ConfigError, match="lists 2 devices"):
-        planner.profile_of(NODES[0], nameless[NODES[0]], 0)
+        for node, part in plan.clients.items():
+            assert part.memory.total_bytes <= planner.devices[node].memory_bytes, f"rank {rank}"
 
 
 def test_a_session_rank_bounds_what_a_client_has_on_the_worker() -> None:

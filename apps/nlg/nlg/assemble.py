@@ -5,6 +5,8 @@ from collections.abc import Callable
 from flwr.app import ArrayRecord, MetricRecord
 
 from hsplit_flower.cli.worker import operator_token
+from hsplit_flower.devices.device_keys import GIGABYTE
+from hsplit_flower.devices.disturbances import Disturbances, budget_changes
 from hsplit_flower.errors import ConfigError, DataError
 from hsplit_flower.planning import PlanSettings, ReplanSettings
 from hsplit_flower.strategies import HSplitLoRA, ServerEvaluation, Training
@@ -43,6 +45,13 @@ def strategy_of(config: RunConfig) -> HSplitLoRA:
             drift_threshold=config.drift_threshold, cooldown_rounds=config.drift_cooldown
         ),
         fleet=config.fleet or None,
+        disturbances=Disturbances(
+            unavailable=config.unavailable,
+            budget_changes=budget_changes(config.budget_changes),
+            seed=config.seed,
+        ),
+        enforce_budgets=config.enforce_budgets,
+        lease_card_bytes=config.lease_card_gb * GIGABYTE or None,
         worker_session_rank=config.worker_session_rank or None,
         worker=_worker(config),
         global_rank_cap=config.global_rank_cap or None,

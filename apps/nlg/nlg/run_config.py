@@ -27,6 +27,7 @@ AT_LEAST: dict[str, float] = {
     "min-cut": 1,
     "max-rank": 1,
     "rank-unit": 1,
+    "lease-card-gb": 0,
     "worker-session-rank": 0,
     "global-rank-cap": 0,
     "drift-threshold": 0,
@@ -47,7 +48,7 @@ POSITIVE = (
     "step-timeout",
     "session-timeout",
 )
-FRACTIONS = ("fraction-train", "fraction-evaluate")
+FRACTIONS = ("fraction-train", "fraction-evaluate", "unavailable")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +97,20 @@ class RunConfig:
     seed
         Of partitions, batches and fresh adapters.
     fleet
-        What simulated clients have: ``heterogeneous``, ``homogeneous``, or a list of fractions of
-        what the whole model needs (``0.25,0.5,1``) or of sizes (``4GB,8GB``). Empty asks each
-        client's own machine and node config, as a deployment does.
+        What simulated clients have: ``heterogeneous``, ``homogeneous``, ``paper-llama2-7b``,
+        ``jetson-and-laptops``, the whole path of a ``.toml`` file, or a list of fractions of what
+        the whole model needs (``0.25,0.5,1``) or of sizes (``4GB,8GB``). Empty asks each client's
+        own machine and node config, as a deployment does.
+    unavailable
+        Probability that a device of the fleet is away in a round, on top of what its file says.
+    budget_changes
+        Whose memory changes when: ``3:2=0.5`` gives device 2 half its memory from round 3 on; more
+        are separated by commas.
+    enforce_budgets
+        Whether a client that takes more than its memory is stopped, and planned lower.
+    lease_card_gb
+        For simulations: each client leases from Ray, while it trains, the part of a card of this
+        memory (GB of 10⁹ bytes) that its own memory is. 0 leases nothing.
     min_cut
         Fewest blocks on a client.
     max_rank, rank_unit
@@ -163,6 +175,10 @@ class RunConfig:
     labels: str
     seed: int
     fleet: str
+    unavailable: float
+    budget_changes: str
+    enforce_budgets: bool
+    lease_card_gb: float
     min_cut: int
     max_rank: int
     rank_unit: int

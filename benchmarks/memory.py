@@ -1,0 +1,274 @@
+"""Whether clients take as much memory as is predicted, and no more than they were planned to.
+
+Real rounds of a client's half, with random weights, in two families. By its tensors: everything
+that operations make is counted, or on CUDA what the allocator gave out. By its process: how much
+the resident memory of a fresh process grows, where the C library gives back what is freed; a full
+run shows beside it what is taken where the library keeps that for itself. With a CUDA device,
+GPT-2-Large and LLaMA-2-7B in bfloat16 are planned for budgets of 5 to 20 GB and run.
+"""
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import cycle, product
+from typing import Final
+
+import torch
+from transformers import GPT2Config, LlamaConfig, PretrainedConfig
+
+from benchmarks._client_run import ClientRun, live_peak_bytes, train
+from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target, peak_memory_of
+from hsplit_flower.devices import fleet_profiles, worker_profile
+from hsplit_flower.planning import (
+    ModelCosts,
+    PlanSettings,
+    Workload,
+    client_memory,
+    plan,
+    trace_costs,
+    whole_model_memory,
+)
+from hsplit_flower.types import DeviceProfile, Labels, Start
+
+WITHIN: Final = Target("<=", 0.1)
+NONE: Final = Target("==", 0)
+CUTS: Final = (1, 3, 6)
+RANKS: Final = (2, 16)
+FLEETS: Final = ("homogeneous", "heterogeneous")
+NUM_CLIENTS: Final = 5
+AMPLE: Final = DeviceProfile(memory_bytes=1e15, flops_per_second=1.0)
+
+LLAMA_2_7B: Final = LlamaConfig(
+    hidden_size=4096,
+    intermediate_size=11008,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    vocab_size=32000,
+    max_position_embeddings=4096,
+)
+GPT_2_LARGE: Final = GPT2Config(n_embd=1280, n_layer=36, n_head=20)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A run, what was predicted for it, what it took, and what it was allowed."""
+
+    name: str
+    predicted_bytes: float
+    measured_bytes: float
+    budget_bytes: float | None = None
+
+    @property
+    def error(self) -> float:
+        """By what share the prediction is off; above zero where it is too high."""
+        return self.predicted_bytes / self.measured_bytes - 1.0
+
+    def as_json(self) -> dict[str, float | str | None]:
+        return {
+            "name": self.name,
+            "predicted_bytes": self.predicted_bytes,
+            "measured_bytes": self.measured_bytes,
+            "budget_bytes": self.budget_bytes,
+            "error": self.error,
+        }
+
+
+def measure(settings: Settings) -> Iterator[Figure | Detail]:
+    """Single configurations, planned fleets, processes; and real sizes on CUDA."""
+    torch.manual_seed(settings.seeds[0])
+    yield from _summary("tensors", list(configurations(quick=settings.quick)))
+    yield from _summary("planned", list(planned_fleets(quick=settings.quick)))
+    returning = list(processes(quick=settings.quick, returns_freed=True))
+    yield from _summary("process", returning)
+    if not settings.quick:
+        keeping = list(processes(quick=False, returns_freed=False))
+        yield from _summary("process, usual malloc", keeping, target=None)
+    if torch.cuda.is_available():
+        yield from _summary("cuda", list(real_sizes(quick=settings.quick)))
+    else:
+        yield Detail(name="cuda", value="no CUDA device here: real sizes were not run")
+
+
+def _summary(
+    kind: str, compared: list[Comparison], *, target: Target | None = WITHIN
+) -> Iterator[Figure | Detail]:
+    errors = [one.error for one in compared]
+    yield Figure(name=f"{kind}: runs", value=len(compared), unit="count")
+    yield Figure(
+        name=f"{kind}: largest error",
+        value=max(abs(error) for error in errors),
+        unit="share",
+        target=target,
+    )
+    yield Figure.of_repeats(f"{kind}: error, median", errors, "share")
+    if any(one.budget_bytes is not None for one in compared):
+        above = sum(one.measured_bytes > (one.budget_bytes or 0.0) for one in compared)
+        yield Figure(name=f"{kind}: above budget", value=above, unit="count", target=NONE)
+    yield Detail(name=kind, value=[one.as_json() for one in compared])
+
+
+def small(family: str, *, quick: bool) -> PretrainedConfig:
+    """A small model of the family: eight blocks."""
+    width = 128 if quick else 256
+    if family == "gpt2":
+        return GPT2Config(
+            n_embd=width,
+            n_layer=8,
+            n_head=4,
+            vocab_size=2000,
+            n_positions=512,
+            bos_token_id=0,
+            eos_token_id=0,
+        )
+    return LlamaConfig(
+        hidden_size=width,
+        intermediate_size=width * 8 // 3,
+        num_hidden_layers=8,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=2000,
+        max_position_embeddings=512,
+    )
+
+
+@functools.cache
+def costs_of(family: str, workload: Workload, quick: bool) -> ModelCosts:
+    """Costs of the small model."""
+    return trace_costs(small(family, quick=quick), workload)
+
+
+def configurations(*, quick: bool) -> Iterator[Comparison]:
+    """Families, batches, cuts, ranks, checkpointing; labels, dtype and attention in turn."""
+    kinds = ((4, "sdpa"), (2, "eager"), (4, "eager"), (2, "sdpa"))
+    others = cycle(product(Labels, kinds[:2] if quick else kinds))
+    for family, batch, checkpointing, cut, rank in product(
+        ("llama", "gpt2"), (2, 8), (False, True), CUTS, RANKS
+    ):
+        labels, (dtype_bytes, attention) = next(others)
+        workload = Workload(
+            batch_size=batch,
+            sequence_length=64 if quick else 128,
+            dtype_bytes=dtype_bytes,
+            wire_dtype_bytes=dtype_bytes,
+            attention=attention,
+        )
+        costs = costs_of(family, workload, quick)
+        run = ClientRun(
+            config=small(family, quick=quick),
+            workload=workload,
+            cut=cut,
+            ranks={weight.name: rank for weight in costs.weights},
+            labels=labels,
+            checkpointing=checkpointing,
+        )
+        name = f"{family} cut {cut} rank {rank} batch {batch} {labels.value} {dtype_bytes}B"
+        kept = "checkpointed" if checkpointing else "kept"
+        yield _compared(f"{name} {attention} {kept}", run, costs)
+
+
+def planned_fleets(*, quick: bool) -> Iterator[Comparison]:
+    """Every client of a planned fleet, against its budget."""
+    for family, fleet in product(("llama", "gpt2"), FLEETS):
+        workload = Workload(batch_size=4, sequence_length=64 if quick else 128)
+        costs = costs_of(family, workload, quick)
+        config = small(family, quick=quick)
+        yield from _planned(f"{family} {fleet}", config, costs, fleet, device="cpu")
+
+
+def processes(*, quick: bool, returns_freed: bool) -> Iterator[Comparison]:
+    """Resident memory of fresh processes, large enough that libraries are small change."""
+    batch, width = (16, 256) if quick else (24, 512)
+    config = LlamaConfig(
+        hidden_size=width,
+        intermediate_size=width * 8 // 3,
+        num_hidden_layers=8,
+        num_attention_heads=8,
+        vocab_size=8000,
+    )
+    costs = trace_costs(config, Workload(batch_size=batch, sequence_length=256))
+    for cut in (2, 4) if quick else (1, 2, 4, 6):
+        run = ClientRun(
+            config=config,
+            workload=costs.workload,
+            cut=cut,
+            ranks={weight.name: 8 for weight in costs.weights},
+        )
+        imports = ("peft", "benchmarks._client_run")
+        used = peak_memory_of(train, run, returns_freed, imports=imports)
+        yield Comparison(
+            name=f"llama {width} cut {cut}",
+            predicted_bytes=predicted_bytes(run, costs),
+            measured_bytes=used.growth_bytes,
+        )
+
+
+def real_sizes(*, quick: bool) -> Iterator[Comparison]:
+    """Planned clients of 5 to 20 GB, on the CUDA device that is there."""
+    for name, config in (("gpt2-large", GPT_2_LARGE), ("llama-2-7b", LLAMA_2_7B)):
+        workload = Workload(
+            batch_size=2 if quick else 8,
+            sequence_length=512,
+            dtype_bytes=2,
+            wire_dtype_bytes=2,
+        )
+        costs = trace_costs(config, workload)
+        yield from _planned(name, config, costs, "paper-llama2-7b", device="cuda")
+
+
+def _planned(
+    name: str, config: PretrainedConfig, costs: ModelCosts, fleet: str, *, device: str
+) -> Iterator[Comparison]:
+    settings = PlanSettings(start=Start.RESTART)
+    whole = whole_model_memory(costs, rank=settings.max_rank).total_bytes
+    profiles = dict(
+        enumerate(fleet_profiles(fleet, num_devices=NUM_CLIENTS, whole_model_bytes=whole))
+    )
+    made = plan(costs, profiles, worker_profile(fleet, AMPLE), settings=settings)
+    known: set[tuple[float, int, tuple[int, ...]]] = set()
+    for client, part in made.clients.items():
+        budget = profiles[client].memory_bytes
+        # Of clients that are alike in everything one is enough.
+        alike = (budget, part.cut, tuple(part.ranks.values()))
+        if alike in known:
+            continue
+        known.add(alike)
+        run = ClientRun(
+            config=config,
+            workload=costs.workload,
+            cut=part.cut,
+            ranks=part.ranks,
+            checkpointing=part.checkpointing,
+            device=device,
+        )
+        yield Comparison(
+            name=f"{name} client {client} cut {part.cut}",
+            predicted_bytes=part.memory.total_bytes,
+            measured_bytes=live_peak_bytes(run),
+            budget_bytes=budget,
+        )
+
+
+def _compared(name: str, run: ClientRun, costs: ModelCosts) -> Comparison:
+    return Comparison(
+        name=name,
+        predicted_bytes=predicted_bytes(run, costs),
+        measured_bytes=live_peak_bytes(run),
+    )
+
+
+def predicted_bytes(run: ClientRun, costs: ModelCosts) -> float:
+    """What the cost model says of a run."""
+    settings = PlanSettings(labels=run.labels, start=Start.RESTART)
+    parts = client_memory(
+        costs,
+        cut=run.cut,
+        ranks=run.ranks,
+        settings=settings,
+        checkpointing=run.checkpointing,
+    )
+    return parts.total_bytes
+
+
+BENCHMARK = Benchmark(
+    name="memory", summary="Predicted against measured memory of clients.", measure=measure
+)

@@ -1,0 +1,60 @@
+"""Which cuts a client may have, and for which of them it must run its blocks twice."""
+
+from dataclasses import replace
+from functools import cached_property
+
+from ..types import DeviceProfile
+from .cuts import ClientOptions
+from .tables import Tables, largest_within
+
+
+class CutChoices:
+    """A client's cuts, each kept in memory the faster way that fits.
+
+    Keeping what is inside the blocks is faster; running them once more in the backward pass
+    (gradient checkpointing) makes room for deeper cuts. The seconds of the cuts still rise with the
+    cut, so that the bisection over them stays exact.
+
+    Parameters
+    ----------
+    keeping
+        Of clients that keep what is inside their blocks.
+    """
+
+    def __init__(self, keeping: Tables) -> None:
+        self._keeping = keeping
+        may_recompute = keeping.settings.checkpointing
+        self._recomputing = replace(keeping, checkpointing=True) if may_recompute else keeping
+        self._min_cut = keeping.settings.min_cut
+
+    @cached_property
+    def least_bytes(self) -> float:
+        """What the smallest cut needs."""
+        cut = self._min_cut
+        return min(self._keeping.lowest_rank_bytes[cut], self._recomputing.lowest_rank_bytes[cut])
+
+    def options(self, profile: DeviceProfile) -> ClientOptions:
+        """What the cuts of one client would cost.
+
+        A cut that needs recomputation counts as cramped where another does not: it is taken back
+        unless it shortens the step.
+        """
+        kept = self._deepest_kept(profile)
+        deepest = largest_within(self._recomputing.lowest_rank_bytes, profile.memory_bytes)
+        keeping = self._keeping.client_options(profile, kept)
+        if deepest <= kept:
+            return keeping
+        recomputing = self._recomputing.client_options(profile, deepest)
+        has_choice = kept >= self._min_cut
+        return ClientOptions(
+            seconds=[*keeping.seconds[: kept + 1], *recomputing.seconds[kept + 1 :]],
+            deepest=deepest,
+            roomy=keeping.roomy if has_choice else recomputing.roomy,
+        )
+
+    def tables(self, cut: int, profile: DeviceProfile) -> Tables:
+        """The tables by which a client with this cut is planned."""
+        return self._keeping if cut <= self._deepest_kept(profile) else self._recomputing
+
+    def _deepest_kept(self, profile: DeviceProfile) -> int:
+        return largest_within(self._keeping.lowest_rank_bytes, profile.memory_bytes)

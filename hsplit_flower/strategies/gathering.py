@@ -1,0 +1,113 @@
+"""What a round's clients brought home, joined with what their sessions learnt; who fails, why."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from logging import INFO, WARNING
+
+from flwr.app import Message
+from flwr.common.logger import log
+
+from ..errors import HSplitError, OutOfBudgetError
+from ..splitting import Architecture
+from ..types import ClientPlan
+from .global_adapter import GlobalAdapter
+from .replies import TrainReply, check_side, join_halves, read_reply
+from .roster import Member
+from .round_report import ClientReport
+from .session_book import SessionBook
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a client was sent home with."""
+
+    plan: ClientPlan
+    member: Member
+    budget_bytes: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gathered:
+    """Who finished with what, a report for everybody, and who ran out of its budget."""
+
+    finished: Mapping[int, TrainReply]
+    reports: Mapping[int, ClientReport]
+    exceeded: Mapping[int, OutOfBudgetError]
+
+
+class Gatherer:
+    """Takes a round's replies apart.
+
+    Parameters
+    ----------
+    architecture
+        Of the model: which weights lie where.
+    adapter
+        Knows what can be aggregated.
+    sessions
+        The worker's side.
+    """
+
+    def __init__(
+        self, architecture: Architecture, adapter: GlobalAdapter, sessions: SessionBook
+    ) -> None:
+        self._architecture = architecture
+        self._adapter = adapter
+        self._sessions = sessions
+
+    def gather(self, replies: Iterable[Message], tasks: Mapping[int, Task]) -> Gathered:
+        """Both halves of what each client trained; who does not count is told why in the log."""
+        finished: dict[int, TrainReply] = {}
+        exceeded: dict[int, OutOfBudgetError] = {}
+        reports = {
+            node: _report(tasks[node], dropped="it did not answer in time")
+            for node in self._sessions.clients
+        }
+        for reply in replies:
+            node = reply.metadata.src_node_id
+            if node not in self._sessions:
+                continue
+            try:
+                finished[node] = self._join_halves(node, tasks[node].plan, reply)
+                reports[node] = _report(tasks[node], finished[node])
+            except HSplitError as error:
+                peak_bytes = 0.0
+                if isinstance(error, OutOfBudgetError):
+                    exceeded[node], peak_bytes = error, error.measured_bytes
+                reports[node] = _report(tasks[node], dropped=str(error), peak_bytes=peak_bytes)
+        for node, report in reports.items():
+            log(WARNING if report.dropped else INFO, "\t> client %s: %s", node, report.line())
+        return Gathered(finished=finished, reports=reports, exceeded=exceeded)
+
+    def _join_halves(self, node: int, part: ClientPlan, reply: Message) -> TrainReply:
+        below = read_reply(reply, is_training=True)
+        names = {weight.name for weight in self._architecture.weights_in(part.span)}
+        check_side(below, part.ranks, names)
+        joined = join_halves(below, self._sessions.collect(node))
+        self._adapter.check(joined.updates)
+        return joined
+
+
+def _report(
+    task: Task,
+    client: TrainReply | None = None,
+    *,
+    dropped: str | None = None,
+    peak_bytes: float = 0.0,
+) -> ClientReport:
+    if client is None:
+        return ClientReport(
+            plan=task.plan,
+            budget_bytes=task.budget_bytes,
+            dropped=dropped,
+            peak_bytes=peak_bytes,
+        )
+    return ClientReport(
+        plan=task.plan,
+        num_examples=task.member.num_examples,
+        loss=client.loss,
+        num_steps=client.num_steps,
+        seconds=client.seconds,
+        budget_bytes=task.budget_bytes,
+        peak_bytes=client.peak_bytes,
+    )

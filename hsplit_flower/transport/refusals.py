@@ -1,0 +1,37 @@
+"""A client's error as the text that Flower carries, and back.
+
+Flower's errors are a code and a reason in words. The name of the error leads the words; bytes that
+the strategy learns from follow it as ``key=value``.
+"""
+
+import re
+
+from ..errors import HSplitError, OutOfBudgetError
+
+OUT_OF_BUDGET = re.compile(
+    r"OutOfBudgetError\[predicted-bytes=(?P<predicted>\d+) measured-bytes=(?P<measured>\d+) "
+    r"budget-bytes=(?P<budget>\d+)\]"
+)
+
+
+def write_refusal(error: HSplitError) -> str:
+    """Why a client cannot do its part, in words that `read_refusal` understands."""
+    name = type(error).__name__
+    if isinstance(error, OutOfBudgetError):
+        name += (
+            f"[predicted-bytes={error.predicted_bytes:.0f} "
+            f"measured-bytes={error.measured_bytes:.0f} budget-bytes={error.budget_bytes:.0f}]"
+        )
+    return f"{name}: {error}"
+
+
+def read_refusal(reason: str) -> HSplitError:
+    """The error that a client answered with; an `HSplitError` with its words if it is another."""
+    found = OUT_OF_BUDGET.match(reason)
+    if found is None:
+        return HSplitError(reason)
+    return OutOfBudgetError(
+        predicted_bytes=float(found["predicted"]),
+        measured_bytes=float(found["measured"]),
+        budget_bytes=float(found["budget"]),
+    )

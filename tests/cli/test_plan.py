@@ -1,0 +1,129 @@
+"""``hsplit plan``: what it prints, from a configuration alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hsplit_flower.cli import main
+from hsplit_flower.planning import Bottleneck
+from hsplit_flower.types import Labels
+
+# The public configuration of LLaMA-2-7B.
+LLAMA_2_7B = {
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+    "vocab_size": 32000,
+    "max_position_embeddings": 4096,
+    "hidden_act": "silu",
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": False,
+}
+
+
+@pytest.fixture
+def llama_2_7b(tmp_path: Path) -> Path:
+    folder = tmp_path / "llama-2-7b"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(LLAMA_2_7B), encoding="utf-8")
+    return folder
+
+
+def planned(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert main(["plan", "--json", *arguments]) == 0
+    report: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return report
+
+
+def test_llama_2_7b_from_its_configuration_alone(
+    llama_2_7b: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = planned(capsys, "--model", str(llama_2_7b), "--fleet", "paper-llama2-7b")
+    assert [file.name for file in llama_2_7b.iterdir()] == ["config.json"]
+    assert len(report["clients"]) + len(report["left_out"]) == 5
+    for client in report["clients"]:
+        assert client["memory_bytes"] <= client["budget_bytes"]
+        assert client["memory_bytes"] == pytest.approx(sum(client["memory"].values()))
+        # Embeddings and blocks, two bytes a number.
+        blocks = client["cut"] * (4 * 4096**2 + 3 * 4096 * 11008 + 2 * 4096)
+        assert client["memory"]["weights_bytes"] == 2 * (32000 * 4096 + blocks)
+        assert len(client["ranks"]) == 224
+        seconds = client["seconds"]
+        assert seconds["compute_seconds"] + seconds["link_seconds"] + seconds[
+            "waiting_seconds"
+        ] == pytest.approx(report["step_seconds"])
+        assert client["wire_bytes"] == report["wire_up_bytes"] + report["wire_down_bytes"]
+    assert report["bottleneck"] in [kind.value for kind in Bottleneck]
+    assert report["worker"]["memory_bytes"] is None
+    assert report["worker"]["needed_bytes"] > 12e9
+
+
+def test_tables_name_everyone(capsys: pytest.CaptureFixture[str]) -> None:
+    status = main(["plan", "--model", "llama-tiny", "--batch", "2", "--fleet", "1MB,600MB,0.9"])
+    assert status == 0
+    text = capsys.readouterr().out
+    assert "client 0 is left out" in text
+    assert "lacks" in text
+    assert "frozen factors" in text
+    assert "the step of all is held up by: " in text
+    rows = [line.split()[0] for line in text.splitlines() if line.split()]
+    assert rows.count("1") == rows.count("2") == 3
+
+
+def test_options_are_heard(capsys: pytest.CaptureFixture[str]) -> None:
+    common = ("--model", "llama-tiny", "--fleet", "homogeneous", "--batch", "2", "--seq", "64")
+    report = planned(capsys, *common, "--clients", "3", "--labels", "client", "--max-rank", "4")
+    assert report["labels"] == Labels.CLIENT.value
+    assert len(report["clients"]) == 3
+    assert max(max(client["ranks"].values()) for client in report["clients"]) == 4
+    assert all(client["memory"]["head_bytes"] > 0 for client in report["clients"])
+    other = planned(capsys, *common, "--dtype", "float32", "--wire-type", "float32")
+    assert other["wire_down_bytes"] == 2 * 64 * 128 * 4
+    slow = planned(capsys, *common, "--worker-session-rank", "1", "--min-cut", "2")
+    assert min(client["cut"] for client in slow["clients"]) >= 2
+    assert slow["worker"]["memory"]["adapters_bytes"] < other["worker"]["memory"]["adapters_bytes"]
+
+
+def test_a_fleet_file_names_devices(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "ward.toml"
+    file.write_text(
+        "[[device]]\nname='tablet'\nmemory-gb=0.5\nflops=1e9\nunavailable=0.3\n"
+        "[[device]]\nname='watch'\nmemory-gb=0.001\nflops=1e6\n"
+        "[worker]\nflops=1e15\n",
+        encoding="utf-8",
+    )
+    report = planned(capsys, "--model", "llama-tiny", "--fleet", str(file), "--batch", "2")
+    (tablet,), (watch,) = report["clients"], report["left_out"]
+    assert (tablet["device"], tablet["unavailable"]) == ("tablet", 0.3)
+    assert tablet["bottleneck"] == report["bottleneck"] == Bottleneck.COMPUTE.value
+    assert watch["device"] == "watch"
+    assert watch["lacking_bytes"] == pytest.approx(watch["needed_bytes"] - 1e6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--fleet", "1MB,2MB"], "client 0 has 1000000 bytes, needs"),
+        (["--worker-memory-gb", "0.001"], "split worker has 1000000 bytes"),
+        (["--worker-memory-gb", "nan"], "--worker-memory-gb is nan"),
+        (["--seq", "100000"], "--seq is 100000: the model has"),
+        (["--batch", "0"], "batch_size must be 1 or more"),
+        (["--clients", "-3"], "at least one device"),
+        (["--worker-session-rank", "-1"], "worker_session_bytes must be zero or more"),
+        (["--fleet", "mars"], "neither a preset"),
+        (["--model", "/nowhere"], "no usable model configuration"),
+    ],
+)
+def test_what_cannot_be_planned_is_one_line_and_status_one(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = arguments if "--model" in arguments else ["--model", "llama-tiny", *arguments]
+    assert main(["plan", *given]) == 1
+    output = capsys.readouterr()
+    assert says in output.err
+    assert not output.out

@@ -1,0 +1,29 @@
+"""A client's error as Flower's text, and back."""
+
+import pytest
+
+from hsplit_flower.errors import DataError, HSplitError, OutOfBudgetError
+from hsplit_flower.transport.refusals import read_refusal, write_refusal
+
+
+def test_an_exceeded_budget_comes_back_with_its_bytes() -> None:
+    error = OutOfBudgetError(predicted_bytes=1e9, measured_bytes=1.5e9, budget_bytes=1.25e9)
+    back = read_refusal(write_refusal(error))
+    assert isinstance(back, OutOfBudgetError)
+    assert vars(back) == vars(error)
+    assert str(back) == str(error)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        write_refusal(DataError("no batches")),
+        "OutOfBudgetError: but without the bytes",
+        "OutOfBudgetError[predicted-bytes=-1 measured-bytes=x budget-bytes=1]: made up",
+        "",
+    ],
+)
+def test_anything_else_comes_back_as_words(reason: str) -> None:
+    back = read_refusal(reason)
+    assert type(back) is HSplitError
+    assert str(back) == reason
