@@ -47,8 +47,12 @@ class Job:
     evaluation_examples: int
     final_examples: int
     seed: int
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     scale: float = 8.0
+    start: str = "restart"
+    server_momentum: float = 0.3
+    max_rank: int = 6
+    worker_session_rank: int = 2
     max_length: int = 192
 
     @classmethod
@@ -125,6 +129,10 @@ def federated(
         "batch-size": job.batch_size,
         "learning-rate": job.learning_rate,
         "scale": job.scale,
+        "start": job.start,
+        "server-momentum": job.server_momentum,
+        "max-rank": job.max_rank,
+        "worker-session-rank": job.worker_session_rank,
         "max-length": job.max_length,
         "attention": ATTENTION,
         "evaluation-examples": job.evaluation_examples,

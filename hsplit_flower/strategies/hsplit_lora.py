@@ -83,6 +83,8 @@ class HSplitLoRA(Strategy):
         rounds.
     dividing
         Over whom a weight's mean is taken when not every client adapts it.
+    server_momentum
+        How much of the round before each round also goes (FedAvgM), in [0, 1); 0 for none.
     observer
         Is called with a report after every round of training.
     fraction_train, fraction_evaluate
@@ -108,6 +110,7 @@ class HSplitLoRA(Strategy):
         worker: WorkerHandle | WorkerSettings | None = None,
         global_rank_cap: int | None = None,
         dividing: Dividing = Dividing.ALL,
+        server_momentum: float = 0.0,
         observer: Observer | None = None,
         fraction_train: float = 1.0,
         fraction_evaluate: float = 1.0,
@@ -143,7 +146,11 @@ class HSplitLoRA(Strategy):
             disturbances,
         )
         self.adapter = GlobalAdapter(
-            self.architecture, start=training.start, rank_cap=global_rank_cap, dividing=dividing
+            self.architecture,
+            start=training.start,
+            rank_cap=global_rank_cap,
+            dividing=dividing,
+            momentum=server_momentum,
         )
         self._sessions = SessionBook(model, worker)
         self._gatherer = Gatherer(self.architecture, self.adapter, self._sessions)
@@ -360,9 +367,8 @@ class HSplitLoRA(Strategy):
     def _learn(self, finished: Mapping[int, TrainReply]) -> None:
         self._steps_per_client = max(client.num_steps for client in finished.values())
         examples = {node: self._tasks[node].member.num_examples for node in finished}
-        self.adapter.aggregate(
-            {node: client.updates for node, client in finished.items()}, examples
-        )
+        updates = {node: client.updates for node, client in finished.items()}
+        self.adapter.aggregate(updates, examples)
         self.planner.learn(
             [
                 ImportanceReport(num_examples=examples[node], scores=client.importance)

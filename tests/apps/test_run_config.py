@@ -69,11 +69,12 @@ def test_all_problems_are_reported_at_once(settings: dict[str, Any]):
 
     wrong = {"learnin-rate": 1.0, "batch-size": "16", "scale": 0, "labels": "nobody", "seed": -1}
     wrong |= {"fraction-train": 1.5, "server-evaluation": 1, "step-timeout": float("nan")}
+    wrong |= {"server-momentum": 1.0}
     del settings["partition"]
     with pytest.raises(ConfigError) as caught:
         RunConfig.from_run_config({**settings, **wrong})
     message = str(caught.value)
-    assert message.startswith("the run-config has 9 problems")
+    assert message.startswith("the run-config has 10 problems")
     for part in (
         "unknown key 'learnin-rate', did you mean 'learning-rate'?",
         "missing key 'partition'",
@@ -83,6 +84,7 @@ def test_all_problems_are_reported_at_once(settings: dict[str, Any]):
         "seed = -1: 0 or more is wanted",
         "fraction-train = 1.5: a fraction from 0 to 1 is wanted",
         "server-evaluation = 1: true or false is wanted",
+        "server-momentum = 1.0: a number from 0 to below 1 is wanted",
         "step-timeout = nan: a positive number is wanted",
     ):
         assert part in message

@@ -55,6 +55,7 @@ def strategy_of(config: RunConfig) -> HSplitLoRA:
         worker_session_rank=config.worker_session_rank or None,
         worker=_worker(config),
         global_rank_cap=config.global_rank_cap or None,
+        server_momentum=config.server_momentum,
         fraction_train=config.fraction_train,
         fraction_evaluate=config.fraction_evaluate,
         min_train_nodes=config.min_train_nodes,

@@ -49,6 +49,7 @@ POSITIVE = (
     "session-timeout",
 )
 FRACTIONS = ("fraction-train", "fraction-evaluate", "unavailable")
+BELOW_ONE = ("server-momentum",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +121,9 @@ class RunConfig:
         weight; more important weights get more. 0 shares the worker's memory.
     global_rank_cap
         Largest rank of the global adapter; 0 for none. What it cuts off is kept for later rounds.
+    server_momentum
+        How much of the round before each round also goes, from 0 to below 1: helps where steps are
+        small or clients' data differ.
     drift_threshold, drift_cooldown
         Plan anew when importance has moved by more than the threshold, and not within so many
         rounds of the last time.
@@ -184,6 +188,7 @@ class RunConfig:
     rank_unit: int
     worker_session_rank: int
     global_rank_cap: int
+    server_momentum: float
     drift_threshold: float
     drift_cooldown: int
     fraction_train: float
@@ -256,6 +261,8 @@ def _range_of(key: str) -> Any:
         return lambda value: 0 < value < math.inf, "a positive number"
     if key in FRACTIONS:
         return lambda value: 0 <= value <= 1, "a fraction from 0 to 1"
+    if key in BELOW_ONE:
+        return lambda value: 0 <= value < 1, "a number from 0 to below 1"
     return None
 
 
