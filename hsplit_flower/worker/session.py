@@ -13,11 +13,16 @@ from torch import Tensor
 from ..adapters import Active, Trainable, collect
 from ..errors import AuthenticationError, WorkerRejectedError
 from ..transport.factors import SessionResult
-from ..transport.messages import Forward, Reply
+from ..transport.messages import Forward, Reply, Request
 from ..types import SessionSpec
 
 ReplyKey = tuple[int, int, str]
 """Step, micro-batch, and kind of request."""
+
+
+def key_of(request: Request) -> ReplyKey:
+    """By what a request's reply is remembered."""
+    return request.step, request.micro_batch, type(request).__name__
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
