@@ -9,15 +9,17 @@ from torch import Tensor
 from ..errors import CodecError, NonFiniteError, WorkerRejectedError
 from ..splitting import Architecture
 from ..transport.messages import Backward, Forward, Request
-from ..types import IGNORED_LABEL, Labels
+from ..types import IGNORED_LABEL, Labels, SessionSpec
 from .session import Session
 
 MAX_TOKENS = 2**20
 MAX_MICRO_BATCHES = 2**10
 
 
-def check_request(request: Request, session: Session, architecture: Architecture) -> None:
-    """Refuse a request that is out of turn, or does not fit the model or its session.
+def check_content(request: Request, spec: SessionSpec, architecture: Architecture) -> None:
+    """Refuse a request that does not fit the model or what its session was opened for.
+
+    Whatever came before it: this may be asked before it is the request's turn.
 
     Raises
     ------
@@ -25,8 +27,20 @@ def check_request(request: Request, session: Session, architecture: Architecture
         If its shape, its labels or its settings are not what was agreed on.
     NonFiniteError
         If its hidden state is not finite.
+    """
+    if isinstance(request, Forward):
+        _check_forward(request, spec, architecture)
+
+
+def check_turn(request: Request, session: Session) -> None:
+    """Refuse a request that is not the next one of its session.
+
+    Raises
+    ------
+    CodecError
+        If it does not go with the micro-batches before it.
     WorkerRejectedError
-        If it is not the next one.
+        If it is out of turn.
     """
     if request.step != session.num_steps + 1:
         raise WorkerRejectedError(
@@ -35,8 +49,7 @@ def check_request(request: Request, session: Session, architecture: Architecture
     if isinstance(request, Backward):
         _check_backward(request, session)
     else:
-        _check_turn(request, session)
-        _check_forward(request, session, architecture)
+        _check_micro_batch(request, session)
 
 
 def _check_backward(request: Backward, session: Session) -> None:
@@ -59,7 +72,7 @@ def _check_backward(request: Backward, session: Session) -> None:
         )
 
 
-def _check_turn(request: Forward, session: Session) -> None:
+def _check_micro_batch(request: Forward, session: Session) -> None:
     progress = session.progress
     if not 1 <= request.num_micro_batches <= MAX_MICRO_BATCHES:
         raise CodecError(
@@ -79,12 +92,11 @@ def _check_turn(request: Forward, session: Session) -> None:
                 "the micro-batches of a step must agree on their number, on the step's tokens, and "
                 "on whether they train"
             )
+
+
+def _check_forward(request: Forward, spec: SessionSpec, architecture: Architecture) -> None:
     if request.num_micro_batches > 1 and request.probe:
         raise CodecError("importance is scored on a step of one micro-batch: it does not add up")
-
-
-def _check_forward(request: Forward, session: Session, architecture: Architecture) -> None:
-    spec = session.spec
     batch, seq, width = request.hidden.shape
     if width != architecture.hidden_size:
         raise CodecError(f"hidden states of width {width}: {architecture.hidden_size} is wanted")

@@ -24,7 +24,7 @@ from ..importance import check_finite, probing
 from ..splitting import Half
 from ..transport.messages import Backward, Forward, Gradient, LastHidden, Loss, Reply, Request
 from ..types import SessionSpec, Span
-from .admission import check_request
+from .admission import check_content, check_turn
 from .joint_pass import Group, Part, PassResult, group_of, run_pass
 from .session import InFlight, Session, key_of
 
@@ -111,6 +111,7 @@ class Stage:
         WorkerRejectedError
             If the request is not the next one, nor one of the last step again.
         """
+        check_content(request, session.spec, self.half.architecture)
         (outcome,) = self.handle_together([(session, request)])
         if isinstance(outcome, BaseException):
             raise outcome
@@ -119,7 +120,8 @@ class Stage:
     def handle_together(self, asked: Sequence[tuple[Session, Request]]) -> list[Outcome]:
         """Answer one request each of several sessions, in one pass as far as that goes.
 
-        What is refused is refused before the pass, which is then the same as without it.
+        Their contents have been checked, their turns have not. What is refused is refused before
+        the pass, which is then the same as without it.
         """
         outcomes: dict[int, Outcome] = {}
         joining: dict[int, Part] = {}
@@ -128,7 +130,7 @@ class Stage:
                 if (repeated := session.last_replies.get(key_of(request))) is not None:
                     outcomes[index] = repeated
                     continue
-                check_request(request, session, self.half.architecture)
+                check_turn(request, session)
                 if isinstance(request, Forward) and request.labels is not None:
                     joining[index] = Part(session=session, request=request)
                 else:
