@@ -154,7 +154,7 @@ class Joined:
                     if not factor.requires_grad:
                         continue
                     if factor.grad is None:
-                        factor.grad = part
+                        factor.grad = _laid_out_as(factor, part)
                     else:
                         held.append(factor.grad)
                         added.append(part)
@@ -180,6 +180,13 @@ class Joined:
         tokens = torch.tensor([member.num_rows * self._num_positions for member in members])
         each = rows.repeat_interleave(tokens.to(rows.device), dim=0, output_size=len(x))
         return add_shared(shared, each, x, y)
+
+
+def _laid_out_as(factor: Tensor, part: Tensor) -> Tensor:
+    """The same numbers in the factor's order in memory, by which a fused optimizer reads them."""
+    if part.stride() == factor.stride():
+        return part
+    return torch.empty_like(factor).copy_(part)
 
 
 def add_shared(
