@@ -1,8 +1,11 @@
 """Low-rank updates: their algebra, attaching them to a model, and PEFT checkpoints of them."""
 
 from .attach import attach as attach
-from .bank import Active as Active
 from .bank import AdapterBank as AdapterBank
+from .joined import Active as Active
+from .joined import Joined as Joined
+from .joined import Member as Member
+from .joined import NotRowwiseError as NotRowwiseError
 from .low_rank import Compression as Compression
 from .low_rank import LowRank as LowRank
 from .low_rank import compress as compress

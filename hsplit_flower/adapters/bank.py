@@ -8,7 +8,6 @@ closing one changes nothing for the others.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,16 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..splitting.linear import linear_at, matrix_of
+from .joined import Active, Joined, add_shared
 from .low_rank import LowRank
-
-Term = tuple[Tensor, Tensor, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Active:
-    """The low-rank terms ``(b, a, scale)`` that each weight adds in the pass that is running."""
-
-    terms: Mapping[str, Sequence[Term]]
 
 
 class AdapterBank:
@@ -41,19 +32,24 @@ class AdapterBank:
 
     def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
         self._layers = {name: linear_at(model, name) for name in names}
-        self._active: Active | None = None
+        self._active: Active | Joined | None = None
+        self._shared: Mapping[str, LowRank] = {}
         self._pristine: dict[str, Tensor] = {}
         for name, layer in self._layers.items():
             layer.register_forward_hook(self._hook(name))
 
     @contextmanager
-    def activate(self, active: Active) -> Iterator[None]:
-        """Run what is inside with these terms added."""
+    def activate(self, active: Active | Joined) -> Iterator[None]:
+        """Run what is inside with one session's terms added, or those of many that joined."""
         self._active = active
         try:
             yield
         finally:
             self._active = None
+
+    def share(self, updates: Mapping[str, LowRank]) -> None:
+        """Hold updates of which every session adds a share; on the model's device."""
+        self._shared = updates
 
     @torch.no_grad()
     def merge(self, updates: Mapping[str, LowRank]) -> None:
@@ -74,9 +70,16 @@ class AdapterBank:
             args: tuple[Float[Tensor, "*batch in_features"]],
             output: Float[Tensor, "*batch out_features"],
         ) -> Tensor | None:
-            if self._active is None:
+            active = self._active
+            if active is None:
                 return None
-            for b, a, scale in self._active.terms.get(name, ()):
+            shared = self._shared.get(name)
+            if isinstance(active, Joined):
+                return active.add(name, shared, args[0], output)
+            shares = active.shares.get(name)
+            if shared is not None and shares is not None:
+                output = add_shared(shared, shares, args[0], output)
+            for b, a, scale in active.terms.get(name, ()):
                 product = (args[0].to(a.dtype) @ a.T) @ b.T
                 output = output + (product if scale == 1.0 else product * scale).to(output.dtype)
             return output

@@ -41,6 +41,17 @@ class StartingPoint:
         """Whether the update goes into ``W`` instead of staying factored."""
         return self.merge is not None
 
+    def frozen_shares(self) -> Float[Tensor, " direction"]:
+        """``frozen`` as multiples of the leading directions of the update that it came from.
+
+        The update less what is trained of it; or, where the whole of it went into ``W``, less than
+        nothing of what is trained.
+        """
+        trained = self.initial.rank
+        if self.into_weight:
+            return torch.full((trained,), -1.0)
+        return torch.cat([torch.zeros(trained), torch.ones(self.frozen.rank)])
+
 
 def starting_point(
     update: LowRank,

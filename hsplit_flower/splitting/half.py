@@ -146,9 +146,13 @@ class Half:
         attention_mask: Int[Tensor, "batch seq"] | None,
         *,
         start: int,
+        stop: int | None = None,
     ) -> Float[Tensor, "batch seq hidden"]:
-        """Hidden state after the last block of this half, from the one before block ``start``."""
-        span = self._span_from(start)
+        """Hidden state before block ``stop``, from the one before block ``start``.
+
+        Without ``stop``, that after the last block of this half.
+        """
+        span = self._span_from(start, stop)
         if not len(span):
             return hidden
         return self._run(span, hidden, None, attention_mask, to_logits=False)
@@ -179,13 +183,15 @@ class Half:
         self._require(self.parts == Parts.whole(self.architecture.num_blocks), "whole model")
         return self._run(self.parts.span, None, input_ids, attention_mask, to_logits=True)
 
-    def _span_from(self, start: int) -> Span:
+    def _span_from(self, start: int, stop: int | None = None) -> Span:
         held = self.parts.span
-        if not held.start <= start <= held.stop:
+        stop = held.stop if stop is None else stop
+        if not held.start <= start <= stop <= held.stop:
             raise SplitError(
-                f"this half holds blocks [{held.start}, {held.stop}), it cannot start at {start}"
+                f"this half holds blocks [{held.start}, {held.stop}), "
+                f"it cannot run from {start} to {stop}"
             )
-        return Span(start=start, stop=held.stop)
+        return Span(start=start, stop=stop)
 
     def _require(self, is_there: bool, what: str) -> None:
         if not is_there:

@@ -2,27 +2,40 @@
 
 import itertools
 import threading
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 import torch
 
 from ..errors import WorkerRejectedError, WorkerUnavailableError
-from .scheduler import Task, next_task
+from .scheduler import Demand, Limits, Task, Together, next_batch
 
 Result = TypeVar("Result")
 
 
 class Executor:
-    """Runs tasks one at a time in a thread of its own; results and exceptions go to the caller.
+    """Runs tasks in a thread of its own, alone or together; results and exceptions go to who asked.
 
     Parameters
     ----------
+    run_together
+        Runs the tasks of one batch.
+    limits
+        What a batch may be.
     max_waiting
         How many tasks may wait; more are refused.
     """
 
-    def __init__(self, *, max_waiting: int = 256) -> None:
+    def __init__(
+        self,
+        *,
+        run_together: Together | None = None,
+        limits: Limits | None = None,
+        max_waiting: int = 256,
+    ) -> None:
+        self._run_together = run_together
+        self._limits = limits or Limits()
         self._max_waiting = max_waiting
         self._arrivals = itertools.count()
         self._queue: list[Task] = []
@@ -31,8 +44,17 @@ class Executor:
         self._thread = threading.Thread(target=self._work, name="split-worker", daemon=True)
         self._thread.start()
 
-    def call(self, run: Callable[[], Result]) -> Result:
-        """Run something on the device's thread, wait, and give its result.
+    def call(self, run: Callable[[], Result], *, owner: Hashable = None) -> Result:
+        """Run something on the device's thread, by itself, wait, and give its result."""
+        result: Result = self.submit(run, owner=owner).result()
+        return result
+
+    def submit(
+        self, work: Any, *, owner: Hashable = None, demand: Demand | None = None
+    ) -> "Future[Any]":
+        """Put work into the queue: with a demand, to be run together with what else waits.
+
+        What one owner submits is run in that order.
 
         Raises
         ------
@@ -46,13 +68,13 @@ class Executor:
                 raise WorkerUnavailableError("the split worker is stopping")
             if len(self._queue) >= self._max_waiting:
                 raise WorkerRejectedError(f"{self._max_waiting} steps are waiting: try again later")
-            task = Task(arrival=next(self._arrivals), run=run)
+            task = Task(arrival=next(self._arrivals), work=work, owner=owner, demand=demand)
             self._queue.append(task)
             self._changed.notify()
-        return task.future.result()  # type: ignore[no-any-return]
+        return task.future
 
     def stop(self) -> None:
-        """Finish the task that is running, refuse those that wait, end the thread."""
+        """Finish the batch that is running, refuse the tasks that wait, end the thread."""
         with self._changed:
             self._is_stopping = True
             waiting, self._queue = self._queue, []
@@ -62,19 +84,30 @@ class Executor:
         self._thread.join()
 
     def _work(self) -> None:
-        while (task := self._take()) is not None:
+        while batch := self._take():
             # Grad mode belongs to the thread: a task says itself what it wants, starting from on.
             with torch.enable_grad():
-                try:
-                    task.future.set_result(task.run())
-                except BaseException as error:
-                    task.future.set_exception(error)
+                for task, outcome in zip(batch, self._outcomes(batch), strict=True):
+                    if isinstance(outcome, BaseException):
+                        task.future.set_exception(outcome)
+                    else:
+                        task.future.set_result(outcome)
 
-    def _take(self) -> Task | None:
+    def _outcomes(self, batch: Sequence[Task]) -> Sequence[Any]:
+        try:
+            if batch[0].demand is None:
+                return [batch[0].work()]
+            assert self._run_together is not None
+            return self._run_together([task.work for task in batch])
+        except BaseException as error:
+            return [error] * len(batch)
+
+    def _take(self) -> list[Task]:
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._is_stopping)
             if self._is_stopping:
-                return None
-            task = next_task(self._queue)
-            self._queue.remove(task)
-            return task
+                return []
+            batch = next_batch(self._queue, self._limits)
+            taken = {task.arrival for task in batch}
+            self._queue = [task for task in self._queue if task.arrival not in taken]
+            return batch

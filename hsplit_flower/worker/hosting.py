@@ -51,7 +51,8 @@ class WorkerSettings:
     """Where a worker listens, what it loads, and what it allows.
 
     ``host`` is listened on and ``advertised_host``, by default the same, is told to clients; port 0
-    takes a free one. ``num_threads`` 0 leaves torch's own choice.
+    takes a free one. ``num_threads`` 0 leaves torch's own choice. ``checkpointing`` keeps
+    nothing but the blocks' inputs for the backward pass, which runs each of them once more.
     """
 
     model: str
@@ -67,6 +68,7 @@ class WorkerSettings:
     max_sessions: int = 256
     session_timeout_seconds: float = 600.0
     num_threads: int = 0
+    checkpointing: bool = False
     operator_token: str | None = None
     credentials: ServerCredentials | None = None
 
@@ -116,6 +118,7 @@ def host_worker(settings: WorkerSettings) -> HostedWorker:
         attention=settings.attention or None,
         architecture=architecture,
     )
+    half.checkpointing = settings.checkpointing
     profile = machine_profile()
     worker = HostedWorker(
         half,

@@ -1,20 +1,103 @@
-"""Which waiting task the device runs next: a pure function of the queue."""
+"""Which waiting tasks the device runs next, and which of them together: pure functions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
 
+@dataclass(frozen=True, kw_only=True)
+class Demand:
+    """What a task asks of a pass over the base, and with which others it may share one.
+
+    Tasks of one ``group`` may share a pass; a group of None shares with none.
+    """
+
+    group: Hashable
+    num_rows: int
+    num_positions: int
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Task:
-    """Work for the device, and where its result goes. ``arrival`` counts up by one."""
+    """Work for the device, and where its result goes.
+
+    ``arrival`` counts up by one. Tasks of one ``owner`` keep their order, and are never in one
+    batch. ``work`` is called where the task runs by itself, without a ``demand``; else it is what
+    is run together with others.
+    """
 
     arrival: int
-    run: Callable[[], Any]
+    work: Any
+    owner: Hashable = None
+    demand: Demand | None = None
     future: "Future[Any]" = field(default_factory=Future)
 
 
-def next_task(queue: Sequence[Task]) -> Task:
-    """First come, first served. A client has one request waiting at a time, so none starves."""
-    return min(queue, key=lambda task: task.arrival)
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a batch may be.
+
+    Attributes
+    ----------
+    max_tokens
+        Rows times the length of the longest, padding included. A larger task runs by itself.
+    max_padding_share
+        How much of that may be padding which the tasks did not bring with them.
+    max_tasks
+        How many tasks may share a batch.
+    """
+
+    max_tokens: int = 2**14
+    max_padding_share: float = 0.25
+    max_tasks: int = 64
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1 or self.max_tasks < 1:
+            raise ValueError("a batch must hold a token and a task, or more")
+        if not 0.0 <= self.max_padding_share < 1.0:
+            raise ValueError(f"max_padding_share must be in [0, 1), got {self.max_padding_share}")
+
+
+def next_batch(queue: Sequence[Task], limits: Limits) -> list[Task]:
+    """The oldest task, and those after it that may share its pass and fit, oldest first.
+
+    Whoever waits therefore runs after at most as many batches as there were tasks before it, and
+    nothing waits for something that is not there yet.
+    """
+    ordered = sorted(queue, key=_arrival)
+    if not ordered:
+        raise ValueError("an empty queue has no next batch")
+    oldest, *others = ordered
+    batch = [oldest]
+    if oldest.demand is None or oldest.demand.group is None:
+        return batch
+    passed_over = {oldest.owner}
+    for task in others:
+        if len(batch) == limits.max_tasks:
+            break
+        if task.owner in passed_over:
+            continue
+        # Later tasks of this owner must wait, whether this one is taken or not.
+        passed_over.add(task.owner)
+        is_of_group = task.demand is not None and task.demand.group == oldest.demand.group
+        if is_of_group and fits([*batch, task], limits):
+            batch.append(task)
+    return batch
+
+
+def fits(batch: Sequence[Task], limits: Limits) -> bool:
+    """Whether tasks keep to the limits together."""
+    demands = [task.demand for task in batch if task.demand is not None]
+    longest = max(demand.num_positions for demand in demands)
+    padded = sum(demand.num_rows for demand in demands) * longest
+    wanted = sum(demand.num_rows * demand.num_positions for demand in demands)
+    return padded <= limits.max_tokens and padded - wanted <= limits.max_padding_share * padded
+
+
+def _arrival(task: Task) -> int:
+    return task.arrival
+
+
+Together = Callable[[Sequence[Any]], Sequence[Any]]
+"""Runs what tasks of one batch brought, and gives a result or an exception for each."""

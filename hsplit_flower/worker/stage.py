@@ -1,30 +1,36 @@
 """The worker's half of the model, and one step of one session on it."""
 
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
 from ..adapters import (
     Active,
     AdapterBank,
     LowRank,
+    NotRowwiseError,
     StartingPoint,
     Trainable,
     adapter_optimizer,
     starting_points,
 )
-from ..errors import AdapterError, CodecError, NonFiniteError, SplitError, WorkerRejectedError
+from ..errors import AdapterError, NonFiniteError, SplitError
 from ..importance import check_finite, probing
-from ..metrics import count_label_tokens, summed_token_loss
 from ..splitting import Half
 from ..transport.messages import Backward, Forward, Gradient, LastHidden, Loss, Reply, Request
-from ..types import IGNORED_LABEL, Labels, SessionSpec, Span
-from .session import InFlight, Session
+from ..types import SessionSpec, Span
+from .admission import check_content, check_turn
+from .joint_pass import Group, Part, PassResult, group_of, run_pass
+from .session import InFlight, Session, key_of
 
-MAX_TOKENS = 2**20
+logger = logging.getLogger(__name__)
+
+Outcome = Reply | Exception
 
 
 class Stage:
@@ -41,6 +47,7 @@ class Stage:
         self._weights = half.architecture.weights_in(half.parts.span)
         self._bank = AdapterBank(half.model, [weight.name for weight in self._weights])
         self._updates: dict[str, LowRank] = {}
+        self._can_join = True
 
     def load_update(self, updates: Mapping[str, LowRank]) -> None:
         """Make ``updates`` the global adapter that sessions start from.
@@ -60,6 +67,7 @@ class Stage:
         self._updates = held
         merges = {name: point.merge for name, point in points.items() if point.merge is not None}
         self._bank.merge(merges)
+        self._bank.share(held)
 
     def open(self, spec: SessionSpec) -> Session:
         """A session that starts from the global adapter."""
@@ -70,24 +78,24 @@ class Stage:
         span = Span(start=spec.cut, stop=self.half.parts.span.stop)
         points = self._starting_points(spec, span, self._updates)
         trainables = {
-            name: Trainable(
-                b=torch.nn.Parameter(point.trainable_b.to(self.half.device)),
-                a=torch.nn.Parameter(point.trainable_a.to(self.half.device)),
-            )
+            name: _trainable(point, self.half.device)
             for name, point in points.items()
             if point.trainable_b.shape[1]
         }
-        terms: dict[str, list[tuple[Tensor, Tensor, float]]] = {name: [] for name in points}
-        for name, point in points.items():
-            if point.frozen.rank:
-                terms[name].append((point.frozen.b, point.frozen.a, 1.0))
-            if name in trainables:
-                terms[name].append((trainables[name].b, trainables[name].a, spec.scale))
+        terms = {name: [(t.b, t.a, spec.scale)] for name, t in trainables.items()}
+        shares = {
+            name: point.frozen_shares().to(self.half.device)
+            for name, point in points.items()
+            if point.frozen.rank
+        }
         optimizer = adapter_optimizer(
             trainables, learning_rate=spec.learning_rate, weight_decay=spec.weight_decay
         )
         return Session(
-            spec=spec, active=Active(terms=terms), trainables=trainables, optimizer=optimizer
+            spec=spec,
+            active=Active(terms=terms, shares=shares),
+            trainables=trainables,
+            optimizer=optimizer,
         )
 
     def handle(self, session: Session, request: Request) -> Reply:
@@ -96,28 +104,47 @@ class Stage:
         Raises
         ------
         CodecError
-            If the request does not fit the model or the session.
+            If the request does not fit the model or the session; it may be sent again, corrected.
         NonFiniteError
-            If the loss or a gradient is not finite; nothing has been applied then.
+            If the loss or a gradient is not finite; nothing has been applied then, and nothing is
+            left of the step's other micro-batches.
         WorkerRejectedError
-            If the step is not the next one, nor the last one again.
+            If the request is not the next one, nor one of the last step again.
         """
-        key = (request.step, type(request).__name__)
-        if (repeated := session.last_replies.get(key)) is not None:
-            return repeated
-        if request.step != session.num_steps + 1:
-            raise WorkerRejectedError(
-                f"step {request.step} is out of turn: step {session.num_steps + 1} is next"
-            )
-        if isinstance(request, Backward):
-            reply: Reply = self._finish(session, request)
-        else:
-            self._check(session, request)
-            reply = self._carry_on(session, request)
-        session.remember(key, reply)
-        if session.in_flight is None:
-            session.num_steps += 1
-        return reply
+        check_content(request, session.spec, self.half.architecture)
+        (outcome,) = self.handle_together([(session, request)])
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    def handle_together(self, asked: Sequence[tuple[Session, Request]]) -> list[Outcome]:
+        """Answer one request each of several sessions, in one pass as far as that goes.
+
+        Their contents have been checked, their turns have not. What is refused is refused before
+        the pass, which is then the same as without it.
+        """
+        outcomes: dict[int, Outcome] = {}
+        joining: dict[int, Part] = {}
+        for index, (session, request) in enumerate(asked):
+            try:
+                if (repeated := session.last_replies.get(key_of(request))) is not None:
+                    outcomes[index] = repeated
+                    continue
+                check_turn(request, session)
+                if isinstance(request, Forward) and request.labels is not None:
+                    joining[index] = Part(session=session, request=request)
+                else:
+                    outcomes[index] = self._run_alone(session, request)
+            except Exception as error:
+                outcomes[index] = error
+        groups: dict[Group | None, list[int]] = {}
+        for index, part in joining.items():
+            groups.setdefault(group_of(part.request), []).append(index)
+        for group, indices in groups.items():
+            parts = [joining[index] for index in indices]
+            run = self._run_each if group is None else self._run_joint
+            outcomes.update(zip(indices, run(parts), strict=True))
+        return [outcomes[index] for index in range(len(asked))]
 
     def _starting_points(
         self, spec: SessionSpec, span: Span, updates: Mapping[str, LowRank]
@@ -132,9 +159,81 @@ class Stage:
             dtype=self.half.dtype,
         )
 
-    def _carry_on(self, session: Session, request: Forward) -> Reply:
-        """Forward through the blocks above the cut; and back, where the labels are here."""
-        device, cut = self.half.device, session.spec.cut
+    def _weights_above(self, cut: int) -> list[str]:
+        return [weight.name for weight in self._weights if weight.block >= cut]
+
+    def _run_joint(self, parts: Sequence[Part]) -> list[Outcome]:
+        """One pass for all; should it fail for all, one for each, and one at most fails again."""
+        if len(parts) > 1 and self._can_join:
+            try:
+                results = run_pass(self.half, self._bank, parts)
+            except NotRowwiseError:
+                self._can_join = False
+            except Exception:
+                logger.warning("%s requests could not run together", len(parts), exc_info=True)
+            else:
+                return [
+                    self._complete(part, result)
+                    for part, result in zip(parts, results, strict=True)
+                ]
+        return self._run_each(parts)
+
+    def _run_each(self, parts: Sequence[Part]) -> list[Outcome]:
+        return [self._run_one(part) for part in parts]
+
+    def _run_one(self, part: Part) -> Outcome:
+        try:
+            with ExitStack() as stack:
+                scores: dict[str, float] = {}
+                if part.request.probe and part.request.train:
+                    names = self._weights_above(part.cut)
+                    scores = stack.enter_context(probing(self.half.model, names))
+                (result,) = run_pass(self.half, self._bank, [part])
+        except Exception as error:
+            part.session.forget_step()
+            return error
+        return self._complete(part, result, scores)
+
+    def _complete(
+        self, part: Part, result: PassResult, scores: Mapping[str, float] | None = None
+    ) -> Outcome:
+        """Count a pass in for one of its sessions, unless something of it is not finite."""
+        session, request = part.session, part.request
+        try:
+            reply = Loss(
+                step=request.step,
+                loss_sum=_finite(result.loss_sum, "loss"),
+                num_tokens=result.num_tokens,
+                gradient=result.gradient,
+                micro_batch=request.micro_batch,
+            )
+            session.start(request)
+            if request.train:
+                _check_gradients(session, result.gradient, scores or {})
+            session.finish_micro_batch()
+        except Exception as error:
+            session.forget_step()
+            return error
+        session.importance.update(scores or {})
+        session.remember(key_of(request), reply)
+        return reply
+
+    def _run_alone(self, session: Session, request: Request) -> Reply:
+        """A request of a client that keeps its labels: its graph waits for its own gradient."""
+        try:
+            if isinstance(request, Backward):
+                reply: Reply = self._finish(session, request)
+            else:
+                reply = self._carry_on(session, request)
+        except BaseException:
+            session.forget_step()
+            raise
+        session.remember(key_of(request), reply)
+        return reply
+
+    def _carry_on(self, session: Session, request: Forward) -> LastHidden:
+        """Forward through the blocks above the cut."""
+        device = self.half.device
         mask = None if request.attention_mask is None else request.attention_mask.to(device)
         scores: dict[str, float] = {}
         self.half.model.train(request.train)
@@ -142,94 +241,53 @@ class Stage:
             stack.enter_context(torch.set_grad_enabled(request.train))
             stack.enter_context(self._bank.activate(session.active))
             if request.probe and request.train:
-                scores = stack.enter_context(probing(self.half.model, list(session.active.terms)))
-            hidden = request.hidden.to(device, self.half.dtype).requires_grad_(request.train)
-            if request.labels is None:
-                last = self.half.hidden(hidden, mask, start=cut)
-                if request.train:
-                    session.in_flight = InFlight(hidden=hidden, last=last, scores=scores)
-                return LastHidden(step=request.step, hidden=last.detach())
-            logits = self.half.logits(hidden, mask, start=cut)
-            labels = request.labels.to(device)
-            loss_sum, num_tokens = summed_token_loss(logits, labels), count_label_tokens(labels)
-            value = _finite(float(loss_sum.detach()), "loss")
-            if not request.train:
-                return Loss(step=request.step, loss_sum=value, num_tokens=num_tokens)
-            (loss_sum / num_tokens).backward()
-        gradient = self._apply(session, hidden, scores)
-        return Loss(step=request.step, loss_sum=value, num_tokens=num_tokens, gradient=gradient)
+                names = self._weights_above(session.spec.cut)
+                scores = stack.enter_context(probing(self.half.model, names))
+            # Cut loose: a request that is handled twice must not add its gradients up.
+            hidden = request.hidden.detach().to(device, self.half.dtype)
+            hidden.requires_grad_(request.train)
+            last = self.half.hidden(hidden, mask, start=session.spec.cut)
+        progress = session.start(request)
+        if request.train:
+            flight = InFlight(hidden=hidden, last=last, scores=scores)
+            progress.in_flight[request.micro_batch] = flight
+        else:
+            session.finish_micro_batch()
+        return LastHidden(step=request.step, hidden=last.detach(), micro_batch=request.micro_batch)
 
     def _finish(self, session: Session, request: Backward) -> Gradient:
         """Back through the blocks above the cut, from the gradient that the client computed."""
-        flight, session.in_flight = session.in_flight, None
-        if flight is None:
-            raise WorkerRejectedError(
-                f"no forward pass of step {request.step} waits for a gradient"
-            )
-        if request.gradient.shape != flight.last.shape:
-            raise CodecError(
-                f"a gradient of shape {list(request.gradient.shape)}: "
-                f"{list(flight.last.shape)} is wanted, that of the last hidden state"
-            )
+        assert session.progress is not None
+        flight = session.progress.in_flight.pop(request.micro_batch)
         gradient = request.gradient.to(flight.last.device, flight.last.dtype)
-        torch.autograd.backward(flight.last, gradient)
+        # Checkpointed blocks are run once more: as they were, with this session's terms.
+        self.half.model.train()
+        with self._bank.activate(session.active):
+            torch.autograd.backward(flight.last, gradient)
+        _check_gradients(session, flight.hidden.grad, flight.scores)
+        session.finish_micro_batch()
+        session.importance.update(flight.scores)
+        assert flight.hidden.grad is not None
         return Gradient(
-            step=request.step, gradient=self._apply(session, flight.hidden, flight.scores)
+            step=request.step, gradient=flight.hidden.grad, micro_batch=request.micro_batch
         )
 
-    def _apply(self, session: Session, hidden: Tensor, scores: Mapping[str, float]) -> Tensor:
-        """Take the optimizer's step, unless something is not finite; give the input's gradient."""
-        gradient = hidden.grad
-        if gradient is None:
-            raise WorkerRejectedError("no gradient reached the hidden state")
-        gradients = [factor.grad for t in session.trainables.values() for factor in (t.a, t.b)]
-        try:
-            check_finite(scores)
-            if not all(bool(g.isfinite().all()) for g in [gradient, *gradients] if g is not None):
-                raise NonFiniteError(
-                    "a gradient above the cut is not finite: the step is not taken"
-                )
-            if session.optimizer is not None:
-                session.optimizer.step()
-        finally:
-            for trainable in session.trainables.values():
-                trainable.a.grad = trainable.b.grad = None
-        session.importance.update(scores)
-        return gradient
 
-    def _check(self, session: Session, request: Forward) -> None:
-        """Refuse a request that does not fit the model or the session."""
-        architecture, spec = self.half.architecture, session.spec
-        batch, seq, width = request.hidden.shape
-        if width != architecture.hidden_size:
-            raise CodecError(
-                f"hidden states of width {width}: {architecture.hidden_size} is wanted"
-            )
-        if architecture.max_positions is not None and seq > architecture.max_positions:
-            raise CodecError(
-                f"a sequence of {seq}: the model has {architecture.max_positions} positions"
-            )
-        if batch * seq > MAX_TOKENS:
-            raise CodecError(f"{batch * seq} tokens in one step: at most {MAX_TOKENS} are allowed")
-        if request.train and not spec.train:
-            raise CodecError("a training step in a session that was opened for evaluation")
-        if (request.labels is None) != (spec.labels is Labels.CLIENT):
-            raise CodecError(
-                f"labels are {'absent' if request.labels is None else 'sent'}, "
-                f"the session was opened with labels on the {spec.labels.value}"
-            )
-        if request.labels is not None:
-            self._check_labels(request.labels, is_training=request.train)
-        if not bool(request.hidden.isfinite().all()):
-            raise NonFiniteError("the hidden state is not finite")
+def _check_gradients(
+    session: Session, gradient: Tensor | None, scores: Mapping[str, float]
+) -> None:
+    """Refuse what is not finite, before the optimizer's step."""
+    check_finite(scores)
+    found = [gradient, *(factor.grad for factor in session.factors)]
+    largest = get_total_norm([g for g in found if g is not None], norm_type=math.inf)
+    if not math.isfinite(float(largest)):
+        raise NonFiniteError("a gradient above the cut is not finite: the step is not taken")
 
-    def _check_labels(self, labels: Tensor, *, is_training: bool) -> None:
-        size = self.half.architecture.vocabulary_size
-        targets = labels[:, 1:][labels[:, 1:] != IGNORED_LABEL]
-        if bool(((targets < 0) | (targets >= size)).any()):
-            raise CodecError(f"labels must be {IGNORED_LABEL} or in [0, {size})")
-        if is_training and targets.numel() == 0:
-            raise CodecError("a step without a single target token cannot be trained on")
+
+def _trainable(point: StartingPoint, device: torch.device) -> Trainable:
+    """Factors of which a row is one direction in memory, as stacks of them are laid out."""
+    b = point.trainable_b.to(device).T.contiguous().T
+    return Trainable(b=torch.nn.Parameter(b), a=torch.nn.Parameter(point.trainable_a.to(device)))
 
 
 def _finite(value: float, what: str) -> float:

@@ -1,14 +1,19 @@
 """The split worker: one half of the model, its sessions, and the thread that runs them."""
 
 from collections.abc import Mapping
+from concurrent.futures import Future
 
 from ..adapters import LowRank
 from ..errors import WorkerRejectedError
 from ..splitting import Half
 from ..transport.factors import SessionResult
-from ..transport.messages import Reply, Request
+from ..transport.messages import Backward, Reply, Request
 from ..types import SessionSpec, WorkerDescription
+from .admission import check_content
+from .batch_limits import limits_for
 from .executor import Executor
+from .joint_pass import group_of
+from .scheduler import Demand, Limits
 from .session import Sessions
 from .stage import Stage
 
@@ -26,6 +31,8 @@ class SplitWorker:
         What the worker's device has, to be planned with.
     sessions
         The registry; its limits are the worker's.
+    limits
+        What a batch of several sessions' steps may be; by default what its memory has room for.
     """
 
     def __init__(
@@ -36,10 +43,18 @@ class SplitWorker:
         memory_bytes: float,
         flops_per_second: float,
         sessions: Sessions | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self._stage = Stage(half)
         self._sessions = Sessions() if sessions is None else sessions
-        self._executor = Executor()
+        if limits is None:
+            limits = limits_for(
+                half.architecture,
+                half.parts.span,
+                value_bytes=half.dtype.itemsize,
+                memory_bytes=memory_bytes,
+            )
+        self._executor = Executor(run_together=self._stage.handle_together, limits=limits)
         self._description = WorkerDescription(
             model=model,
             num_blocks=half.architecture.num_blocks,
@@ -70,8 +85,21 @@ class SplitWorker:
 
     def exchange(self, token: str | None, request: Request) -> Reply:
         """Answer one request of the session that the token names."""
+        return self.submit(token, request).result()
+
+    def submit(self, token: str | None, request: Request) -> "Future[Reply]":
+        """Have a request answered, after those that the session has submitted before.
+
+        What does not fit the model or the session is refused at once.
+        """
         session = self._sessions.find(token)
-        return self._executor.call(lambda: self._stage.handle(session, request))
+        # Here, in the caller's thread: a batch is chosen from what may be in it.
+        check_content(request, session.spec, self._stage.half.architecture)
+        shown = request.gradient if isinstance(request, Backward) else request.hidden
+        demand = Demand(
+            group=group_of(request), num_rows=shown.shape[0], num_positions=shown.shape[1]
+        )
+        return self._executor.submit((session, request), owner=id(session), demand=demand)
 
     def spec_of(self, token: str | None) -> SessionSpec:
         """What a session was opened with."""
@@ -84,7 +112,7 @@ class SplitWorker:
     def collect(self, token: str) -> SessionResult:
         """What a session has learnt so far."""
         session = self._sessions.find(token)
-        return self._executor.call(session.result)
+        return self._executor.call(session.result, owner=id(session))
 
     def close(self, token: str) -> None:
         """End a session; closing one that is gone already is no error."""

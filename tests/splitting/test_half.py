@@ -185,9 +185,9 @@ def test_what_a_half_does_not_hold_cannot_be_asked_of_it() -> None:
         client.logits(hidden, None, start=NUM_BLOCKS)
     with pytest.raises(SplitError, match="does not hold the whole model"):
         worker.logits_of(ids, None)
-    with pytest.raises(SplitError, match=r"holds blocks \[2, 3\), it cannot start at 1"):
+    with pytest.raises(SplitError, match=r"holds blocks \[2, 3\), it cannot run from 1"):
         worker.hidden(hidden, None, start=1)
-    with pytest.raises(SplitError, match="cannot start at 4"):
+    with pytest.raises(SplitError, match="cannot run from 4"):
         worker.logits(hidden, None, start=4)
 
 

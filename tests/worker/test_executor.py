@@ -9,6 +9,7 @@ import torch
 
 from hsplit_flower.errors import WorkerRejectedError, WorkerUnavailableError
 from hsplit_flower.worker.executor import Executor
+from hsplit_flower.worker.scheduler import Demand
 
 
 @pytest.fixture
@@ -127,4 +128,65 @@ def test_stopping_ends_the_running_task_and_refuses_the_waiting_ones(
 def test_stopping_twice_is_no_error() -> None:
     executor = Executor()
     executor.stop()
+    executor.stop()
+
+
+def _double(works: list[int]) -> list[object]:
+    return [ValueError(f"not {work}") if work < 0 else 2 * work for work in works]
+
+
+GROUP = Demand(group="any", num_rows=1, num_positions=1)
+
+
+def test_what_waits_is_run_together_and_each_gets_its_own() -> None:
+    sizes: list[int] = []
+
+    def run_together(works: list[int]) -> list[object]:
+        sizes.append(len(works))
+        return _double(works)
+
+    executor = Executor(run_together=run_together)
+    busy = Busy(executor)
+    futures = [executor.submit(work, owner=work, demand=GROUP) for work in (1, -2, 3)]
+    busy.end()
+    assert futures[0].result(10) == 2
+    with pytest.raises(ValueError, match="not -2"):
+        futures[1].result(10)
+    assert futures[2].result(10) == 6
+    assert sizes == [3]
+    executor.stop()
+
+
+def test_work_of_one_owner_is_run_in_its_order() -> None:
+    batches: list[list[int]] = []
+
+    def run_together(works: list[int]) -> list[int]:
+        batches.append(list(works))
+        return works
+
+    executor = Executor(run_together=run_together)
+    busy = Busy(executor)
+    for work in (10, 11, 12):
+        executor.submit(work, owner="one", demand=GROUP)
+    last = executor.submit(20, owner="two", demand=GROUP)
+    alone = [executor.submit(lambda: batches.append([13]), owner="one")]
+    busy.end()
+    for future in (last, *alone):
+        future.result(10)
+    assert batches == [[10, 20], [11], [12], [13]]
+    executor.stop()
+
+
+def test_an_error_of_the_whole_batch_comes_back_to_all_of_it() -> None:
+    def run_together(works: list[int]) -> list[int]:
+        raise RuntimeError("all of it")
+
+    executor = Executor(run_together=run_together)
+    busy = Busy(executor)
+    futures = [executor.submit(work, owner=work, demand=GROUP) for work in (1, 2)]
+    busy.end()
+    for future in futures:
+        with pytest.raises(RuntimeError, match="all of it"):
+            future.result(10)
+    assert executor.call(lambda: 7) == 7
     executor.stop()

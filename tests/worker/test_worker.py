@@ -9,15 +9,17 @@ import torch
 
 from hsplit_flower.errors import (
     AuthenticationError,
+    NonFiniteError,
     SplitError,
     WorkerRejectedError,
     WorkerUnavailableError,
 )
-from hsplit_flower.transport.messages import Forward
+from hsplit_flower.transport.messages import Forward, Loss
 from hsplit_flower.types import SessionSpec, WorkerDescription
 from hsplit_flower.worker import Sessions, SplitWorker
 from tests.families import NUM_BLOCKS, fields
 from tests.rounds import global_update, ranks
+from tests.tolerances import assert_same
 from tests.worker.test_session import Clock
 from tests.workers import load_worker, split_worker
 
@@ -140,4 +142,31 @@ def test_many_threads_train_their_sessions_as_if_alone(worker: SplitWorker) -> N
     for thread in threads:
         thread.join()
     assert together.keys() == alone.keys()
-    assert all(torch.equal(together[seed], alone[seed]) for seed in alone)
+    for seed, wanted in alone.items():
+        assert_same(together[seed], wanted, f"client {seed}")
+
+
+def test_requests_that_wait_share_a_pass_and_a_bad_one_is_refused_before(
+    worker: SplitWorker,
+) -> None:
+    started, release = threading.Event(), threading.Event()
+    tokens = [worker.open(replace(SPEC, client=client)) for client in range(4)]
+    runs: list[int] = []
+    block = worker._stage.half.block(2)
+    block.register_forward_pre_hook(lambda module, args: runs.append(len(args[0])))
+
+    def hold() -> None:
+        started.set()
+        assert release.wait(10)
+
+    held = worker._executor.submit(hold)
+    assert started.wait(10)
+    futures = [worker.submit(token, FORWARD) for token in tokens[:3]]
+    with pytest.raises(NonFiniteError, match="hidden state is not finite"):
+        worker.submit(tokens[3], replace(FORWARD, hidden=FORWARD.hidden * torch.nan))
+    release.set()
+    held.result(10)
+    replies = [future.result(10) for future in futures]
+    assert all(isinstance(reply, Loss) for reply in replies)
+    assert runs == [9]
+    assert worker.steps() == {0: 1, 1: 1, 2: 1, 3: 0}

@@ -1,0 +1,31 @@
+"""How many tokens a worker's device has room for in one batch."""
+
+from ..splitting import Architecture
+from ..types import Span
+from .scheduler import Limits
+
+MEMORY_SHARE = 0.5
+"""Of the device's memory; base, sessions, and what the allocator loses have the rest."""
+LOSS_BYTES = 12
+"""Of a logit: itself, its softmax and its gradient, in float32."""
+FEWEST_TOKENS, MOST_TOKENS = 2**10, 2**16
+
+
+def token_bytes(architecture: Architecture, span: Span, value_bytes: int) -> int:
+    """What one token keeps for the backward pass, roughly.
+
+    The input and output of every weight, twice over for what is between them, and its logits.
+    """
+    features = sum(w.in_features + w.out_features for w in architecture.weights_in(span))
+    return 2 * value_bytes * features + LOSS_BYTES * architecture.vocabulary_size
+
+
+def limits_for(
+    architecture: Architecture, span: Span, *, value_bytes: int, memory_bytes: float
+) -> Limits:
+    """The limits of a worker's batches, from the memory that its device has.
+
+    A batch beyond some ten thousand tokens is no faster per token, so more is never asked for.
+    """
+    room = MEMORY_SHARE * memory_bytes / token_bytes(architecture, span, value_bytes)
+    return Limits(max_tokens=int(min(max(room, FEWEST_TOKENS), MOST_TOKENS)))
