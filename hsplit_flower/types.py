@@ -163,11 +163,16 @@ class Plan:
 
 
 class WireType(str, Enum):
-    """What floating-point tensors are on the wire."""
+    """What floating-point tensors are on the wire.
+
+    ``INT8`` rounds every token's hidden state to whole multiples of 1/127 of its largest magnitude,
+    which travels along.
+    """
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
     FLOAT16 = "float16"
+    INT8 = "int8"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +180,8 @@ class SessionSpec:
     """What the worker must know to open one client's session for one round.
 
     ``seed`` makes the fresh factors; both sides of the cut derive them from it by weight name, so a
-    weight starts the same wherever the cut is.
+    weight starts the same wherever the cut is. ``wire_gradient_type`` None is the same type as that
+    of hidden states.
     """
 
     client: int
@@ -188,6 +194,7 @@ class SessionSpec:
     weight_decay: float = 0.0
     seed: int = 0
     wire_type: WireType = WireType.FLOAT32
+    wire_gradient_type: WireType | None = None
     train: bool = True
 
     def __post_init__(self) -> None:

@@ -176,7 +176,9 @@ def _run_half(
     settings = ChannelSettings(
         max_message_bytes=order.max_message_bytes, step_timeout_seconds=order.step_timeout_seconds
     )
-    stream = GrpcStream(order.address, order.token, spec.wire_type, settings)
+    stream = GrpcStream(
+        order.address, order.token, spec.wire_type, settings, spec.wire_gradient_type
+    )
     with closing(stream):
         with meter.setting_up():
             local_round = LocalRound(half, _update_in(msg, meter), spec, stream, meter)

@@ -28,7 +28,8 @@ def session_spec(
         learning_rate=training.learning_rate,
         weight_decay=training.weight_decay,
         seed=mixed_seed(training.seed, server_round, node, member),
-        wire_type=training.wire_type,
+        wire_type=training.hidden_type,
+        wire_gradient_type=training.wire_gradient_type,
         train=train,
     )
 

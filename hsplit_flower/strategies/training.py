@@ -28,7 +28,9 @@ class Training:
     revision, dtype, attention
         How the base is loaded; empty leaves the choice to transformers.
     wire_type
-        Type of hidden states and gradients on the wire.
+        Type of hidden states on the wire; None is that of the base model's weights.
+    wire_gradient_type
+        Type of their gradients; None is the same as that of hidden states.
     max_message_bytes, step_timeout_seconds
         Limits of one message, and of the wait for its answer.
     """
@@ -44,7 +46,8 @@ class Training:
     revision: str = ""
     dtype: str = "float32"
     attention: str = ""
-    wire_type: WireType = WireType.FLOAT32
+    wire_type: WireType | None = None
+    wire_gradient_type: WireType | None = None
     max_message_bytes: int = 64 * 2**20
     step_timeout_seconds: float = 120.0
 
@@ -67,3 +70,8 @@ class Training:
             wrong.append(f"dtype must be one of {list(DTYPES)}, got {self.dtype!r}")
         if wrong:
             raise ConfigError("; ".join(wrong))
+
+    @property
+    def hidden_type(self) -> WireType:
+        """What hidden states are on the wire."""
+        return self.wire_type or WireType(self.dtype)

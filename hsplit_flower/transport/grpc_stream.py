@@ -33,9 +33,11 @@ class GrpcStream:
     token
         The session's token; it travels in the call's metadata.
     wire_type
-        What floating-point tensors are on the wire.
+        What hidden states are on the wire.
     settings
         Message limit, deadline, retries and credentials.
+    gradient_type
+        What gradients are on the wire; the same as hidden states by default.
     """
 
     def __init__(
@@ -44,10 +46,11 @@ class GrpcStream:
         token: str,
         wire_type: WireType,
         settings: ChannelSettings | None = None,
+        gradient_type: WireType | None = None,
     ) -> None:
         self._settings = settings or ChannelSettings()
         self._address = address
-        self._wire_type = wire_type
+        self._types = wire_type, gradient_type or wire_type
         self._metadata = token_metadata(SESSION_TOKEN_KEY, token)
         self._channel = open_channel(address, self._settings)
         self._stub = SplitWorkerStub(self._channel)
@@ -62,7 +65,7 @@ class GrpcStream:
         WorkerUnavailableError
             If the worker does not answer within the settings' tries.
         """
-        message = request_to_wire(request, self._wire_type)
+        message = request_to_wire(request, *self._types)
         failure: WorkerUnavailableError | None = None
         for attempt in range(self._settings.num_tries):
             if attempt:

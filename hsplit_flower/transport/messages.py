@@ -13,10 +13,8 @@ from torch import Tensor
 
 from ..errors import CodecError
 from ..types import WireType
-from .codec import decode, encode
-from .split_pb2 import Backward as BackwardMessage
+from .codec import decode, encode_into
 from .split_pb2 import Forward as ForwardMessage
-from .split_pb2 import Loss as LossMessage
 from .split_pb2 import StepReply, StepRequest
 
 
@@ -70,19 +68,22 @@ Request = Forward | Backward
 Reply = Loss | LastHidden | Gradient
 
 
-def request_to_wire(request: Request, wire_type: WireType) -> StepRequest:
-    """A request in its form on the wire."""
+def request_to_wire(
+    request: Request, wire_type: WireType, gradient_type: WireType | None = None
+) -> StepRequest:
+    """A request in its form on the wire; gradients have the hidden states' type by default."""
+    message = StepRequest(step=request.step)
     if isinstance(request, Backward):
-        content = BackwardMessage(gradient=encode(request.gradient, wire_type))
-        return StepRequest(step=request.step, backward=content)
-    forward = ForwardMessage(
-        hidden=encode(request.hidden, wire_type), train=request.train, probe=request.probe
-    )
+        encode_into(message.backward.gradient, request.gradient, gradient_type or wire_type)
+        return message
+    forward = message.forward
+    forward.train, forward.probe = request.train, request.probe
+    encode_into(forward.hidden, request.hidden, wire_type)
     if request.labels is not None:
-        forward.labels.CopyFrom(encode(request.labels.to(torch.int32)))
+        encode_into(forward.labels, request.labels.to(torch.int32))
     if request.attention_mask is not None:
         _put_mask(forward, request.attention_mask)
-    return StepRequest(step=request.step, forward=forward)
+    return message
 
 
 def request_from_wire(message: StepRequest) -> Request:
@@ -116,16 +117,21 @@ def request_from_wire(message: StepRequest) -> Request:
     )
 
 
-def reply_to_wire(reply: Reply, wire_type: WireType) -> StepReply:
-    """A reply in its form on the wire."""
+def reply_to_wire(
+    reply: Reply, wire_type: WireType, gradient_type: WireType | None = None
+) -> StepReply:
+    """A reply in its form on the wire; gradients have the hidden states' type by default."""
+    message = StepReply(step=reply.step)
+    gradient_type = gradient_type or wire_type
     if isinstance(reply, LastHidden):
-        return StepReply(step=reply.step, hidden=encode(reply.hidden, wire_type))
-    if isinstance(reply, Gradient):
-        return StepReply(step=reply.step, gradient=encode(reply.gradient, wire_type))
-    loss = LossMessage(loss_sum=reply.loss_sum, num_tokens=reply.num_tokens)
-    if reply.gradient is not None:
-        loss.gradient.CopyFrom(encode(reply.gradient, wire_type))
-    return StepReply(step=reply.step, loss=loss)
+        encode_into(message.hidden, reply.hidden, wire_type)
+    elif isinstance(reply, Gradient):
+        encode_into(message.gradient, reply.gradient, gradient_type)
+    else:
+        message.loss.loss_sum, message.loss.num_tokens = reply.loss_sum, reply.num_tokens
+        if reply.gradient is not None:
+            encode_into(message.loss.gradient, reply.gradient, gradient_type)
+    return message
 
 
 def reply_from_wire(message: StepReply) -> Reply:
@@ -156,9 +162,9 @@ def _put_mask(forward: ForwardMessage, mask: Tensor) -> None:
         return
     positions = torch.arange(seq, device=mask.device)
     if bool((mask.bool() == (positions < lengths[:, None])).all()):
-        forward.lengths.CopyFrom(encode(lengths.to(torch.int32)))
+        encode_into(forward.lengths, lengths.to(torch.int32))
     else:
-        forward.mask.CopyFrom(encode(mask.to(torch.uint8)))
+        encode_into(forward.mask, mask.to(torch.uint8))
 
 
 def _take_mask(forward: ForwardMessage, batch: int, seq: int) -> Tensor | None:

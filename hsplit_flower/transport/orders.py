@@ -80,6 +80,8 @@ class Order:
             session["ranks"] = {str(k): int(v) for k, v in json.loads(session["ranks"]).items()}
             for name, kind in (("labels", Labels), ("start", Start), ("wire_type", WireType)):
                 session[name] = kind(session[name])
+            gradient_type = session["wire_gradient_type"]
+            session["wire_gradient_type"] = WireType(gradient_type) if gradient_type else None
             return cls(session=SessionSpec(**session), **values)
         except KeyError as error:
             raise ConfigError(
@@ -93,4 +95,7 @@ class Order:
 
 
 def _plain(value: Any) -> Any:
+    """A scalar for a ``ConfigRecord``, which knows no None: nothing is the empty string."""
+    if value is None:
+        return ""
     return value.value if isinstance(value, (Labels, Start, WireType)) else value

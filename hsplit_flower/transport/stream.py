@@ -37,18 +37,23 @@ class InProcessStream:
     ----------
     answer
         What answers a request, for instance a worker's ``exchange`` with the token filled in.
-    wire_type
-        What floating-point tensors are on the wire.
+    wire_type, gradient_type
+        What hidden states and gradients are on the wire; gradients the same by default.
     """
 
-    def __init__(self, answer: Callable[[Request], Reply], wire_type: WireType) -> None:
+    def __init__(
+        self,
+        answer: Callable[[Request], Reply],
+        wire_type: WireType,
+        gradient_type: WireType | None = None,
+    ) -> None:
         self._answer = answer
-        self._wire_type = wire_type
+        self._types = wire_type, gradient_type or wire_type
 
     def exchange(self, request: Request) -> Reply:
-        sent = request_to_wire(request, self._wire_type).SerializeToString()
+        sent = request_to_wire(request, *self._types).SerializeToString()
         reply = self._answer(request_from_wire(StepRequest.FromString(sent)))
-        received = reply_to_wire(reply, self._wire_type).SerializeToString()
+        received = reply_to_wire(reply, *self._types).SerializeToString()
         return reply_from_wire(StepReply.FromString(received))
 
     def close(self) -> None:

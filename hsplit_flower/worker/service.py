@@ -46,10 +46,10 @@ class TrainingService(SplitWorkerServicer):
         """One session's dialogue, a reply for every request."""
         with sent_as_status(context):
             token = token_from(context, SESSION_TOKEN_KEY)
-            wire_type = self._worker.spec_of(token).wire_type
+            spec = self._worker.spec_of(token)
             for message in request_iterator:
                 reply = self._worker.exchange(token, request_from_wire(message))
-                yield reply_to_wire(reply, wire_type)
+                yield reply_to_wire(reply, spec.wire_type, spec.wire_gradient_type)
 
 
 class ControlService(WorkerControlServicer):

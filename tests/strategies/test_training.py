@@ -1,6 +1,7 @@
 """Settings of training: what is refused, all of it at once."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,14 @@ from hsplit_flower.types import Labels, Start, WireType
 def test_defaults() -> None:
     training = Training(batch_size=4, sequence_length=32)
     assert (training.labels, training.start) == (Labels.SERVER, Start.CONTINUE)
-    assert training.wire_type is WireType.FLOAT32
+    assert training.hidden_type is WireType.FLOAT32
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_hidden_states_have_the_models_own_type_on_the_wire(dtype: str) -> None:
+    training = Training(batch_size=4, sequence_length=32, dtype=dtype)
+    assert training.hidden_type.value == dtype
+    assert replace(training, wire_type=WireType.INT8).hidden_type is WireType.INT8
 
 
 def test_everything_wrong_is_said_at_once() -> None:

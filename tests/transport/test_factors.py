@@ -29,6 +29,7 @@ SPEC = SessionSpec(
     weight_decay=0.3,
     seed=2**63 + 1,
     wire_type=WireType.BFLOAT16,
+    wire_gradient_type=WireType.INT8,
     train=False,
 )
 
@@ -49,6 +50,7 @@ def test_settings_come_back() -> None:
         {"labels": "nowhere"},
         {"start": ""},
         {"wire_type": "float8"},
+        {"wire_gradient_type": "float8"},
         {"scale": 0.0},
         {"learning_rate": float("nan")},
         {"weight_decay": -1.0},

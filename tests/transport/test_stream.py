@@ -15,6 +15,7 @@ from hsplit_flower.errors import (
     NonFiniteError,
     WorkerRejectedError,
 )
+from hsplit_flower.transport.codec import FLOATING
 from hsplit_flower.transport.messages import Backward, Forward, Gradient, LastHidden, Loss
 from hsplit_flower.transport.stream import Stream
 from hsplit_flower.types import Labels, SessionSpec, WireType
@@ -87,7 +88,7 @@ class StreamContract(ABC):
     def test_the_wire_type_holds_in_both_directions(
         self, worker: Worker, wire_type: WireType
     ) -> None:
-        dtype = getattr(torch, wire_type.value)
+        dtype = FLOATING.get(wire_type, torch.float32)
         with self._open(worker, replace(SPEC, wire_type=wire_type)) as stream:
             reply = stream.exchange(_forward(1))
         assert isinstance(reply, Loss)

@@ -15,7 +15,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "prompt": ("plain", "brackets"),
     "start": ("continue", "restart"),
     "labels": ("server", "client"),
-    "wire-type": ("float32", "bfloat16", "float16"),
+    "wire-type": ("", "float32", "bfloat16", "float16", "int8"),
+    "wire-gradient-type": ("", "float32", "bfloat16", "float16", "int8"),
 }
 AT_LEAST: dict[str, float] = {
     "max-length": 2,
@@ -142,7 +143,10 @@ class RunConfig:
     worker_threads, client_threads
         Threads that each process computes with; 0 leaves torch's own choice.
     wire_type
-        Type of hidden states and gradients on the wire.
+        Type of hidden states on the wire; empty is that of the base model's weights. ``int8`` is
+        lossy: one byte a value and four a token.
+    wire_gradient_type
+        Type of their gradients; empty is the same.
     max_message_mb
         Largest message between client and worker, in MB of 2^20 bytes.
     step_timeout
@@ -199,6 +203,7 @@ class RunConfig:
     worker_threads: int
     client_threads: int
     wire_type: str
+    wire_gradient_type: str
     max_message_mb: int
     step_timeout: float
     session_timeout: float
