@@ -20,7 +20,12 @@ from .split_pb2 import StepReply, StepRequest
 
 @dataclass(frozen=True, kw_only=True)
 class Forward:
-    """A hidden state to be carried on, with labels where the worker computes the loss."""
+    """A hidden state to be carried on, with labels where the worker computes the loss.
+
+    It is micro-batch ``micro_batch`` of the ``num_micro_batches`` that make up a step; the
+    optimizer steps after the last one's gradient. ``total_tokens`` counts the target tokens of the
+    whole step, so that gradients add up to those of its mean loss; 0 is this batch's own count.
+    """
 
     step: int
     hidden: Float[Tensor, "batch seq hidden"]
@@ -28,6 +33,9 @@ class Forward:
     attention_mask: Int[Tensor, "batch seq"] | None = None
     train: bool = True
     probe: bool = False
+    micro_batch: int = 0
+    num_micro_batches: int = 1
+    total_tokens: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +44,8 @@ class Backward:
 
     step: int
     gradient: Float[Tensor, "batch seq hidden"]
+    micro_batch: int = 0
+    num_micro_batches: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +56,7 @@ class Loss:
     loss_sum: float
     num_tokens: int
     gradient: Float[Tensor, "batch seq hidden"] | None = None
+    micro_batch: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +65,7 @@ class LastHidden:
 
     step: int
     hidden: Float[Tensor, "batch seq hidden"]
+    micro_batch: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +74,7 @@ class Gradient:
 
     step: int
     gradient: Float[Tensor, "batch seq hidden"]
+    micro_batch: int = 0
 
 
 Request = Forward | Backward
@@ -72,13 +85,18 @@ def request_to_wire(
     request: Request, wire_type: WireType, gradient_type: WireType | None = None
 ) -> StepRequest:
     """A request in its form on the wire; gradients have the hidden states' type by default."""
-    message = StepRequest(step=request.step)
+    message = StepRequest(
+        step=request.step,
+        micro_batch=request.micro_batch,
+        num_micro_batches=request.num_micro_batches,
+    )
     if isinstance(request, Backward):
         encode_into(message.backward.gradient, request.gradient, gradient_type or wire_type)
         return message
     forward = message.forward
-    forward.train, forward.probe = request.train, request.probe
     encode_into(forward.hidden, request.hidden, wire_type)
+    forward.train, forward.probe = request.train, request.probe
+    forward.total_tokens = request.total_tokens
     if request.labels is not None:
         encode_into(forward.labels, request.labels.to(torch.int32))
     if request.attention_mask is not None:
@@ -98,7 +116,12 @@ def request_from_wire(message: StepRequest) -> Request:
     kind = message.WhichOneof("content")
     if kind == "backward":
         gradient = _hidden_like(decode(message.backward.gradient), "gradient")
-        return Backward(step=message.step, gradient=gradient)
+        return Backward(
+            step=message.step,
+            gradient=gradient,
+            micro_batch=message.micro_batch,
+            num_micro_batches=message.num_micro_batches or 1,
+        )
     if kind != "forward":
         raise CodecError("an empty step request: forward or backward is wanted")
     forward = message.forward
@@ -114,6 +137,9 @@ def request_from_wire(message: StepRequest) -> Request:
         attention_mask=_take_mask(forward, batch, seq),
         train=forward.train,
         probe=forward.probe,
+        micro_batch=message.micro_batch,
+        num_micro_batches=message.num_micro_batches or 1,
+        total_tokens=forward.total_tokens,
     )
 
 
@@ -121,13 +147,14 @@ def reply_to_wire(
     reply: Reply, wire_type: WireType, gradient_type: WireType | None = None
 ) -> StepReply:
     """A reply in its form on the wire; gradients have the hidden states' type by default."""
-    message = StepReply(step=reply.step)
+    message = StepReply(step=reply.step, micro_batch=reply.micro_batch)
     gradient_type = gradient_type or wire_type
     if isinstance(reply, LastHidden):
         encode_into(message.hidden, reply.hidden, wire_type)
     elif isinstance(reply, Gradient):
         encode_into(message.gradient, reply.gradient, gradient_type)
     else:
+        message.loss.SetInParent()
         message.loss.loss_sum, message.loss.num_tokens = reply.loss_sum, reply.num_tokens
         if reply.gradient is not None:
             encode_into(message.loss.gradient, reply.gradient, gradient_type)
@@ -137,20 +164,22 @@ def reply_to_wire(
 def reply_from_wire(message: StepReply) -> Reply:
     """The reply that a message says it is."""
     kind = message.WhichOneof("content")
+    step, micro_batch = message.step, message.micro_batch
     if kind == "hidden":
         hidden = _hidden_like(decode(message.hidden), "last hidden state")
-        return LastHidden(step=message.step, hidden=hidden)
+        return LastHidden(step=step, hidden=hidden, micro_batch=micro_batch)
     if kind == "gradient":
         gradient = _hidden_like(decode(message.gradient), "gradient")
-        return Gradient(step=message.step, gradient=gradient)
+        return Gradient(step=step, gradient=gradient, micro_batch=micro_batch)
     if kind != "loss":
         raise CodecError("an empty step reply: loss, hidden or gradient is wanted")
     has_gradient = message.loss.HasField("gradient")
     return Loss(
-        step=message.step,
+        step=step,
         loss_sum=message.loss.loss_sum,
         num_tokens=message.loss.num_tokens,
         gradient=_hidden_like(decode(message.loss.gradient), "gradient") if has_gradient else None,
+        micro_batch=micro_batch,
     )
 
 

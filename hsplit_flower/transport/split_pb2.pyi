@@ -43,30 +43,36 @@ class Payload(_message.Message):
     def __init__(self, data_type: _Optional[_Union[DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ..., scales: _Optional[bytes] = ...) -> None: ...
 
 class StepRequest(_message.Message):
-    __slots__ = ("step", "forward", "backward")
+    __slots__ = ("step", "forward", "backward", "micro_batch", "num_micro_batches")
     STEP_FIELD_NUMBER: _ClassVar[int]
     FORWARD_FIELD_NUMBER: _ClassVar[int]
     BACKWARD_FIELD_NUMBER: _ClassVar[int]
+    MICRO_BATCH_FIELD_NUMBER: _ClassVar[int]
+    NUM_MICRO_BATCHES_FIELD_NUMBER: _ClassVar[int]
     step: int
     forward: Forward
     backward: Backward
-    def __init__(self, step: _Optional[int] = ..., forward: _Optional[_Union[Forward, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ...) -> None: ...
+    micro_batch: int
+    num_micro_batches: int
+    def __init__(self, step: _Optional[int] = ..., forward: _Optional[_Union[Forward, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ..., micro_batch: _Optional[int] = ..., num_micro_batches: _Optional[int] = ...) -> None: ...
 
 class Forward(_message.Message):
-    __slots__ = ("hidden", "labels", "lengths", "mask", "train", "probe")
+    __slots__ = ("hidden", "labels", "lengths", "mask", "train", "probe", "total_tokens")
     HIDDEN_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     LENGTHS_FIELD_NUMBER: _ClassVar[int]
     MASK_FIELD_NUMBER: _ClassVar[int]
     TRAIN_FIELD_NUMBER: _ClassVar[int]
     PROBE_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_TOKENS_FIELD_NUMBER: _ClassVar[int]
     hidden: Payload
     labels: Payload
     lengths: Payload
     mask: Payload
     train: bool
     probe: bool
-    def __init__(self, hidden: _Optional[_Union[Payload, _Mapping]] = ..., labels: _Optional[_Union[Payload, _Mapping]] = ..., lengths: _Optional[_Union[Payload, _Mapping]] = ..., mask: _Optional[_Union[Payload, _Mapping]] = ..., train: _Optional[bool] = ..., probe: _Optional[bool] = ...) -> None: ...
+    total_tokens: int
+    def __init__(self, hidden: _Optional[_Union[Payload, _Mapping]] = ..., labels: _Optional[_Union[Payload, _Mapping]] = ..., lengths: _Optional[_Union[Payload, _Mapping]] = ..., mask: _Optional[_Union[Payload, _Mapping]] = ..., train: _Optional[bool] = ..., probe: _Optional[bool] = ..., total_tokens: _Optional[int] = ...) -> None: ...
 
 class Backward(_message.Message):
     __slots__ = ("gradient",)
@@ -75,16 +81,18 @@ class Backward(_message.Message):
     def __init__(self, gradient: _Optional[_Union[Payload, _Mapping]] = ...) -> None: ...
 
 class StepReply(_message.Message):
-    __slots__ = ("step", "loss", "hidden", "gradient")
+    __slots__ = ("step", "loss", "hidden", "gradient", "micro_batch")
     STEP_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_FIELD_NUMBER: _ClassVar[int]
     GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    MICRO_BATCH_FIELD_NUMBER: _ClassVar[int]
     step: int
     loss: Loss
     hidden: Payload
     gradient: Payload
-    def __init__(self, step: _Optional[int] = ..., loss: _Optional[_Union[Loss, _Mapping]] = ..., hidden: _Optional[_Union[Payload, _Mapping]] = ..., gradient: _Optional[_Union[Payload, _Mapping]] = ...) -> None: ...
+    micro_batch: int
+    def __init__(self, step: _Optional[int] = ..., loss: _Optional[_Union[Loss, _Mapping]] = ..., hidden: _Optional[_Union[Payload, _Mapping]] = ..., gradient: _Optional[_Union[Payload, _Mapping]] = ..., micro_batch: _Optional[int] = ...) -> None: ...
 
 class Loss(_message.Message):
     __slots__ = ("loss_sum", "num_tokens", "gradient")

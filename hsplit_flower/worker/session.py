@@ -13,8 +13,11 @@ from torch import Tensor
 from ..adapters import Active, Trainable, collect
 from ..errors import AuthenticationError, WorkerRejectedError
 from ..transport.factors import SessionResult
-from ..transport.messages import Reply
+from ..transport.messages import Forward, Reply
 from ..types import SessionSpec
+
+ReplyKey = tuple[int, int, str]
+"""Step, micro-batch, and kind of request."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,11 +30,26 @@ class InFlight:
 
 
 @dataclass(kw_only=True)
+class Progress:
+    """How far a step has come: how many of its micro-batches were carried on, how many are done.
+
+    ``in_flight`` are those in between, by their number.
+    """
+
+    num_micro_batches: int
+    total_tokens: int
+    train: bool
+    num_started: int = 0
+    num_done: int = 0
+    in_flight: dict[int, InFlight] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
 class Session:
     """Adapters, optimizer and step counter of one client; touched by the executor's thread only.
 
-    ``last_replies`` are those of the last step, so that a repeated request is answered again
-    instead of applied again.
+    ``progress`` is that of the step that is under way, None between steps. ``last_replies`` are
+    those of the last step, so that a repeated request is answered again instead of applied again.
     """
 
     spec: SessionSpec
@@ -39,14 +57,50 @@ class Session:
     trainables: Mapping[str, Trainable]
     optimizer: torch.optim.Optimizer | None
     num_steps: int = 0
-    in_flight: InFlight | None = None
-    last_replies: dict[tuple[int, str], Reply] = field(default_factory=dict)
+    progress: Progress | None = None
+    last_replies: dict[ReplyKey, Reply] = field(default_factory=dict)
     importance: dict[str, float] = field(default_factory=dict)
 
-    def remember(self, key: tuple[int, str], reply: Reply) -> None:
+    @property
+    def factors(self) -> list[torch.nn.Parameter]:
+        """All that is trained."""
+        return [factor for t in self.trainables.values() for factor in (t.a, t.b)]
+
+    def remember(self, key: ReplyKey, reply: Reply) -> None:
         """Keep a reply in case its request comes again; those of earlier steps are forgotten."""
         self.last_replies = {k: r for k, r in self.last_replies.items() if k[0] == key[0]}
         self.last_replies[key] = reply
+
+    def start(self, request: Forward) -> Progress:
+        """Count a micro-batch as carried on, the first one of a step or a later one."""
+        if self.progress is None:
+            self.progress = Progress(
+                num_micro_batches=request.num_micro_batches,
+                total_tokens=request.total_tokens,
+                train=request.train,
+            )
+        self.progress.num_started += 1
+        return self.progress
+
+    def finish_micro_batch(self) -> None:
+        """Count a micro-batch as done; after the last one, take the optimizer's step."""
+        assert self.progress is not None
+        self.progress.num_done += 1
+        if self.progress.num_done < self.progress.num_micro_batches:
+            return
+        if self.progress.train and self.optimizer is not None:
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+        self.progress = None
+        self.num_steps += 1
+
+    def forget_step(self) -> None:
+        """Leave nothing of the step that is under way: it may be sent again from its beginning."""
+        self.progress = None
+        step = self.num_steps + 1
+        self.last_replies = {k: r for k, r in self.last_replies.items() if k[0] != step}
+        for factor in self.factors:
+            factor.grad = None
 
     def result(self) -> SessionResult:
         """What this session has learnt so far."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -16,15 +17,14 @@ from ..adapters import (
     adapter_optimizer,
     starting_points,
 )
-from ..errors import AdapterError, CodecError, NonFiniteError, SplitError, WorkerRejectedError
+from ..errors import AdapterError, NonFiniteError, SplitError, WorkerRejectedError
 from ..importance import check_finite, probing
 from ..metrics import count_label_tokens, summed_token_loss
 from ..splitting import Half
 from ..transport.messages import Backward, Forward, Gradient, LastHidden, Loss, Reply, Request
-from ..types import IGNORED_LABEL, Labels, SessionSpec, Span
+from ..types import SessionSpec, Span
+from .admission import check_request
 from .session import InFlight, Session
-
-MAX_TOKENS = 2**20
 
 
 class Stage:
@@ -96,27 +96,26 @@ class Stage:
         Raises
         ------
         CodecError
-            If the request does not fit the model or the session.
+            If the request does not fit the model or the session; it may be sent again, corrected.
         NonFiniteError
-            If the loss or a gradient is not finite; nothing has been applied then.
+            If the loss or a gradient is not finite; nothing has been applied then, and nothing is
+            left of the step's other micro-batches.
         WorkerRejectedError
-            If the step is not the next one, nor the last one again.
+            If the request is not the next one, nor one of the last step again.
         """
-        key = (request.step, type(request).__name__)
+        key = (request.step, request.micro_batch, type(request).__name__)
         if (repeated := session.last_replies.get(key)) is not None:
             return repeated
-        if request.step != session.num_steps + 1:
-            raise WorkerRejectedError(
-                f"step {request.step} is out of turn: step {session.num_steps + 1} is next"
-            )
-        if isinstance(request, Backward):
-            reply: Reply = self._finish(session, request)
-        else:
-            self._check(session, request)
-            reply = self._carry_on(session, request)
+        check_request(request, session, self.half.architecture)
+        try:
+            if isinstance(request, Backward):
+                reply: Reply = self._finish(session, request)
+            else:
+                reply = self._carry_on(session, request)
+        except BaseException:
+            session.forget_step()
+            raise
         session.remember(key, reply)
-        if session.in_flight is None:
-            session.num_steps += 1
         return reply
 
     def _starting_points(
@@ -137,99 +136,68 @@ class Stage:
         device, cut = self.half.device, session.spec.cut
         mask = None if request.attention_mask is None else request.attention_mask.to(device)
         scores: dict[str, float] = {}
+        step, micro_batch = request.step, request.micro_batch
         self.half.model.train(request.train)
         with ExitStack() as stack:
             stack.enter_context(torch.set_grad_enabled(request.train))
             stack.enter_context(self._bank.activate(session.active))
             if request.probe and request.train:
                 scores = stack.enter_context(probing(self.half.model, list(session.active.terms)))
-            hidden = request.hidden.to(device, self.half.dtype).requires_grad_(request.train)
+            # Cut loose: a request that is handled twice must not add its gradients up.
+            hidden = request.hidden.detach().to(device, self.half.dtype)
+            hidden.requires_grad_(request.train)
+            progress = session.start(request)
             if request.labels is None:
                 last = self.half.hidden(hidden, mask, start=cut)
                 if request.train:
-                    session.in_flight = InFlight(hidden=hidden, last=last, scores=scores)
-                return LastHidden(step=request.step, hidden=last.detach())
+                    progress.in_flight[micro_batch] = InFlight(
+                        hidden=hidden, last=last, scores=scores
+                    )
+                else:
+                    session.finish_micro_batch()
+                return LastHidden(step=step, hidden=last.detach(), micro_batch=micro_batch)
             logits = self.half.logits(hidden, mask, start=cut)
             labels = request.labels.to(device)
             loss_sum, num_tokens = summed_token_loss(logits, labels), count_label_tokens(labels)
-            value = _finite(float(loss_sum.detach()), "loss")
+            reply = Loss(
+                step=step,
+                loss_sum=_finite(float(loss_sum.detach()), "loss"),
+                num_tokens=num_tokens,
+                micro_batch=micro_batch,
+            )
             if not request.train:
-                return Loss(step=request.step, loss_sum=value, num_tokens=num_tokens)
-            (loss_sum / num_tokens).backward()
-        gradient = self._apply(session, hidden, scores)
-        return Loss(step=request.step, loss_sum=value, num_tokens=num_tokens, gradient=gradient)
+                session.finish_micro_batch()
+                return reply
+            (loss_sum / (request.total_tokens or num_tokens)).backward()
+        return replace(reply, gradient=self._apply(session, hidden, scores))
 
     def _finish(self, session: Session, request: Backward) -> Gradient:
         """Back through the blocks above the cut, from the gradient that the client computed."""
-        flight, session.in_flight = session.in_flight, None
-        if flight is None:
-            raise WorkerRejectedError(
-                f"no forward pass of step {request.step} waits for a gradient"
-            )
-        if request.gradient.shape != flight.last.shape:
-            raise CodecError(
-                f"a gradient of shape {list(request.gradient.shape)}: "
-                f"{list(flight.last.shape)} is wanted, that of the last hidden state"
-            )
+        assert session.progress is not None
+        flight = session.progress.in_flight.pop(request.micro_batch)
         gradient = request.gradient.to(flight.last.device, flight.last.dtype)
         torch.autograd.backward(flight.last, gradient)
         return Gradient(
-            step=request.step, gradient=self._apply(session, flight.hidden, flight.scores)
+            step=request.step,
+            gradient=self._apply(session, flight.hidden, flight.scores),
+            micro_batch=request.micro_batch,
         )
 
     def _apply(self, session: Session, hidden: Tensor, scores: Mapping[str, float]) -> Tensor:
-        """Take the optimizer's step, unless something is not finite; give the input's gradient."""
+        """Count a micro-batch's gradient in, and step after the last; give the input's gradient.
+
+        Nothing is applied if something is not finite.
+        """
         gradient = hidden.grad
         if gradient is None:
             raise WorkerRejectedError("no gradient reached the hidden state")
-        gradients = [factor.grad for t in session.trainables.values() for factor in (t.a, t.b)]
-        try:
-            check_finite(scores)
-            if not all(bool(g.isfinite().all()) for g in [gradient, *gradients] if g is not None):
-                raise NonFiniteError(
-                    "a gradient above the cut is not finite: the step is not taken"
-                )
-            if session.optimizer is not None:
-                session.optimizer.step()
-        finally:
-            for trainable in session.trainables.values():
-                trainable.a.grad = trainable.b.grad = None
+        check_finite(scores)
+        gradients = [factor.grad for factor in session.factors]
+        if not all(bool(g.isfinite().all()) for g in [gradient, *gradients] if g is not None):
+            raise NonFiniteError("a gradient above the cut is not finite: the step is not taken")
+        session.finish_micro_batch()
         session.importance.update(scores)
         return gradient
-
-    def _check(self, session: Session, request: Forward) -> None:
-        """Refuse a request that does not fit the model or the session."""
-        architecture, spec = self.half.architecture, session.spec
-        batch, seq, width = request.hidden.shape
-        if width != architecture.hidden_size:
-            raise CodecError(
-                f"hidden states of width {width}: {architecture.hidden_size} is wanted"
-            )
-        if architecture.max_positions is not None and seq > architecture.max_positions:
-            raise CodecError(
-                f"a sequence of {seq}: the model has {architecture.max_positions} positions"
-            )
-        if batch * seq > MAX_TOKENS:
-            raise CodecError(f"{batch * seq} tokens in one step: at most {MAX_TOKENS} are allowed")
-        if request.train and not spec.train:
-            raise CodecError("a training step in a session that was opened for evaluation")
-        if (request.labels is None) != (spec.labels is Labels.CLIENT):
-            raise CodecError(
-                f"labels are {'absent' if request.labels is None else 'sent'}, "
-                f"the session was opened with labels on the {spec.labels.value}"
-            )
-        if request.labels is not None:
-            self._check_labels(request.labels, is_training=request.train)
-        if not bool(request.hidden.isfinite().all()):
-            raise NonFiniteError("the hidden state is not finite")
-
-    def _check_labels(self, labels: Tensor, *, is_training: bool) -> None:
-        size = self.half.architecture.vocabulary_size
-        targets = labels[:, 1:][labels[:, 1:] != IGNORED_LABEL]
-        if bool(((targets < 0) | (targets >= size)).any()):
-            raise CodecError(f"labels must be {IGNORED_LABEL} or in [0, {size})")
-        if is_training and targets.numel() == 0:
-            raise CodecError("a step without a single target token cannot be trained on")
 
 
 def _finite(value: float, what: str) -> float:

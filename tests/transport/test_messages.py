@@ -55,19 +55,30 @@ REQUESTS = [
     Forward(step=1, hidden=HIDDEN),
     Forward(step=2, hidden=HIDDEN, labels=LABELS, probe=True),
     Forward(step=3, hidden=HIDDEN, labels=LABELS, train=False),
+    Forward(step=4, hidden=HIDDEN, micro_batch=2, num_micro_batches=5, total_tokens=2**33),
     Backward(step=2**40, gradient=HIDDEN),
+    Backward(step=4, gradient=HIDDEN, micro_batch=4, num_micro_batches=5),
 ]
 REPLIES = [
     Loss(step=1, loss_sum=-0.1, num_tokens=7),
     Loss(step=2, loss_sum=1e300, num_tokens=2**40, gradient=HIDDEN),
     LastHidden(step=3, hidden=HIDDEN),
     Gradient(step=4, gradient=HIDDEN),
+    Loss(step=5, loss_sum=0.0, num_tokens=0, micro_batch=1),
+    LastHidden(step=5, hidden=HIDDEN, micro_batch=2),
+    Gradient(step=5, gradient=HIDDEN, micro_batch=3),
 ]
 
 
 @pytest.mark.parametrize("request_", REQUESTS)
 def test_requests_come_back(request_: Request) -> None:
     assert _same(request_from_wire(_wire(request_)), request_)
+
+
+def test_a_client_that_does_not_say_sends_one_micro_batch() -> None:
+    message = _wire(REQUESTS[0])
+    message.ClearField("num_micro_batches")
+    assert request_from_wire(message).num_micro_batches == 1
 
 
 @pytest.mark.parametrize("reply", REPLIES)
@@ -81,8 +92,8 @@ def test_states_and_gradients_are_of_the_wire_type(wire_type: WireType) -> None:
     dtype = FLOATING[wire_type]
     forward = request_from_wire(request_to_wire(REQUESTS[1], wire_type))
     assert (forward.hidden.dtype, forward.labels.dtype) == (dtype, torch.int64)
-    assert request_from_wire(request_to_wire(REQUESTS[3], wire_type)).gradient.dtype == dtype
-    for reply in REPLIES[1:]:
+    assert request_from_wire(request_to_wire(REQUESTS[-1], wire_type)).gradient.dtype == dtype
+    for reply in REPLIES[1:4]:
         got = reply_from_wire(reply_to_wire(reply, wire_type))
         tensor = got.hidden if isinstance(got, LastHidden) else got.gradient
         assert tensor.dtype == dtype
@@ -102,12 +113,14 @@ def _types_in(message: StepRequest | StepReply) -> dict[str, DataType]:
 def test_gradients_may_have_a_type_of_their_own() -> None:
     mixed = WireType.INT8, WireType.BFLOAT16
     int8, bfloat16 = DataType.DATA_TYPE_INT8_ROWS, DataType.DATA_TYPE_BFLOAT16
-    assert _types_in(request_to_wire(REQUESTS[0], *mixed)) == {"forward.hidden": int8}
-    assert _types_in(request_to_wire(REQUESTS[3], *mixed)) == {"backward.gradient": bfloat16}
-    assert _types_in(reply_to_wire(REPLIES[0], *mixed)) == {}
-    assert _types_in(reply_to_wire(REPLIES[1], *mixed)) == {"loss.gradient": bfloat16}
-    assert _types_in(reply_to_wire(REPLIES[2], *mixed)) == {"hidden": int8}
-    assert _types_in(reply_to_wire(REPLIES[3], *mixed)) == {"gradient": bfloat16}
+    forward, backward = Forward(step=1, hidden=HIDDEN), Backward(step=1, gradient=HIDDEN)
+    assert _types_in(request_to_wire(forward, *mixed)) == {"forward.hidden": int8}
+    assert _types_in(request_to_wire(backward, *mixed)) == {"backward.gradient": bfloat16}
+    loss = Loss(step=1, loss_sum=1.0, num_tokens=1, gradient=HIDDEN)
+    assert _types_in(reply_to_wire(loss, *mixed)) == {"loss.gradient": bfloat16}
+    last, gradient = LastHidden(step=1, hidden=HIDDEN), Gradient(step=1, gradient=HIDDEN)
+    assert _types_in(reply_to_wire(last, *mixed)) == {"hidden": int8}
+    assert _types_in(reply_to_wire(gradient, *mixed)) == {"gradient": bfloat16}
 
 
 @pytest.mark.parametrize(

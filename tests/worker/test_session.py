@@ -119,5 +119,5 @@ def test_only_the_last_steps_replies_are_remembered() -> None:
     session = _session()
     for step in (1, 2, 3):
         for kind in ("Forward", "Backward"):
-            session.remember((step, kind), Loss(step=step, loss_sum=0.0, num_tokens=1))
-    assert set(session.last_replies) == {(3, "Forward"), (3, "Backward")}
+            session.remember((step, 0, kind), Loss(step=step, loss_sum=0.0, num_tokens=1))
+    assert set(session.last_replies) == {(3, 0, "Forward"), (3, 0, "Backward")}

@@ -17,8 +17,7 @@ from hsplit_flower.errors import (
 )
 from hsplit_flower.transport.messages import Backward, Forward, Gradient, LastHidden, Loss
 from hsplit_flower.types import Labels, SessionSpec
-from hsplit_flower.worker import Stage
-from hsplit_flower.worker import stage as stage_room
+from hsplit_flower.worker import Stage, admission
 from tests.families import IGNORED, POSITIONS, VOCABULARY
 from tests.rounds import architecture
 from tests.worker.steps import (
@@ -99,13 +98,13 @@ REFUSED: dict[str, tuple[SessionSpec, Forward | Backward, type[HSplitError], str
         AT_CLIENT,
         backward(),
         WorkerRejectedError,
-        "no forward pass of step 1 waits for a gradient",
+        "no forward pass of step 1, micro-batch 0, waits for a gradient",
     ),
     "a gradient where labels are here": (
         SPEC,
         backward(),
         WorkerRejectedError,
-        "no forward pass of step 1 waits",
+        "no forward pass of step 1, .* waits",
     ),
 }
 
@@ -129,7 +128,7 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(stage: Stage, case: st
 def test_a_step_too_large_for_the_device_is_refused(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage_room, "MAX_TOKENS", 26)
+    monkeypatch.setattr(admission, "MAX_TOKENS", 26)
     with pytest.raises(CodecError, match="27 tokens in one step: at most 26"):
         stage.handle(stage.open(SPEC), forward())
 

@@ -1,0 +1,126 @@
+"""Whether a request fits the model, its session and its turn: looked at before anything runs.
+
+What is refused here changes nothing, so that a session's mistake is its own, and the batch that its
+request would have joined runs without it.
+"""
+
+from torch import Tensor
+
+from ..errors import CodecError, NonFiniteError, WorkerRejectedError
+from ..splitting import Architecture
+from ..transport.messages import Backward, Forward, Request
+from ..types import IGNORED_LABEL, Labels
+from .session import Session
+
+MAX_TOKENS = 2**20
+MAX_MICRO_BATCHES = 2**10
+
+
+def check_request(request: Request, session: Session, architecture: Architecture) -> None:
+    """Refuse a request that is out of turn, or does not fit the model or its session.
+
+    Raises
+    ------
+    CodecError
+        If its shape, its labels or its settings are not what was agreed on.
+    NonFiniteError
+        If its hidden state is not finite.
+    WorkerRejectedError
+        If it is not the next one.
+    """
+    if request.step != session.num_steps + 1:
+        raise WorkerRejectedError(
+            f"step {request.step} is out of turn: step {session.num_steps + 1} is next"
+        )
+    if isinstance(request, Backward):
+        _check_backward(request, session)
+    else:
+        _check_turn(request, session)
+        _check_forward(request, session, architecture)
+
+
+def _check_backward(request: Backward, session: Session) -> None:
+    progress = session.progress
+    flight = None if progress is None else progress.in_flight.get(request.micro_batch)
+    if progress is None or flight is None:
+        raise WorkerRejectedError(
+            f"no forward pass of step {request.step}, micro-batch {request.micro_batch}, "
+            "waits for a gradient"
+        )
+    if request.num_micro_batches != progress.num_micro_batches:
+        raise CodecError(
+            f"a step of {request.num_micro_batches} micro-batches: "
+            f"it began as one of {progress.num_micro_batches}"
+        )
+    if request.gradient.shape != flight.last.shape:
+        raise CodecError(
+            f"a gradient of shape {list(request.gradient.shape)}: "
+            f"{list(flight.last.shape)} is wanted, that of the last hidden state"
+        )
+
+
+def _check_turn(request: Forward, session: Session) -> None:
+    progress = session.progress
+    if not 1 <= request.num_micro_batches <= MAX_MICRO_BATCHES:
+        raise CodecError(
+            f"a step of {request.num_micro_batches} micro-batches: "
+            f"1 to {MAX_MICRO_BATCHES} are allowed"
+        )
+    following = 0 if progress is None else progress.num_started
+    if request.micro_batch != following or following == request.num_micro_batches:
+        raise WorkerRejectedError(
+            f"micro-batch {request.micro_batch} of step {request.step} is out of turn: "
+            f"{following} of {request.num_micro_batches} is next"
+        )
+    if progress is not None:
+        began = (progress.num_micro_batches, progress.total_tokens, progress.train)
+        if (request.num_micro_batches, request.total_tokens, request.train) != began:
+            raise CodecError(
+                "the micro-batches of a step must agree on their number, on the step's tokens, and "
+                "on whether they train"
+            )
+    if request.num_micro_batches > 1 and request.probe:
+        raise CodecError("importance is scored on a step of one micro-batch: it does not add up")
+
+
+def _check_forward(request: Forward, session: Session, architecture: Architecture) -> None:
+    spec = session.spec
+    batch, seq, width = request.hidden.shape
+    if width != architecture.hidden_size:
+        raise CodecError(f"hidden states of width {width}: {architecture.hidden_size} is wanted")
+    if architecture.max_positions is not None and seq > architecture.max_positions:
+        raise CodecError(
+            f"a sequence of {seq}: the model has {architecture.max_positions} positions"
+        )
+    if batch * seq > MAX_TOKENS:
+        raise CodecError(f"{batch * seq} tokens in one step: at most {MAX_TOKENS} are allowed")
+    if request.train and not spec.train:
+        raise CodecError("a training step in a session that was opened for evaluation")
+    if (request.labels is None) != (spec.labels is Labels.CLIENT):
+        raise CodecError(
+            f"labels are {'absent' if request.labels is None else 'sent'}, "
+            f"the session was opened with labels on the {spec.labels.value}"
+        )
+    if request.labels is not None:
+        _check_labels(request, request.labels, architecture.vocabulary_size)
+    if not bool(request.hidden.isfinite().all()):
+        raise NonFiniteError("the hidden state is not finite")
+
+
+def _check_labels(request: Forward, labels: Tensor, size: int) -> None:
+    targets = labels[:, 1:][labels[:, 1:] != IGNORED_LABEL]
+    if bool(((targets < 0) | (targets >= size)).any()):
+        raise CodecError(f"labels must be {IGNORED_LABEL} or in [0, {size})")
+    if not request.train:
+        return
+    if request.num_micro_batches > 1 and request.total_tokens == 0:
+        raise CodecError(
+            "a step of several micro-batches must say how many target tokens it has in all"
+        )
+    if request.total_tokens == 0 and targets.numel() == 0:
+        raise CodecError("a step without a single target token cannot be trained on")
+    if request.total_tokens != 0 and request.total_tokens < targets.numel():
+        raise CodecError(
+            f"{request.total_tokens} target tokens in the step, "
+            f"but {targets.numel()} in this part of it"
+        )
