@@ -181,7 +181,7 @@ class SessionSpec:
 
     ``seed`` makes the fresh factors; both sides of the cut derive them from it by weight name, so a
     weight starts the same wherever the cut is. ``wire_gradient_type`` None is the same type as that
-    of hidden states.
+    of hidden states. ``in_flight`` is how many requests the client may have on the wire at a time.
     """
 
     client: int
@@ -195,6 +195,7 @@ class SessionSpec:
     seed: int = 0
     wire_type: WireType = WireType.FLOAT32
     wire_gradient_type: WireType | None = None
+    in_flight: int = 1
     train: bool = True
 
     def __post_init__(self) -> None:
@@ -204,6 +205,8 @@ class SessionSpec:
                 raise ValueError(f"{name} must be a positive number, got {value}")
         if not 0.0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay must be zero or more, got {self.weight_decay}")
+        if self.in_flight < 1:
+            raise ValueError(f"in_flight must be one or more, got {self.in_flight}")
         if any(rank < 0 for rank in self.ranks.values()):
             raise ValueError("ranks must be zero or more")
 

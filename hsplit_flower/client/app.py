@@ -181,7 +181,9 @@ def _run_half(
     )
     with closing(stream):
         with meter.setting_up():
-            local_round = LocalRound(half, _update_in(msg, meter), spec, stream, meter)
+            local_round = LocalRound(
+                half, _update_in(msg, meter), spec, stream, meter, order.micro_batch_size
+            )
         ready: Iterable[Batch] = checked(batches, half.architecture, is_training=spec.train)
         if spec.train:
             return local_round.train(ready, probe=order.probe)

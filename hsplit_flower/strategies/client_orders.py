@@ -30,6 +30,7 @@ def session_spec(
         seed=mixed_seed(training.seed, server_round, node, member),
         wire_type=training.hidden_type,
         wire_gradient_type=training.wire_gradient_type,
+        in_flight=training.in_flight,
         train=train,
     )
 
@@ -66,6 +67,7 @@ def order(
         lease_gpu_fraction=lease_gpu_fraction,
         session=spec,
         checkpointing=checkpointing,
+        micro_batch_size=training.micro_batch_size,
     )
 
 

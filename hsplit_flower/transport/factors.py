@@ -52,6 +52,7 @@ def spec_to_wire(spec: SessionSpec) -> SpecMessage:
         seed=spec.seed,
         wire_type=spec.wire_type.value,
         wire_gradient_type=spec.wire_gradient_type.value if spec.wire_gradient_type else "",
+        in_flight=spec.in_flight,
         train=spec.train,
     )
 
@@ -79,6 +80,7 @@ def spec_from_wire(message: SpecMessage) -> SessionSpec:
             wire_gradient_type=(
                 WireType(message.wire_gradient_type) if message.wire_gradient_type else None
             ),
+            in_flight=message.in_flight,
             train=message.train,
         )
     except ValueError as error:

@@ -30,6 +30,8 @@ class Order:
     lease_gpu_fraction
         The part of a card that a simulated client leases from Ray before it loads anything; 0 for
         none, as in every deployment.
+    micro_batch_size
+        Examples that the client sends at a time; 0 for the whole batch.
     """
 
     server_round: int
@@ -48,6 +50,7 @@ class Order:
     lease_gpu_fraction: float = 0.0
     session: SessionSpec
     checkpointing: bool = False
+    micro_batch_size: int = 0
 
     def to_config(self) -> dict[str, Any]:
         """Kebab-case scalars, for a ``ConfigRecord``."""

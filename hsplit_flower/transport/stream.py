@@ -1,8 +1,10 @@
-"""How a client reaches its session: send a request, receive its reply."""
+"""How a client reaches its session: send requests, receive their replies."""
 
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
+from ..errors import TransportError
 from ..types import WireType
 from .messages import (
     Reply,
@@ -19,18 +21,27 @@ from .split_pb2 import StepReply, StepRequest
 class Stream(Protocol):
     """One session's dialogue with the split worker.
 
-    Requests are answered in their order. What fails raises a
-    :class:`~hsplit_flower.errors.TransportError` or the error that the worker raised.
+    Requests are answered in their order; several may be on their way. What fails raises a
+    :class:`~hsplit_flower.errors.TransportError` or the error that the worker raised, and the
+    requests that were unanswered then will not be answered any more.
     """
 
-    def exchange(self, request: Request) -> Reply:
-        """Send one request and wait for its reply."""
+    def send(self, request: Request) -> None:
+        """Send one request and do not wait."""
+
+    def receive(self) -> Reply:
+        """Wait for the reply to the oldest request that has none yet."""
 
     def close(self) -> None:
         """End the dialogue; the session on the worker stays open."""
 
+    def exchange(self, request: Request) -> Reply:
+        """Send one request and wait for its reply."""
+        self.send(request)
+        return self.receive()
 
-class InProcessStream:
+
+class InProcessStream(Stream):
     """A dialogue without a network, through the same bytes as any other.
 
     Parameters
@@ -49,12 +60,25 @@ class InProcessStream:
     ) -> None:
         self._answer = answer
         self._types = wire_type, gradient_type or wire_type
+        self._sent: deque[bytes] = deque()
 
-    def exchange(self, request: Request) -> Reply:
-        sent = request_to_wire(request, *self._types).SerializeToString()
-        reply = self._answer(request_from_wire(StepRequest.FromString(sent)))
+    def send(self, request: Request) -> None:
+        """Put a request on the wire, where it stays until its reply is wanted."""
+        self._sent.append(request_to_wire(request, *self._types).SerializeToString())
+
+    def receive(self) -> Reply:
+        """Have the oldest request answered."""
+        if not self._sent:
+            raise TransportError("no request waits for a reply: send one first")
+        request = request_from_wire(StepRequest.FromString(self._sent.popleft()))
+        try:
+            reply = self._answer(request)
+        except BaseException:
+            self._sent.clear()
+            raise
         received = reply_to_wire(reply, *self._types).SerializeToString()
         return reply_from_wire(StepReply.FromString(received))
 
     def close(self) -> None:
         """Nothing is held open."""
+        self._sent.clear()

@@ -24,6 +24,8 @@ TRAINING = Training(
     attention="eager",
     wire_type=WireType.BFLOAT16,
     wire_gradient_type=WireType.INT8,
+    micro_batch_size=2,
+    in_flight=7,
     max_message_bytes=12345,
     step_timeout_seconds=7.0,
 )
@@ -43,6 +45,7 @@ def test_an_order_says_all_that_the_settings_say() -> None:
         "start",
         "wire_type",
         "wire_gradient_type",
+        "in_flight",
     ):
         assert getattr(spec, name) == getattr(TRAINING, name), name
     for name in (
@@ -50,6 +53,7 @@ def test_an_order_says_all_that_the_settings_say() -> None:
         "dtype",
         "attention",
         "max_message_bytes",
+        "micro_batch_size",
         "step_timeout_seconds",
     ):
         assert getattr(told, name) == getattr(TRAINING, name), name

@@ -33,6 +33,8 @@ def test_everything_wrong_is_said_at_once() -> None:
             dtype="int8",
             step_timeout_seconds=0.0,
             weight_decay=-0.1,
+            micro_batch_size=-1,
+            in_flight=0,
         )
     for name in (
         "batch_size",
@@ -41,6 +43,8 @@ def test_everything_wrong_is_said_at_once() -> None:
         "scale",
         "step_timeout_seconds",
         "weight_decay",
+        "micro_batch_size",
+        "in_flight",
     ):
         assert f"{name} must be" in str(caught.value)
     assert "dtype must be one of ['float32', 'bfloat16', 'float16'], got 'int8'" in str(

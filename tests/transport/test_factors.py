@@ -30,6 +30,7 @@ SPEC = SessionSpec(
     seed=2**63 + 1,
     wire_type=WireType.BFLOAT16,
     wire_gradient_type=WireType.INT8,
+    in_flight=7,
     train=False,
 )
 
@@ -52,6 +53,7 @@ def test_settings_come_back() -> None:
         {"wire_type": "float8"},
         {"wire_gradient_type": "float8"},
         {"scale": 0.0},
+        {"in_flight": 0},
         {"learning_rate": float("nan")},
         {"weight_decay": -1.0},
     ],

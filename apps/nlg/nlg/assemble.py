@@ -38,6 +38,8 @@ def strategy_of(config: RunConfig) -> HSplitLoRA:
             wire_gradient_type=(
                 WireType(config.wire_gradient_type) if config.wire_gradient_type else None
             ),
+            micro_batch_size=config.micro_batch_size,
+            in_flight=config.in_flight,
             max_message_bytes=config.max_message_mb * 2**20,
             step_timeout_seconds=config.step_timeout,
         ),

@@ -39,6 +39,8 @@ AT_LEAST: dict[str, float] = {
     "worker-port": 0,
     "worker-threads": 0,
     "client-threads": 0,
+    "micro-batch-size": 0,
+    "in-flight": 1,
     "max-message-mb": 1,
 }
 POSITIVE = (
@@ -147,6 +149,11 @@ class RunConfig:
         lossy: one byte a value and four a token.
     wire_gradient_type
         Type of their gradients; empty is the same.
+    micro_batch_size
+        Examples that a client sends at a time, while the gradients of a step add up; 0 for the
+        whole batch.
+    in_flight
+        How many of them a client may have on the wire, unanswered.
     max_message_mb
         Largest message between client and worker, in MB of 2^20 bytes.
     step_timeout
@@ -204,6 +211,8 @@ class RunConfig:
     client_threads: int
     wire_type: str
     wire_gradient_type: str
+    micro_batch_size: int
+    in_flight: int
     max_message_mb: int
     step_timeout: float
     session_timeout: float
