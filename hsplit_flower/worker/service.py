@@ -33,6 +33,7 @@ from ..transport.split_pb2_grpc import (
     add_SplitWorkerServicer_to_server,
     add_WorkerControlServicer_to_server,
 )
+from ..types import SessionSpec
 from .dialogue import Dialogue
 from .worker import SplitWorker
 
@@ -59,14 +60,15 @@ class TrainingService(SplitWorkerServicer):
             for reply in dialogue.replies(request_iterator):
                 message = reply_to_wire(reply, spec.wire_type, spec.wire_gradient_type)
                 # gRPC comes back from here when the message has gone out.
-                with deadline(context, self._patience_seconds) as late:
+                with deadline(context, self._patience_seconds, lambda: self._give_up(spec)):
                     yield message
-                if late.is_set():
-                    logger.warning(
-                        "client %s took no reply for %g s: its stream is ended",
-                        spec.client,
-                        self._patience_seconds,
-                    )
+
+    def _give_up(self, spec: SessionSpec) -> None:
+        logger.warning(
+            "client %s took no reply for %g s: its stream is ended",
+            spec.client,
+            self._patience_seconds,
+        )
 
 
 class ControlService(WorkerControlServicer):
