@@ -1,6 +1,7 @@
 """Low-rank updates: their algebra, attaching them to a model, and PEFT checkpoints of them."""
 
 from .attach import attach as attach
+from .attach import detach as detach
 from .bank import Active as Active
 from .bank import AdapterBank as AdapterBank
 from .low_rank import Compression as Compression

@@ -15,7 +15,15 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from ..adapters import LowRank, Trainable, adapter_optimizer, attach, collect, starting_points
+from ..adapters import (
+    LowRank,
+    Trainable,
+    adapter_optimizer,
+    attach,
+    collect,
+    detach,
+    starting_points,
+)
 from ..devices.enforcement import MemoryMeter, Unmetered
 from ..errors import NonFiniteError, TransportError
 from ..importance import check_finite, probing
@@ -108,10 +116,17 @@ class LocalRound:
             seed=spec.seed,
             dtype=half.dtype,
         )
+        self._has_merged = any(point.merge is not None for point in points.values())
         self._trainables: dict[str, Trainable] = attach(half.model, points, scale=spec.scale)
         self._optimizer = adapter_optimizer(
             self._trainables, learning_rate=spec.learning_rate, weight_decay=spec.weight_decay
         )
+
+    def release_half(self) -> bool:
+        """Take the adapters off the half, and say whether it is what it was before this round."""
+        detach(self._half.model)
+        self._half.checkpointing = False
+        return not self._has_merged
 
     def train(self, batches: Iterable[Batch], *, probe: bool) -> Outcome:
         """One step a batch; the first one also scores the weights' importance if asked.

@@ -68,6 +68,7 @@ def order(
         session=spec,
         checkpointing=checkpointing,
         micro_batch_size=training.micro_batch_size,
+        cached_halves=training.cached_halves,
     )
 
 

@@ -36,6 +36,8 @@ class Training:
         whole batch.
     in_flight
         How many of them a client may have on the wire, unanswered.
+    cached_halves
+        How many loaded halves each client process keeps for later messages; 0 for none.
     max_message_bytes, step_timeout_seconds
         Limits of one message, and of the wait for its answer.
     """
@@ -55,6 +57,7 @@ class Training:
     wire_gradient_type: WireType | None = None
     micro_batch_size: int = 0
     in_flight: int = 4
+    cached_halves: int = 1
     max_message_bytes: int = 64 * 2**20
     step_timeout_seconds: float = 120.0
 
@@ -74,7 +77,7 @@ class Training:
         ]
         wrong += [
             f"{name} must be zero or more, got {getattr(self, name)}"
-            for name in ("weight_decay", "micro_batch_size")
+            for name in ("weight_decay", "micro_batch_size", "cached_halves")
             if not 0 <= getattr(self, name) < math.inf
         ]
         if self.dtype not in DTYPES:

@@ -32,6 +32,8 @@ class Order:
         none, as in every deployment.
     micro_batch_size
         Examples that the client sends at a time; 0 for the whole batch.
+    cached_halves
+        How many loaded halves the client's process keeps for later messages; 0 for none.
     """
 
     server_round: int
@@ -51,6 +53,7 @@ class Order:
     session: SessionSpec
     checkpointing: bool = False
     micro_batch_size: int = 0
+    cached_halves: int = 1
 
     def to_config(self) -> dict[str, Any]:
         """Kebab-case scalars, for a ``ConfigRecord``."""

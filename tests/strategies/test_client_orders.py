@@ -25,6 +25,7 @@ TRAINING = Training(
     wire_type=WireType.BFLOAT16,
     wire_gradient_type=WireType.INT8,
     micro_batch_size=2,
+    cached_halves=3,
     in_flight=7,
     max_message_bytes=12345,
     step_timeout_seconds=7.0,
@@ -54,6 +55,7 @@ def test_an_order_says_all_that_the_settings_say() -> None:
         "attention",
         "max_message_bytes",
         "micro_batch_size",
+        "cached_halves",
         "step_timeout_seconds",
     ):
         assert getattr(told, name) == getattr(TRAINING, name), name

@@ -35,6 +35,7 @@ def test_everything_wrong_is_said_at_once() -> None:
             weight_decay=-0.1,
             micro_batch_size=-1,
             in_flight=0,
+            cached_halves=-1,
         )
     for name in (
         "batch_size",
@@ -45,6 +46,7 @@ def test_everything_wrong_is_said_at_once() -> None:
         "weight_decay",
         "micro_batch_size",
         "in_flight",
+        "cached_halves",
     ):
         assert f"{name} must be" in str(caught.value)
     assert "dtype must be one of ['float32', 'bfloat16', 'float16'], got 'int8'" in str(

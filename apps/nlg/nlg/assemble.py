@@ -40,6 +40,7 @@ def strategy_of(config: RunConfig) -> HSplitLoRA:
             ),
             micro_batch_size=config.micro_batch_size,
             in_flight=config.in_flight,
+            cached_halves=config.cached_halves,
             max_message_bytes=config.max_message_mb * 2**20,
             step_timeout_seconds=config.step_timeout,
         ),

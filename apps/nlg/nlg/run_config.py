@@ -41,6 +41,7 @@ AT_LEAST: dict[str, float] = {
     "client-threads": 0,
     "micro-batch-size": 0,
     "in-flight": 1,
+    "cached-halves": 0,
     "max-message-mb": 1,
 }
 POSITIVE = (
@@ -154,6 +155,9 @@ class RunConfig:
         whole batch.
     in_flight
         How many of them a client may have on the wire, unanswered.
+    cached_halves
+        How many loaded halves a client process keeps for later messages; 0 for none. Where the same
+        process serves several clients, they share what they have in common.
     max_message_mb
         Largest message between client and worker, in MB of 2^20 bytes.
     step_timeout
@@ -213,6 +217,7 @@ class RunConfig:
     wire_gradient_type: str
     micro_batch_size: int
     in_flight: int
+    cached_halves: int
     max_message_mb: int
     step_timeout: float
     session_timeout: float
