@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
 from ..adapters import (
     LowRank,
@@ -283,7 +284,9 @@ class LocalRound:
 
     def _apply(self) -> None:
         factors = [factor for t in self._trainables.values() for factor in (t.a, t.b)]
-        if not all(bool(f.grad.isfinite().all()) for f in factors if f.grad is not None):
+        gradients = [factor.grad for factor in factors if factor.grad is not None]
+        # One number for all of them: a device is waited for once, not once a factor.
+        if gradients and not bool(get_total_norm(gradients, math.inf).isfinite()):
             raise NonFiniteError("a gradient below the cut is not finite: lower the learning rate")
         if self._optimizer is not None:
             self._optimizer.step()
