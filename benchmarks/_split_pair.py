@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final, final
 
+import psutil
 import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig
 from transformers.utils import logging as transformers_logging
@@ -73,6 +74,13 @@ def _serve(pipe: Connection, model: str, num_threads: int, device: str) -> None:
         pipe.recv()
     except EOFError:
         worker.stop()
+
+
+def cpu_seconds() -> float:
+    """What this process and its workers have computed, whoever else had the cores meanwhile."""
+    workers = [psutil.Process(child.pid) for child in multiprocessing.active_children()]
+    times = [worker.cpu_times() for worker in workers]
+    return time.process_time() + float(sum(taken.user + taken.system for taken in times))
 
 
 def load_client(model: Path, spec: SessionSpec, device: str = "cpu") -> Half:

@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, GPT2Config
 from benchmarks._split_pair import (
     SteppedRound,
     Way,
+    cpu_seconds,
     full_batch,
     load_client,
     save_random_model,
@@ -63,7 +64,12 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
             with closing(
                 SteppedRound(worker, half, spec, Way(address=worker.address), batch)
             ) as split:
-                ours, theirs = interleave(split.step, whole, repeats=5)
+                computed: tuple[list[float], list[float]] = ([], [])
+                ours, theirs = interleave(
+                    _computing(split.step, computed[0]),
+                    _computing(whole, computed[1]),
+                    repeats=5,
+                )
             name = f"labels at the {labels.value}"
             yield Figure.of_repeats(f"{name}: split", ours, "s")
             yield Figure.of_repeats(f"{name}: PEFT on the whole model", theirs, "s")
@@ -74,6 +80,9 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
             yield Figure(
                 name=f"{name}: ratio of the medians", value=median(ours) / median(theirs), unit="1"
             )
+            # Of the processor's time, which others on the machine do not change; without warm-up.
+            ratios = [a / b for a, b in zip(computed[0][1:], computed[1][1:], strict=True)]
+            yield Figure.of_repeats(f"{name}: ratio of CPU seconds", ratios, "1")
     yield Detail(
         name="step",
         value={
@@ -86,6 +95,17 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
             "device": device,
         },
     )
+
+
+def _computing(step: Callable[[], object], seconds: list[float]) -> Callable[[], None]:
+    """The step, which notes the processor's time that it took."""
+
+    def run() -> None:
+        before = cpu_seconds()
+        step()
+        seconds.append(cpu_seconds() - before)
+
+    return run
 
 
 def shape(*, quick: bool) -> GPT2Config:
