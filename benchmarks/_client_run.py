@@ -6,6 +6,7 @@ worker's half is not there, so that what is measured is the client's.
 
 import ctypes
 import gc
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -29,6 +30,7 @@ from hsplit_flower.transport.messages import (
     reply_to_wire,
     request_to_wire,
 )
+from hsplit_flower.transport.stream import Stream
 from hsplit_flower.types import Labels, SessionSpec, Start, WireType
 
 NUM_STEPS: Final = 3
@@ -63,7 +65,7 @@ class ClientRun:
         )
 
 
-class NoisyWorker:
+class NoisyWorker(Stream):
     """Answers every request with random numbers of the right shapes.
 
     ``message_bytes`` is what the largest step's messages took, requests and replies.
@@ -72,17 +74,21 @@ class NoisyWorker:
     def __init__(self, spec: SessionSpec) -> None:
         self._spec = spec
         self._by_step: dict[int, int] = {}
+        self._replies: deque[Reply] = deque()
 
     @property
     def message_bytes(self) -> int:
         return max(self._by_step.values())
 
-    def exchange(self, request: Request) -> Reply:
+    def send(self, request: Request) -> None:
         reply = self._answer(request)
         sent = request_to_wire(request, self._spec.wire_type).ByteSize()
         received = reply_to_wire(reply, self._spec.wire_type).ByteSize()
         self._by_step[request.step] = self._by_step.get(request.step, 0) + sent + received
-        return reply
+        self._replies.append(reply)
+
+    def receive(self) -> Reply:
+        return self._replies.popleft()
 
     def close(self) -> None:
         """Nothing is held open."""

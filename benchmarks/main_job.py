@@ -62,7 +62,7 @@ class Job:
         if not (folder / "trainset.csv").is_file():
             raise SystemExit(f"the E2E data set is needed in {folder}, and is not there")
         quick = settings.quick
-        sizes = {
+        sizes: dict[str, Any] = {
             "num_rounds": 2 if quick else 8,
             "local_steps": 3 if quick else 20,
             "batch_size": 16,

@@ -43,6 +43,7 @@ from hsplit_flower.splitting import Checkpoint, Parts, load_half, read_architect
 from hsplit_flower.strategies import HSplitLoRA, RoundReport, Training
 from hsplit_flower.transport.messages import Forward, Loss, Reply, Request
 from hsplit_flower.transport.orders import ORDER_KEY
+from hsplit_flower.transport.stream import Stream
 from hsplit_flower.types import ClientPlan, DeviceProfile, Labels, SessionSpec, Span, Start
 from hsplit_flower.worker.service import serve
 
@@ -215,14 +216,18 @@ class _Run:
 
 
 @final
-class _Echo:
+class _Echo(Stream):
     """Answers every step at once, so that a client's own time is all that there is."""
 
     def __init__(self) -> None:
         self._gradient = 1e-3 * torch.randn(ROWS, SEQUENCE, 128)
+        self._step = 0
 
-    def exchange(self, request: Request) -> Reply:
-        return Loss(step=request.step, loss_sum=1.0, num_tokens=1, gradient=self._gradient)
+    def send(self, request: Request) -> None:
+        self._step = request.step
+
+    def receive(self) -> Reply:
+        return Loss(step=self._step, loss_sum=1.0, num_tokens=1, gradient=self._gradient)
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -163,11 +163,16 @@ class Plan:
 
 
 class WireType(str, Enum):
-    """What floating-point tensors are on the wire."""
+    """What floating-point tensors are on the wire.
+
+    ``INT8`` rounds every token's hidden state to whole multiples of 1/127 of its largest magnitude,
+    which travels along.
+    """
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
     FLOAT16 = "float16"
+    INT8 = "int8"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +180,8 @@ class SessionSpec:
     """What the worker must know to open one client's session for one round.
 
     ``seed`` makes the fresh factors; both sides of the cut derive them from it by weight name, so a
-    weight starts the same wherever the cut is.
+    weight starts the same wherever the cut is. ``wire_gradient_type`` None is the same type as that
+    of hidden states. ``in_flight`` is how many requests the client may have on the wire at a time.
     """
 
     client: int
@@ -188,6 +194,8 @@ class SessionSpec:
     weight_decay: float = 0.0
     seed: int = 0
     wire_type: WireType = WireType.FLOAT32
+    wire_gradient_type: WireType | None = None
+    in_flight: int = 1
     train: bool = True
 
     def __post_init__(self) -> None:
@@ -197,6 +205,8 @@ class SessionSpec:
                 raise ValueError(f"{name} must be a positive number, got {value}")
         if not 0.0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay must be zero or more, got {self.weight_decay}")
+        if self.in_flight < 1:
+            raise ValueError(f"in_flight must be one or more, got {self.in_flight}")
         if any(rank < 0 for rank in self.ranks.values()):
             raise ValueError("ranks must be zero or more")
 

@@ -1,6 +1,7 @@
 """Low-rank updates: their algebra, attaching them to a model, and PEFT checkpoints of them."""
 
 from .attach import attach as attach
+from .attach import detach as detach
 from .bank import AdapterBank as AdapterBank
 from .joined import Active as Active
 from .joined import Joined as Joined

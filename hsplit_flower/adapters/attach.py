@@ -71,6 +71,15 @@ def attach(
     return trainables
 
 
+def detach(model: nn.Module) -> None:
+    """Take everything off a model that `attach` put there, except what it added to the weights."""
+    for name, layer in list(_lora_layers(model)):
+        model.set_submodule(name, layer.get_base_layer())
+    # PEFT would take it for adapters that are still there.
+    if "peft_config" in vars(model):
+        del model.peft_config
+
+
 def check_fits(model: nn.Module, name: str, start: StartingPoint) -> None:
     """Refuse factors whose shape is not that of the weight they are for."""
     wanted = tuple(matrix_of(linear_at(model, name)).shape)

@@ -19,7 +19,7 @@ client that cannot do its part answers with an error that says why; the strategy
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -39,7 +39,7 @@ from ..devices import machine_profile, profile_from_node_config
 from ..devices.enforcement import MemoryMeter, within_budget
 from ..devices.lease import leased
 from ..errors import DataError, HSplitError
-from ..splitting import Parts, load_half
+from ..splitting import Half, Parts, load_half
 from ..transport.channel import ChannelSettings
 from ..transport.grpc_stream import GrpcStream
 from ..transport.orders import (
@@ -53,9 +53,13 @@ from ..transport.orders import (
 from ..transport.refusals import write_refusal
 from ..types import DeviceProfile, Labels
 from .batch import Batch, checked
+from .half_cache import HalfCache, HalfKey
 from .local_round import LocalRound, Outcome
 
 logger = logging.getLogger(__name__)
+
+HALVES = HalfCache()
+"""What this process keeps between messages."""
 
 Batches = Iterable[Mapping[str, Any]]
 
@@ -134,7 +138,7 @@ def split_evaluate(msg: Message, context: Context, batches: Batches) -> Message:
 
 def _description(context: Context, num_examples: int) -> ConfigRecord:
     """What this device has now: what its node config says, and the machine for the rest."""
-    profile = profile_from_node_config(context.node_config, machine_profile())
+    profile = profile_from_node_config(context.node_config, _machine())
     values: dict[str, Any] = {"num-examples": num_examples}
     for field in fields(DeviceProfile):
         values[field.name.replace("_", "-")] = float(getattr(profile, field.name))
@@ -142,6 +146,13 @@ def _description(context: Context, num_examples: int) -> ConfigRecord:
         if key in context.node_config:
             values[key] = context.node_config[key]
     return ConfigRecord(values)
+
+
+def _machine() -> DeviceProfile:
+    """The machine as it is without the halves that are kept: they make way for what is planned."""
+    profile = machine_profile()
+    kept_bytes = HALVES.held_bytes("cuda" if torch.cuda.is_available() else "cpu")
+    return replace(profile, memory_bytes=profile.memory_bytes + kept_bytes)
 
 
 def _run(order: Order, msg: Message, context: Context, batches: Batches) -> Outcome:
@@ -163,27 +174,52 @@ def _run_half(
     meter: MemoryMeter,
 ) -> Outcome:
     spec = order.session
-    half = load_half(
-        str(context.node_config.get("model", order.model)),
-        Parts.of_client(spec.cut, keeps_labels=spec.labels is Labels.CLIENT),
+    key = HalfKey(
+        model=str(context.node_config.get("model", order.model)),
+        parts=Parts.of_client(spec.cut, keeps_labels=spec.labels is Labels.CLIENT),
         revision=order.revision or None,
         dtype=getattr(torch, order.dtype),
         device=device,
         attention=order.attention or None,
     )
-    half.checkpointing = order.checkpointing
-    meter.adopt([*half.model.parameters(), *half.model.buffers()])
+    # What lies on a leased card goes with the lease.
+    capacity = 0 if order.lease_gpu_fraction else order.cached_halves
+    with ExitStack() as stack:
+        loan = stack.enter_context(HALVES.lend(key, lambda: _load(key), capacity=capacity))
+        half = loan.half
+        half.checkpointing = order.checkpointing
+        meter.adopt([*half.model.parameters(), *half.model.buffers()])
+        stream = stack.enter_context(closing(_connect(order)))
+        with meter.setting_up():
+            local_round = LocalRound(
+                half, _update_in(msg, meter), spec, stream, meter, order.micro_batch_size
+            )
+        ready: Iterable[Batch] = checked(batches, half.architecture, is_training=spec.train)
+        if spec.train:
+            outcome = local_round.train(ready, probe=order.probe)
+        else:
+            outcome = local_round.evaluate(ready)
+        loan.is_as_loaded = local_round.release_half()
+        return outcome
+
+
+def _load(key: HalfKey) -> Half:
+    return load_half(
+        key.model,
+        key.parts,
+        revision=key.revision,
+        dtype=key.dtype,
+        device=key.device,
+        attention=key.attention,
+    )
+
+
+def _connect(order: Order) -> GrpcStream:
+    spec = order.session
     settings = ChannelSettings(
         max_message_bytes=order.max_message_bytes, step_timeout_seconds=order.step_timeout_seconds
     )
-    stream = GrpcStream(order.address, order.token, spec.wire_type, settings)
-    with closing(stream):
-        with meter.setting_up():
-            local_round = LocalRound(half, _update_in(msg, meter), spec, stream, meter)
-        ready: Iterable[Batch] = checked(batches, half.architecture, is_training=spec.train)
-        if spec.train:
-            return local_round.train(ready, probe=order.probe)
-        return local_round.evaluate(ready)
+    return GrpcStream(order.address, order.token, spec.wire_type, settings, spec.wire_gradient_type)
 
 
 def _update_in(msg: Message, meter: MemoryMeter) -> dict[str, LowRank]:

@@ -33,6 +33,16 @@ class Batch:
         """Examples, and tokens of the longest."""
         return self.input_ids.shape[0], self.input_ids.shape[1]
 
+    def in_micro_batches(self, size: int) -> "list[Batch]":
+        """The batch in parts of so many examples, the last one smaller; 0 leaves it whole."""
+        if not 0 < size < self.num_examples:
+            return [self]
+        fields = (self.input_ids, self.attention_mask, self.labels)
+        return [
+            Batch(input_ids=ids, attention_mask=mask, labels=labels)
+            for ids, mask, labels in zip(*(field.split(size) for field in fields), strict=True)
+        ]
+
 
 def checked(
     batches: Iterable[Mapping[str, Any]], architecture: Architecture, *, is_training: bool

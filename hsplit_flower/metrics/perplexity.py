@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
 
 from ..errors import DataError
 from ..types import IGNORED_LABEL
@@ -69,9 +69,13 @@ def summed_token_loss(
     float32 whatever the logits' dtype, and differentiable; divide by `count_label_tokens` for the
     loss that Hugging Face models return.
     """
-    predicting = logits[:, :-1].flatten(0, 1).float()
+    # The labels are shifted, not the logits: a slice of these would be copied, there and back.
+    targets = pad(labels[:, 1:], (0, 1), value=IGNORED_LABEL)
     return cross_entropy(
-        predicting, labels[:, 1:].flatten(), ignore_index=IGNORED_LABEL, reduction="sum"
+        logits.flatten(0, 1).float(),
+        targets.flatten(),
+        ignore_index=IGNORED_LABEL,
+        reduction="sum",
     )
 
 

@@ -194,8 +194,10 @@ def _trace_head(
     with FlopCounterMode(display=False) as counter, live:
         with saved.recording():
             logits = half.logits(hidden, mask, start=blocks)
-            predicting = logits[:, :-1].flatten(0, 1).float()
-            loss = functional.cross_entropy(predicting, labels[:, 1:].flatten())
+            # As the metrics' loss does it: the labels are shifted, not the logits.
+            predicting = logits.flatten(0, 1).float()
+            targets = functional.pad(labels[:, 1:], (0, 1))
+            loss = functional.cross_entropy(predicting, targets.flatten())
             del predicting
         forward_flops, saved_bytes = counter.get_total_flops(), saved.total_bytes
         saved.forget()

@@ -28,7 +28,9 @@ def session_spec(
         learning_rate=training.learning_rate,
         weight_decay=training.weight_decay,
         seed=mixed_seed(training.seed, server_round, node, member),
-        wire_type=training.wire_type,
+        wire_type=training.hidden_type,
+        wire_gradient_type=training.wire_gradient_type,
+        in_flight=training.in_flight,
         train=train,
     )
 
@@ -65,6 +67,8 @@ def order(
         lease_gpu_fraction=lease_gpu_fraction,
         session=spec,
         checkpointing=checkpointing,
+        micro_batch_size=training.micro_batch_size,
+        cached_halves=training.cached_halves,
     )
 
 

@@ -30,7 +30,7 @@ from ..planning import (
     whole_model_memory,
 )
 from ..splitting import Architecture
-from ..transport.codec import FLOATING
+from ..transport.codec import value_bytes
 from ..types import ClientPlan, DeviceProfile, Plan, Span, WorkerDescription
 from .corrections import Corrections
 from .roster import Member
@@ -75,7 +75,7 @@ class RoundPlanner:
             batch_size=training.batch_size,
             sequence_length=training.sequence_length,
             dtype_bytes=DTYPES[training.dtype],
-            wire_dtype_bytes=FLOATING[training.wire_type].itemsize,
+            wire_dtype_bytes=value_bytes(training.hidden_type),
             attention=training.attention or "sdpa",
         )
         architecture.check_cut(settings.min_cut)

@@ -28,7 +28,16 @@ class Training:
     revision, dtype, attention
         How the base is loaded; empty leaves the choice to transformers.
     wire_type
-        Type of hidden states and gradients on the wire.
+        Type of hidden states on the wire; None is that of the base model's weights.
+    wire_gradient_type
+        Type of their gradients; None is the same as that of hidden states.
+    micro_batch_size
+        Examples that a client sends at a time, while the gradients of a step add up; 0 for the
+        whole batch.
+    in_flight
+        How many of them a client may have on the wire, unanswered.
+    cached_halves
+        How many loaded halves each client process keeps for later messages; 0 for none.
     max_message_bytes, step_timeout_seconds
         Limits of one message, and of the wait for its answer.
     """
@@ -44,7 +53,11 @@ class Training:
     revision: str = ""
     dtype: str = "float32"
     attention: str = ""
-    wire_type: WireType = WireType.FLOAT32
+    wire_type: WireType | None = None
+    wire_gradient_type: WireType | None = None
+    micro_batch_size: int = 0
+    in_flight: int = 4
+    cached_halves: int = 1
     max_message_bytes: int = 64 * 2**20
     step_timeout_seconds: float = 120.0
 
@@ -56,14 +69,23 @@ class Training:
                 "sequence_length",
                 "learning_rate",
                 "scale",
+                "in_flight",
                 "max_message_bytes",
                 "step_timeout_seconds",
             )
             if not 0 < getattr(self, name) < math.inf
         ]
-        if not 0 <= self.weight_decay < math.inf:
-            wrong.append(f"weight_decay must be zero or more, got {self.weight_decay}")
+        wrong += [
+            f"{name} must be zero or more, got {getattr(self, name)}"
+            for name in ("weight_decay", "micro_batch_size", "cached_halves")
+            if not 0 <= getattr(self, name) < math.inf
+        ]
         if self.dtype not in DTYPES:
             wrong.append(f"dtype must be one of {list(DTYPES)}, got {self.dtype!r}")
         if wrong:
             raise ConfigError("; ".join(wrong))
+
+    @property
+    def hidden_type(self) -> WireType:
+        """What hidden states are on the wire."""
+        return self.wire_type or WireType(self.dtype)

@@ -51,6 +51,8 @@ def spec_to_wire(spec: SessionSpec) -> SpecMessage:
         weight_decay=spec.weight_decay,
         seed=spec.seed,
         wire_type=spec.wire_type.value,
+        wire_gradient_type=spec.wire_gradient_type.value if spec.wire_gradient_type else "",
+        in_flight=spec.in_flight,
         train=spec.train,
     )
 
@@ -75,6 +77,10 @@ def spec_from_wire(message: SpecMessage) -> SessionSpec:
             weight_decay=message.weight_decay,
             seed=message.seed,
             wire_type=WireType(message.wire_type),
+            wire_gradient_type=(
+                WireType(message.wire_gradient_type) if message.wire_gradient_type else None
+            ),
+            in_flight=message.in_flight,
             train=message.train,
         )
     except ValueError as error:

@@ -1,30 +1,32 @@
 """The dialogue over gRPC: one bidirectional stream, reopened when it breaks."""
 
 import queue
+import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 
 import grpc
 
-from ..errors import HSplitError, WorkerUnavailableError
+from ..errors import HSplitError, TransportError, WorkerUnavailableError
 from ..types import WireType
 from .channel import ChannelSettings, open_channel, token_metadata
-from .deadline import deadline
 from .errors import raised_as_ours
 from .messages import Reply, Request, reply_from_wire, request_to_wire
 from .split_pb2 import StepReply, StepRequest
 from .split_pb2_grpc import SplitWorkerStub
+from .stream import Stream
 
 SESSION_TOKEN_KEY = "hsplit-session-token"
 
 
-class GrpcStream:
+class GrpcStream(Stream):
     """One session's dialogue over the network.
 
-    A request whose reply does not come is sent again on a new stream, after a pause that doubles
-    each time. Steps are numbered and the worker answers a repeated one from memory, so no step is
-    applied twice.
+    Requests that have no reply when a stream breaks are sent again on a new one, in their order,
+    after a pause that doubles each time. Steps and micro-batches are numbered and the worker
+    answers repeated ones from memory, so none is applied twice.
 
     Parameters
     ----------
@@ -33,9 +35,11 @@ class GrpcStream:
     token
         The session's token; it travels in the call's metadata.
     wire_type
-        What floating-point tensors are on the wire.
+        What hidden states are on the wire.
     settings
         Message limit, deadline, retries and credentials.
+    gradient_type
+        What gradients are on the wire; the same as hidden states by default.
     """
 
     def __init__(
@@ -44,37 +48,53 @@ class GrpcStream:
         token: str,
         wire_type: WireType,
         settings: ChannelSettings | None = None,
+        gradient_type: WireType | None = None,
     ) -> None:
         self._settings = settings or ChannelSettings()
         self._address = address
-        self._wire_type = wire_type
+        self._types = wire_type, gradient_type or wire_type
         self._metadata = token_metadata(SESSION_TOKEN_KEY, token)
         self._channel = open_channel(address, self._settings)
         self._stub = SplitWorkerStub(self._channel)
-        self._call: grpc.CallIterator[StepReply] | None = None
-        self._outbox: queue.SimpleQueue[StepRequest | None] = queue.SimpleQueue()
+        self._unanswered: deque[StepRequest] = deque()
+        self._line: _Line | None = None
 
-    def exchange(self, request: Request) -> Reply:
-        """Send one request and wait for its reply, over as many streams as it takes.
+    def send(self, request: Request) -> None:
+        """Send one request and do not wait; it is kept until it has been answered."""
+        message = request_to_wire(request, *self._types)
+        self._unanswered.append(message)
+        if self._line is None:
+            self._connect()
+        else:
+            self._line.send(message)
+
+    def receive(self) -> Reply:
+        """Wait for the reply to the oldest request, over as many streams as it takes.
 
         Raises
         ------
         WorkerUnavailableError
             If the worker does not answer within the settings' tries.
         """
-        message = request_to_wire(request, self._wire_type)
+        if not self._unanswered:
+            raise TransportError("no request waits for a reply: send one first")
         failure: WorkerUnavailableError | None = None
         for attempt in range(self._settings.num_tries):
             if attempt:
                 time.sleep(self._settings.pause_seconds * 2 ** (attempt - 1))
             try:
-                return reply_from_wire(self._send(message))
+                line = self._line or self._connect()
+                reply = line.receive(self._settings.step_timeout_seconds)
+                self._unanswered.popleft()
+                return reply_from_wire(reply)
             except WorkerUnavailableError as error:
                 failure = error
                 self._hang_up()
             except HSplitError:
                 self._hang_up()
+                self._unanswered.clear()
                 raise
+        self._unanswered.clear()
         raise WorkerUnavailableError(
             f"the split worker at {self._address} was tried {self._settings.num_tries} times: "
             f"{failure}"
@@ -83,39 +103,68 @@ class GrpcStream:
     def close(self) -> None:
         """End the stream and the channel."""
         self._hang_up()
+        self._unanswered.clear()
         self._channel.close()
 
-    def _send(self, message: StepRequest) -> StepReply:
-        with raised_as_ours():
-            if self._call is None:
-                self._outbox = queue.SimpleQueue()
-                self._call = self._stub.Exchange(
-                    _drain(self._outbox), metadata=self._metadata, wait_for_ready=False
-                )
-            self._outbox.put(message)
-            return self._next_reply(self._call)
-
-    def _next_reply(self, call: "grpc.CallIterator[StepReply]") -> StepReply:
-        """The next reply, or the end of patience: a stream has no deadline for each message."""
-        with deadline(call, self._settings.step_timeout_seconds) as late:
-            try:
-                reply: StepReply = next(call)
-                return reply
-            except StopIteration:
-                raise WorkerUnavailableError("the split worker ended the stream") from None
-            except grpc.RpcError as error:
-                if late.is_set():
-                    raise WorkerUnavailableError(
-                        f"no reply within {self._settings.step_timeout_seconds:g} s"
-                    ) from error
-                raise
+    def _connect(self) -> "_Line":
+        """A new stream, on which everything that is unanswered is sent."""
+        self._line = _Line(self._stub, self._metadata)
+        for message in self._unanswered:
+            self._line.send(message)
+        return self._line
 
     def _hang_up(self) -> None:
+        if self._line is not None:
+            self._line.hang_up()
+            self._line = None
+
+
+class _Line:
+    """One gRPC stream, for as long as it holds.
+
+    A thread takes replies off the wire as they come: gRPC asks for the next message only when it is
+    asked itself, and while the client computes nobody would ask.
+    """
+
+    def __init__(self, stub: SplitWorkerStub, metadata: tuple[tuple[str, str], ...]) -> None:
+        self._outbox: queue.SimpleQueue[StepRequest | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[StepReply | grpc.RpcError | None] = queue.SimpleQueue()
+        self._call: grpc.CallIterator[StepReply] = stub.Exchange(
+            _drain(self._outbox), metadata=metadata, wait_for_ready=False
+        )
+        threading.Thread(target=self._read, name="split-stream-reader", daemon=True).start()
+
+    def send(self, message: StepRequest) -> None:
+        """Hand a message to gRPC's own thread."""
+        self._outbox.put(message)
+
+    def receive(self, timeout_seconds: float) -> StepReply:
+        """The next reply, or the end of patience: a stream has no deadline for each message."""
+        try:
+            received = self._inbox.get(timeout=timeout_seconds)
+        except queue.Empty:
+            raise WorkerUnavailableError(f"no reply within {timeout_seconds:g} s") from None
+        if received is None:
+            raise WorkerUnavailableError("the split worker ended the stream")
+        if isinstance(received, grpc.RpcError):
+            with raised_as_ours():
+                raise received
+        return received
+
+    def hang_up(self) -> None:
+        """End the stream; nothing more comes from it."""
         self._outbox.put(None)
-        if self._call is not None:
-            with suppress(grpc.RpcError):
-                self._call.cancel()
-            self._call = None
+        with suppress(grpc.RpcError):
+            self._call.cancel()
+
+    def _read(self) -> None:
+        try:
+            for reply in self._call:
+                self._inbox.put(reply)
+        except grpc.RpcError as error:
+            self._inbox.put(error)
+        else:
+            self._inbox.put(None)
 
 
 def _drain(outbox: "queue.SimpleQueue[StepRequest | None]") -> Iterator[StepRequest]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import CodecError
 from ..types import WireType
-from .codec import decode, encode
+from .codec import decode, encode_into
 from .split_pb2 import Forward as ForwardMessage
 from .split_pb2 import StepReply, StepRequest
 
@@ -81,22 +81,24 @@ Request = Forward | Backward
 Reply = Loss | LastHidden | Gradient
 
 
-def request_to_wire(request: Request, wire_type: WireType) -> StepRequest:
-    """A request in its form on the wire."""
+def request_to_wire(
+    request: Request, wire_type: WireType, gradient_type: WireType | None = None
+) -> StepRequest:
+    """A request in its form on the wire; gradients have the hidden states' type by default."""
     message = StepRequest(
         step=request.step,
         micro_batch=request.micro_batch,
         num_micro_batches=request.num_micro_batches,
     )
     if isinstance(request, Backward):
-        message.backward.gradient.CopyFrom(encode(request.gradient, wire_type))
+        encode_into(message.backward.gradient, request.gradient, gradient_type or wire_type)
         return message
     forward = message.forward
-    forward.hidden.CopyFrom(encode(request.hidden, wire_type))
+    encode_into(forward.hidden, request.hidden, wire_type)
     forward.train, forward.probe = request.train, request.probe
     forward.total_tokens = request.total_tokens
     if request.labels is not None:
-        forward.labels.CopyFrom(encode(request.labels.to(torch.int32)))
+        encode_into(forward.labels, request.labels.to(torch.int32))
     if request.attention_mask is not None:
         _put_mask(forward, request.attention_mask)
     return message
@@ -141,18 +143,21 @@ def request_from_wire(message: StepRequest) -> Request:
     )
 
 
-def reply_to_wire(reply: Reply, wire_type: WireType) -> StepReply:
-    """A reply in its form on the wire."""
+def reply_to_wire(
+    reply: Reply, wire_type: WireType, gradient_type: WireType | None = None
+) -> StepReply:
+    """A reply in its form on the wire; gradients have the hidden states' type by default."""
     message = StepReply(step=reply.step, micro_batch=reply.micro_batch)
+    gradient_type = gradient_type or wire_type
     if isinstance(reply, LastHidden):
-        message.hidden.CopyFrom(encode(reply.hidden, wire_type))
+        encode_into(message.hidden, reply.hidden, wire_type)
     elif isinstance(reply, Gradient):
-        message.gradient.CopyFrom(encode(reply.gradient, wire_type))
+        encode_into(message.gradient, reply.gradient, gradient_type)
     else:
         message.loss.SetInParent()
         message.loss.loss_sum, message.loss.num_tokens = reply.loss_sum, reply.num_tokens
         if reply.gradient is not None:
-            message.loss.gradient.CopyFrom(encode(reply.gradient, wire_type))
+            encode_into(message.loss.gradient, reply.gradient, gradient_type)
     return message
 
 
@@ -186,9 +191,9 @@ def _put_mask(forward: ForwardMessage, mask: Tensor) -> None:
         return
     positions = torch.arange(seq, device=mask.device)
     if bool((mask.bool() == (positions < lengths[:, None])).all()):
-        forward.lengths.CopyFrom(encode(lengths.to(torch.int32)))
+        encode_into(forward.lengths, lengths.to(torch.int32))
     else:
-        forward.mask.CopyFrom(encode(mask.to(torch.uint8)))
+        encode_into(forward.mask, mask.to(torch.uint8))
 
 
 def _take_mask(forward: ForwardMessage, batch: int, seq: int) -> Tensor | None:

@@ -30,6 +30,10 @@ class Order:
     lease_gpu_fraction
         The part of a card that a simulated client leases from Ray before it loads anything; 0 for
         none, as in every deployment.
+    micro_batch_size
+        Examples that the client sends at a time; 0 for the whole batch.
+    cached_halves
+        How many loaded halves the client's process keeps for later messages; 0 for none.
     """
 
     server_round: int
@@ -48,6 +52,8 @@ class Order:
     lease_gpu_fraction: float = 0.0
     session: SessionSpec
     checkpointing: bool = False
+    micro_batch_size: int = 0
+    cached_halves: int = 1
 
     def to_config(self) -> dict[str, Any]:
         """Kebab-case scalars, for a ``ConfigRecord``."""
@@ -80,6 +86,8 @@ class Order:
             session["ranks"] = {str(k): int(v) for k, v in json.loads(session["ranks"]).items()}
             for name, kind in (("labels", Labels), ("start", Start), ("wire_type", WireType)):
                 session[name] = kind(session[name])
+            gradient_type = session["wire_gradient_type"]
+            session["wire_gradient_type"] = WireType(gradient_type) if gradient_type else None
             return cls(session=SessionSpec(**session), **values)
         except KeyError as error:
             raise ConfigError(
@@ -93,4 +101,7 @@ class Order:
 
 
 def _plain(value: Any) -> Any:
+    """A scalar for a ``ConfigRecord``, which knows no None: nothing is the empty string."""
+    if value is None:
+        return ""
     return value.value if isinstance(value, (Labels, Start, WireType)) else value

@@ -136,6 +136,7 @@ def host_worker(settings: WorkerSettings) -> HostedWorker:
         operator_token=settings.operator_token,
         max_message_bytes=settings.max_message_bytes,
         max_streams=settings.max_sessions + 8,
+        patience_seconds=settings.session_timeout_seconds,
         credentials=settings.credentials,
     )
     worker.attach_server(server, f"{settings.advertised_host or settings.host}:{port}")

@@ -1,6 +1,7 @@
 """The worker as a gRPC service: check the token, decode, call, encode."""
 
 import hmac
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,10 +10,11 @@ import grpc
 from ..errors import AuthenticationError, ConfigError, WorkerUnavailableError
 from ..transport.channel import message_options, token_from
 from ..transport.control import OPERATOR_TOKEN_KEY
+from ..transport.deadline import deadline
 from ..transport.errors import sent_as_status
 from ..transport.factors import factors_from_wire, factors_to_wire, spec_from_wire
 from ..transport.grpc_stream import SESSION_TOKEN_KEY
-from ..transport.messages import reply_to_wire, request_from_wire
+from ..transport.messages import reply_to_wire
 from ..transport.split_pb2 import (
     CollectReply,
     Empty,
@@ -31,14 +33,19 @@ from ..transport.split_pb2_grpc import (
     add_SplitWorkerServicer_to_server,
     add_WorkerControlServicer_to_server,
 )
+from ..types import SessionSpec
+from .dialogue import Dialogue
 from .worker import SplitWorker
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingService(SplitWorkerServicer):
-    """The clients' side of a worker."""
+    """The clients' side of a worker; a client that takes no reply for too long loses its stream."""
 
-    def __init__(self, worker: SplitWorker) -> None:
+    def __init__(self, worker: SplitWorker, *, patience_seconds: float) -> None:
         self._worker = worker
+        self._patience_seconds = patience_seconds
 
     def Exchange(
         self, request_iterator: Iterator[StepRequest], context: grpc.ServicerContext
@@ -46,10 +53,22 @@ class TrainingService(SplitWorkerServicer):
         """One session's dialogue, a reply for every request."""
         with sent_as_status(context):
             token = token_from(context, SESSION_TOKEN_KEY)
-            wire_type = self._worker.spec_of(token).wire_type
-            for message in request_iterator:
-                reply = self._worker.exchange(token, request_from_wire(message))
-                yield reply_to_wire(reply, wire_type)
+            spec = self._worker.spec_of(token)
+            dialogue = Dialogue(
+                lambda request: self._worker.exchange(token, request), granted=spec.in_flight
+            )
+            for reply in dialogue.replies(request_iterator):
+                message = reply_to_wire(reply, spec.wire_type, spec.wire_gradient_type)
+                # gRPC comes back from here when the message has gone out.
+                with deadline(context, self._patience_seconds, lambda: self._give_up(spec)):
+                    yield message
+
+    def _give_up(self, spec: SessionSpec) -> None:
+        logger.warning(
+            "client %s took no reply for %g s: its stream is ended",
+            spec.client,
+            self._patience_seconds,
+        )
 
 
 class ControlService(WorkerControlServicer):
@@ -120,6 +139,7 @@ def serve(
     operator_token: str | None = None,
     max_message_bytes: int = 64 * 2**20,
     max_streams: int = 256,
+    patience_seconds: float = 600.0,
     credentials: grpc.ServerCredentials | None = None,
 ) -> tuple[grpc.Server, int]:
     """Start serving a worker; give the server and the port that it listens on.
@@ -136,6 +156,8 @@ def serve(
         Larger messages are refused in both directions.
     max_streams
         How many clients can be in dialogue at once.
+    patience_seconds
+        How long a reply may wait to be taken before its client's stream is ended.
     credentials
         None serves a plain channel, for loopback and trusted networks.
 
@@ -148,7 +170,9 @@ def serve(
         ThreadPoolExecutor(max_workers=max_streams, thread_name_prefix="split-worker-stream"),
         options=[*message_options(max_message_bytes), ("grpc.so_reuseport", 0)],
     )
-    add_SplitWorkerServicer_to_server(TrainingService(worker), server)
+    add_SplitWorkerServicer_to_server(
+        TrainingService(worker, patience_seconds=patience_seconds), server
+    )
     if operator_token is not None:
         if not operator_token:
             raise ConfigError("the operator token is empty: a secret of some length is wanted")

@@ -244,7 +244,7 @@ def test_a_worker_that_cannot_be_reached_is_named(
     assert "127.0.0.1:9 was tried 5 times" in reason_of(reply)
 
 
-@pytest.mark.parametrize("wire_type", [WireType.BFLOAT16, WireType.FLOAT16])
+@pytest.mark.parametrize("wire_type", [WireType.BFLOAT16, WireType.FLOAT16, WireType.INT8])
 def test_a_narrow_wire(worker: Worker, wire_type: WireType) -> None:
     spec = replace(SPEC, wire_type=wire_type)
     narrow = split_train(message(order_for(worker, spec)), context(), BATCHES)

@@ -206,7 +206,7 @@ def test_nothing_to_train_below_the_cut_trains_above_it() -> None:
         assert worker.worker.collect(token).updates.keys() == above.keys()
 
 
-@pytest.mark.parametrize("wire_type", [WireType.BFLOAT16, WireType.FLOAT16])
+@pytest.mark.parametrize("wire_type", [WireType.BFLOAT16, WireType.FLOAT16, WireType.INT8])
 @pytest.mark.parametrize("labels", Labels)
 def test_a_narrower_wire_changes_little(labels: Labels, wire_type: WireType) -> None:
     losses = {}

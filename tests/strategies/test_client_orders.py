@@ -23,6 +23,10 @@ TRAINING = Training(
     dtype="bfloat16",
     attention="eager",
     wire_type=WireType.BFLOAT16,
+    wire_gradient_type=WireType.INT8,
+    micro_batch_size=2,
+    cached_halves=3,
+    in_flight=7,
     max_message_bytes=12345,
     step_timeout_seconds=7.0,
 )
@@ -34,13 +38,24 @@ def test_an_order_says_all_that_the_settings_say() -> None:
     spec = session_spec(TRAINING, part, node=NODE, member=MEMBER, server_round=6, train=True)
     told = order(TRAINING, spec, model="m", address="h:1", token="t", member=MEMBER, server_round=6)
     assert (spec.client, spec.cut, spec.ranks) == (NODE, 2, {"w": 3})
-    for name in ("learning_rate", "weight_decay", "scale", "labels", "start", "wire_type"):
+    for name in (
+        "learning_rate",
+        "weight_decay",
+        "scale",
+        "labels",
+        "start",
+        "wire_type",
+        "wire_gradient_type",
+        "in_flight",
+    ):
         assert getattr(spec, name) == getattr(TRAINING, name), name
     for name in (
         "revision",
         "dtype",
         "attention",
         "max_message_bytes",
+        "micro_batch_size",
+        "cached_halves",
         "step_timeout_seconds",
     ):
         assert getattr(told, name) == getattr(TRAINING, name), name

@@ -1,6 +1,7 @@
 """Settings of training: what is refused, all of it at once."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,14 @@ from hsplit_flower.types import Labels, Start, WireType
 def test_defaults() -> None:
     training = Training(batch_size=4, sequence_length=32)
     assert (training.labels, training.start) == (Labels.SERVER, Start.CONTINUE)
-    assert training.wire_type is WireType.FLOAT32
+    assert training.hidden_type is WireType.FLOAT32
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_hidden_states_have_the_models_own_type_on_the_wire(dtype: str) -> None:
+    training = Training(batch_size=4, sequence_length=32, dtype=dtype)
+    assert training.hidden_type.value == dtype
+    assert replace(training, wire_type=WireType.INT8).hidden_type is WireType.INT8
 
 
 def test_everything_wrong_is_said_at_once() -> None:
@@ -25,6 +33,9 @@ def test_everything_wrong_is_said_at_once() -> None:
             dtype="int8",
             step_timeout_seconds=0.0,
             weight_decay=-0.1,
+            micro_batch_size=-1,
+            in_flight=0,
+            cached_halves=-1,
         )
     for name in (
         "batch_size",
@@ -33,6 +44,9 @@ def test_everything_wrong_is_said_at_once() -> None:
         "scale",
         "step_timeout_seconds",
         "weight_decay",
+        "micro_batch_size",
+        "in_flight",
+        "cached_halves",
     ):
         assert f"{name} must be" in str(caught.value)
     assert "dtype must be one of ['float32', 'bfloat16', 'float16'], got 'int8'" in str(

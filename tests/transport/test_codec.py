@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hsplit_flower.errors import CodecError
-from hsplit_flower.transport.codec import FLOATING, MAX_DIMENSIONS, MAX_SIZE, decode, encode
+from hsplit_flower.transport.codec import (
+    FLOATING,
+    MAX_DIMENSIONS,
+    MAX_SIZE,
+    decode,
+    encode,
+    value_bytes,
+)
 from hsplit_flower.transport.split_pb2 import DataType, Payload
 from hsplit_flower.types import WireType
 
@@ -60,7 +67,7 @@ def test_what_is_encoded_comes_back_bit_for_bit(
 
 
 @modest
-@given(st.sampled_from(WireType), shapes, st.integers(0, 2**32 - 1))
+@given(st.sampled_from(list(FLOATING)), shapes, st.integers(0, 2**32 - 1))
 def test_floating_point_is_turned_into_the_wire_type(
     wire_type: WireType, shape: tuple[int, ...], seed: int
 ) -> None:
@@ -71,8 +78,12 @@ def test_floating_point_is_turned_into_the_wire_type(
 
 
 def test_every_wire_type_has_a_tensor_type() -> None:
-    assert FLOATING.keys() == set(WireType)
-    assert set(TYPES.values()) | {DataType.DATA_TYPE_UNSPECIFIED} == set(DataType.values())
+    assert FLOATING.keys() | {WireType.INT8} == set(WireType)
+    others = {DataType.DATA_TYPE_UNSPECIFIED, DataType.DATA_TYPE_INT8_ROWS}
+    assert set(TYPES.values()) | others == set(DataType.values())
+    for wire_type in WireType:
+        payload = encode(torch.ones(2, 3), wire_type)
+        assert len(payload.data) == 6 * value_bytes(wire_type)
 
 
 def test_whole_numbers_are_left_as_they_are() -> None:
@@ -132,6 +143,7 @@ def _payload(**changes: Any) -> Payload:
         (_payload(shape=[2**63, 2**63]), "bytes, got 24"),
         (_payload(shape=[2**63, 0], data=b""), f"at most {MAX_SIZE} in a dimension"),
         (Payload(), "unknown data type 0"),
+        (_payload(scales=bytes(8)), r"needs 0 bytes of scales, got 8"),
     ],
 )
 def test_a_payload_that_is_not_what_it_says_is_refused(payload: Payload, message: str) -> None:
@@ -148,3 +160,18 @@ def test_any_payload_is_a_tensor_or_refused(code: int, shape: list[int], data: b
         return
     assert list(got.shape) == shape
     assert got.nbytes == len(data)
+
+
+@modest
+@given(st.lists(st.integers(0, 5), max_size=3), st.binary(max_size=64), st.binary(max_size=20))
+def test_any_int8_payload_is_a_finite_tensor_or_refused(
+    shape: list[int], data: bytes, scales: bytes
+) -> None:
+    code = DataType.DATA_TYPE_INT8_ROWS
+    try:
+        got = decode(Payload(data_type=code, shape=shape, data=data, scales=scales))
+    except CodecError:
+        return
+    assert list(got.shape) == shape
+    assert got.numel() == len(data)
+    assert bool(got.isfinite().all())

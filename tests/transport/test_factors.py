@@ -29,6 +29,8 @@ SPEC = SessionSpec(
     weight_decay=0.3,
     seed=2**63 + 1,
     wire_type=WireType.BFLOAT16,
+    wire_gradient_type=WireType.INT8,
+    in_flight=7,
     train=False,
 )
 
@@ -49,7 +51,9 @@ def test_settings_come_back() -> None:
         {"labels": "nowhere"},
         {"start": ""},
         {"wire_type": "float8"},
+        {"wire_gradient_type": "float8"},
         {"scale": 0.0},
+        {"in_flight": 0},
         {"learning_rate": float("nan")},
         {"weight_decay": -1.0},
     ],

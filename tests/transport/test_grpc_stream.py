@@ -247,12 +247,15 @@ class Interrupted:
         return self._count
 
 
-def _train(worker: SplitWorker, spec: SessionSpec, address: str) -> dict[str, torch.Tensor]:
+def _train(
+    worker: SplitWorker, spec: SessionSpec, address: str, micro_batch_size: int = 0
+) -> dict[str, torch.Tensor]:
     """Loss and trained factors of four steps."""
     token = worker.open(spec)
     client = load_client(FAMILY, spec.cut, keeps_labels=spec.labels is Labels.CLIENT)
     with closing(GrpcStream(address, token, WireType.FLOAT32, PATIENT)) as stream:
-        outcome = LocalRound(client, {}, spec, stream).train(BATCHES, probe=True)
+        local_round = LocalRound(client, {}, spec, stream, micro_batch_size=micro_batch_size)
+        outcome = local_round.train(BATCHES, probe=True)
     result = worker.collect(token)
     worker.close(token)
     assert result.num_steps == len(BATCHES)
@@ -278,6 +281,26 @@ def test_a_stream_that_breaks_is_replayed_and_nothing_is_applied_twice(labels: L
         num_requests = interrupted.stop()
         worker.stop()
     assert num_requests == len(BATCHES) * (2 if labels is Labels.CLIENT else 1) + 3
+    assert got.keys() == wanted.keys()
+    assert all(torch.equal(got[key], wanted[key]) for key in wanted)
+
+
+@pytest.mark.parametrize("labels", Labels)
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_stream_that_breaks_with_several_on_the_wire_is_replayed_in_order(
+    labels: Labels, moment: str
+) -> None:
+    """Wherever it breaks in a step, each micro-batch's gradient is counted in once."""
+    spec = replace(SPEC, labels=labels, in_flight=3)
+    with running_worker(FAMILY) as running:
+        wanted = _train(running.worker, spec, running.address, micro_batch_size=1)
+    worker = split_worker(load_worker(FAMILY))
+    interrupted = Interrupted(worker, {3: moment, 6: moment, 9: moment})
+    try:
+        got = _train(worker, spec, f"127.0.0.1:{interrupted.port}", micro_batch_size=1)
+    finally:
+        interrupted.stop()
+        worker.stop()
     assert got.keys() == wanted.keys()
     assert all(torch.equal(got[key], wanted[key]) for key in wanted)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hsplit_flower.errors import CodecError
-from hsplit_flower.transport.codec import encode
+from hsplit_flower.transport.codec import FLOATING, encode
 from hsplit_flower.transport.messages import (
     Backward,
     Forward,
@@ -24,7 +24,7 @@ from hsplit_flower.transport.messages import (
     request_from_wire,
     request_to_wire,
 )
-from hsplit_flower.transport.split_pb2 import Payload, StepReply, StepRequest
+from hsplit_flower.transport.split_pb2 import DataType, Payload, StepReply, StepRequest
 from hsplit_flower.types import WireType
 from tests.families import fields as batch_fields
 
@@ -87,9 +87,9 @@ def test_replies_come_back(reply: Reply) -> None:
     assert _same(reply_from_wire(StepReply.FromString(message.SerializeToString())), reply)
 
 
-@pytest.mark.parametrize("wire_type", WireType)
+@pytest.mark.parametrize("wire_type", FLOATING)
 def test_states_and_gradients_are_of_the_wire_type(wire_type: WireType) -> None:
-    dtype = getattr(torch, wire_type.value)
+    dtype = FLOATING[wire_type]
     forward = request_from_wire(request_to_wire(REQUESTS[1], wire_type))
     assert (forward.hidden.dtype, forward.labels.dtype) == (dtype, torch.int64)
     assert request_from_wire(request_to_wire(REQUESTS[-1], wire_type)).gradient.dtype == dtype
@@ -97,6 +97,30 @@ def test_states_and_gradients_are_of_the_wire_type(wire_type: WireType) -> None:
         got = reply_from_wire(reply_to_wire(reply, wire_type))
         tensor = got.hidden if isinstance(got, LastHidden) else got.gradient
         assert tensor.dtype == dtype
+
+
+def _types_in(message: StepRequest | StepReply) -> dict[str, DataType]:
+    """The type of each payload, by where it lies."""
+    found = {}
+    for field, content in message.ListFields():
+        if isinstance(content, Payload):
+            found[field.name] = content.data_type
+        elif hasattr(content, "ListFields"):
+            found |= {f"{field.name}.{name}": kind for name, kind in _types_in(content).items()}
+    return found
+
+
+def test_gradients_may_have_a_type_of_their_own() -> None:
+    mixed = WireType.INT8, WireType.BFLOAT16
+    int8, bfloat16 = DataType.DATA_TYPE_INT8_ROWS, DataType.DATA_TYPE_BFLOAT16
+    forward, backward = Forward(step=1, hidden=HIDDEN), Backward(step=1, gradient=HIDDEN)
+    assert _types_in(request_to_wire(forward, *mixed)) == {"forward.hidden": int8}
+    assert _types_in(request_to_wire(backward, *mixed)) == {"backward.gradient": bfloat16}
+    loss = Loss(step=1, loss_sum=1.0, num_tokens=1, gradient=HIDDEN)
+    assert _types_in(reply_to_wire(loss, *mixed)) == {"loss.gradient": bfloat16}
+    last, gradient = LastHidden(step=1, hidden=HIDDEN), Gradient(step=1, gradient=HIDDEN)
+    assert _types_in(reply_to_wire(last, *mixed)) == {"hidden": int8}
+    assert _types_in(reply_to_wire(gradient, *mixed)) == {"gradient": bfloat16}
 
 
 @pytest.mark.parametrize(

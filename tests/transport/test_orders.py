@@ -53,6 +53,7 @@ def test_a_key_that_is_missing_is_named(key: str) -> None:
         ("labels", "nowhere"),
         ("start", "again"),
         ("wire-type", "float8"),
+        ("wire-gradient-type", "float8"),
         ("ranks", "{"),
         ("scale", 0.0),
     ],

@@ -13,8 +13,10 @@ from hsplit_flower.errors import (
     AuthenticationError,
     CodecError,
     NonFiniteError,
+    TransportError,
     WorkerRejectedError,
 )
+from hsplit_flower.transport.codec import FLOATING
 from hsplit_flower.transport.messages import Backward, Forward, Gradient, LastHidden, Loss
 from hsplit_flower.transport.stream import Stream
 from hsplit_flower.types import Labels, SessionSpec, WireType
@@ -87,12 +89,40 @@ class StreamContract(ABC):
     def test_the_wire_type_holds_in_both_directions(
         self, worker: Worker, wire_type: WireType
     ) -> None:
-        dtype = getattr(torch, wire_type.value)
+        dtype = FLOATING.get(wire_type, torch.float32)
         with self._open(worker, replace(SPEC, wire_type=wire_type)) as stream:
             reply = stream.exchange(_forward(1))
         assert isinstance(reply, Loss)
         assert reply.gradient is not None
         assert reply.gradient.dtype == dtype
+
+    def test_several_may_be_on_their_way_and_are_answered_in_order(self, worker: Worker) -> None:
+        parts = [
+            replace(
+                _forward(1, seed=index),
+                micro_batch=index,
+                num_micro_batches=3,
+                total_tokens=3 * int((BATCH["labels"][:, 1:] >= 0).sum()),
+            )
+            for index in range(3)
+        ]
+        with self._open(worker, replace(SPEC, in_flight=3)) as stream:
+            one_by_one = [stream.exchange(part) for part in parts]
+        with self._open(worker, replace(SPEC, in_flight=3)) as stream:
+            for part in parts:
+                stream.send(part)
+            together = [stream.receive() for _ in parts]
+        assert [reply.micro_batch for reply in together] == [0, 1, 2]
+        for got, wanted in zip(together, one_by_one, strict=True):
+            assert torch.equal(got.gradient, wanted.gradient)
+
+    def test_nothing_is_received_that_was_not_asked_for(self, worker: Worker) -> None:
+        with self._open(worker, SPEC) as stream:
+            with pytest.raises(TransportError, match="no request waits for a reply"):
+                stream.receive()
+            stream.exchange(_forward(1))
+            with pytest.raises(TransportError, match="no request waits for a reply"):
+                stream.receive()
 
     def test_a_repeated_step_is_answered_again_and_not_applied_again(self, worker: Worker) -> None:
         once, twice = worker.worker.open(SPEC), worker.worker.open(SPEC)

@@ -34,7 +34,13 @@ def strategy_of(config: RunConfig) -> HSplitLoRA:
             revision=config.revision,
             dtype=config.dtype,
             attention=config.attention,
-            wire_type=WireType(config.wire_type),
+            wire_type=WireType(config.wire_type) if config.wire_type else None,
+            wire_gradient_type=(
+                WireType(config.wire_gradient_type) if config.wire_gradient_type else None
+            ),
+            micro_batch_size=config.micro_batch_size,
+            in_flight=config.in_flight,
+            cached_halves=config.cached_halves,
             max_message_bytes=config.max_message_mb * 2**20,
             step_timeout_seconds=config.step_timeout,
         ),

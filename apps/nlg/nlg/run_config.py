@@ -15,7 +15,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "prompt": ("plain", "brackets"),
     "start": ("continue", "restart"),
     "labels": ("server", "client"),
-    "wire-type": ("float32", "bfloat16", "float16"),
+    "wire-type": ("", "float32", "bfloat16", "float16", "int8"),
+    "wire-gradient-type": ("", "float32", "bfloat16", "float16", "int8"),
 }
 AT_LEAST: dict[str, float] = {
     "max-length": 2,
@@ -38,6 +39,9 @@ AT_LEAST: dict[str, float] = {
     "worker-port": 0,
     "worker-threads": 0,
     "client-threads": 0,
+    "micro-batch-size": 0,
+    "in-flight": 1,
+    "cached-halves": 0,
     "max-message-mb": 1,
 }
 POSITIVE = (
@@ -147,7 +151,18 @@ class RunConfig:
     worker_threads, client_threads
         Threads that each process computes with; 0 leaves torch's own choice.
     wire_type
-        Type of hidden states and gradients on the wire.
+        Type of hidden states on the wire; empty is that of the base model's weights. ``int8`` is
+        lossy: one byte a value and four a token.
+    wire_gradient_type
+        Type of their gradients; empty is the same.
+    micro_batch_size
+        Examples that a client sends at a time, while the gradients of a step add up; 0 for the
+        whole batch.
+    in_flight
+        How many of them a client may have on the wire, unanswered.
+    cached_halves
+        How many loaded halves a client process keeps for later messages; 0 for none. Where the same
+        process serves several clients, they share what they have in common.
     max_message_mb
         Largest message between client and worker, in MB of 2^20 bytes.
     step_timeout
@@ -205,6 +220,10 @@ class RunConfig:
     worker_threads: int
     client_threads: int
     wire_type: str
+    wire_gradient_type: str
+    micro_batch_size: int
+    in_flight: int
+    cached_halves: int
     max_message_mb: int
     step_timeout: float
     session_timeout: float
