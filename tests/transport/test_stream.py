@@ -202,7 +202,8 @@ class StreamContract(ABC):
             thread.start()
         for thread in threads:
             thread.join()
-        assert replies[0] == alone
+        # Requests that wait together may share a pass, which rounds in another order.
+        assert replies[0] == pytest.approx(alone, rel=1e-5)
         assert len({tuple(losses) for losses in replies.values()}) == 3
 
 
