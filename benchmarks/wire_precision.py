@@ -24,7 +24,7 @@ from hsplit_flower.worker import SplitWorker
 MODEL: Final = "llama-tiny"
 CUT: Final = 3
 RANK: Final = 8
-NUM_STEPS: Final = 120
+NUM_STEPS: Final = 60
 BATCH: Final = 16
 MAX_LENGTH: Final = 192
 EVALUATION_EXAMPLES: Final = 240
