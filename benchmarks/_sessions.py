@@ -189,7 +189,7 @@ class PeftModel:
         for number in range(len(clients)):
             self._choose(number)
             factors = [p for p in self.half.model.parameters() if p.requires_grad]
-            self._optimizers.append(torch.optim.AdamW(factors, lr=LEARNING_RATE))
+            self._optimizers.append(torch.optim.AdamW(factors, lr=LEARNING_RATE, fused=True))
 
     def step(self, number: int, request: Forward) -> float:
         """One step of one client: forward, back, optimizer; its summed loss."""

@@ -9,7 +9,7 @@ ends in ``results/ablation.jsonl``, and a run that was stopped goes on from ther
 import json
 import multiprocessing
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
@@ -169,8 +169,9 @@ class Trials:
         context = multiprocessing.get_context("spawn")
         if missing:
             with ProcessPoolExecutor(mp_context=context) as pool:
-                for setting, curve in zip(missing, pool.map(_trial, missing), strict=True):
-                    self._write(setting, curve)
+                running = {pool.submit(_trial, setting): setting for setting in missing}
+                for done in as_completed(running):
+                    self._write(running[done], done.result())
         return {setting: self._known[_key(asdict(setting))] for setting in wanted}
 
     def _write(self, setting: Setting, curve: list[float]) -> None:

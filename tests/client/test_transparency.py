@@ -49,7 +49,7 @@ def _spec(family: str, cut: int, labels: Labels) -> SessionSpec:
         ranks=ranks(family),
         labels=labels,
         scale=4.0,
-        learning_rate=1e-2,
+        learning_rate=4e-3,
         weight_decay=0.01,
         seed=5,
     )

@@ -111,7 +111,9 @@ def train(
     """AdamW over the adapter's factors, one step a batch."""
     model.train()
     factors = trainable_factors(model)
-    optimizer = torch.optim.AdamW(factors.values(), lr=learning_rate, weight_decay=weight_decay)
+    optimizer = torch.optim.AdamW(
+        factors.values(), lr=learning_rate, weight_decay=weight_decay, fused=True
+    )
     steps = []
     for batch in batches:
         output = model(**batch, use_cache=False)
