@@ -22,7 +22,7 @@ from benchmarks.trial import Allocation, Examples, ScaleRule, Setting, federated
 from hsplit_flower.aggregation import Dividing
 from hsplit_flower.types import Start
 
-LEARNING_RATES = (1e-3, 2e-3, 4e-3)
+LEARNING_RATES = (2e-3, 4e-3, 8e-3)
 # Adapter bytes of the five clients, 1 : 1.6 : 2.2 : 3 : 4, as ranks over all weights.
 FLEETS = {"heterogeneous": (2.0, 3.2, 4.4, 6.0, 8.0), "homogeneous": (4.72,) * 5}
 IMPORTANCE, UNIFORM, FLOOR = "importance", "uniform", "importance, no rank 0"
