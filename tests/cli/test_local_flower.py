@@ -80,6 +80,8 @@ def test_a_command_that_is_told_to_end_ends_what_it_started(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        # Where the tests run in the background, SIGINT is ignored and would be here, too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         assert process.stdout is not None
