@@ -29,6 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HSplitError as error:
         print(f"hsplit: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"hsplit: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
+        print("hsplit: interrupted; what was started has been stopped", file=sys.stderr)
         return 128 + signal.SIGINT
     return status

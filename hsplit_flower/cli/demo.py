@@ -49,6 +49,11 @@ def run(options: argparse.Namespace) -> int:
         )
         status = subprocess.run(command, env=flower.environment, check=False).returncode
         if failure := flower.failure():
-            print(f"hsplit: the run did not come to its end: {failure}", file=sys.stderr)
+            print(
+                f"hsplit: the run did not come to its end: {failure}\nThe reason is in the log "
+                f"above, and in {flower.home / 'superlink.log'}; on a busy machine Ray may have "
+                "been too slow to start: try again.",
+                file=sys.stderr,
+            )
             return status or 1
         return status

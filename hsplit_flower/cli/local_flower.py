@@ -117,11 +117,11 @@ def background(
         try:
             yield process
         finally:
-            _end_all(process)
+            _end_all(process, environment.get("FLWR_HOME"))
 
 
-def _end_all(process: "subprocess.Popen[bytes]") -> None:
-    """End a program, its group, and what it has started in groups of their own."""
+def _end_all(process: "subprocess.Popen[bytes]", home: str | None) -> None:
+    """End a program, its group, what it has started in groups of their own, and their orphans."""
     started = _descendants(process.pid)
     for sign, patience_seconds in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0)):
         with suppress(ProcessLookupError):
@@ -137,7 +137,17 @@ def _end_all(process: "subprocess.Popen[bytes]") -> None:
         for survivor in started:
             with suppress(psutil.NoSuchProcess):
                 end(survivor)
-        _, started = psutil.wait_procs(started, timeout=5.0)
+        _, started = psutil.wait_procs([*started, *_at_home_in(home)], timeout=5.0)
+
+
+def _at_home_in(home: str | None) -> list[psutil.Process]:
+    """Programs of this Flower whose parents are gone, as Ray's agents are if it was starting."""
+    found = []
+    for process in psutil.process_iter() if home else ():
+        with suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and process.environ().get("FLWR_HOME") == home:
+                found.append(process)
+    return found
 
 
 def _descendants(pid: int) -> list[psutil.Process]:

@@ -80,7 +80,8 @@ def _read(path: Path, modified: int) -> FleetFile:
         problems.append("it has no [[device]] table")
     if problems:
         listed = "".join(f"\n  - {problem}" for problem in problems)
-        raise ConfigError(f"fleet file {str(path)!r} has {len(problems)} problems:{listed}")
+        counted = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise ConfigError(f"fleet file {str(path)!r} has {counted}:{listed}")
     return FleetFile(devices=devices, worker_memory_bytes=memory, worker_flops_per_second=speed)
 
 

@@ -26,6 +26,7 @@ class CutChoices:
         may_recompute = keeping.settings.checkpointing
         self._recomputing = replace(keeping, checkpointing=True) if may_recompute else keeping
         self._min_cut = keeping.settings.min_cut
+        self._max_cut = keeping.settings.deepest_cut(keeping.costs.num_blocks)
 
     @cached_property
     def least_bytes(self) -> float:
@@ -40,7 +41,7 @@ class CutChoices:
         unless it shortens the step.
         """
         kept = self._deepest_kept(profile)
-        deepest = largest_within(self._recomputing.lowest_rank_bytes, profile.memory_bytes)
+        deepest = self._deepest(self._recomputing, profile)
         keeping = self._keeping.client_options(profile, kept)
         if deepest <= kept:
             return keeping
@@ -57,4 +58,7 @@ class CutChoices:
         return self._keeping if cut <= self._deepest_kept(profile) else self._recomputing
 
     def _deepest_kept(self, profile: DeviceProfile) -> int:
-        return largest_within(self._keeping.lowest_rank_bytes, profile.memory_bytes)
+        return self._deepest(self._keeping, profile)
+
+    def _deepest(self, tables: Tables, profile: DeviceProfile) -> int:
+        return min(largest_within(tables.lowest_rank_bytes, profile.memory_bytes), self._max_cut)

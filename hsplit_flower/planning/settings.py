@@ -22,6 +22,9 @@ class PlanSettings:
         linear layers of the blocks.
     min_cut
         Fewest blocks on a client; at least one, so that raw embeddings never leave it.
+    max_cut
+        Most blocks on a client; None leaves at least one to the worker, so that no client holds the
+        whole model.
     makespan_slack
         Makespans that differ by no more than this share count as equal: predictions are no finer.
     rank_unit, max_rank
@@ -41,6 +44,7 @@ class PlanSettings:
     start: Start = Start.CONTINUE
     targets: tuple[str, ...] | None = None
     min_cut: int = 1
+    max_cut: int | None = None
     makespan_slack: float = 0.05
     rank_unit: int = 1
     max_rank: int = 16
@@ -52,6 +56,8 @@ class PlanSettings:
         wrong = []
         if self.min_cut < 1:
             wrong.append(f"min_cut must be 1 or more, got {self.min_cut}")
+        if self.max_cut is not None and self.max_cut < self.min_cut:
+            wrong.append(f"max_cut must be min_cut ({self.min_cut}) or more, got {self.max_cut}")
         if not 0.0 <= self.makespan_slack < 1.0:
             wrong.append(f"makespan_slack must be in [0, 1), got {self.makespan_slack}")
         if not 1 <= self.rank_unit <= self.max_rank:
@@ -73,3 +79,9 @@ class PlanSettings:
     def allowed_ranks(self) -> tuple[int, ...]:
         """Ranks that a weight may get, ascending, from 0."""
         return tuple(range(0, self.max_rank + 1, self.rank_unit))
+
+    def deepest_cut(self, num_blocks: int) -> int:
+        """The most blocks that a client of such a model may hold."""
+        if self.max_cut is not None:
+            return min(self.max_cut, num_blocks)
+        return max(self.min_cut, num_blocks - 1)

@@ -36,7 +36,6 @@ AT_LEAST: dict[str, float] = {
     "min-train-nodes": 1,
     "min-available-nodes": 1,
     "evaluation-examples": 1,
-    "worker-port": 0,
     "worker-threads": 0,
     "client-threads": 0,
     "micro-batch-size": 0,
@@ -255,7 +254,8 @@ class RunConfig:
                 problems.append(problem)
         if problems:
             listed = "".join(f"\n  - {problem}" for problem in problems)
-            raise ConfigError(f"the run-config has {len(problems)} problems:{listed}")
+            counted = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
+            raise ConfigError(f"the run-config has {counted}:{listed}")
         return cls(**values)
 
 
@@ -280,6 +280,10 @@ def _range_of(key: str) -> Any:
         return lambda value: 0 < value < math.inf, "a positive number"
     if key in FRACTIONS:
         return lambda value: 0 <= value <= 1, "a fraction from 0 to 1"
+    if key == "worker-port":
+        return lambda value: 0 <= value < 2**16, "a port from 0 to 65535"
+    if key == "run-name":
+        return lambda value: not set(value) & set("/\\"), "a name without slashes"
     if key in BELOW_ONE:
         return lambda value: 0 <= value < 1, "a number from 0 to below 1"
     return None
