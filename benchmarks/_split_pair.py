@@ -51,7 +51,14 @@ def worker_process(model: Path, *, num_threads: int, device: str = "cpu") -> Ite
     process.start()
     try:
         there.close()
-        worker = RemoteWorker(here.recv(), OPERATOR_TOKEN, LIMITS)
+        try:
+            address = here.recv()
+        except EOFError:
+            process.join()
+            raise RuntimeError(
+                f"the worker's process ended with {process.exitcode} before it listened"
+            ) from None
+        worker = RemoteWorker(address, OPERATOR_TOKEN, LIMITS)
         yield worker
         worker.stop()
     finally:
