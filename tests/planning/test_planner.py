@@ -385,18 +385,3 @@ def test_blocks_are_run_twice_only_where_that_shortens_the_step() -> None:
     assert slow.cut > 1
     assert slow.checkpointing
     assert slow.memory.total_bytes <= budget
-
-
-@pytest.mark.parametrize(("max_cut", "wanted"), [(None, -1), (1, 1), (99, 0)])
-def test_a_client_leaves_a_block_to_the_worker_unless_told_otherwise(
-    max_cut: int | None, wanted: int
-) -> None:
-    costs = costs_of("llama")
-    slow_worker = device(ROOM, flops=1e3)
-    chosen = plan(costs, {1: device(ROOM)}, slow_worker, settings=PlanSettings(max_cut=max_cut))
-    assert chosen.clients[1].cut == (wanted if wanted > 0 else costs.num_blocks + wanted)
-
-
-def test_a_deepest_cut_below_the_smallest_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"max_cut must be min_cut \(2\) or more, got 1"):
-        PlanSettings(min_cut=2, max_cut=1)
