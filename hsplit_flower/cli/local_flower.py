@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ import psutil
 from ..errors import ConfigError
 
 CONNECTION = "here"
+# In the environment of what is started for one run, and of nothing else.
+MARK = "HSPLIT_STARTED_FOR"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,17 +113,19 @@ def background(
     command: Sequence[str], environment: dict[str, str], log: Path
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a program in a process group of its own; end all that it started afterwards."""
+    mark = uuid.uuid4().hex
+    marked = {**environment, MARK: mark}
     with open(log, "wb") as file:
         process = subprocess.Popen(
-            command, env=environment, stdout=file, stderr=file, start_new_session=True
+            command, env=marked, stdout=file, stderr=file, start_new_session=True
         )
         try:
             yield process
         finally:
-            _end_all(process, environment.get("FLWR_HOME"))
+            _end_all(process, mark)
 
 
-def _end_all(process: "subprocess.Popen[bytes]", home: str | None) -> None:
+def _end_all(process: "subprocess.Popen[bytes]", mark: str) -> None:
     """End a program, its group, what it has started in groups of their own, and their orphans."""
     started = _descendants(process.pid)
     for sign, patience_seconds in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0)):
@@ -137,15 +142,15 @@ def _end_all(process: "subprocess.Popen[bytes]", home: str | None) -> None:
         for survivor in started:
             with suppress(psutil.NoSuchProcess):
                 end(survivor)
-        _, started = psutil.wait_procs([*started, *_at_home_in(home)], timeout=5.0)
+        _, started = psutil.wait_procs([*started, *_marked(mark)], timeout=5.0)
 
 
-def _at_home_in(home: str | None) -> list[psutil.Process]:
-    """Programs of this Flower whose parents are gone, as Ray's agents are if it was starting."""
+def _marked(mark: str) -> list[psutil.Process]:
+    """Programs whose parents are gone, as Ray's agents are if it was starting."""
     found = []
-    for process in psutil.process_iter() if home else ():
+    for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            if process.pid != os.getpid() and process.environ().get("FLWR_HOME") == home:
+            if process.environ().get(MARK) == mark:
                 found.append(process)
     return found
 

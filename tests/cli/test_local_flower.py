@@ -52,6 +52,26 @@ def test_a_program_ends_with_all_that_it_started(tmp_path: Path, ends_by: str) -
     assert not any(map(is_running, pids))
 
 
+# The same, and gone itself before it is told to end.
+LEAVES_AN_ORPHAN = STARTS_ANOTHER.replace("time.sleep(120)\n", "sys.exit()\n")
+
+
+def test_an_orphan_ends_too_and_nobody_else(tmp_path: Path) -> None:
+    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"])
+    log = tmp_path / "log"
+    try:
+        command = [sys.executable, "-c", LEAVES_AN_ORPHAN]
+        with background(command, dict(os.environ), log) as process:
+            orphan = wait_for_number(log)
+            process.wait(30)
+            assert is_running(orphan)
+        assert not is_running(orphan)
+        assert is_running(bystander.pid)
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
 DEMO = """
 import sys
 from pathlib import Path
