@@ -34,8 +34,8 @@ IN_FLIGHT: Final = 4
 TARGET: Final = Target(">=", 0.80)
 ROUND_TRIPS: Final = (0.0, 0.020, 0.100)
 RATES: Final = (1e9, 1e8)
-FAST: Final = Link(round_trip_seconds=0.0, bits_per_second=1e9)
-FAR: Final = Link(round_trip_seconds=0.1, bits_per_second=1e9)
+FAST: Final = Link.even(0.0, 1e9)
+FAR: Final = Link.even(0.1, 1e9)
 
 Case = tuple[Labels, Link, bool]
 
@@ -115,11 +115,7 @@ def cases(*, quick: bool) -> list[Case]:
     """Label mode, link, and whether micro-batches are in flight."""
     if quick:
         return [(Labels.SERVER, link, True) for link in (FAST, FAR)]
-    links = [
-        Link(round_trip_seconds=seconds, bits_per_second=rate)
-        for seconds in ROUND_TRIPS
-        for rate in RATES
-    ]
+    links = [Link.even(seconds, rate) for seconds in ROUND_TRIPS for rate in RATES]
     at_server = [(Labels.SERVER, link, how) for link in links for how in (False, True)]
     at_client = [(Labels.CLIENT, link, how) for link in (FAST, FAR) for how in (False, True)]
     return at_server + at_client
@@ -139,7 +135,9 @@ def take_turns(rounds: dict[Case, SteppedRound], *, repeats: int) -> dict[Case, 
 def name_of(case: Case) -> str:
     """What a figure of this case is called."""
     labels, link, is_pipelined = case
-    return f"labels at the {labels.value}, {link}, {_how(is_pipelined)}"
+    delay_ms, rate_mbps = link.round_trip_seconds * 1e3, link.up_bits_per_second / 1e6
+    where = f"labels at the {labels.value}, {delay_ms:g} ms, {rate_mbps:g} Mbit/s"
+    return f"{where}, {_how(is_pipelined)}"
 
 
 def _how(is_pipelined: bool) -> str:

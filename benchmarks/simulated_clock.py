@@ -25,7 +25,8 @@ from flwr.app import ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
-from benchmarks._slowed import LinkSpeed, SlowedWorker, shaped_link, sleep_until
+from benchmarks._shaped_link import Link, shaped, sleep_until
+from benchmarks._slowed import SlowedWorker
 from benchmarks._threads import ThreadGrid
 from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target
 from hsplit_flower.client.app import describe_device, split_train
@@ -129,14 +130,14 @@ def slowed_run(
     with ExitStack() as stack:
         stack.callback(worker.stop)
         links = [
-            LinkSpeed(
-                up_bytes_per_second=up * 1e6 / 8,
-                down_bytes_per_second=down * 1e6 / 8,
+            Link(
                 round_trip_seconds=RTT_MS / 1e3,
+                up_bits_per_second=up * 1e6,
+                down_bits_per_second=down * 1e6,
             )
             for up, down in zip(UP_MBPS, DOWN_MBPS, strict=True)
         ]
-        addresses = [stack.enter_context(shaped_link(worker.address, link)) for link in links]
+        addresses = [stack.enter_context(shaped(worker.address, link)) for link in links]
         run = _Run(addresses, num_steps)
         strategy = HSplitLoRA(
             MODEL,
