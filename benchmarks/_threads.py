@@ -8,17 +8,21 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
-from typing import Any, final
+from typing import TYPE_CHECKING, Any
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
-@final
+NodeConfig = Mapping[str, bool | int | float | str]
+
+
 class ThreadGrid(Grid):
-    """Nodes that all run one ClientApp, each in a thread of its own.
+    """Nodes that all run one ClientApp, each message with a fresh context, as in a new process.
 
     Parameters
     ----------
@@ -26,35 +30,35 @@ class ThreadGrid(Grid):
         What every node runs.
     node_configs
         Who is connected, by node id.
+    num_threads
+        How many messages are answered at a time; a thread for each node where nothing is said.
     """
 
     def __init__(
-        self, app: ClientApp, node_configs: Mapping[int, Mapping[str, bool | int | float | str]]
+        self, app: ClientApp, node_configs: Mapping[int, NodeConfig], *, num_threads: int = 0
     ) -> None:
-        self._app = app
-        self._nodes = node_configs
-        self._threads = ThreadPoolExecutor(max_workers=len(node_configs))
+        self.app = app
+        self.nodes = dict(node_configs)
+        self.threads = ThreadPoolExecutor(
+            max_workers=num_threads or len(self.nodes), thread_name_prefix="client"
+        )
 
-    def __enter__(self) -> "ThreadGrid":
-        # Newer Flowers ask a global whose messages are made in this process.
-        with suppress(ImportError):
-            from flwr.supercore.task_identity import TaskIdentity
-
-            TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
+    def __enter__(self) -> "Self":
+        be_the_server()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._threads.shutdown(wait=True)
+        self.threads.shutdown(wait=True)
 
     def get_node_ids(self) -> Iterable[int]:
-        return list(self._nodes)
+        return list(self.nodes)
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
         deadline = time.monotonic() + (600.0 if timeout is None else timeout)
         answers: list[Future[Message]] = [
-            self._threads.submit(self._answer, message) for message in messages
+            self.threads.submit(self.answer, message) for message in messages
         ]
         replies = []
         for answer in answers:
@@ -62,21 +66,21 @@ class ThreadGrid(Grid):
                 replies.append(answer.result(timeout=max(0.0, deadline - time.monotonic())))
         return replies
 
-    def _answer(self, message: Message) -> Message:
+    def answer(self, message: Message) -> Message:
+        """What the node that a message is for replies."""
         node = message.metadata.dst_node_id
         context = Context(
             run_id=1,
             node_id=node,
-            node_config=dict(self._nodes[node]),
+            node_config=dict(self.nodes[node]),
             state=RecordDict(),
             run_config={},
         )
         try:
-            return self._app(message, context)
+            return self.app(message, context)
         except Exception as error:  # as a SuperNode does with whatever its app raises
-            return Message(
-                Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, repr(error)), reply_to=message
-            )
+            reason = f"{type(error)}:<'{error}'>"
+            return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
 
     def set_run(self, run: object) -> None:
         raise NotImplementedError("the strategy has no business with this")
@@ -93,3 +97,11 @@ class ThreadGrid(Grid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         raise NotImplementedError("the strategy sends and receives in one call")
+
+
+def be_the_server() -> None:
+    """Say whose messages are made in this process: newer Flowers ask that of a global."""
+    with suppress(ImportError):
+        from flwr.supercore.task_identity import TaskIdentity
+
+        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1

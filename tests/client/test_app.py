@@ -20,6 +20,7 @@ from flwr.app import (
 )
 from flwr.common.constant import ErrorCode
 
+from benchmarks._threads import be_the_server
 from hsplit_flower.adapters import from_state_dict, to_state_dict
 from hsplit_flower.client import LocalRound
 from hsplit_flower.client.app import describe_device, split_evaluate, split_train
@@ -36,7 +37,6 @@ from hsplit_flower.transport.orders import (
 from hsplit_flower.types import DeviceProfile, Labels, SessionSpec, WireType
 from tests.families import checkpoint, fields
 from tests.rounds import architecture, below, global_update, ranks
-from tests.strategies.local_grid import be_the_server
 from tests.workers import Worker, dialogue, in_process, load_client, running_worker
 
 FAMILY = "llama"

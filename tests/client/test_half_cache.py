@@ -12,6 +12,7 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from torch import Tensor
 
+from benchmarks._threads import be_the_server
 from hsplit_flower.adapters import LowRank, to_state_dict
 from hsplit_flower.client import LocalRound, app
 from hsplit_flower.client.app import split_evaluate, split_train
@@ -23,7 +24,6 @@ from hsplit_flower.types import Labels, SessionSpec
 from tests.client.test_app import BATCHES, CUT, FAMILY, NODE, SPEC, context, order_for
 from tests.families import fields
 from tests.rounds import architecture, below, global_update
-from tests.strategies.local_grid import be_the_server
 from tests.workers import Worker, in_process, load_client, running_worker
 
 
