@@ -191,25 +191,19 @@ def _trial(setting: Setting) -> list[float]:
     import torch
 
     torch.set_num_threads(1)
-    return federated(setting, _examples(_data_of(setting)))
-
-
-def _data_of(setting: Setting) -> Setting:
-    """What decides which examples are there, everything else alike: few are kept at a time."""
-    return Setting(
+    examples = _examples(
         model=setting.model,
         dataset=setting.dataset,
+        num_clients=len(setting.budgets),
         seed=setting.seed,
-        budgets=(1.0,) * len(setting.budgets),
-        learning_rate=LEARNING_RATES[0],
         evaluation_examples=setting.evaluation_examples,
         max_length=setting.max_length,
     )
+    return federated(setting, examples)
 
 
-@lru_cache(maxsize=2)
-def _examples(data: Setting) -> Examples:
-    return Examples.load(data)
+# Many settings train on the same examples; few are kept at a time.
+_examples = lru_cache(maxsize=2)(Examples.load)
 
 
 BENCHMARK = Benchmark(

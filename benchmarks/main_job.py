@@ -18,21 +18,27 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from torch import Tensor
-from transformers import AutoModelForCausalLM
+from peft import PeftModel
 
 from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target
 from benchmarks.harness.machine import ROOT
+from benchmarks.trial import (
+    Examples,
+    Setting,
+    base_model,
+    centralised,
+    encoded,
+    perplexity,
+    thinned,
+)
 from hsplit_flower.cli.local_flower import local_superlink
-from hsplit_flower.data import EncodedExample, batches, encode_examples, load_examples, pad_token_id
-from hsplit_flower.metrics import TokenLoss, token_loss
-from hsplit_flower.splitting import Checkpoint, load_tokenizer, locate, read_architecture
+from hsplit_flower.data import load_examples
+from hsplit_flower.splitting import Checkpoint, read_architecture
 
 MODEL = "llama-tiny"
 RATIO = Target("<=", 1.08)
 NUM_CLIENTS = 5
-# The fastest on a processor at this size; both sides run it.
+# What the centralised side runs too: the fastest on a processor at this size.
 ATTENTION = "eager"
 
 
@@ -71,6 +77,22 @@ class Job:
         }
         return cls(dataset=str(folder.resolve()), seed=settings.seeds[0], **{**sizes, **other})
 
+    def as_setting(self) -> Setting:
+        """What of it the centralised side needs; it takes its products in float32."""
+        return Setting(
+            model=MODEL,
+            dataset=self.dataset,
+            seed=self.seed,
+            budgets=(1.0,) * NUM_CLIENTS,
+            learning_rate=self.learning_rate,
+            scale=self.scale,
+            num_rounds=self.num_rounds,
+            local_steps=self.local_steps,
+            batch_size=self.batch_size,
+            max_length=self.max_length,
+            autocast=False,
+        )
+
 
 def measure(settings: Settings) -> Iterator[Figure | Detail]:
     """Run both sides and compare."""
@@ -94,8 +116,21 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
     replans = sum(line["replanned"] for line in rounds[1:])
     yield Figure(name="re-plans", value=replans, unit="", target=Target(">=", 1))
 
-    adapted = PeftModel.from_pretrained(base_model(), str(run["folder"] / "adapter"))
-    reloaded = perplexity_of(adapted, encoded_dev(job, job.evaluation_examples))
+    adapted = PeftModel.from_pretrained(base_model(MODEL), str(run["folder"] / "adapter"))
+    examples = Examples.load(
+        model=MODEL,
+        dataset=job.dataset,
+        num_clients=NUM_CLIENTS,
+        seed=job.seed,
+        evaluation_examples=job.final_examples,
+        max_length=job.max_length,
+    )
+    reported_on = encoded(
+        thinned(load_examples(job.dataset, "dev"), job.evaluation_examples),
+        model=MODEL,
+        max_length=job.max_length,
+    )
+    reloaded = perplexity(adapted, reported_on, examples.pad_id)
     yield Figure(name="perplexity, adapter loaded by PEFT", value=reloaded, unit="")
     yield Figure(
         name="PEFT against reported",
@@ -106,11 +141,10 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
     rank = centralised_rank(plans)
     yield Figure(name="rank, centralised", value=rank, unit="")
     started = time.perf_counter()
-    centralised = train_centralised(job, rank)
+    whole = centralised(job.as_setting(), examples, rank)
     yield Figure(name="seconds, centralised", value=time.perf_counter() - started, unit="s")
-    dev = encoded_dev(job, job.final_examples)
     federated_final, centralised_final = (
-        perplexity_of(model, dev) for model in (adapted, centralised)
+        perplexity(model, examples.dev, examples.pad_id) for model in (adapted, whole)
     )
     yield Figure(name="perplexity on all dev, federated", value=federated_final, unit="")
     yield Figure(name="perplexity on all dev, centralised", value=centralised_final, unit="")
@@ -172,65 +206,6 @@ def centralised_rank(plans: Mapping[str, Any]) -> int:
         rank * per_rank[name] for part in plans.values() for name, rank in part["ranks"].items()
     ) / len(plans)
     return max(1, math.floor(mean / sum(per_rank.values()) + 0.5))
-
-
-def train_centralised(job: Job, rank: int) -> Any:
-    """The model after as many steps as the federated clients take, on their joined batches."""
-    torch.manual_seed(job.seed)
-    architecture = read_architecture(Checkpoint(source=MODEL).config())
-    config = LoraConfig(
-        r=rank,
-        lora_alpha=round(job.scale * rank),
-        target_modules=[weight.name for weight in architecture.weights],
-    )
-    model = get_peft_model(base_model(), config)
-    factors = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(factors, lr=job.learning_rate, weight_decay=0.0)
-    model.train()
-    for batch in batches(
-        encode(load_examples(job.dataset, "train"), job),
-        NUM_CLIENTS * job.batch_size,
-        steps=job.num_rounds * job.local_steps,
-        seed=job.seed,
-        pad_id=pad_token_id(load_tokenizer(MODEL)),
-    ):
-        model(**batch, use_cache=False).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-    return model
-
-
-@torch.no_grad()
-def perplexity_of(model: Any, dev: list[EncodedExample]) -> float:
-    """Perplexity over the dev references' tokens and end tokens."""
-    model.eval()
-    total = TokenLoss()
-    for batch in batches(dev, 64, pad_id=pad_token_id(load_tokenizer(MODEL))):
-        labels: Tensor = batch.pop("labels")
-        total += token_loss(model(**batch, use_cache=False).logits, labels)
-    return total.perplexity
-
-
-def base_model() -> Any:
-    """The whole base, unsplit."""
-    return AutoModelForCausalLM.from_pretrained(
-        locate(MODEL), dtype=torch.float32, attn_implementation=ATTENTION
-    )
-
-
-def encoded_dev(job: Job, num_examples: int) -> list[EncodedExample]:
-    """Dev examples, thinned as the app's server thins them."""
-    examples = load_examples(job.dataset, "dev")
-    stride = max(1, len(examples) // num_examples)
-    return encode(examples[::stride][:num_examples], job)
-
-
-def encode(examples: list[Any], job: Job) -> list[EncodedExample]:
-    """As the app encodes."""
-    tokenizer = load_tokenizer(MODEL)
-    return encode_examples(
-        examples, tokenizer, max_length=job.max_length, style="plain", on_long="drop"
-    )
 
 
 BENCHMARK = Benchmark(

@@ -5,8 +5,12 @@ gradient; what is left runs many settings in the time of one simulation.
 """
 
 from benchmarks.trial.federation import Examples as Examples
+from benchmarks.trial.federation import base_model as base_model
 from benchmarks.trial.federation import centralised as centralised
+from benchmarks.trial.federation import encoded as encoded
 from benchmarks.trial.federation import federated as federated
+from benchmarks.trial.federation import perplexity as perplexity
+from benchmarks.trial.federation import thinned as thinned
 from benchmarks.trial.setting import Allocation as Allocation
 from benchmarks.trial.setting import ScaleRule as ScaleRule
 from benchmarks.trial.setting import Setting as Setting

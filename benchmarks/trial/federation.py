@@ -2,8 +2,9 @@
 
 import copy
 import gc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from hsplit_flower.adapters.start import fold
 from hsplit_flower.aggregation import ClientUpdate, aggregate_adapters
 from hsplit_flower.data import (
     EncodedExample,
+    Example,
     batches,
     encode_examples,
     labels_of,
@@ -57,25 +59,38 @@ class Examples:
     pad_id: int
 
     @classmethod
-    def load(cls, setting: Setting) -> "Examples":
-        tokenizer = load_tokenizer(setting.model)
-
-        def encode(examples: list[Any]) -> list[EncodedExample]:
-            return encode_examples(
-                examples, tokenizer, max_length=setting.max_length, style="plain", on_long="drop"
-            )
-
-        train, dev = load_examples(setting.dataset, "train"), load_examples(setting.dataset, "dev")
-        places = partition(
-            labels_of(train), len(setting.budgets), scheme="dirichlet", seed=setting.seed
-        )
-        stride = max(1, len(dev) // setting.evaluation_examples)
+    def load(
+        cls,
+        *,
+        model: str,
+        dataset: str,
+        num_clients: int,
+        seed: int,
+        evaluation_examples: int,
+        max_length: int,
+    ) -> "Examples":
+        """Of a data set for a model, divided among clients as the app divides it."""
+        encode = partial(encoded, model=model, max_length=max_length)
+        train = load_examples(dataset, "train")
+        places = partition(labels_of(train), num_clients, scheme="dirichlet", seed=seed)
         return cls(
             train=encode(train),
             parts=[encode([train[place] for place in part]) for part in places],
-            dev=encode(dev[::stride][: setting.evaluation_examples]),
-            pad_id=pad_token_id(tokenizer),
+            dev=encode(thinned(load_examples(dataset, "dev"), evaluation_examples)),
+            pad_id=pad_token_id(load_tokenizer(model)),
         )
+
+
+def encoded(examples: Sequence[Example], *, model: str, max_length: int) -> list[EncodedExample]:
+    """Tokenised as the app tokenises."""
+    return encode_examples(
+        examples, load_tokenizer(model), max_length=max_length, style="plain", on_long="drop"
+    )
+
+
+def thinned(examples: Sequence[Example], count: int) -> Sequence[Example]:
+    """At most ``count`` of them, as the app's server thins its dev examples."""
+    return examples[:: max(1, len(examples) // count)][:count]
 
 
 def federated(setting: Setting, examples: Examples) -> list[float]:
@@ -109,13 +124,13 @@ def federated(setting: Setting, examples: Examples) -> list[float]:
             reports.append(ImportanceReport(num_examples=num_examples, scores=scores))
         updates = dict(aggregate_adapters(updates, clients, dividing=setting.dividing).updates)
         history = _learned(history, mean_scores(reports), setting)
-        curve.append(perplexity(_with_updates(base, updates), examples))
+        curve.append(perplexity(_with_updates(base, updates), examples.dev, examples.pad_id))
         gc.collect()  # PEFT's layers refer to each other, so the clients' models linger
     return curve
 
 
-def centralised(setting: Setting, examples: Examples, rank: int) -> float:
-    """Dev perplexity of plain PEFT LoRA on all examples, a batch as large as all clients'."""
+def centralised(setting: Setting, examples: Examples, rank: int) -> Any:
+    """Plain PEFT LoRA trained on all examples, a batch as large as all clients'."""
     torch.manual_seed(setting.seed)
     architecture = read_architecture(Checkpoint(source=setting.model).config())
     config = LoraConfig(
@@ -137,7 +152,7 @@ def centralised(setting: Setting, examples: Examples, rank: int) -> float:
         _loss(model, batch, setting).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    return perplexity(model, examples)
+    return model
 
 
 def base_model(name: str) -> Any:
@@ -149,11 +164,11 @@ def base_model(name: str) -> Any:
 
 
 @torch.no_grad()
-def perplexity(model: Any, examples: Examples) -> float:
-    """Over the dev references' tokens and end tokens."""
+def perplexity(model: Any, dev: list[EncodedExample], pad_id: int) -> float:
+    """Over the references' tokens and end tokens."""
     model.eval()
     total = TokenLoss()
-    for batch in batches(examples.dev, 64, pad_id=examples.pad_id):
+    for batch in batches(dev, 64, pad_id=pad_id):
         labels = batch.pop("labels")
         total += token_loss(model(**batch, use_cache=False).logits, labels)
     return total.perplexity
