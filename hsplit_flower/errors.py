@@ -19,6 +19,7 @@ Each message says what was got, what was wanted, and what to change::
             └── AuthenticationError       the session token is missing, wrong or expired
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -29,6 +30,12 @@ class HSplitError(Exception):
 
 class ConfigError(HSplitError, ValueError):
     """A setting is unknown, mistyped or out of range; the message lists all that are."""
+
+    @classmethod
+    def listing(cls, subject: str, problems: Sequence[str]) -> "ConfigError":
+        """An error that says of its subject everything that is wrong with it, line by line."""
+        counted = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
+        return cls(f"{subject} has {counted}:" + "".join(f"\n  - {p}" for p in problems))
 
 
 class DataError(HSplitError, ValueError):

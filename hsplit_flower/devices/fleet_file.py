@@ -79,9 +79,7 @@ def _read(path: Path, modified: int) -> FleetFile:
     if not devices and not problems:
         problems.append("it has no [[device]] table")
     if problems:
-        listed = "".join(f"\n  - {problem}" for problem in problems)
-        counted = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise ConfigError(f"fleet file {str(path)!r} has {counted}:{listed}")
+        raise ConfigError.listing(f"fleet file {str(path)!r}", problems)
     return FleetFile(devices=devices, worker_memory_bytes=memory, worker_flops_per_second=speed)
 
 

@@ -1,58 +1,12 @@
-"""The app's settings: every run-config key, what it means, and what it may be."""
+"""The app's settings: every run-config key and what it means."""
 
 import difflib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from hsplit_flower.errors import ConfigError
-
-CHOICES: dict[str, tuple[str, ...]] = {
-    "dtype": ("float32", "bfloat16", "float16"),
-    "attention": ("", "eager", "sdpa"),
-    "partition": ("iid", "dirichlet"),
-    "prompt": ("plain", "brackets"),
-    "start": ("continue", "restart"),
-    "labels": ("server", "client"),
-    "wire-type": ("", "float32", "bfloat16", "float16", "int8"),
-    "wire-gradient-type": ("", "float32", "bfloat16", "float16", "int8"),
-}
-AT_LEAST: dict[str, float] = {
-    "max-length": 2,
-    "num-server-rounds": 1,
-    "local-steps": 1,
-    "batch-size": 1,
-    "weight-decay": 0,
-    "seed": 0,
-    "min-cut": 1,
-    "max-rank": 1,
-    "rank-unit": 1,
-    "lease-card-gb": 0,
-    "worker-session-rank": 0,
-    "global-rank-cap": 0,
-    "drift-threshold": 0,
-    "drift-cooldown": 0,
-    "min-train-nodes": 1,
-    "min-available-nodes": 1,
-    "evaluation-examples": 1,
-    "worker-threads": 0,
-    "client-threads": 0,
-    "micro-batch-size": 0,
-    "in-flight": 1,
-    "cached-halves": 0,
-    "max-message-mb": 1,
-}
-POSITIVE = (
-    "dirichlet-alpha",
-    "learning-rate",
-    "scale",
-    "round-timeout",
-    "step-timeout",
-    "session-timeout",
-)
-FRACTIONS = ("fraction-train", "fraction-evaluate", "unavailable")
-BELOW_ONE = ("server-momentum",)
+from nlg.ranges import RANGES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,9 +207,7 @@ class RunConfig:
             if problem:
                 problems.append(problem)
         if problems:
-            listed = "".join(f"\n  - {problem}" for problem in problems)
-            counted = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
-            raise ConfigError(f"the run-config has {counted}:{listed}")
+            raise ConfigError.listing("the run-config", problems)
         return cls(**values)
 
 
@@ -264,29 +216,10 @@ def _checked(key: str, value: Any, kind: Any) -> tuple[Any, str | None]:
         value = float(value)
     if type(value) is not kind:
         return value, f"{key} = {value!r}: {_name(kind)} is wanted"
-    wanted = _range_of(key)
-    if wanted is not None and not wanted[0](value):
-        return value, f"{key} = {value!r}: {wanted[1]} is wanted"
+    allowed = RANGES.get(key)
+    if allowed is not None and not allowed.holds(value):
+        return value, f"{key} = {value!r}: {allowed.wanted} is wanted"
     return value, None
-
-
-def _range_of(key: str) -> Any:
-    if key in CHOICES:
-        return lambda value: value in CHOICES[key], f"one of {', '.join(map(repr, CHOICES[key]))}"
-    if key in AT_LEAST:
-        least = AT_LEAST[key]
-        return lambda value: least <= value < math.inf, f"{least:g} or more"
-    if key in POSITIVE:
-        return lambda value: 0 < value < math.inf, "a positive number"
-    if key in FRACTIONS:
-        return lambda value: 0 <= value <= 1, "a fraction from 0 to 1"
-    if key == "worker-port":
-        return lambda value: 0 <= value < 2**16, "a port from 0 to 65535"
-    if key == "run-name":
-        return lambda value: not set(value) & set("/\\"), "a name without slashes"
-    if key in BELOW_ONE:
-        return lambda value: 0 <= value < 1, "a number from 0 to below 1"
-    return None
 
 
 def _near(key: str, known: Mapping[str, Any]) -> str:
