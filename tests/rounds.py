@@ -1,7 +1,9 @@
 """Where a round of a tiny family starts: a global update, ranks, and the settings of a session."""
 
 import functools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +12,7 @@ from hsplit_flower.adapters import LowRank, compress, starting_points
 from hsplit_flower.splitting import Architecture, read_architecture
 from hsplit_flower.types import SessionSpec
 from tests.families import FAMILIES
-from tests.reference.unsplit import Factors
+from tests.reference.unsplit import Factors, Step, base_model, train, with_peft
 
 UPDATE_RANKS = (0, 2, 4, 12)
 """No update, fewer and more directions than are trained, and enough to go into the weight."""
@@ -76,3 +78,25 @@ def start(name: str, spec: SessionSpec) -> Start:
         frozen={n: (p.frozen.b, p.frozen.a) for n, p in points.items()},
         merged={n: p.merge.dense() for n, p in points.items() if p.merge is not None},
     )
+
+
+def training_spec(name: str, cut: int, **settings: Any) -> SessionSpec:
+    """A session that trains with unequal ranks and weight decay."""
+    return SessionSpec(
+        client=3,
+        cut=cut,
+        ranks=ranks(name),
+        scale=4.0,
+        weight_decay=0.01,
+        seed=5,
+        **{"learning_rate": 4e-3, **settings},
+    )
+
+
+def unsplit_steps(
+    name: str, spec: SessionSpec, batches: Iterable[Mapping[str, Tensor]]
+) -> list[Step]:
+    """What the whole model does with the batches of a session, from where the session starts."""
+    at = start(name, spec)
+    model = with_peft(base_model(name, at.merged), at.trained, spec.scale, at.frozen)
+    return train(model, batches, learning_rate=spec.learning_rate, weight_decay=spec.weight_decay)

@@ -16,8 +16,8 @@ from hsplit_flower.transport.messages import Backward, Forward, Reply, Request
 from hsplit_flower.transport.stream import Stream
 from hsplit_flower.types import Labels, SessionSpec, WireType
 from tests.families import IGNORED, fields
-from tests.reference.unsplit import Step, base_model, train, trainable_factors, with_peft
-from tests.rounds import below, global_update, ranks, start
+from tests.reference.unsplit import Step, trainable_factors
+from tests.rounds import below, global_update, training_spec, unsplit_steps
 from tests.tolerances import assert_same
 from tests.workers import TRANSPORTS, Worker, load_client, running_worker
 
@@ -56,25 +56,12 @@ def family(worker: Worker) -> str:
 
 
 def _spec(family: str, labels: Labels = Labels.SERVER, in_flight: int = 1) -> SessionSpec:
-    return SessionSpec(
-        client=3,
-        cut=CUT,
-        ranks=ranks(family),
-        labels=labels,
-        scale=4.0,
-        learning_rate=1e-2,
-        weight_decay=0.01,
-        seed=5,
-        in_flight=in_flight,
-    )
+    return training_spec(family, CUT, labels=labels, in_flight=in_flight, learning_rate=1e-2)
 
 
 @functools.cache
 def _unsplit(family: str) -> list[Step]:
-    spec = _spec(family)
-    at = start(family, spec)
-    model = with_peft(base_model(family, at.merged), at.trained, spec.scale, at.frozen)
-    return train(model, BATCHES, learning_rate=spec.learning_rate, weight_decay=spec.weight_decay)
+    return unsplit_steps(family, _spec(family), BATCHES)
 
 
 class Watch:

@@ -17,8 +17,8 @@ from hsplit_flower.client.batch import Batch
 from hsplit_flower.splitting import Half
 from hsplit_flower.types import Labels, SessionSpec
 from tests.families import FAMILIES, IGNORED, NUM_BLOCKS, fields
-from tests.reference.unsplit import Step, base_model, train, trainable_factors, with_peft
-from tests.rounds import below, global_update, ranks, start
+from tests.reference.unsplit import Step, base_model, trainable_factors
+from tests.rounds import below, global_update, ranks, training_spec, unsplit_steps
 from tests.tolerances import assert_same
 from tests.workers import TRANSPORTS, Worker, dialogue, load_client, running_worker
 
@@ -42,30 +42,9 @@ def family(worker: Worker) -> str:
     return worker.half.architecture.model_type
 
 
-def _spec(family: str, cut: int, labels: Labels) -> SessionSpec:
-    return SessionSpec(
-        client=3,
-        cut=cut,
-        ranks=ranks(family),
-        labels=labels,
-        scale=4.0,
-        learning_rate=4e-3,
-        weight_decay=0.01,
-        seed=5,
-    )
-
-
 @functools.cache
 def _unsplit(family: str) -> list[Step]:
-    spec = _spec(family, 1, Labels.SERVER)
-    at = start(family, spec)
-    model = with_peft(base_model(family, at.merged), at.trained, spec.scale, at.frozen)
-    return train(
-        model,
-        BATCHES,
-        learning_rate=spec.learning_rate,
-        weight_decay=spec.weight_decay,
-    )
+    return unsplit_steps(family, training_spec(family, 1), BATCHES)
 
 
 class Watch:
@@ -107,7 +86,7 @@ class Watch:
 def test_five_steps_equal_those_of_the_unsplit_model(
     worker: Worker, family: str, cut: int, labels: Labels, transport: str
 ) -> None:
-    spec = _spec(family, cut, labels)
+    spec = training_spec(family, cut, labels=labels)
     client = load_client(family, cut, keeps_labels=labels is Labels.CLIENT)
     token = worker.worker.open(spec)
     with dialogue(TRANSPORTS[transport], worker, token) as stream:
