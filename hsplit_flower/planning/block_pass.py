@@ -1,7 +1,11 @@
-"""One pass through one decoder block on fake tensors, forward and backward, with adapters on it."""
+"""One pass through one decoder block, forward and backward, with adapters on it.
+
+On fake tensors, which have no memory; on real ones where the block looks at its numbers, as the
+routing of a mixture of experts does.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,8 +68,8 @@ class AdapterProbe:
     """
 
     def __init__(self, weight: Weight, *, is_scored: bool) -> None:
-        self.a = torch.empty(1, weight.in_features, requires_grad=True)
-        self.b = torch.empty(weight.out_features, 1, requires_grad=True)
+        self.a = torch.zeros(1, weight.in_features, requires_grad=True)
+        self.b = torch.zeros(weight.out_features, 1, requires_grad=True)
         self.inputs = SavedBytes(ignore=[self.a, self.b])
         self.products = SavedBytes(ignore=[self.a, self.b])
         self.scored = SavedBytes()
@@ -109,18 +113,30 @@ def run_block(
     *,
     has_boolean_mask: bool = False,
     is_scored: bool = False,
+    is_real: bool = False,
 ) -> BlockPass:
     """Run a block with an adapter on each of ``weights``, given by their paths inside it.
 
-    Eager attention adds a mask of floating point numbers; fused kinds want a boolean one.
+    Parameters
+    ----------
+    call
+        The block and what it is given.
+    weights
+        Where adapters are.
+    has_boolean_mask
+        Eager attention adds a mask of floating point numbers; fused kinds want a boolean one.
+    is_scored
+        Whether the weights' importance is scored.
+    is_real
+        Whether the block, its weights and its input are random numbers with memory of their own.
     """
-    with FakeTensorMode():
-        fake = _faker(has_boolean_mask=has_boolean_mask)
-        hidden = fake(call.hidden).requires_grad_()
-        args, kwargs = tree_map_only(Tensor, fake, (call.args, dict(call.kwargs)))
+    with nullcontext() if is_real else FakeTensorMode():
+        make = _maker(has_boolean_mask=has_boolean_mask, is_real=is_real)
+        hidden = make(call.hidden).requires_grad_()
+        args, kwargs = tree_map_only(Tensor, make, (call.args, dict(call.kwargs)))
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         held = [*call.block.named_parameters(), *call.block.named_buffers()]
-        state = {name: fake(tensor) for name, tensor in held}
+        state = {name: make(tensor) for name, tensor in held}
 
         def forward() -> Tensor:
             output = torch.func.functional_call(call.block, state, (hidden, *args), kwargs)
@@ -163,7 +179,7 @@ def _measure(
         saved.forget()
         for probe in probes.values():
             probe.forget()
-        gradient = torch.empty_like(output)
+        gradient = torch.zeros_like(output)
         # These two cross the cut, and are counted as being in flight.
         crossing_bytes = storage_bytes(output) + storage_bytes(gradient)
         live.reset_peak()
@@ -181,14 +197,19 @@ def _measure(
     )
 
 
-def _faker(*, has_boolean_mask: bool) -> Callable[[Tensor], Tensor]:
-    """A function that makes a fake CPU tensor of another's shape."""
+def _maker(*, has_boolean_mask: bool, is_real: bool) -> Callable[[Tensor], Tensor]:
+    """A function that makes a CPU tensor of another's shape: small random numbers, no mask."""
 
-    def fake(tensor: Tensor) -> Tensor:
-        is_mask = has_boolean_mask and tensor.ndim == 4 and tensor.is_floating_point()
-        return torch.empty(tensor.shape, dtype=torch.bool if is_mask else tensor.dtype)
+    def make(tensor: Tensor) -> Tensor:
+        is_mask = tensor.ndim == 4 and tensor.is_floating_point()
+        if is_mask and has_boolean_mask:
+            return torch.ones(tensor.shape, dtype=torch.bool)
+        made = torch.zeros(tensor.shape, dtype=tensor.dtype)
+        if is_real and not is_mask and made.is_floating_point():
+            made.normal_(std=0.02)
+        return made
 
-    return fake
+    return make
 
 
 @contextmanager
