@@ -35,7 +35,9 @@ def main(argv: Sequence[str] | None = None, *, package: str = PACKAGE) -> int:
         print(f"{got}; there are: {', '.join(names)}", file=sys.stderr)
         return UNKNOWN
     benchmark = load_benchmark(arguments.name, package)
-    seeds = benchmark.seeds if arguments.seeds is None else tuple(arguments.seeds)
+    seeds = benchmark.seeds[:1] if arguments.quick else benchmark.seeds
+    if arguments.seeds is not None:
+        seeds = tuple(arguments.seeds)
     report = run(benchmark, quick=arguments.quick, seeds=seeds)
     if arguments.out is not None:
         write(report, arguments.out)
@@ -93,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("name", nargs="?", help="which benchmark to run")
     parser.add_argument("--list", action="store_true", help="name all benchmarks and stop")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="where the report goes")
-    parser.add_argument("--quick", action="store_true", help="the smallest run that still measures")
+    parser.add_argument("--quick", action="store_true", help="the smallest run that still measures, on one seed")
     parser.add_argument(
         "--seeds", type=int, nargs="+", help="instead of the benchmark's own random seeds"
     )
