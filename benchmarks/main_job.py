@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -23,7 +24,6 @@ from peft import PeftModel
 from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target
 from benchmarks.harness.machine import ROOT
 from benchmarks.trial import (
-    Examples,
     Setting,
     base_model,
     centralised,
@@ -32,8 +32,8 @@ from benchmarks.trial import (
     thinned,
 )
 from hsplit_flower.cli.local_flower import local_superlink
-from hsplit_flower.data import load_examples
-from hsplit_flower.splitting import Checkpoint, read_architecture
+from hsplit_flower.data import load_examples, pad_token_id
+from hsplit_flower.splitting import Checkpoint, load_tokenizer, read_architecture
 
 MODEL = "llama-tiny"
 RATIO = Target("<=", 1.08)
@@ -117,20 +117,10 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
     yield Figure(name="re-plans", value=replans, unit="", target=Target(">=", 1))
 
     adapted = PeftModel.from_pretrained(base_model(MODEL), str(run["folder"] / "adapter"))
-    examples = Examples.load(
-        model=MODEL,
-        dataset=job.dataset,
-        num_clients=NUM_CLIENTS,
-        seed=job.seed,
-        evaluation_examples=job.final_examples,
-        max_length=job.max_length,
-    )
-    reported_on = encoded(
-        thinned(load_examples(job.dataset, "dev"), job.evaluation_examples),
-        model=MODEL,
-        max_length=job.max_length,
-    )
-    reloaded = perplexity(adapted, reported_on, examples.pad_id)
+    encode = partial(encoded, model=MODEL, max_length=job.max_length)
+    pad_id = pad_token_id(load_tokenizer(MODEL))
+    dev = load_examples(job.dataset, "dev")
+    reloaded = perplexity(adapted, encode(thinned(dev, job.evaluation_examples)), pad_id)
     yield Figure(name="perplexity, adapter loaded by PEFT", value=reloaded, unit="")
     yield Figure(
         name="PEFT against reported",
@@ -141,10 +131,12 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
     rank = centralised_rank(plans)
     yield Figure(name="rank, centralised", value=rank, unit="")
     started = time.perf_counter()
-    whole = centralised(job.as_setting(), examples, rank)
+    train = encode(load_examples(job.dataset, "train"))
+    whole = centralised(job.as_setting(), train, pad_id, rank)
     yield Figure(name="seconds, centralised", value=time.perf_counter() - started, unit="s")
+    final = encode(thinned(dev, job.final_examples))
     federated_final, centralised_final = (
-        perplexity(model, examples.dev, examples.pad_id) for model in (adapted, whole)
+        perplexity(model, final, pad_id) for model in (adapted, whole)
     )
     yield Figure(name="perplexity on all dev, federated", value=federated_final, unit="")
     yield Figure(name="perplexity on all dev, centralised", value=centralised_final, unit="")

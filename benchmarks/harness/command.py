@@ -95,7 +95,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("name", nargs="?", help="which benchmark to run")
     parser.add_argument("--list", action="store_true", help="name all benchmarks and stop")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="where the report goes")
-    parser.add_argument("--quick", action="store_true", help="the smallest run that still measures, on one seed")
+    parser.add_argument(
+        "--quick", action="store_true", help="the smallest run that still measures, on one seed"
+    )
     parser.add_argument(
         "--seeds", type=int, nargs="+", help="instead of the benchmark's own random seeds"
     )

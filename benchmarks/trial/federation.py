@@ -51,9 +51,8 @@ from hsplit_flower.splitting.linear import add_to_weight_, linear_at
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
-    """What is trained and measured on, tokenised once for many settings."""
+    """What clients are trained and measured on, tokenised once for many settings."""
 
-    train: list[EncodedExample]
     parts: list[list[EncodedExample]]
     dev: list[EncodedExample]
     pad_id: int
@@ -74,7 +73,6 @@ class Examples:
         train = load_examples(dataset, "train")
         places = partition(labels_of(train), num_clients, scheme="dirichlet", seed=seed)
         return cls(
-            train=encode(train),
             parts=[encode([train[place] for place in part]) for part in places],
             dev=encode(thinned(load_examples(dataset, "dev"), evaluation_examples)),
             pad_id=pad_token_id(load_tokenizer(model)),
@@ -129,7 +127,7 @@ def federated(setting: Setting, examples: Examples) -> list[float]:
     return curve
 
 
-def centralised(setting: Setting, examples: Examples, rank: int) -> Any:
+def centralised(setting: Setting, train: list[EncodedExample], pad_id: int, rank: int) -> Any:
     """Plain PEFT LoRA trained on all examples, a batch as large as all clients'."""
     torch.manual_seed(setting.seed)
     architecture = read_architecture(Checkpoint(source=setting.model).config())
@@ -143,11 +141,11 @@ def centralised(setting: Setting, examples: Examples, rank: int) -> Any:
     optimizer = _optimizer(model, setting)
     model.train()
     for batch in batches(
-        examples.train,
+        train,
         len(setting.budgets) * setting.batch_size,
         steps=setting.num_rounds * setting.local_steps,
         seed=setting.seed,
-        pad_id=examples.pad_id,
+        pad_id=pad_id,
     ):
         _loss(model, batch, setting).backward()
         optimizer.step()
