@@ -151,6 +151,6 @@ def test_a_fleet_that_holds_no_cut_names_its_clients(settings: dict[str, Any]):
         node: Member(profile=profile, num_examples=1, partition=node, num_partitions=2)
         for node in range(2)
     }
-    with pytest.raises(InfeasibleBudgetError, match=r"client 0 has 1000000 bytes.*lacks") as caught:
+    with pytest.raises(InfeasibleBudgetError, match=r"client 0 has 1 MB.*lacks") as caught:
         strategy.planner.plan_round(members, {})
-    assert "client 1 has 2000000 bytes" in str(caught.value)
+    assert "client 1 has 2 MB" in str(caught.value)

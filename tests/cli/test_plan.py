@@ -108,8 +108,8 @@ def test_a_fleet_file_names_devices(capsys: pytest.CaptureFixture[str], tmp_path
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--fleet", "1MB,2MB"], "client 0 has 1000000 bytes, needs"),
-        (["--worker-memory-gb", "0.001"], "split worker has 1000000 bytes"),
+        (["--fleet", "1MB,2MB"], "client 0 has 1 MB, needs"),
+        (["--worker-memory-gb", "0.001"], "split worker has 1 MB and needs"),
         (["--worker-memory-gb", "nan"], "--worker-memory-gb is nan"),
         (["--seq", "100000"], "--seq is 100000: the model has"),
         (["--batch", "0"], "batch_size must be 1 or more"),
