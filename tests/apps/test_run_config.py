@@ -102,6 +102,22 @@ def test_all_problems_are_reported_at_once(settings: dict[str, Any]):
         assert part in message
 
 
+def test_a_key_that_is_like_no_other_is_told_where_the_keys_are(settings: dict[str, Any]):
+    from nlg.run_config import RunConfig
+
+    with pytest.raises(ConfigError) as caught:
+        RunConfig.from_run_config({**settings, "zzz": 1})
+    (line,) = [line for line in str(caught.value).splitlines() if "zzz" in line]
+    found = re.fullmatch(
+        r"  - unknown key 'zzz'; the nearest are ([a-z-]+), ([a-z-]+), ([a-z-]+), and (\S+) "
+        "describes all of them",
+        line,
+    )
+    assert found is not None, line
+    assert set(found.groups()[:3]) < set(settings)
+    assert (APP / found[4]).is_file()
+
+
 @pytest.mark.parametrize(
     ("options", "changed"),
     [
