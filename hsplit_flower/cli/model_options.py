@@ -27,5 +27,6 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--attention",
         default="",
-        help="attention implementation, such as sdpa or eager (default: the model's own choice)",
+        choices=("eager", "sdpa"),
+        help="attention implementation (default: the model's own choice)",
     )
