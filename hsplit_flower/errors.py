@@ -23,6 +23,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from .sizes import size_text
+
 
 class HSplitError(Exception):
     """Base of every error raised on purpose by hsplit_flower."""
@@ -78,9 +80,9 @@ class OutOfBudgetError(HSplitError):
         self.measured_bytes = measured_bytes
         self.budget_bytes = budget_bytes
         super().__init__(
-            f"needed at least {measured_bytes:.0f} bytes, predicted were {predicted_bytes:.0f}, "
-            f"the budget is {budget_bytes:.0f}: it is planned lower from now on; give the device "
-            "more memory if it is left out then"
+            f"needed at least {size_text(measured_bytes)}, predicted were "
+            f"{size_text(predicted_bytes)}, the budget is {size_text(budget_bytes)}: it is "
+            "planned lower from now on; give the device more memory if it is left out then"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -19,13 +19,34 @@ def add_parser(commands: Any) -> None:
         help="fine-tune the built-in model on five simulated clients",
         description="Run the app on five simulated clients of unequal memory, show its log, and "
         "leave nothing running.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--app", type=Path, default=Path("apps/nlg"), help="folder of the app")
-    parser.add_argument("--home", type=Path, default=Path(".flwr"), help="Flower's home folder")
-    parser.add_argument("--output-dir", type=Path, default=Path("outputs"), help="for the results")
     parser.add_argument(
-        "--run-config", "-c", action="append", default=[], help="settings of the app, key=value"
+        "--app",
+        type=Path,
+        default=Path("apps/nlg"),
+        help="folder of the Flower app that is run (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--home",
+        type=Path,
+        default=Path(".flwr"),
+        help="folder for Flower's own files and its log, made if absent (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        default=Path("outputs"),
+        help="folder in which the run leaves a folder of its own: settings, metrics, plan, adapter "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--run-config",
+        "-c",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="settings of the app, such as 'num-server-rounds=1 batch-size=8'; may be given again; "
+        "all keys are described in nlg/run_config.py of the app (default: its pyproject.toml)",
     )
     parser.set_defaults(run=run)
 

@@ -1,150 +1,156 @@
-"""``hsplit plan``: who would get which cut and ranks, without training anything."""
+"""``hsplit plan``: who would get which cut and ranks, without training anything.
+
+What is not set is as in the app (``apps/nlg/pyproject.toml``), so that the plan is that of its run.
+"""
 
 import argparse
 import json
 import math
-from dataclasses import replace
 from typing import Any
 
-from transformers import PretrainedConfig
+from ..types import Labels, WireType
+from .limits import POSITIVE, at_least, out_of_limits, refuse
+from .model_options import add_model_options
 
-from ..devices import fleet_devices, fleet_size, worker_profile
-from ..devices.presets import PRESETS
-from ..errors import ConfigError
-from ..planning import (
-    PlanSettings,
-    Workload,
-    plan,
-    session_need_bytes,
-    trace_costs,
-    whole_model_memory,
-)
-from ..splitting import Checkpoint
-from ..types import DeviceProfile, Labels
-from .plan_report import PlanReport, as_json, as_text
+FLEETS = ("homogeneous", "heterogeneous", "paper-llama2-7b", "jetson-and-laptops")
 
-DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2}
+DESCRIPTION = """Plan a step of a fleet: cuts, ranks, memory, seconds and bytes of every client,
+what holds the step up, and what a client lacks that cannot take part. Of the model only config.json
+is read. The defaults are the app's, and the plan is that of a run's first round, when nothing is
+known yet of the importance of weights and there is no global adapter. Exit status 1 if nobody
+fits."""
+
+EPILOG = """Not counted, because the cost model takes the whole batch to be sent at once, and
+gradients to be as wide as hidden states: the app's micro-batch-size, in-flight and
+wire-gradient-type."""
+
+LIMITS = {
+    "clients": at_least(0),
+    "seed": at_least(0),
+    "batch": at_least(1),
+    "seq": at_least(1),
+    "max_rank": at_least(1),
+    "rank_unit": at_least(1),
+    "min_cut": at_least(1),
+    "worker_session_rank": at_least(0),
+    "worker_memory_gb": POSITIVE,
+}
 
 
 def add_parser(commands: Any) -> None:
     """Add the command and its options."""
-    defaults = PlanSettings()
     parser = commands.add_parser(
         "plan",
         help="say who would get which cut and ranks",
-        description="Plan a step of a fleet: cuts, ranks, memory, seconds and bytes of every "
-        "client, what holds the step up, and what a client lacks that cannot take part. Of the "
-        "model only config.json is read. Exit status 1 if nobody fits.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description=DESCRIPTION,
+        epilog=EPILOG,
     )
-    parser.add_argument("--model", required=True, help="llama-tiny, a folder, or a hub id")
-    parser.add_argument("--revision", default="", help="of a hub model")
+    add_model_options(parser)
+    _add_fleet(parser)
+    _add_workload(parser)
+    _add_limits(parser)
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print JSON, with exact bytes and the rank of every weight, instead of tables",
+    )
+    parser.set_defaults(run=run)
+
+
+def _add_fleet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fleet",
         default="heterogeneous",
-        help=f"{', '.join(PRESETS)}, a .toml file, or a list such as 4GB,8GB,0.5",
+        help=f"what the clients have: {', '.join(FLEETS)}, the path of a .toml file, or a list "
+        "with an item for each client: memory (4GB,600MB; 1 GB is 10^9 bytes) or its share of what "
+        "training the whole model needs (0.25,0.5,1) (default: %(default)s)",
     )
-    parser.add_argument("--clients", type=int, default=0, help="0 for as many as the fleet has")
-    parser.add_argument("--seed", type=int, default=0, help="of what chance decides in the fleet")
-    parser.add_argument("--batch", type=int, default=8, help="examples in a step")
-    parser.add_argument("--seq", type=int, default=256, help="tokens of the longest example")
-    parser.add_argument("--dtype", default="bfloat16", choices=tuple(DTYPES), help="of the base")
     parser.add_argument(
-        "--wire-type", default="bfloat16", choices=tuple(DTYPES), help="of what crosses the cut"
+        "--clients",
+        type=int,
+        default=0,
+        help="number of clients (default: as many as the fleet has)",
     )
-    parser.add_argument("--attention", default="sdpa", help="attention implementation")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="seed of the links, and of the memory of paper-llama2-7b, which chance decides; a "
+        "run takes the default (default: %(default)s)",
+    )
+
+
+def _add_workload(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--batch", type=int, default=16, help="examples in a step (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seq",
+        type=int,
+        default=192,
+        help="length of the longest example in tokens (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--wire-type",
+        choices=[kind.value for kind in WireType],
+        help="type of hidden states and gradients on the wire; int8 is one byte a value and four "
+        "a token (default: that of --dtype)",
+    )
     parser.add_argument(
         "--labels",
-        default=defaults.labels.value,
+        default=Labels.SERVER.value,
         choices=[labels.value for labels in Labels],
-        help="who computes the loss",
+        help="who computes the loss, and so sees the labels (default: %(default)s)",
     )
-    parser.add_argument("--max-rank", type=int, default=defaults.max_rank)
-    parser.add_argument("--rank-unit", type=int, default=defaults.rank_unit)
-    parser.add_argument("--min-cut", type=int, default=defaults.min_cut)
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--max-rank",
+        type=int,
+        default=16,
+        help="highest rank that a weight's adapter may have (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--rank-unit",
+        type=int,
+        default=1,
+        help="ranks are 0 and the multiples of this number (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--min-cut",
+        type=int,
+        default=1,
+        help="fewest blocks of the model on a client (default: %(default)s)",
+    )
     parser.add_argument(
         "--worker-session-rank",
         type=int,
-        default=0,
-        help="what a session may take on the worker, as a rank of all weights; 0 shares its memory",
+        default=4,
+        help="memory of a client's adapters on the split worker, as the rank that it would give to "
+        "every weight there; 0 shares the worker's memory among all (default: %(default)s)",
     )
     parser.add_argument(
         "--worker-memory-gb",
         type=float,
         default=math.inf,
-        help="of the split worker; without a limit it is told how much it needs",
+        help="memory of the split worker in GB of 10^9 bytes; a run takes what its machine has "
+        "(default: no limit, and the table says what is needed)",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the plan; its own errors say why nobody fits."""
+    problems = out_of_limits(options, LIMITS)
+    if 1 <= options.max_rank < options.rank_unit:
+        problems.append(
+            f"--rank-unit is {options.rank_unit}: at most --max-rank, {options.max_rank}, is wanted"
+        )
+    refuse(problems)
+    # These bring torch, for which neither help nor a mistyped option need wait.
+    from .make_plan import make_report
+    from .plan_report import as_json, as_text
+
     report = make_report(options)
     print(json.dumps(as_json(report), indent=2) if options.json else as_text(report))
     return 0
-
-
-def make_report(options: argparse.Namespace) -> PlanReport:
-    """The plan that the options ask for.
-
-    Raises
-    ------
-    ConfigError
-        If an option is out of range, or the fleet cannot be read.
-    UnsupportedModelError
-        If there is no such model, or it cannot be split.
-    InfeasibleBudgetError
-        If no client, or not the worker, can hold its part.
-    """
-    num_clients = options.clients or fleet_size(options.fleet)
-    own = DeviceProfile(memory_bytes=_worker_bytes(options), flops_per_second=1.0)
-    worker = worker_profile(options.fleet, own)
-    settings = PlanSettings(
-        labels=Labels(options.labels),
-        min_cut=options.min_cut,
-        max_rank=options.max_rank,
-        rank_unit=options.rank_unit,
-    )
-    workload = Workload(
-        batch_size=options.batch,
-        sequence_length=options.seq,
-        dtype_bytes=DTYPES[options.dtype],
-        wire_dtype_bytes=DTYPES[options.wire_type],
-        attention=options.attention,
-    )
-    costs = trace_costs(_config(options), workload)
-    if options.worker_session_rank:
-        granted = session_need_bytes(costs, rank=options.worker_session_rank, settings=settings)
-        settings = replace(settings, worker_session_bytes=granted)
-    whole = whole_model_memory(costs, rank=settings.max_rank, settings=settings).total_bytes
-    devices = fleet_devices(
-        options.fleet, num_devices=num_clients, whole_model_bytes=whole, seed=options.seed
-    )
-    profiles = {client: device.profile for client, device in enumerate(devices)}
-    return PlanReport(
-        model=options.model,
-        fleet=options.fleet,
-        costs=costs,
-        settings=settings,
-        devices=devices,
-        worker=worker,
-        whole_model_bytes=whole,
-        plan=plan(costs, profiles, worker, settings=settings),
-    )
-
-
-def _config(options: argparse.Namespace) -> PretrainedConfig:
-    """The model's configuration, if it has as many positions as are asked for."""
-    config = Checkpoint(source=options.model, revision=options.revision or None).config()
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    if positions is not None and options.seq > positions:
-        raise ConfigError(f"--seq is {options.seq}: the model has {positions} positions")
-    return config
-
-
-def _worker_bytes(options: argparse.Namespace) -> float:
-    gigabytes: float = options.worker_memory_gb
-    if math.isnan(gigabytes) or gigabytes <= 0:
-        raise ConfigError(f"--worker-memory-gb is {gigabytes}, a positive number is wanted")
-    return gigabytes * 1e9

@@ -20,6 +20,22 @@ from ..types import DeviceProfile, MemoryParts, Plan
 
 PARTS = tuple(field.name for field in fields(MemoryParts))
 
+_PLAN_COLUMNS = (
+    "  budget: memory that it has; memory: predicted peak of it (1 MB is 10^6 bytes);",
+    "  cut: blocks on the client, the worker runs the rest; ranks: lowest and highest of its",
+    "  adapters on both sides, and their sum; its time: its own computing and its link;",
+    "  worker's: the worker's computing for it; wire: what is sent and received",
+)
+_MEMORY_COLUMNS = (
+    "  adapters: with gradients and optimizer state; frozen factors: what is not trained of the",
+    "  global adapter; activations: kept for the backward pass; head: output layer and loss, where",
+    "  the client has the labels; probe: scoring importance; in flight: what crosses the cut",
+)
+_TIME_COLUMNS = (
+    "  compute, link: on the client's side; waits: for the others; worker for it: the worker's",
+    "  computing for this client; longest: what takes most of its step",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlanReport:
@@ -62,12 +78,15 @@ def as_text(report: PlanReport) -> str:
             f"fleet {report.fleet}: {len(report.devices)} devices",
             "",
             explain(report.plan, report.profiles),
+            *_PLAN_COLUMNS,
             "",
             "predicted memory, MB",
             *_memory_table(report),
+            *_MEMORY_COLUMNS,
             "",
             "seconds of a step",
             *_time_table(report),
+            *_TIME_COLUMNS,
             f"the step of all is held up by: {bottleneck(report.times).value}",
         ]
     )
@@ -77,7 +96,7 @@ def as_json(report: PlanReport) -> dict[str, Any]:
     """The same as values that JSON has."""
     plan, times = report.plan, report.times
     sent = wire_bytes(report.costs, report.settings.labels)
-    return {
+    values = {
         "model": report.model,
         "fleet": report.fleet,
         "workload": asdict(report.costs.workload),
@@ -123,6 +142,17 @@ def as_json(report: PlanReport) -> dict[str, Any]:
             for client, shortfall in sorted(plan.left_out.items())
         ],
     }
+    whole: dict[str, Any] = _with_whole_bytes(values)
+    return whole
+
+
+def _with_whole_bytes(value: Any, name: str = "") -> Any:
+    """The same with every number of bytes whole: shares of a model are predicted in fractions."""
+    if isinstance(value, dict):
+        return {key: _with_whole_bytes(item, key) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_whole_bytes(item) for item in value]
+    return round(value) if isinstance(value, float) and name.endswith("_bytes") else value
 
 
 def _memory_table(report: PlanReport) -> list[str]:

@@ -6,78 +6,130 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError
-from ..worker.hosting import WorkerSettings, host_worker
+from ..errors import ConfigError, SplitError
+from .limits import A_PORT, POSITIVE, at_least, out_of_limits, refuse
+from .model_options import add_model_options
 
 TOKEN_VARIABLE = "HSPLIT_OPERATOR_TOKEN"
+
+LIMITS = {
+    "port": A_PORT,
+    "lowest_cut": at_least(1),
+    "threads": at_least(0),
+    "max_sessions": at_least(1),
+    "max_message_mb": at_least(1),
+    "session_timeout": POSITIVE,
+}
 
 
 def add_parser(commands: Any) -> None:
     """Add the command and its options."""
-    defaults = WorkerSettings(model="")
     parser = commands.add_parser(
         "worker",
         help="run a split worker",
         description="Hold the upper blocks of a model and train them for many clients. The "
         f"operator's token, which the ServerApp needs too, is read from ${TOKEN_VARIABLE} or from "
         "a file.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--model", required=True, help="llama-tiny, a folder, or a hub id")
-    parser.add_argument("--revision", default=defaults.revision, help="of a hub model")
-    parser.add_argument("--host", default=defaults.host, help="address to listen on")
+    add_model_options(parser)
+    _add_address(parser)
+    _add_resources(parser)
     parser.add_argument(
-        "--advertised-host", default="", help="what clients are told; by default the host"
-    )
-    parser.add_argument(
-        "--port", type=int, default=8600, help="port to listen on; 0 for a free one"
-    )
-    parser.add_argument(
-        "--lowest-cut", type=int, default=defaults.lowest_cut, help="first block that is held"
-    )
-    parser.add_argument(
-        "--dtype",
-        default=defaults.dtype,
-        choices=("float32", "bfloat16", "float16"),
-        help="of the base",
-    )
-    parser.add_argument("--attention", default="", help="attention implementation")
-    parser.add_argument("--device", default=defaults.device, help="auto, cpu, cuda, cuda:1, ...")
-    parser.add_argument("--threads", type=int, default=0, help="0 leaves torch's own choice")
-    parser.add_argument("--max-sessions", type=int, default=defaults.max_sessions)
-    parser.add_argument("--max-message-mb", type=int, default=64, help="of 2^20 bytes")
-    parser.add_argument(
-        "--session-timeout",
-        type=float,
-        default=defaults.session_timeout_seconds,
-        help="seconds of silence after which a session is dropped",
-    )
-    parser.add_argument(
-        "--operator-token-file", type=Path, help="holds the token; made if it does not exist"
+        "--operator-token-file",
+        type=Path,
+        help="file that holds the operator's token; made with a new token if there is none "
+        f"(default: the token is read from ${TOKEN_VARIABLE})",
     )
     parser.set_defaults(run=run)
 
 
+def _add_address(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; 0.0.0.0 for all of this machine's (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--advertised-host",
+        default="",
+        help="address that clients are told to connect to (default: that of --host)",
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=8600,
+        help="port to listen on; 0 for a free one (default: %(default)s)",
+    )
+
+
+def _add_resources(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--lowest-cut",
+        type=int,
+        default=1,
+        help="number of the first block that is held, which is the shallowest cut that clients may "
+        "have (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="where to compute: cpu, cuda, cuda:1, or auto for the GPU if there is one "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=0,
+        help="threads to compute with; 0 leaves torch's own choice (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-sessions",
+        type=int,
+        default=256,
+        help="most clients that are served at a time (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-message-mb",
+        type=int,
+        default=64,
+        help="largest message in MB of 2^20 bytes (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--session-timeout",
+        type=float,
+        default=600.0,
+        help="seconds of silence after which a client is dropped from its round "
+        "(default: %(default)s)",
+    )
+
+
 def run(options: argparse.Namespace) -> int:
     """Serve until interrupted."""
-    worker = host_worker(
-        WorkerSettings(
-            model=options.model,
-            revision=options.revision,
-            lowest_cut=options.lowest_cut,
-            dtype=options.dtype,
-            attention=options.attention,
-            device=options.device,
-            host=options.host,
-            advertised_host=options.advertised_host,
-            port=options.port,
-            max_message_bytes=options.max_message_mb * 2**20,
-            max_sessions=options.max_sessions,
-            session_timeout_seconds=options.session_timeout,
-            num_threads=options.threads,
-            operator_token=operator_token(options.operator_token_file),
-        )
+    refuse(out_of_limits(options, LIMITS))
+    token = operator_token(options.operator_token_file)
+    # These bring torch, for which neither help nor a mistyped option need wait.
+    from ..worker.hosting import WorkerSettings, host_worker
+
+    settings = WorkerSettings(
+        model=options.model,
+        revision=options.revision,
+        lowest_cut=options.lowest_cut,
+        dtype=options.dtype,
+        attention=options.attention,
+        device=options.device,
+        host=options.host,
+        advertised_host=options.advertised_host,
+        port=options.port,
+        max_message_bytes=options.max_message_mb * 2**20,
+        max_sessions=options.max_sessions,
+        session_timeout_seconds=options.session_timeout,
+        num_threads=options.threads,
+        operator_token=token,
     )
+    try:
+        worker = host_worker(settings)
+    except SplitError as error:
+        raise ConfigError(f"--lowest-cut is {options.lowest_cut}: {error}") from error
     description = worker.describe()
     print(
         f"split worker of {description.model}: blocks {description.lowest_cut} to "

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from ..errors import ConfigError, LeaseError
+from ..sizes import size_text
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,8 @@ def gpu_fraction(budget_bytes: float, card_bytes: float) -> float:
             raise ConfigError(f"a {name} must be a positive number of bytes, got {value}")
     if budget_bytes > card_bytes:
         raise ConfigError(
-            f"a budget of {budget_bytes:.0f} bytes is larger than a card, {card_bytes:.0f} bytes"
+            f"a budget of {size_text(budget_bytes)} is larger than a card of "
+            f"{size_text(card_bytes)}"
         )
     # A part that is whole but for the last bit of its quotient is not rounded up.
     return min(1.0, math.ceil(budget_bytes / card_bytes / UNIT - 1e-9) * UNIT)

@@ -15,6 +15,8 @@ FLOAT32_BYTES = 4
 ADAPTER_BYTES_PER_PARAMETER = 4 * FLOAT32_BYTES
 # Labels and lengths travel as 32-bit integers.
 WIRE_INTEGER_BYTES = 4
+# What a token's hidden state is divided by before it is rounded to whole bytes.
+WIRE_SCALE_BYTES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,8 @@ class Workload:
     dtype_bytes
         Bytes of one number of the model's weights and hidden states: 2 or 4.
     wire_dtype_bytes
-        Bytes of one number of the hidden states that are sent.
+        Bytes of one number of the hidden states that are sent: 1, 2 or 4. What is sent as one byte
+        has a scale of four bytes a token besides.
     attention
         ``"eager"`` keeps the score matrices for the backward pass, every other kind does not.
     """
@@ -48,12 +51,12 @@ class Workload:
             )
             if value < 1
         ] + [
-            f"{name} must be 2 or 4, got {value}"
-            for name, value in (
-                ("dtype_bytes", self.dtype_bytes),
-                ("wire_dtype_bytes", self.wire_dtype_bytes),
+            f"{name} must be one of {list(allowed)}, got {value}"
+            for name, value, allowed in (
+                ("dtype_bytes", self.dtype_bytes, (2, 4)),
+                ("wire_dtype_bytes", self.wire_dtype_bytes, (1, 2, 4)),
             )
-            if value not in (2, 4)
+            if value not in allowed
         ]
         if wrong:
             raise ConfigError("; ".join(wrong))
@@ -62,6 +65,11 @@ class Workload:
     def num_tokens(self) -> int:
         """Tokens of one step, padding included."""
         return self.batch_size * self.sequence_length
+
+    @property
+    def wire_scale_bytes(self) -> int:
+        """Bytes that travel with each token's hidden state, besides its numbers."""
+        return WIRE_SCALE_BYTES if self.wire_dtype_bytes == 1 else 0
 
 
 @dataclass(frozen=True, kw_only=True)

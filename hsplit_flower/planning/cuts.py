@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import InfeasibleBudgetError
+from ..sizes import size_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,10 +144,10 @@ def _candidates(
     if not fitting:
         needed = min(worker.needed_bytes(cuts.values()) for cuts in found)
         raise InfeasibleBudgetError(
-            f"the split worker has {worker.budget_bytes:.0f} bytes and needs {needed:.0f} for "
-            f"{len(clients)} clients at their deepest cuts, it lacks "
-            f"{needed - worker.budget_bytes:.0f}: give it more memory, fewer clients a round, or "
-            "its sessions less"
+            f"the split worker has {size_text(worker.budget_bytes)} and needs {size_text(needed)} "
+            f"for {len(clients)} clients at their deepest cuts, it lacks "
+            f"{size_text(needed - worker.budget_bytes)}: give it more memory, "
+            "fewer clients a round, or its sessions less"
         )
     return fitting
 

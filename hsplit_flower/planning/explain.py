@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from ..sizes import size_text
 from ..types import ClientPlan, DeviceProfile, Plan
 
 HEADER = ("client", "budget", "memory", "cut", "ranks", "sum", "its time", "worker's", "wire")
@@ -14,7 +15,7 @@ RECOMPUTED = "*"
 def explain(plan: Plan, profiles: Mapping[int, DeviceProfile] | None = None) -> str:
     """Per client: budget, predicted memory, cut, ranks, seconds and bytes of one step.
 
-    Clients that were left out follow, each with the bytes that it lacks.
+    Clients that were left out follow, each with the memory that it lacks.
     """
     rows = [
         _row(client, part, (profiles or {}).get(client))
@@ -27,8 +28,8 @@ def explain(plan: Plan, profiles: Mapping[int, DeviceProfile] | None = None) -> 
     for client, shortfall in sorted(plan.left_out.items()):
         lines.append(
             f"client {client} is left out: the smallest cut needs "
-            f"{shortfall.needed_bytes / 1e6:.1f} MB, it has {shortfall.budget_bytes / 1e6:.1f} MB "
-            f"and lacks {shortfall.lacking_bytes:.0f} bytes"
+            f"{size_text(shortfall.needed_bytes)}, it has {size_text(shortfall.budget_bytes)} "
+            f"and lacks {size_text(shortfall.lacking_bytes)}"
         )
     return "\n".join(lines)
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ..errors import ConfigError, InfeasibleBudgetError
+from ..sizes import size_text
 from ..types import ClientPlan, DeviceProfile, Plan, Shortfall, Span
 from .choices import CutChoices
 from .costs import ModelCosts
@@ -222,8 +223,8 @@ def _step_seconds(clients: Mapping[int, ClientPlan]) -> float:
 
 def _nobody_fits(left_out: Mapping[int, Shortfall], min_cut: int) -> str:
     listed = [
-        f"client {client} has {shortfall.budget_bytes:.0f} bytes, needs "
-        f"{shortfall.needed_bytes:.0f}, lacks {shortfall.lacking_bytes:.0f}"
+        f"client {client} has {size_text(shortfall.budget_bytes)}, needs "
+        f"{size_text(shortfall.needed_bytes)}, lacks {size_text(shortfall.lacking_bytes)}"
         for client, shortfall in sorted(left_out.items())[:MOST_CLIENTS_IN_A_MESSAGE]
     ]
     if len(left_out) > len(listed):

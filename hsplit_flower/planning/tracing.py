@@ -73,7 +73,9 @@ def trace_costs(config: PretrainedConfig, workload: Workload) -> ModelCosts:
         given_bytes=given_bytes,
         head=head,
         hidden_bytes=float(numbers * workload.dtype_bytes),
-        wire_hidden_bytes=float(numbers * workload.wire_dtype_bytes),
+        wire_hidden_bytes=float(
+            numbers * workload.wire_dtype_bytes + workload.num_tokens * workload.wire_scale_bytes
+        ),
     )
 
 

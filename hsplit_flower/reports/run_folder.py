@@ -21,14 +21,23 @@ class RunFolder:
     Parameters
     ----------
     path
-        Made if absent; one that holds a run already is refused.
+        Made if absent, and unmade where a ``with`` block of it fails before there was anything but
+        settings to write; one that holds a run already is refused.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if (self.path / "metrics.jsonl").exists():
             raise ConfigError(f"{self.path} holds a run already: choose another run-name")
+        self._made = [each for each in (self.path, *self.path.parents) if not each.exists()]
         self.path.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None and self._made:
+            self._unmake()
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the run's settings."""
@@ -59,6 +68,16 @@ class RunFolder:
         fresh.rename(target)
         shutil.rmtree(former, ignore_errors=True)
         return target
+
+    def _unmake(self) -> None:
+        """Remove settings that nothing came of, and the folders that were made for them alone."""
+        if {file.name for file in self.path.iterdir()} - {"config.json"}:
+            return
+        (self.path / "config.json").unlink(missing_ok=True)
+        for folder in self._made:
+            if any(folder.iterdir()):
+                return
+            folder.rmdir()
 
     def _replace(self, name: str, value: Mapping[str, Any]) -> None:
         fresh = self.path / f"{name}.new"

@@ -6,8 +6,8 @@ from .architecture import describe as describe
 from .architecture import read_architecture as read_architecture
 from .checkpoint import Checkpoint as Checkpoint
 from .checkpoint import load_tokenizer as load_tokenizer
-from .checkpoint import locate as locate
 from .half import Half as Half
 from .half import Parts as Parts
 from .loading import build_half as build_half
 from .loading import load_half as load_half
+from .model_name import locate as locate

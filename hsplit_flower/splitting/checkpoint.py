@@ -24,19 +24,10 @@ from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from ..errors import UnsupportedModelError
+from .model_name import CONFIG_FILE, INDEX_FILE, SINGLE_FILE, ask_hub, check_name, locate, no_model
 
-SINGLE_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
 NARROW = ("BF16", "F16")
 PIECE_BYTES = 2**20
-
-
-BUILT_IN = {"llama-tiny": Path(__file__).parents[1] / "bases" / "llama-tiny"}
-
-
-def locate(model: str) -> str:
-    """What to load for a model's name: a built-in base's folder, or the name as it is."""
-    return str(BUILT_IN.get(model, model))
 
 
 @dataclass(frozen=True)
@@ -90,17 +81,16 @@ class Checkpoint:
         UnsupportedModelError
             If there is none, or its type is unknown to transformers. Remote code is never run.
         """
+        check_name(self.source)
+        if not self.is_local:
+            ask_hub(self.source, CONFIG_FILE, self.revision)
         try:
             config: PretrainedConfig = AutoConfig.from_pretrained(
                 self.location, revision=self.revision, trust_remote_code=False
             )
             return config
         except Exception as error:  # each library that has a part in this raises its own
-            raise UnsupportedModelError(
-                f"no usable model configuration at {self.source!r}: a folder with config.json, the "
-                f"id of a model on the hub, or one of {sorted(BUILT_IN)} is wanted "
-                f"({_first_line(error)})"
-            ) from error
+            raise no_model(self.source, _first_line(error)) from error
 
     def files(self) -> dict[str, str | None]:
         """Which file holds each tensor; ``{file: None}`` when one file holds them all."""
@@ -181,6 +171,7 @@ def load_tokenizer(model: str, *, revision: str | None = None) -> PreTrainedToke
     UnsupportedModelError
         If there is none that works without remote code.
     """
+    check_name(model)
     try:
         return AutoTokenizer.from_pretrained(
             locate(model), revision=revision, trust_remote_code=False

@@ -29,6 +29,7 @@ from ..planning import (
     trace_costs,
     whole_model_memory,
 )
+from ..sizes import size_text
 from ..splitting import Architecture
 from ..transport.codec import value_bytes
 from ..types import ClientPlan, DeviceProfile, Plan, Span, WorkerDescription
@@ -298,8 +299,8 @@ def _news(
 ) -> list[str]:
     """What is different from the last round, in words."""
     lines = [
-        f"client {node} has {profile.memory_bytes / 1e6:.1f} MB, it had "
-        f"{before[node].memory_bytes / 1e6:.1f}"
+        f"client {node} has {size_text(profile.memory_bytes)}, it had "
+        f"{size_text(before[node].memory_bytes)}"
         for node, profile in now.items()
         if node in before and profile.memory_bytes != before[node].memory_bytes
     ]
@@ -317,10 +318,9 @@ def _log_left_out(plan: Plan) -> None:
     for node, shortfall in plan.left_out.items():
         log(
             WARNING,
-            "\t> client %s is left out: it has %.0f bytes, the smallest cut needs %.0f, "
-            "it lacks %.0f",
+            "\t> client %s is left out: it has %s, the smallest cut needs %s, it lacks %s",
             node,
-            shortfall.budget_bytes,
-            shortfall.needed_bytes,
-            shortfall.lacking_bytes,
+            size_text(shortfall.budget_bytes),
+            size_text(shortfall.needed_bytes),
+            size_text(shortfall.lacking_bytes),
         )

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..metrics import TokenLoss
+from ..sizes import size_text
 from ..types import ClientPlan
 from .simulated_clock import RoundClock
 
@@ -33,9 +34,9 @@ class ClientReport:
         )
         if self.dropped:
             return f"{shape}: left out, {self.dropped}"
-        memory = f", {self.peak_bytes / 1e6:.1f} MB" if self.peak_bytes else ""
+        memory = f", {size_text(self.peak_bytes)}" if self.peak_bytes else ""
         if memory and self.budget_bytes:
-            memory += f" of {self.budget_bytes / 1e6:.1f}"
+            memory += f" of {size_text(self.budget_bytes)}"
         return (
             f"{shape}: loss {self.loss.mean:.4f}, {self.num_steps} steps "
             f"in {self.seconds:.1f} s{memory}"

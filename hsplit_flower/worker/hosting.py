@@ -9,6 +9,7 @@ import torch
 
 from ..adapters import LowRank
 from ..devices import machine_profile
+from ..errors import ConfigError
 from ..splitting import Parts, load_half, read_architecture
 from ..splitting.checkpoint import Checkpoint
 from ..transport.channel import Server, ServerCredentials
@@ -144,7 +145,21 @@ def host_worker(settings: WorkerSettings) -> HostedWorker:
 
 
 def device_of(name: str) -> str:
-    """``auto`` is the GPU where there is one."""
+    """``auto`` is the GPU where there is one.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such device here.
+    """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (AssertionError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"device {name!r} cannot be used here ({reason}): auto, cpu, or a GPU that torch sees, "
+            "such as cuda:0, is wanted"
+        ) from error
     return name

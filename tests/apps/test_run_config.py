@@ -1,5 +1,6 @@
 """The app's settings: everything that is wrong is said at once, before anything starts."""
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hsplit_flower.cli import main
 from hsplit_flower.errors import (
     ConfigError,
     DataError,
@@ -16,6 +18,7 @@ from hsplit_flower.errors import (
     SplitError,
     UnsupportedModelError,
 )
+from hsplit_flower.strategies.roster import Member
 from hsplit_flower.types import DeviceProfile, WorkerDescription
 
 from .flower_app import APP
@@ -45,6 +48,15 @@ def settings() -> dict[str, Any]:
     """The app's own run-config."""
     with open(APP / "pyproject.toml", "rb") as file:
         return dict(tomllib.load(file)["tool"]["flwr"]["app"]["config"])
+
+
+def members_of(num_clients: int) -> dict[int, Member]:
+    """Clients that are simulated: what they have, the fleet says."""
+    profile = DeviceProfile(memory_bytes=1.0, flops_per_second=1.0)
+    return {
+        node: Member(profile=profile, num_examples=1, partition=node, num_partitions=num_clients)
+        for node in range(num_clients)
+    }
 
 
 def test_the_apps_own_settings_are_read(settings: dict[str, Any]):
@@ -88,6 +100,57 @@ def test_all_problems_are_reported_at_once(settings: dict[str, Any]):
         "step-timeout = nan: a positive number is wanted",
     ):
         assert part in message
+
+
+def test_a_key_that_is_like_no_other_is_told_where_the_keys_are(settings: dict[str, Any]):
+    from nlg.run_config import RunConfig
+
+    with pytest.raises(ConfigError) as caught:
+        RunConfig.from_run_config({**settings, "zzz": 1})
+    (line,) = [line for line in str(caught.value).splitlines() if "zzz" in line]
+    found = re.fullmatch(
+        r"  - unknown key 'zzz'; the nearest are ([a-z-]+), ([a-z-]+), ([a-z-]+), and (\S+) "
+        "describes all of them",
+        line,
+    )
+    assert found is not None, line
+    assert set(found.groups()[:3]) < set(settings)
+    assert (APP / found[4]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "changed"),
+    [
+        ([], {}),
+        (
+            ["--wire-type", "int8", "--labels", "client", "--batch", "4"],
+            {"wire-type": "int8", "labels": "client", "batch-size": 4},
+        ),
+    ],
+    ids=["default", "changed"],
+)
+def test_the_plan_of_the_command_line_is_the_plan_of_a_run(
+    options: list[str],
+    changed: dict[str, Any],
+    settings: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+):
+    from nlg.assemble import strategy_of
+    from nlg.run_config import RunConfig
+
+    assert main(["plan", "--model", settings["model"], "--json", *options]) == 0
+    report = json.loads(capsys.readouterr().out)
+    planned, left_out = report["clients"], report["left_out"]
+    strategy = strategy_of(RunConfig.from_run_config({**settings, **changed}))
+    strategy.planner.meet_worker(WORKER)
+    run = strategy.planner.plan_round(members_of(len(planned) + len(left_out)), {})
+    assert sorted(run.clients) == [client["client"] for client in planned]
+    assert sorted(run.left_out) == [client["client"] for client in left_out]
+    for client in planned:
+        part = run.clients[client["client"]]
+        assert (client["cut"], client["ranks"]) == (part.cut, part.ranks)
+        assert client["memory_bytes"] == round(part.memory.total_bytes)
+        assert client["wire_bytes"] == part.wire_bytes
 
 
 @pytest.mark.parametrize(
@@ -142,15 +205,8 @@ def test_a_fleet_that_holds_no_cut_names_its_clients(settings: dict[str, Any]):
     from nlg.assemble import strategy_of
     from nlg.run_config import RunConfig
 
-    from hsplit_flower.strategies.roster import Member
-
     strategy = strategy_of(RunConfig.from_run_config({**settings, "fleet": "1MB,2MB"}))
     strategy.planner.meet_worker(WORKER)
-    profile = DeviceProfile(memory_bytes=1.0, flops_per_second=1.0)
-    members = {
-        node: Member(profile=profile, num_examples=1, partition=node, num_partitions=2)
-        for node in range(2)
-    }
-    with pytest.raises(InfeasibleBudgetError, match=r"client 0 has 1000000 bytes.*lacks") as caught:
-        strategy.planner.plan_round(members, {})
-    assert "client 1 has 2000000 bytes" in str(caught.value)
+    with pytest.raises(InfeasibleBudgetError, match=r"client 0 has 1 MB.*lacks") as caught:
+        strategy.planner.plan_round(members_of(2), {})
+    assert "client 1 has 2 MB" in str(caught.value)

@@ -119,7 +119,7 @@ def test_a_lease_larger_than_a_card_stops_the_run_before_training(
 ):
     settings = {"fleet": "1GB,2GB,3GB", "lease-card-gb": 2.5}
     refused = run_app(flower, tmp_path, settings, FEDERATION)
-    assert "device 2: a budget of 3000000000 bytes is larger than a card" in refused.log
+    assert "device 2: a budget of 3 GB is larger than a card" in refused.log
     assert "[ROUND" not in refused.log
     assert "larger than a card" in str(flower.failure())
 

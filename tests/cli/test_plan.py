@@ -43,7 +43,8 @@ def planned(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, An
 def test_llama_2_7b_from_its_configuration_alone(
     llama_2_7b: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report = planned(capsys, "--model", str(llama_2_7b), "--fleet", "paper-llama2-7b")
+    settings = ("--dtype", "bfloat16", "--batch", "8", "--seq", "256")
+    report = planned(capsys, "--model", str(llama_2_7b), "--fleet", "paper-llama2-7b", *settings)
     assert [file.name for file in llama_2_7b.iterdir()] == ["config.json"]
     assert len(report["clients"]) + len(report["left_out"]) == 5
     for client in report["clients"]:
@@ -63,13 +64,29 @@ def test_llama_2_7b_from_its_configuration_alone(
     assert report["worker"]["needed_bytes"] > 12e9
 
 
+def test_bytes_are_whole_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    report = planned(capsys, "--model", "llama-tiny", "--batch", "2", "--fleet", "0.37,1MB")
+
+    def check(value: Any, name: str) -> int:
+        if isinstance(value, dict):
+            return sum(check(item, key) for key, item in value.items())
+        if isinstance(value, list):
+            return sum(check(item, name) for item in value)
+        is_size = name.endswith("_bytes") and value is not None
+        assert not is_size or isinstance(value, int), f"{name} is {value!r}"
+        return int(is_size)
+
+    assert check(report, "") > 20
+
+
 def test_tables_name_everyone(capsys: pytest.CaptureFixture[str]) -> None:
     status = main(["plan", "--model", "llama-tiny", "--batch", "2", "--fleet", "1MB,600MB,0.9"])
     assert status == 0
     text = capsys.readouterr().out
     assert "client 0 is left out" in text
     assert "lacks" in text
-    assert "frozen factors" in text
+    for column in ("budget", "its time", "worker's", "wire", "frozen factors", "waits"):
+        assert column in text and f"{column}: " in text, "its meaning is said below"
     assert "the step of all is held up by: " in text
     rows = [line.split()[0] for line in text.splitlines() if line.split()]
     assert rows.count("1") == rows.count("2") == 3
@@ -82,8 +99,13 @@ def test_options_are_heard(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(report["clients"]) == 3
     assert max(max(client["ranks"].values()) for client in report["clients"]) == 4
     assert all(client["memory"]["head_bytes"] > 0 for client in report["clients"])
-    other = planned(capsys, *common, "--dtype", "float32", "--wire-type", "float32")
+    other = planned(capsys, *common, "--worker-session-rank", "0")
     assert other["wire_down_bytes"] == 2 * 64 * 128 * 4
+    half = planned(capsys, *common, "--dtype", "bfloat16")
+    assert half["wire_down_bytes"] == 2 * 64 * 128 * 2
+    # A byte a number, and a scale of four bytes a token.
+    rounded = planned(capsys, *common, "--wire-type", "int8")
+    assert rounded["wire_down_bytes"] == 2 * 64 * (128 + 4)
     slow = planned(capsys, *common, "--worker-session-rank", "1", "--min-cut", "2")
     assert min(client["cut"] for client in slow["clients"]) >= 2
     assert slow["worker"]["memory"]["adapters_bytes"] < other["worker"]["memory"]["adapters_bytes"]
@@ -108,18 +130,23 @@ def test_a_fleet_file_names_devices(capsys: pytest.CaptureFixture[str], tmp_path
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--fleet", "1MB,2MB"], "client 0 has 1000000 bytes, needs"),
-        (["--worker-memory-gb", "0.001"], "split worker has 1000000 bytes"),
+        (["--fleet", "1MB,2MB"], "client 0 has 1 MB, needs"),
+        (["--worker-memory-gb", "0.001"], "split worker has 1 MB and needs"),
         (["--worker-memory-gb", "nan"], "--worker-memory-gb is nan"),
         (["--seq", "100000"], "--seq is 100000: the model has"),
-        (["--batch", "0"], "batch_size must be 1 or more"),
-        (["--clients", "-3"], "at least one device"),
-        (["--worker-session-rank", "-1"], "worker_session_bytes must be zero or more"),
+        (["--batch", "0"], "--batch is 0: 1 or more is wanted"),
+        (["--batch", "0", "--rank-unit", "20"], "2 problems:\n  - --batch is 0"),
+        (["--rank-unit", "20"], "--rank-unit is 20: at most --max-rank, 16, is wanted"),
+        (["--min-cut", "0"], "--min-cut is 0: 1 or more is wanted"),
+        (["--min-cut", "9"], "--min-cut is 9: the model has 8 blocks"),
+        (["--clients", "-3"], "--clients is -3: 0 or more is wanted"),
+        (["--worker-session-rank", "-1"], "--worker-session-rank is -1: 0 or more"),
         (["--fleet", "mars"], "neither a preset"),
-        (["--model", "/nowhere"], "no usable model configuration"),
+        (["--model", "/nowhere"], "there is no folder /nowhere"),
+        (["--model", "llama-tinny"], "did you mean 'llama-tiny'?"),
     ],
 )
-def test_what_cannot_be_planned_is_one_line_and_status_one(
+def test_what_cannot_be_planned_is_said_and_status_one(
     arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = arguments if "--model" in arguments else ["--model", "llama-tiny", *arguments]

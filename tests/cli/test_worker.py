@@ -85,6 +85,26 @@ def test_an_unknown_model_is_one_line_on_stderr(tmp_path: Path, capsys: pytest.C
     assert "no usable model configuration" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--lowest-cut", "9"], "--lowest-cut is 9: cut 9 is out of range: a llama of 8 blocks"),
+        (["--device", "gpu"], "device 'gpu' cannot be used here"),
+        (["--device", "cuda:99"], "device 'cuda:99' cannot be used here"),
+        (
+            ["--port", "65536", "--session-timeout", "nan"],
+            "problems:\n  - --port is 65536",
+        ),
+    ],
+)
+def test_what_cannot_be_served_is_said_by_its_option(
+    options: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    token = ["--operator-token-file", str(tmp_path / "token")]
+    assert main(["worker", "--model", "llama-tiny", *token, *options]) == 1
+    assert says in capsys.readouterr().err
+
+
 def test_the_demo_wants_the_app(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["demo", "--app", str(tmp_path)]) == 1
     assert "is not a Flower app" in capsys.readouterr().err

@@ -35,6 +35,7 @@ from hsplit_flower.planning import (
     worker_seconds,
 )
 from hsplit_flower.planning.tables import Tables
+from hsplit_flower.sizes import size_text
 from hsplit_flower.types import DeviceProfile, Labels, Plan, Span, Start
 from tests.families import FAMILIES
 
@@ -219,13 +220,13 @@ def test_nobody_fits() -> None:
     costs = costs_of("gpt2")
     profiles = {3: device(1000.0), 5: device(2000.0)}
     with pytest.raises(
-        InfeasibleBudgetError, match=r"client 3 has 1000 .* lacks \d+; client 5 has 2000"
+        InfeasibleBudgetError, match=r"client 3 has 1 kB, .* lacks [\d.]+ kB; client 5 has 2 kB"
     ):
         plan(costs, profiles, device(ROOM))
 
 
 def test_a_worker_that_is_too_small_is_named() -> None:
-    with pytest.raises(InfeasibleBudgetError, match=r"split worker has 1000 bytes .* lacks"):
+    with pytest.raises(InfeasibleBudgetError, match=r"split worker has 1 kB and needs .* lacks"):
         plan(costs_of("gpt2"), {0: device(ROOM)}, device(1000.0))
 
 
@@ -257,7 +258,7 @@ def test_explain_names_everyone() -> None:
     text = explain(made, profiles)
     lacking = made.left_out[4].lacking_bytes
     assert "client 4 is left out" in text
-    assert f"lacks {lacking:.0f} bytes" in text
+    assert f"it has 1.234 kB and lacks {size_text(lacking)}" in text
     assert any(line.split()[:1] == ["0"] and "16-16" in line for line in text.splitlines())
     assert "no client takes part" in explain(Plan(clients={}))
 

@@ -156,5 +156,7 @@ def test_a_model_that_cannot_be_split_is_named() -> None:
 
 
 def test_workload_is_checked() -> None:
-    with pytest.raises(ConfigError, match=r"batch_size.*0.*dtype_bytes must be 2 or 4, got 8"):
+    with pytest.raises(
+        ConfigError, match=r"batch_size.*0.*dtype_bytes must be one of \[2, 4\], got 8"
+    ):
         Workload(batch_size=0, sequence_length=4, dtype_bytes=8)

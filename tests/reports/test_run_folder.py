@@ -90,3 +90,44 @@ def test_what_an_interrupted_run_left_over_is_in_nobodys_way(tmp_path: Path):
         folder.write_adapter(adapter(rank), base_model="tiny", is_transposed=False)
     assert [path.name for path in tmp_path.glob("adapter*")] == ["adapter"]
     assert not (tmp_path / "adapter" / "half").exists()
+
+
+def test_a_run_that_fails_with_nothing_to_keep_leaves_no_folder(tmp_path: Path):
+    with pytest.raises(OSError, match="no network"), RunFolder(tmp_path / "a" / "b") as folder:
+        folder.write_config({"seed": 1})
+        assert (tmp_path / "a" / "b" / "config.json").is_file()
+        raise OSError("no network")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_fails_takes_no_other_runs_folder_along(tmp_path: Path):
+    with pytest.raises(KeyboardInterrupt), RunFolder(tmp_path / "outputs" / "b") as folder:
+        folder.write_config({"seed": 1})
+        RunFolder(tmp_path / "outputs" / "a").write_config({"seed": 2})
+        raise KeyboardInterrupt
+    assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("has_failed", [False, True])
+def test_what_a_run_has_written_stays(tmp_path: Path, has_failed: bool):
+    def run() -> None:
+        with RunFolder(tmp_path / "run") as folder:
+            folder.write_config({"seed": 1})
+            if has_failed:
+                folder.add_metrics({"loss": 1.5})
+                raise OSError("the power is out")
+
+    if has_failed:
+        with pytest.raises(OSError, match="power"):
+            run()
+    else:
+        run()
+    wanted = {"config.json", "metrics.jsonl"} if has_failed else {"config.json"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == wanted
+
+
+def test_a_folder_that_was_there_before_stays_as_it_is_left(tmp_path: Path):
+    with pytest.raises(OSError, match="power"), RunFolder(tmp_path) as folder:
+        folder.write_config({"seed": 1})
+        raise OSError("the power is out")
+    assert (tmp_path / "config.json").is_file()

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from hsplit_flower.errors import UnsupportedModelError
-from hsplit_flower.splitting import Checkpoint, locate
+from hsplit_flower.splitting import Checkpoint
 from tests.families import checkpoint
 
 
@@ -20,18 +20,11 @@ def _copy(folder: Path, **settings: object) -> Path:
     return folder
 
 
-def test_the_built_in_base_is_found_by_its_name(llama_tiny: Path) -> None:
-    assert Path(locate("llama-tiny")) == llama_tiny
+def test_the_built_in_base_is_read_by_its_name() -> None:
     built_in = Checkpoint(source="llama-tiny")
     assert built_in.is_local
     assert built_in.config().model_type == "llama"
     assert built_in.files() == {"model.safetensors": None}
-
-
-def test_other_names_are_left_as_they_are(tmp_path: Path) -> None:
-    assert locate(str(tmp_path)) == str(tmp_path)
-    assert locate("someone/a-model") == "someone/a-model"
-    assert not Checkpoint(source="someone/a-model").is_local
 
 
 def test_tensors_are_given_unread(tmp_path: Path) -> None:
@@ -75,17 +68,6 @@ def test_a_configuration_that_says_nothing_is_refused(text: str, tmp_path: Path)
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(UnsupportedModelError, match=r"no usable model configuration at .*wanted"):
         Checkpoint(source=str(tmp_path)).config()
-
-
-def test_a_folder_without_a_configuration_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedModelError, match=r"config\.json, the id .*llama-tiny"):
-        Checkpoint(source=str(tmp_path)).config()
-
-
-@pytest.mark.parametrize("name", ["llama-tinny", "no/such/folder", "no such thing", ""])
-def test_a_name_that_is_nothing_is_refused(name: str) -> None:
-    with pytest.raises(UnsupportedModelError, match="no usable model configuration"):
-        Checkpoint(source=name).config()
 
 
 def test_a_hub_model_that_is_not_cached_cannot_be_opened_offline() -> None:

@@ -12,6 +12,7 @@ from hsplit_flower.client.app import split_train
 from hsplit_flower.devices.disturbances import Disturbances, budget_changes
 from hsplit_flower.errors import ConfigError
 from hsplit_flower.planning import ReplanSettings
+from hsplit_flower.sizes import size_text
 from hsplit_flower.strategies import HSplitLoRA, RoundReport, Training
 from tests.strategies.clients import (
     NODES,
@@ -101,7 +102,7 @@ def test_who_takes_too_much_is_left_out_and_planned_lower(
         for client, next_one in pairwise(rounds):
             if client.dropped is not None:
                 assert client.peak_bytes > client.budget_bytes >= client.plan.memory.total_bytes
-                assert f"{client.peak_bytes:.0f}" in client.dropped
+                assert f"at least {size_text(client.peak_bytes)}," in client.dropped
                 planned = client.plan.memory.total_bytes
                 assert next_one.plan.memory.total_bytes < planned
         assert last.clients[node].dropped is None

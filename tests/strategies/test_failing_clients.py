@@ -164,7 +164,7 @@ def test_a_client_that_stops_in_the_middle_is_dropped_with_both_halves(
     assert BAD_NODE not in worker.results, "its half on the worker is not even collected"
 
 
-def test_a_client_that_does_not_fit_is_left_out_with_the_bytes_that_it_lacks(
+def test_a_client_that_does_not_fit_is_left_out_with_the_memory_that_it_lacks(
     model: str, worker: WatchedWorker, flower_log: list[str]
 ) -> None:
     reports: list[RoundReport] = []
@@ -175,9 +175,10 @@ def test_a_client_that_does_not_fit_is_left_out_with_the_bytes_that_it_lacks(
         strategy.start(grid, num_rounds=1)
     assert set(reports[0].clients) == GOOD_NODES
     (line,) = [line for line in flower_log if f"> client {BAD_NODE} is left out" in line]
-    budget, needed, lacking = (float(word) for word in _numbers(line, after="it has"))
+    budget, needed, lacking = _sizes(line.split("it has")[1])
     assert 0 < budget < needed
-    assert lacking == pytest.approx(needed - budget, abs=1.0)
+    # Four digits of each are told.
+    assert lacking == pytest.approx(needed - budget, abs=1e-3 * needed)
     asked = {
         message.metadata.dst_node_id
         for message in grid.sent
@@ -186,8 +187,9 @@ def test_a_client_that_does_not_fit_is_left_out_with_the_bytes_that_it_lacks(
     assert asked == GOOD_NODES, "what cannot hold the smallest cut is not asked to evaluate either"
 
 
-def _numbers(line: str, *, after: str) -> list[str]:
-    return re.findall(r"\d+", line.split(after)[1])
+def _sizes(text: str) -> list[float]:
+    units = {"B": 1.0, "kB": 1e3, "MB": 1e6}
+    return [float(n) * units[unit] for n, unit in re.findall(r"([\d.]+) (B|kB|MB)\b", text)]
 
 
 def test_budgets_of_node_configs_count_without_a_fleet(
@@ -200,7 +202,7 @@ def test_budgets_of_node_configs_count_without_a_fleet(
     with LocalGrid(client_app(), configs) as grid:
         strategy.start(grid, num_rounds=1)
     assert set(reports[0].clients) == GOOD_NODES
-    assert any(f"client {BAD_NODE} is left out: it has 20000 bytes" in line for line in flower_log)
+    assert any(f"client {BAD_NODE} is left out: it has 20 kB" in line for line in flower_log)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ DROPPED = ClientReport(plan=ClientPlan(span=Span(start=0, stop=1), ranks={}), dr
 
 def test_a_line_for_who_finished_and_for_who_did_not() -> None:
     assert FINISHED.line() == (
-        "cut 2, ranks 3-5 (sum 8): loss 1.5000, 2 steps in 1.2 s, 1.5 MB of 3.0"
+        "cut 2, ranks 3-5 (sum 8): loss 1.5000, 2 steps in 1.2 s, 1.5 MB of 3 MB"
     )
     assert DROPPED.line() == "cut 1, no ranks: left out, it slept"
 

@@ -103,5 +103,5 @@ def test_every_lease_that_is_larger_than_a_card_is_told_before_the_run() -> None
 def test_a_lease_that_only_grows_larger_than_a_card_is_told_before_the_run() -> None:
     doubled = Disturbances(budget_changes=budget_changes("3:0=2.1,4:0=1"))
     check_fleet(_fleet("0.5,1"), 2, 8e9)
-    with pytest.raises(ConfigError, match=r"device 0: a budget of 8400000000 bytes"):
+    with pytest.raises(ConfigError, match=r"device 0: a budget of 8.4 GB is larger than a card of"):
         check_fleet(_fleet("0.5,1", doubled), 2, 8e9)

@@ -95,4 +95,10 @@ def test_settings_that_cannot_be_served_are_refused(
 
 def test_auto_is_the_gpu_where_there_is_one() -> None:
     assert device_of("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
-    assert device_of("cuda:1") == "cuda:1"
+    assert device_of("cpu") == "cpu"
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "quantum", ""])
+def test_a_device_that_is_not_here_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"device '{name}' cannot be used here"):
+        device_of(name)

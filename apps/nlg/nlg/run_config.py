@@ -8,6 +8,8 @@ from typing import Any
 from hsplit_flower.errors import ConfigError
 from nlg.ranges import RANGES
 
+DESCRIBED_IN = "nlg/run_config.py"
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
@@ -223,8 +225,10 @@ def _checked(key: str, value: Any, kind: Any) -> tuple[Any, str | None]:
 
 
 def _near(key: str, known: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(key, known, n=1)
-    return f", did you mean {close[0]!r}?" if close else f"; known are {sorted(known)}"
+    if close := difflib.get_close_matches(key, known, n=1):
+        return f", did you mean {close[0]!r}?"
+    nearest = difflib.get_close_matches(key, known, n=3, cutoff=0.0)
+    return f"; the nearest are {', '.join(nearest)}, and {DESCRIBED_IN} describes all of them"
 
 
 def _name(kind: Any) -> str:

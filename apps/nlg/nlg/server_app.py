@@ -27,8 +27,6 @@ def main(grid: Grid, context: Context) -> None:
     evaluate = evaluation_of(config)
     initial = import_adapter(config.adapter) if config.adapter else {}
     name = config.run_name or time.strftime("%Y%m%d-%H%M%S")
-    folder = RunFolder(Path(config.output_dir) / name)
-    folder.write_config(asdict(config))
     perplexities: list[float] = []
 
     def observe(report: RoundReport) -> None:
@@ -49,13 +47,15 @@ def main(grid: Grid, context: Context) -> None:
         return metrics
 
     strategy.observer = observe
-    strategy.start(
-        grid,
-        ArrayRecord(to_state_dict(initial)),
-        num_rounds=config.num_server_rounds,
-        timeout=config.round_timeout,
-        evaluate_fn=evaluate_round,
-    )
+    with RunFolder(Path(config.output_dir) / name) as folder:
+        folder.write_config(asdict(config))
+        strategy.start(
+            grid,
+            ArrayRecord(to_state_dict(initial)),
+            num_rounds=config.num_server_rounds,
+            timeout=config.round_timeout,
+            evaluate_fn=evaluate_round,
+        )
     quality = (
         f"perplexity {perplexities[0]:.4f} -> {perplexities[-1]:.4f}"
         if perplexities

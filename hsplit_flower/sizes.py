@@ -1,0 +1,21 @@
+"""Numbers of bytes as people read them; imports nothing of ours."""
+
+import math
+
+DECIMAL_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def size_text(number_bytes: float) -> str:
+    """A number of bytes in the largest unit of which there is one, to four digits.
+
+    Units are powers of ten, as those of budgets are: 1 GB is 10⁹ bytes.
+    """
+    if math.isinf(number_bytes):
+        return "any number of bytes"
+    value, unit = number_bytes, DECIMAL_UNITS[0]
+    for unit in DECIMAL_UNITS:
+        # What four digits would round up to the next unit is told in that one.
+        if abs(value) < 999.95:
+            break
+        value /= 1e3 if unit != DECIMAL_UNITS[-1] else 1.0
+    return f"{value:.4g} {unit}"

@@ -1,0 +1,120 @@
+"""What a model's name stands for: a built-in base, a folder, or a model on the hub.
+
+What it cannot stand for is said before anything is read, and the hub is asked once, not again and
+again, whether it has what nobody has fetched yet.
+"""
+
+import difflib
+from pathlib import Path
+
+from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from ..errors import UnsupportedModelError
+
+CONFIG_FILE = "config.json"
+SINGLE_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+
+BUILT_IN = {"llama-tiny": Path(__file__).parents[1] / "bases" / "llama-tiny"}
+
+HUB_PATIENCE_SECONDS = 10.0
+# A folder with more files than this is told by the first ones.
+MOST_FILES_IN_A_MESSAGE = 5
+
+
+def locate(model: str) -> str:
+    """What to load for a model's name: a built-in base's folder, or the name as it is."""
+    return str(BUILT_IN.get(model, model))
+
+
+def no_model(model: str, reason: str) -> UnsupportedModelError:
+    """The error for a name under which there is no model, with what a name may be."""
+    ended = reason if reason.endswith("?") else f"{reason.rstrip('.')}."
+    return UnsupportedModelError(
+        f"no usable model configuration at {model!r}: {ended} A folder with {CONFIG_FILE} and "
+        f"safetensors ({SINGLE_FILE}, or {INDEX_FILE} and its shards), the id of a model on the "
+        f"hub (owner/name), or a built-in model ({', '.join(BUILT_IN)}) is wanted"
+    )
+
+
+def check_name(model: str) -> None:
+    """Refuse a name that neither a folder nor the hub can have a model under.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If it is a path and no folder with a configuration is there, or if it is nearly a built-in
+        base's name.
+    """
+    if not model.strip():
+        raise no_model(model, "the name is empty")
+    path = Path(locate(model))
+    if path.is_dir():
+        if not (path / CONFIG_FILE).is_file():
+            raise no_model(model, f"the folder has no {CONFIG_FILE}, {_content(path)}")
+        return
+    if path.is_file():
+        raise no_model(model, "it is a file, and the folder that holds it is wanted")
+    if _is_path(model):
+        raise no_model(model, f"there is no folder {path.absolute()}")
+    # Ids without an owner are a closed list of old models: none is a letter off one of ours.
+    near = difflib.get_close_matches(model.lower(), BUILT_IN, cutoff=0.8)
+    if near and "/" not in model:
+        raise no_model(model, f"there is none, did you mean {near[0]!r}?")
+
+
+def ask_hub(model: str, file: str, revision: str | None) -> None:
+    """See that a model's file is in the local cache, or that the hub has it.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If neither has it, or the hub cannot be asked.
+    """
+    try:
+        if isinstance(try_to_load_from_cache(model, file, revision=revision), str):
+            return
+        url = hf_hub_url(model, file, revision=revision)
+        get_hf_file_metadata(url, timeout=HUB_PATIENCE_SECONDS)
+    except Exception as error:  # the hub's library lets its own libraries' errors through
+        raise no_model(model, _why_not(error)) from error
+
+
+def _why_not(error: Exception) -> str:
+    if isinstance(error, OfflineModeIsEnabled):
+        return "it is not in the local cache, and HF_HUB_OFFLINE forbids to ask the hub"
+    if isinstance(error, HFValidationError):
+        return "it is no folder, and the hub has no ids of this form"
+    if isinstance(error, GatedRepoError):
+        return "the hub gives it only to who has accepted its terms and is logged in"
+    if isinstance(error, RevisionNotFoundError):
+        return "the hub's model has no such revision"
+    if isinstance(error, EntryNotFoundError):
+        return f"the hub's model has no {CONFIG_FILE}"
+    if isinstance(error, RepositoryNotFoundError):
+        return "it is no folder, and the hub has no such model or shows it only when logged in"
+    if isinstance(error, HfHubHTTPError):
+        return f"the hub answered {error.response.status_code}"
+    return f"it is no folder and not in the local cache, and the hub was not reached ({error})"
+
+
+def _is_path(model: str) -> bool:
+    """Whether a name is meant as a path: hub ids have one slash at most."""
+    return model.startswith((".", "/", "~")) or "\\" in model or model.count("/") > 1
+
+
+def _content(folder: Path) -> str:
+    names = sorted(entry.name for entry in folder.iterdir())
+    if not names:
+        return "it is empty"
+    more = ", ..." if len(names) > MOST_FILES_IN_A_MESSAGE else ""
+    return f"it holds {', '.join(names[:MOST_FILES_IN_A_MESSAGE])}{more}"
