@@ -1,9 +1,10 @@
 """Ranks that pay: each choice of HSplitLoRA against its alternatives, at equal adapter bytes.
 
-Every arm differs from the first in one choice. Arms whose choice changes how far a step goes have a
-learning rate of their own, the best of a small grid on the first seed; the others have the first
-arm's (`benchmarks.trial` says what a trial is). Each trial is written down as it
-ends in ``results/ablation.jsonl``, and a run that was stopped goes on from there.
+Every arm differs from the first in one choice, or from such a one in having uniform ranks. Arms
+whose choice changes how far a step goes have a learning rate of their own, the best of a small grid
+on the first seed; the others have the first arm's (`benchmarks.trial` says what a trial is). Each
+trial is written down as it ends in ``results/ablation.jsonl``, and a run that was stopped goes on
+from there.
 """
 
 import json
@@ -22,24 +23,29 @@ from benchmarks.trial import Allocation, Examples, ScaleRule, Setting, federated
 from hsplit_flower.aggregation import Dividing
 from hsplit_flower.types import Start
 
-LEARNING_RATES = (2e-3, 4e-3, 8e-3)
+LEARNING_RATES = (2e-3, 4e-3, 8e-3, 16e-3)
 # Adapter bytes of the five clients, 1 : 1.6 : 2.2 : 3 : 4, as ranks over all weights.
 FLEETS = {"heterogeneous": (2.0, 3.2, 4.4, 6.0, 8.0), "homogeneous": (4.72,) * 5}
 IMPORTANCE, UNIFORM, FLOOR = "importance", "uniform", "importance, no rank 0"
-ARMS: Mapping[str, Mapping[str, Any]] = {
+MAIN_ARMS: Mapping[str, Mapping[str, Any]] = {
     IMPORTANCE: {},
     UNIFORM: {"allocation": Allocation.UNIFORM},
+}
+# On the first base and unequal devices only.
+OTHER_ARMS: Mapping[str, Mapping[str, Any]] = {
+    "scale / r": {"scale_rule": ScaleRule.ALPHA},
+    "scale / r, uniform": {"scale_rule": ScaleRule.ALPHA, "allocation": Allocation.UNIFORM},
+    "scale / sqrt(r)": {"scale_rule": ScaleRule.ROOT},
+    "scale / sqrt(r), uniform": {"scale_rule": ScaleRule.ROOT, "allocation": Allocation.UNIFORM},
+    "restart": {"start": Start.RESTART},
+    "restart, uniform": {"start": Start.RESTART, "allocation": Allocation.UNIFORM},
+    "divided by holders": {"dividing": Dividing.HOLDERS},
     FLOOR: {"allocation": Allocation.FLOOR},
     "importance as means": {"means": True},
     "today's importance alone": {"history": False},
     "g = 1 - 0.7^r": {"gain_base": 0.7},
     "g = 1 - 0.9^r": {"gain_base": 0.9},
     "unit of two ranks": {"rank_unit": 2},
-    "scale / r": {"scale_rule": ScaleRule.ALPHA},
-    "scale / sqrt(r)": {"scale_rule": ScaleRule.ROOT},
-    "restart": {"start": Start.RESTART},
-    "restart, uniform": {"start": Start.RESTART, "allocation": Allocation.UNIFORM},
-    "divided by holders": {"dividing": Dividing.HOLDERS},
 }
 # These alone decide which weights get the ranks, not how far a step goes.
 FOLLOWERS = frozenset(
@@ -52,8 +58,6 @@ FOLLOWERS = frozenset(
         "unit of two ranks",
     }
 )
-# On the second base and on equal devices, the arms that the promise is about.
-MAIN_ARMS = (IMPORTANCE, UNIFORM)
 BETTER = Target("<=", 0.97)
 NO_WORSE = Target("<=", 1.01)
 
@@ -75,56 +79,80 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
         batch_size=4 if settings.quick else 8,
         evaluation_examples=32 if settings.quick else 500,
     )
-    arms = {name: ARMS[name] for name in (MAIN_ARMS[:2] if settings.quick else ARMS)}
     trials = Trials(settings.scratch if settings.quick else ROOT / "results")
-    yield from _base(trials, plain, arms, "llama-tiny", settings)
+    bases = {"llama-tiny": plain}
     if not settings.quick:
-        main = {name: ARMS[name] for name in MAIN_ARMS}
-        other = replace(plain, model=str(second.resolve()))
-        yield from _base(trials, other, main, "gpt2-tiny", settings)
+        bases["gpt2-tiny"] = replace(plain, model=str(second.resolve()))
+    for label, base in bases.items():
+        yield from _promise(trials, base, label, settings)
+    if not settings.quick:
+        yield from _choices(trials, plain, "llama-tiny", settings)
 
 
-def _base(
-    trials: "Trials",
-    plain: Setting,
-    arms: Mapping[str, Mapping[str, Any]],
-    label: str,
-    settings: Settings,
+def _promise(
+    trials: "Trials", plain: Setting, label: str, settings: Settings
 ) -> Iterator[Figure | Detail]:
+    """Importance against uniform ranks, on both fleets."""
     rates = LEARNING_RATES[1:2] if settings.quick else LEARNING_RATES
-    tuned = _tuned(trials, plain, arms, rates)
+    tuned = _tuned(trials, plain, MAIN_ARMS, rates)
     yield Detail(name=f"{label}, learning rates", value=tuned)
     for fleet, target in (("heterogeneous", BETTER), ("homogeneous", NO_WORSE)):
-        there = {n: c for n, c in arms.items() if fleet == "heterogeneous" or n in MAIN_ARMS}
-        wanted = {
-            name: [
-                replace(
-                    plain,
-                    budgets=FLEETS[fleet],
-                    seed=seed,
-                    learning_rate=tuned[name]["best"],
-                    **changes,
-                )
-                for seed in settings.seeds
-            ]
-            for name, changes in there.items()
-        }
+        there = replace(plain, budgets=FLEETS[fleet])
+        wanted = _repeated(there, MAIN_ARMS, tuned, settings.seeds)
         done = trials.run(setting for several in wanted.values() for setting in several)
         for name, several in wanted.items():
             yield Figure.of_repeats(
                 f"{label}, {fleet}: {name}", [done[setting] for setting in several], "perplexity"
             )
-        ratios = [
-            done[ours] / done[theirs]
-            for ours, theirs in zip(wanted[IMPORTANCE], wanted[UNIFORM], strict=True)
-        ]
-        yield Figure(
-            name=f"{label}, {fleet}: importance / uniform",
-            value=fmean(ratios),
-            unit="ratio",
-            target=target,
-            spread=Spread(minimum=min(ratios), maximum=max(ratios), repeats=len(ratios)),
+        name = f"{label}, {fleet}: importance / uniform"
+        yield _ratio(name, done, wanted[IMPORTANCE], wanted[UNIFORM], target)
+
+
+def _choices(
+    trials: "Trials", plain: Setting, label: str, settings: Settings
+) -> Iterator[Figure | Detail]:
+    """Every other choice, on unequal devices."""
+    arms = {IMPORTANCE: MAIN_ARMS[IMPORTANCE], **OTHER_ARMS}
+    tuned = _tuned(trials, plain, arms, LEARNING_RATES)
+    yield Detail(name=f"{label}, learning rates of the choices", value=tuned)
+    wanted = _repeated(plain, OTHER_ARMS, tuned, settings.seeds)
+    done = trials.run(setting for several in wanted.values() for setting in several)
+    for name, several in wanted.items():
+        yield Figure.of_repeats(
+            f"{label}, heterogeneous: {name}", [done[setting] for setting in several], "perplexity"
         )
+    for name in ("scale / r", "scale / sqrt(r)", "restart"):
+        ratio = f"{label}, heterogeneous, {name}: importance / uniform"
+        yield _ratio(ratio, done, wanted[name], wanted[f"{name}, uniform"])
+
+
+def _ratio(
+    name: str,
+    done: Mapping[Setting, float],
+    ours: Iterable[Setting],
+    theirs: Iterable[Setting],
+    target: Target | None = None,
+) -> Figure:
+    """The mean over seeds of one arm's perplexity over another's."""
+    ratios = [done[one] / done[other] for one, other in zip(ours, theirs, strict=True)]
+    spread = Spread(minimum=min(ratios), maximum=max(ratios), repeats=len(ratios))
+    return Figure(name=name, value=fmean(ratios), unit="ratio", target=target, spread=spread)
+
+
+def _repeated(
+    plain: Setting,
+    arms: Mapping[str, Mapping[str, Any]],
+    tuned: Mapping[str, Any],
+    seeds: Iterable[int],
+) -> dict[str, list[Setting]]:
+    """Each arm at its best learning rate, once for every seed."""
+    return {
+        name: [
+            replace(plain, seed=seed, learning_rate=tuned[name]["best"], **changes)
+            for seed in seeds
+        ]
+        for name, changes in arms.items()
+    }
 
 
 def _tuned(
