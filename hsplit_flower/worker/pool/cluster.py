@@ -159,13 +159,26 @@ def started_actor(actor_class: type, places: Places) -> Any:
     )
 
 
-def answers(calls: Mapping[int, Any], *, timeout_seconds: float, late: str) -> dict[int, Any]:
+def answers(
+    calls: Mapping[int, Any], *, timeout_seconds: float, late: str, known: str = ""
+) -> dict[int, Any]:
     """What actors answer to these calls, all of them in time.
+
+    Parameters
+    ----------
+    calls
+        By the worker's number.
+    timeout_seconds
+        For all of them together.
+    late
+        What it means that a worker has not answered in time.
+    known
+        What helps to understand why one has not answered, or has died.
 
     Raises
     ------
     WorkerUnavailableError
-        If one has died, or has not answered in time; ``late`` says then what that means.
+        If one has died, or has not answered in time.
     HSplitError
         That an actor raised.
     """
@@ -179,14 +192,14 @@ def answers(calls: Mapping[int, Any], *, timeout_seconds: float, late: str) -> d
         except GetTimeoutError:
             waiting = len(calls) - len(got)
             raise WorkerUnavailableError(
-                f"{waiting} of {len(calls)} workers {late} within {timeout_seconds:g} s"
+                f"{waiting} of {len(calls)} workers {late} within {timeout_seconds:g} s{known}"
             ) from None
         except RayTaskError as error:
             if isinstance(error.cause, HSplitError):
                 raise error.cause from None
             raise WorkerUnavailableError(f"worker {number} failed: {error.cause!r}") from error
         except RayError as error:
-            raise WorkerUnavailableError(f"worker {number} {_first_line(error)}") from error
+            raise WorkerUnavailableError(f"worker {number} {_first_line(error)}{known}") from error
     return got
 
 

@@ -153,7 +153,8 @@ class WorkerPool:
         seats: dict[int, Seat] = cluster.answers(
             {number: actor.seat.remote() for number, actor in actors.items()},
             timeout_seconds=self._settings.placing_timeout_seconds,
-            late=f"were not placed and started ({places}; {cluster.resources()})",
+            late="were not placed and started",
+            known=f"; {places}, {cluster.resources()}",
         )
         there = [member.seat.device for member in self._members.values()]
         sharing = Counter([*there, *(seat.device for seat in seats.values())])
