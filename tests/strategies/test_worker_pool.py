@@ -42,8 +42,8 @@ pytestmark = [
 ]
 
 
-def pool_of(model: str, **settings: Any) -> PoolSettings:
-    return PoolSettings(worker=WorkerSettings(model=model, num_threads=1), **settings)
+def pool_of(model: str, *, host: str = "127.0.0.1", **settings: Any) -> PoolSettings:
+    return PoolSettings(worker=WorkerSettings(model=model, num_threads=1, host=host), **settings)
 
 
 @pytest.fixture(scope="module")
@@ -241,9 +241,9 @@ def test_a_pool_goes_on_with_who_is_left_and_ends_with_nobody(
         return split_train(msg, context, some)
 
     reports: list[RoundReport] = []
-    strategy = strategy_of(
-        model, worker=pool_of(model, num_workers=2, num_restarts=0), observer=reports.append
-    )
+    # On every interface, so on whatever node Ray likes, and told to clients as that node.
+    anywhere = pool_of(model, host="0.0.0.0", num_workers=2, num_restarts=0)
+    strategy = strategy_of(model, worker=anywhere, observer=reports.append)
     with (
         LocalGrid(client_app(faults={0: train}), node_configs()) as grid,
         pytest.raises(WorkerUnavailableError, match="no worker of the pool lives"),
@@ -252,6 +252,8 @@ def test_a_pool_goes_on_with_who_is_left_and_ends_with_nobody(
     assert [report.completed for report in reports] == [True, False]
     assert NODES[0] in reports[0].moved
     assert not reports[1].moved
+    (listens,) = [line for line in flower_log if "The split worker listens on" in line]
+    assert listens.count(f" {ray.util.get_node_ip_address()}:") == 2
     dead = [line for line in flower_log if line.startswith("worker ") and "died" in line]
     assert {line.split()[1] for line in dead} == {"0", "1"}
     assert any("begin the round anew" in line for line in flower_log)
