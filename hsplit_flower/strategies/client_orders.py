@@ -1,11 +1,60 @@
 """What one client is told to do: its session's settings, and the order that goes with them."""
 
 import hashlib
+from collections.abc import Mapping
 
 from ..transport.orders import Order
 from ..types import ClientPlan, SessionSpec
 from .roster import Member
 from .training import Training
+
+
+def orders_for(
+    training: Training,
+    parts: Mapping[int, ClientPlan],
+    members: Mapping[int, Member],
+    *,
+    model: str,
+    server_round: int,
+    train: bool,
+    budgets_bytes: Mapping[int, float],
+    leases: Mapping[int, float],
+) -> dict[int, Order]:
+    """A round's orders by client, but for where each one's session is.
+
+    Parameters
+    ----------
+    training, model
+        Of the run.
+    parts, members
+        What each client is planned to do, and what is known of it.
+    server_round, train
+        Which round it is, and whether it trains.
+    budgets_bytes, leases
+        What each client is held to, and which part of a card it leases, for those that are.
+    """
+    orders = {}
+    for node, part in parts.items():
+        spec = session_spec(
+            training,
+            part,
+            node=node,
+            member=members[node],
+            server_round=server_round,
+            train=train,
+        )
+        orders[node] = order(
+            training,
+            spec,
+            checkpointing=part.checkpointing,
+            model=model,
+            member=members[node],
+            server_round=server_round,
+            predicted_bytes=part.memory.total_bytes,
+            budget_bytes=budgets_bytes.get(node, 0.0),
+            lease_gpu_fraction=leases.get(node, 0.0),
+        )
+    return orders
 
 
 def session_spec(
@@ -40,16 +89,16 @@ def order(
     spec: SessionSpec,
     *,
     model: str,
-    address: str,
-    token: str,
     member: Member,
     server_round: int,
+    address: str = "",
+    token: str = "",
     predicted_bytes: float = 0.0,
     budget_bytes: float = 0.0,
     lease_gpu_fraction: float = 0.0,
     checkpointing: bool = False,
 ) -> Order:
-    """The order that sends a client to its session."""
+    """The order that sends a client to its session, whose address and token may come later."""
     return Order(
         server_round=server_round,
         num_examples=member.num_examples,

@@ -8,8 +8,10 @@ from flwr.app import Message
 from flwr.common.logger import log
 
 from ..errors import HSplitError, OutOfBudgetError
+from ..metrics import TokenLoss
 from ..splitting import Architecture
 from ..types import ClientPlan
+from .dispatch import Dispatch
 from .global_adapter import GlobalAdapter
 from .replies import TrainReply, check_side, join_halves, read_reply
 from .roster import Member
@@ -36,7 +38,7 @@ class Gathered:
 
 
 class Gatherer:
-    """Takes a round's replies apart.
+    """Takes a round's replies apart, and has those told again whose worker died.
 
     Parameters
     ----------
@@ -46,38 +48,66 @@ class Gatherer:
         Knows what can be aggregated.
     sessions
         The worker's side.
+    dispatch
+        Sends clients to other workers.
     """
 
     def __init__(
-        self, architecture: Architecture, adapter: GlobalAdapter, sessions: SessionBook
+        self,
+        architecture: Architecture,
+        adapter: GlobalAdapter,
+        sessions: SessionBook,
+        dispatch: Dispatch,
     ) -> None:
         self._architecture = architecture
         self._adapter = adapter
         self._sessions = sessions
+        self._dispatch = dispatch
 
     def gather(self, replies: Iterable[Message], tasks: Mapping[int, Task]) -> Gathered:
         """Both halves of what each client trained; who does not count is told why in the log."""
         finished: dict[int, TrainReply] = {}
         exceeded: dict[int, OutOfBudgetError] = {}
         reports = {
-            node: _report(tasks[node], dropped="it did not answer in time")
-            for node in self._sessions.clients
+            node: _report(task, dropped="it did not answer in time") for node, task in tasks.items()
         }
-        for reply in replies:
-            node = reply.metadata.src_node_id
-            if node not in self._sessions:
-                continue
-            try:
-                finished[node] = self._join_halves(node, tasks[node].plan, reply)
-                reports[node] = _report(tasks[node], finished[node])
-            except HSplitError as error:
-                peak_bytes = 0.0
-                if isinstance(error, OutOfBudgetError):
-                    exceeded[node], peak_bytes = error, error.measured_bytes
-                reports[node] = _report(tasks[node], dropped=str(error), peak_bytes=peak_bytes)
+        came = list(replies)
+        while came:
+            for reply in came:
+                node = reply.metadata.src_node_id
+                if node not in tasks:
+                    continue
+                try:
+                    finished[node] = self._join_halves(node, tasks[node].plan, reply)
+                    reports[node] = _report(tasks[node], finished[node])
+                except HSplitError as error:
+                    peak_bytes = 0.0
+                    if isinstance(error, OutOfBudgetError):
+                        exceeded[node], peak_bytes = error, error.measured_bytes
+                    reports[node] = _report(tasks[node], dropped=str(error), peak_bytes=peak_bytes)
+            done = finished.keys() | exceeded.keys()
+            came = self._dispatch.again([node for node in tasks if node not in done])
         for node, report in reports.items():
             log(WARNING if report.dropped else INFO, "\t> client %s: %s", node, report.line())
         return Gathered(finished=finished, reports=reports, exceeded=exceeded)
+
+    def gather_losses(self, replies: Iterable[Message]) -> dict[int, TokenLoss]:
+        """What each client evaluated; who could not is told why in the log."""
+        losses: dict[int, TokenLoss] = {}
+        failures: dict[int, HSplitError] = {}
+        came = list(replies)
+        while came:
+            for reply in came:
+                node = reply.metadata.src_node_id
+                failures.pop(node, None)
+                try:
+                    losses[node] = read_reply(reply, is_training=False).loss
+                except HSplitError as error:
+                    failures[node] = error
+            came = self._dispatch.again(failures)
+        for node, reason in failures.items():
+            log(WARNING, "\t> client %s is left out: %s", node, reason)
+        return losses
 
     def _join_halves(self, node: int, part: ClientPlan, reply: Message) -> TrainReply:
         below = read_reply(reply, is_training=True)

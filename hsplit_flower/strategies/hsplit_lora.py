@@ -17,7 +17,6 @@ from flwr.app import (
     Message,
     MessageType,
     MetricRecord,
-    RecordDict,
 )
 from flwr.common.logger import log
 from flwr.serverapp import Grid
@@ -26,26 +25,27 @@ from flwr.serverapp.strategy import Result, Strategy
 from ..aggregation import Dividing
 from ..devices.disturbances import Disturbances
 from ..devices.lease import gpu_fractions
-from ..errors import ConfigError, HSplitError
+from ..errors import ConfigError
 from ..importance import ImportanceReport
 from ..metrics import TokenLoss
 from ..planning import PlanSettings, ReplanSettings
 from ..splitting import read_architecture
 from ..splitting.checkpoint import Checkpoint
-from ..transport.orders import ORDER_KEY
 from ..types import ClientPlan
 from ..worker.hosting import WorkerHandle, WorkerSettings
-from .client_orders import order, session_spec
+from ..worker.pool import PoolSettings
+from .client_orders import orders_for
+from .dispatch import Dispatch, Letter
 from .gathering import Gatherer, Task
 from .global_adapter import GlobalAdapter
 from .progress import Progress
-from .replies import TrainReply, read_reply
+from .replies import TrainReply
 from .roster import Member, Roster
 from .round_planner import RoundPlanner
 from .round_report import ClientReport, RoundReport
 from .sampling import sample, wait_for_nodes
 from .session_book import SessionBook
-from .simulated_fleet import check_fleet
+from .simulated_fleet import check_fleet, is_simulated_here
 from .training import Training
 
 Observer = Callable[[RoundReport], None]
@@ -77,7 +77,7 @@ class HSplitLoRA(Strategy):
         What a client's adapters may take on the worker, as the rank that it would give to every
         weight; None shares the worker's memory.
     worker
-        Where the split worker is started, or one that runs already.
+        Where the split worker, or a pool of them, is started; or one that runs already.
     global_rank_cap
         Largest rank of the global adapter, None for none; what it cuts off is kept for later
         rounds.
@@ -107,7 +107,7 @@ class HSplitLoRA(Strategy):
         enforce_budgets: bool = True,
         lease_card_bytes: float | None = None,
         worker_session_rank: int | None = None,
-        worker: WorkerHandle | WorkerSettings | None = None,
+        worker: WorkerHandle | WorkerSettings | PoolSettings | None = None,
         global_rank_cap: int | None = None,
         dividing: Dividing = Dividing.ALL,
         server_momentum: float = 0.0,
@@ -153,12 +153,14 @@ class HSplitLoRA(Strategy):
             momentum=server_momentum,
         )
         self._sessions = SessionBook(model, worker)
-        self._gatherer = Gatherer(self.architecture, self.adapter, self._sessions)
+        self._dispatch = Dispatch(self._sessions)
+        self._gatherer = Gatherer(self.architecture, self.adapter, self._sessions, self._dispatch)
         self._roster = Roster()
         self._progress = Progress(self._sessions.steps)
         self._steps_per_client = 0
         self._tasks: dict[int, Task] = {}
         self._round_started = 0.0
+        self._timeout_seconds = 3600.0
 
     def start(
         self,
@@ -175,6 +177,7 @@ class HSplitLoRA(Strategy):
         ``initial_arrays`` is a global adapter under PEFT's keys; left out, training starts from
         nothing. The other parameters are those of Flower's ``Strategy.start``.
         """
+        self._timeout_seconds = timeout
         num_clients = max(self.min_available_nodes, len(list(grid.get_node_ids())))
         check_fleet(self.planner.fleet, num_clients, self.lease_card_bytes)
         with ExitStack() as stack:
@@ -184,6 +187,7 @@ class HSplitLoRA(Strategy):
                 self.training,
                 lowest_cut=self.planner.settings.min_cut,
                 num_blocks=self.architecture.num_blocks,
+                awaits_ray=is_simulated_here(grid),
             )
             self.planner.meet_worker(description)
             return super().start(
@@ -220,7 +224,7 @@ class HSplitLoRA(Strategy):
     ) -> Iterable[Message]:
         """Ask who is new, plan, open sessions, and tell each client its part."""
         self._round_started = time.perf_counter()
-        self.adapter.adopt(arrays)
+        self._begin(arrays)
         if self.fraction_train == 0.0:
             return []
         members = self._sample(grid, server_round, self.fraction_train, self.min_train_nodes)
@@ -229,7 +233,7 @@ class HSplitLoRA(Strategy):
         everyone = self._roster.met(grid.get_node_ids())
         plan = self.planner.plan_round(everyone, self.adapter.ranks, server_round)
         parts = {node: plan.clients[node] for node in members if node in plan.clients}
-        messages = self._messages(server_round, parts, members, config, MessageType.TRAIN)
+        messages = self._messages(server_round, parts, members, config, MessageType.TRAIN, grid)
         self._progress.start(server_round, expected_steps=self._steps_per_client * len(parts))
         return messages
 
@@ -275,30 +279,32 @@ class HSplitLoRA(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Open sessions without training, and tell each client its part."""
-        self.adapter.adopt(arrays)
+        self._begin(arrays)
         if self.fraction_evaluate == 0.0:
             return []
         members = self._sample(grid, server_round, self.fraction_evaluate, self.min_evaluate_nodes)
         parts = self.planner.parts_for_evaluation(members)
-        return self._messages(server_round, parts, members, config, MessageType.EVALUATE)
+        return self._messages(server_round, parts, members, config, MessageType.EVALUATE, grid)
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
         """Loss and perplexity over all clients' tokens: sums travel, the ratio is taken here."""
-        total, num_clients = TokenLoss(), 0
-        for reply in replies:
-            try:
-                total += read_reply(reply, is_training=False).loss
-                num_clients += 1
-            except HSplitError as error:
-                log(WARNING, "\t> client %s is left out: %s", reply.metadata.src_node_id, error)
+        losses = self._gatherer.gather_losses(replies)
         self._sessions.close_all()
+        total = sum(losses.values(), TokenLoss())
         if not total.num_tokens:
             return None
         return MetricRecord(
-            {"loss": total.mean, "perplexity": total.perplexity, "num-clients": num_clients}
+            {"loss": total.mean, "perplexity": total.perplexity, "num-clients": len(losses)}
         )
+
+    def _begin(self, arrays: ArrayRecord) -> None:
+        """Take over the global adapter, and see which workers there are."""
+        self.adapter.adopt(arrays)
+        self._tasks = {}
+        if (workers := self._sessions.muster()) is not None:
+            self.planner.meet_worker(workers)
 
     def _sample(
         self, grid: Grid, server_round: int, fraction: float, least: int
@@ -321,6 +327,7 @@ class HSplitLoRA(Strategy):
         members: Mapping[int, Member],
         config: ConfigRecord,
         message_type: str,
+        grid: Grid,
     ) -> list[Message]:
         """Open a session for each client and write down its part."""
         budgets = {node: self.planner.devices[node].memory_bytes for node in parts}
@@ -329,40 +336,30 @@ class HSplitLoRA(Strategy):
             node: Task(plan=part, member=members[node], budget_bytes=budgets[node])
             for node, part in parts.items()
         }
-        self._sessions.worker.load_update(self.adapter.updates)
+        self._sessions.load_update(self.adapter.updates)
         user_config = ConfigRecord({**config, "server-round": server_round})
-        messages = []
-        for node, part in parts.items():
-            spec = session_spec(
-                self.training,
-                part,
-                node=node,
-                member=members[node],
-                server_round=server_round,
-                train=message_type == MessageType.TRAIN,
+        orders = orders_for(
+            self.training,
+            parts,
+            members,
+            model=self.model,
+            server_round=server_round,
+            train=message_type == MessageType.TRAIN,
+            budgets_bytes=budgets if self.enforce_budgets else {},
+            leases=leases,
+        )
+        letters = {
+            node: Letter(
+                order=told,
+                load=parts[node].worker_seconds,
+                arrays=(self.arrayrecord_key, self.adapter.below(parts[node].span)),
+                config=(self.configrecord_key, user_config),
             )
-            told = order(
-                self.training,
-                spec,
-                checkpointing=part.checkpointing,
-                model=self.model,
-                address=self._sessions.worker.address,
-                token=self._sessions.open(spec),
-                member=members[node],
-                server_round=server_round,
-                predicted_bytes=part.memory.total_bytes,
-                budget_bytes=budgets[node] if self.enforce_budgets else 0.0,
-                lease_gpu_fraction=leases.get(node, 0.0),
-            )
-            content = RecordDict(
-                {
-                    self.arrayrecord_key: self.adapter.below(part.span),
-                    self.configrecord_key: user_config,
-                    ORDER_KEY: ConfigRecord(told.to_config()),
-                }
-            )
-            messages.append(Message(content=content, message_type=message_type, dst_node_id=node))
-        return messages
+            for node, told in orders.items()
+        }
+        return self._dispatch.messages(
+            letters, message_type, grid=grid, timeout_seconds=self._timeout_seconds
+        )
 
     def _learn(self, finished: Mapping[int, TrainReply]) -> None:
         self._steps_per_client = max(client.num_steps for client in finished.values())
@@ -390,6 +387,7 @@ class HSplitLoRA(Strategy):
             largest_rank=max(self.adapter.ranks.values(), default=0),
             dropped_energy=self.adapter.dropped_energy,
             away=tuple(sorted(self.planner.away)),
+            moved=tuple(sorted(self._dispatch.moved)),
             simulated=self.planner.simulated(clients),
         )
 

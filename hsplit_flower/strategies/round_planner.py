@@ -28,6 +28,7 @@ from ..planning import (
     should_replan,
     trace_costs,
     whole_model_memory,
+    worker_seconds,
 )
 from ..sizes import size_text
 from ..splitting import Architecture
@@ -224,21 +225,25 @@ class RoundPlanner:
         return simulate_round(steps)
 
     def parts_for_evaluation(self, nodes: Iterable[int]) -> dict[int, ClientPlan]:
-        """Each client's cut without any ranks: evaluation trains nothing.
+        """Each client's cut without any ranks, and what it takes of the worker compared to others.
 
-        Who cannot hold the smallest cut is left out here, too.
+        Evaluation trains nothing. Who cannot hold the smallest cut is left out here, too.
         """
         cuts: dict[int, int] = {}
         if self.standing is not None:
             cuts = {node: part.cut for node, part in self.standing.clients.items()}
         left_out = self.standing.left_out if self.standing is not None else {}
         return {
-            node: ClientPlan(
-                span=Span(start=0, stop=cuts.get(node, self.settings.min_cut)), ranks={}
-            )
+            node: self._part_for_evaluation(cuts.get(node, self.settings.min_cut))
             for node in nodes
             if node not in left_out
         }
+
+    def _part_for_evaluation(self, cut: int) -> ClientPlan:
+        seconds = worker_seconds(
+            self.costs, cut=cut, worker=self._known_worker(), labels=self.settings.labels
+        )
+        return ClientPlan(span=Span(start=0, stop=cut), ranks={}, worker_seconds=seconds)
 
     def _decide(
         self, profiles: Mapping[int, DeviceProfile], update_ranks: Mapping[str, int]

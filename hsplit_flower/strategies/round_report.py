@@ -47,7 +47,8 @@ class ClientReport:
 class RoundReport:
     """One round of training.
 
-    ``away`` are clients that a simulated fleet was without; ``seconds`` were measured, those of
+    ``away`` are clients that a simulated fleet was without; ``moved`` those that began anew on
+    another worker when theirs died; ``seconds`` were measured, those of
     ``simulated`` are what the clients that finished would have taken on their own devices.
     """
 
@@ -61,6 +62,7 @@ class RoundReport:
     largest_rank: int = 0
     dropped_energy: float = 0.0
     away: tuple[int, ...] = ()
+    moved: tuple[int, ...] = ()
     simulated: RoundClock = field(default_factory=RoundClock)
 
     def to_dict(self) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from flwr.serverapp import Grid
+
 from ..devices import Device, fleet_devices, fleet_size, has_unreliable, worker_profile
 from ..devices.disturbances import Disturbances
 from ..devices.lease import gpu_fractions
@@ -120,6 +122,14 @@ def check_fleet(
         )
     if lease_card_bytes:
         gpu_fractions(fleet.most_bytes(size), lease_card_bytes, what="device")
+
+
+def is_simulated_here(grid: Grid) -> bool:
+    """Whether Flower's simulation runs in this process, and so starts Ray in it.
+
+    The class of its grid lies elsewhere from version to version, and is known by its name.
+    """
+    return type(grid).__name__ == "InMemoryGrid"
 
 
 def device_numbers(members: Mapping[int, Member]) -> dict[int, int]:

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -70,7 +70,7 @@ class WorkerSettings:
     session_timeout_seconds: float = 600.0
     num_threads: int = 0
     checkpointing: bool = False
-    operator_token: str | None = None
+    operator_token: str | None = field(default=None, repr=False)
     credentials: ServerCredentials | None = None
 
 
@@ -110,17 +110,18 @@ def host_worker(settings: WorkerSettings) -> HostedWorker:
     revision = settings.revision or None
     architecture = read_architecture(Checkpoint(source=settings.model, revision=revision).config())
     architecture.check_cut(settings.lowest_cut)
+    device = device_of(settings.device)
     half = load_half(
         settings.model,
         Parts.of_worker(settings.lowest_cut, architecture.num_blocks),
         revision=revision,
         dtype=getattr(torch, settings.dtype),
-        device=device_of(settings.device),
+        device=device,
         attention=settings.attention or None,
         architecture=architecture,
     )
     half.checkpointing = settings.checkpointing
-    profile = machine_profile()
+    profile = machine_profile(device)
     worker = HostedWorker(
         half,
         model=settings.model,

@@ -173,6 +173,38 @@ def test_what_cannot_work_is_said_before_training(
         strategy_of(config)
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"worker": "ray", "worker-address": "gpu:8600"}, "leave one of the two out"),
+        ({"worker": "ray", "lease-card-gb": 24.0}, "say with num-workers how many"),
+        ({"num-workers": 2}, 'num-workers = 2: means something with worker = "ray" only'),
+        ({"ray-address": "auto"}, "ray-address = 'auto': means something"),
+        ({"worker": "rey"}, "worker = 'rey': one of 'here', 'ray' is wanted"),
+    ],
+)
+def test_settings_of_the_worker_that_contradict_each_other(
+    settings: dict[str, Any], changed: dict[str, Any], message: str
+):
+    from nlg.run_config import RunConfig
+
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        RunConfig.from_run_config({**settings, **changed})
+
+
+def test_workers_on_ray_are_started_as_the_settings_say(settings: dict[str, Any]):
+    from nlg.assemble import _worker
+    from nlg.run_config import RunConfig
+
+    from hsplit_flower.worker.pool import PoolSettings
+
+    changed = {"worker": "ray", "num-workers": 3, "worker-host": "0.0.0.0", "worker-port": 8600}
+    pool = _worker(RunConfig.from_run_config({**settings, **changed}))
+    assert isinstance(pool, PoolSettings)
+    assert pool.num_workers == 3 and pool.may_leave_this_node
+    assert pool.worker.port == 8600 and pool.worker.num_threads == settings["worker-threads"]
+
+
 def test_a_folder_without_the_wanted_columns_is_refused(settings: dict[str, Any], tmp_path: Path):
     from nlg.assemble import evaluation_of
     from nlg.run_config import RunConfig

@@ -1,6 +1,7 @@
 """``flwr run apps/nlg`` in a simulation: what it shows, what it leaves, what it refuses."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -122,6 +123,18 @@ def test_a_lease_larger_than_a_card_stops_the_run_before_training(
     assert "device 2: a budget of 3 GB is larger than a card" in refused.log
     assert "[ROUND" not in refused.log
     assert "larger than a card" in str(flower.failure())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_pool_of_workers_on_the_simulations_own_ray_gives_the_same(
+    flower: LocalFlower, finished: Finished, tmp_path: Path
+):
+    pooled = run_app(flower, tmp_path, {"worker": "ray", "num-workers": 2}, FEDERATION)
+    assert flower.failure() is None, pooled.log[-6000:]
+    (told,) = re.findall(r"The split worker listens on (\S+), (\S+)", pooled.log)
+    assert len(set(told)) == 2
+    assert pooled.perplexities == pytest.approx(finished.perplexities, rel=1e-4)
 
 
 def at_home_in(home: Path) -> list[str]:

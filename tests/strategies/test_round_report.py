@@ -50,6 +50,7 @@ def test_plain_values() -> None:
         completed=True,
         largest_rank=12,
         away=(5,),
+        moved=(7,),
         simulated=CLOCK,
     )
     values = json.loads(json.dumps(report.to_dict(), allow_nan=False))
@@ -64,6 +65,7 @@ def test_plain_values() -> None:
         "largest-rank": 12,
         "dropped-energy": 0.0,
         "away": [5],
+        "moved": [7],
         "simulated-seconds": 6.0,
     }
     assert clients["13816022929839679101"] == {

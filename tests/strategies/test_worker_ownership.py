@@ -19,7 +19,7 @@ def test_its_own_worker_is_gone_afterwards(model: str) -> None:
         strategy.start(grid, num_rounds=1)
         address = grid.sent[-1].content.config_records[ORDER_KEY]["address"]
         with pytest.raises(ConfigError, match="not running"):
-            _ = strategy._sessions.worker
+            _ = strategy._sessions.crew
     assert _refuses_connections(address)
 
 

@@ -14,6 +14,7 @@ from hsplit_flower.transport.channel import ChannelSettings
 from hsplit_flower.transport.control import RemoteWorker
 from hsplit_flower.types import Labels, Start, WireType
 from hsplit_flower.worker.hosting import WorkerHandle, WorkerSettings
+from hsplit_flower.worker.pool import PoolSettings
 from nlg import task
 from nlg.run_config import RunConfig
 
@@ -90,14 +91,14 @@ def evaluation_of(
     )
 
 
-def _worker(config: RunConfig) -> WorkerHandle | WorkerSettings:
+def _worker(config: RunConfig) -> WorkerHandle | WorkerSettings | PoolSettings:
     if config.worker_address:
         limits = ChannelSettings(
             max_message_bytes=config.max_message_mb * 2**20,
             step_timeout_seconds=config.step_timeout,
         )
         return RemoteWorker(config.worker_address, operator_token(None), limits)
-    return WorkerSettings(
+    settings = WorkerSettings(
         model=config.model,
         host=config.worker_host,
         advertised_host=config.worker_advertised_host,
@@ -105,3 +106,8 @@ def _worker(config: RunConfig) -> WorkerHandle | WorkerSettings:
         num_threads=config.worker_threads,
         session_timeout_seconds=config.session_timeout,
     )
+    if config.worker == "ray":
+        return PoolSettings(
+            worker=settings, num_workers=config.num_workers, ray_address=config.ray_address
+        )
+    return settings

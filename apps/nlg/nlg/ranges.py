@@ -59,6 +59,8 @@ RANGES: Mapping[str, Range] = {
     "min-available-nodes": _at_least(1),
     "round-timeout": _POSITIVE,
     "evaluation-examples": _at_least(1),
+    "worker": _one_of("here", "ray"),
+    "num-workers": _at_least(0),
     "worker-port": Range(wanted="a port from 0 to 65535", holds=lambda value: 0 <= value < 2**16),
     "worker-threads": _at_least(0),
     "client-threads": _at_least(0),

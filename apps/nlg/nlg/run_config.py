@@ -96,13 +96,22 @@ class RunConfig:
         Whether the server evaluates the whole model on the dev set after every round.
     evaluation_examples
         At most so many dev examples, for the server and for each client.
+    worker
+        Where the split worker runs: ``here``, in the ServerApp's process (unless it has an address
+        of its own, see ``worker-address``), or ``ray``, as several processes on Ray, among which
+        clients are spread.
+    num_workers
+        How many processes on Ray; 0 is one for each GPU, and one where there is none.
+    ray_address
+        Of the Ray cluster that they run on; empty is that of the simulation, or of the environment
+        variable RAY_ADDRESS, or a Ray that is started for the run.
     worker_address
         ``host:port`` of a split worker that runs on its own (``hsplit worker``); its operator token
-        is read from the environment variable HSPLIT_OPERATOR_TOKEN. Empty starts a worker in the
-        ServerApp's process.
+        is read from the environment variable HSPLIT_OPERATOR_TOKEN. Empty starts a worker.
     worker_host, worker_advertised_host, worker_port
         Where that worker listens, what clients are told (empty: the same), and its port (0: a free
-        one).
+        one). On Ray, ``0.0.0.0`` without an advertised host lets workers run on all nodes, each
+        under its node's address; further workers have the ports that follow the first one's.
     worker_threads, client_threads
         Threads that each process computes with; 0 leaves torch's own choice.
     wire_type
@@ -168,6 +177,9 @@ class RunConfig:
     round_timeout: float
     server_evaluation: bool
     evaluation_examples: int
+    worker: str
+    num_workers: int
+    ray_address: str
     worker_address: str
     worker_host: str
     worker_advertised_host: str
@@ -208,6 +220,8 @@ class RunConfig:
             values[key.replace("-", "_")] = value
             if problem:
                 problems.append(problem)
+        if not problems:
+            problems = _contradictions(values)
         if problems:
             raise ConfigError.listing("the run-config", problems)
         return cls(**values)
@@ -222,6 +236,28 @@ def _checked(key: str, value: Any, kind: Any) -> tuple[Any, str | None]:
     if allowed is not None and not allowed.holds(value):
         return value, f"{key} = {value!r}: {allowed.wanted} is wanted"
     return value, None
+
+
+def _contradictions(values: Mapping[str, Any]) -> list[str]:
+    """Settings that do not go together."""
+    is_on_ray = values["worker"] == "ray"
+    problems = []
+    if is_on_ray and values["worker_address"]:
+        problems.append(
+            f'worker = "ray" and worker-address = {values["worker_address"]!r}: workers are '
+            "started on Ray, or one that runs already is used; leave one of the two out"
+        )
+    if is_on_ray and values["lease_card_gb"] and not values["num_workers"]:
+        problems.append(
+            'worker = "ray" takes every card, and with lease-card-gb the clients want some, too: '
+            "say with num-workers how many cards are the workers'"
+        )
+    problems += [
+        f'{key.replace("_", "-")} = {values[key]!r}: means something with worker = "ray" only'
+        for key in ("num_workers", "ray_address")
+        if values[key] and not is_on_ray
+    ]
+    return problems
 
 
 def _near(key: str, known: Mapping[str, Any]) -> str:

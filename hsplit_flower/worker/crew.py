@@ -1,0 +1,84 @@
+"""The split workers of a run, one or several, as the strategy sees them."""
+
+import math
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Protocol, final
+
+from ..types import WorkerDescription
+from .hosting import WorkerHandle
+
+
+class Crew(Protocol):
+    """The workers that serve a run: who lives, and what they have together."""
+
+    @property
+    def workers(self) -> Mapping[int, WorkerHandle]:
+        """Those that live, as far as is known, by number."""
+
+    def describe(self) -> WorkerDescription:
+        """What the workers hold, and have together."""
+
+    def look(self) -> list[str]:
+        """Find out who has died since the last look; says of each what happened."""
+
+    def revive(self) -> list[str]:
+        """Start again whoever has died, as long as that is worth trying; says what came of it."""
+
+    def stop(self) -> None:
+        """Let go of all workers."""
+
+
+@final
+class Alone:
+    """A crew of one worker: whether it lives is found out by asking it for something."""
+
+    def __init__(self, worker: WorkerHandle) -> None:
+        self.workers = {0: worker}
+
+    def describe(self) -> WorkerDescription:
+        """What the worker holds and has."""
+        return self.workers[0].describe()
+
+    def look(self) -> list[str]:
+        """Nothing: there is nobody else who could take over."""
+        return []
+
+    def revive(self) -> list[str]:
+        """Nothing: it was started elsewhere, or lives as long as this process."""
+        return []
+
+    def stop(self) -> None:
+        """Let go of the worker."""
+        self.workers[0].stop()
+
+
+def described_together(
+    members: Iterable[tuple[Hashable, WorkerDescription]],
+) -> WorkerDescription:
+    """What workers of the same model have together, to be planned with as if they were one.
+
+    Memory and FLOP/s of different devices add up. Workers on one device share what it has, they do
+    not multiply it: its speed is the highest that one of them measured; its free memory the
+    smallest, which was measured when the others had their base. No base is in the sum: each worker
+    measures what is free beside its own.
+
+    Parameters
+    ----------
+    members
+        One or more workers' descriptions, each with the device that it runs on.
+    """
+    by_device: dict[Hashable, list[WorkerDescription]] = {}
+    for device, description in members:
+        by_device.setdefault(device, []).append(description)
+    anyone = next(iter(by_device.values()))[0]
+    return WorkerDescription(
+        model=anyone.model,
+        num_blocks=anyone.num_blocks,
+        lowest_cut=anyone.lowest_cut,
+        memory_bytes=math.fsum(
+            min(worker.memory_bytes for worker in workers) for workers in by_device.values()
+        ),
+        flops_per_second=math.fsum(
+            max(worker.flops_per_second for worker in workers) for workers in by_device.values()
+        ),
+    )

@@ -1,0 +1,64 @@
+"""What runs in each of a pool's processes: a split worker that is served over gRPC."""
+
+import os
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+
+from ..hosting import HostedWorker, WorkerSettings, host_worker
+from .settings import stands_for_all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seat:
+    """Where an actor was placed.
+
+    ``device`` is the same for two actors if they share what they compute on.
+    """
+
+    device: Hashable
+    ip_address: str
+    process: int
+
+
+class WorkerActor:
+    """A worker in an actor's process. Tensors and control reach it over gRPC, not through Ray."""
+
+    def __init__(self) -> None:
+        self._worker: HostedWorker | None = None
+
+    def seat(self) -> Seat:
+        """Where this actor is."""
+        import ray
+
+        context = ray.get_runtime_context()
+        cards = context.get_accelerator_ids().get("GPU", [])
+        return Seat(
+            device=(context.get_node_id(), *cards),
+            ip_address=str(ray.util.get_node_ip_address()),  # type: ignore[no-untyped-call]
+            process=os.getpid(),
+        )
+
+    def host(self, settings: WorkerSettings, num_sharing: int) -> str:
+        """Load the half, serve it, and tell the address.
+
+        Parameters
+        ----------
+        settings
+            Of the worker; where no host is advertised, this node's own may be.
+        num_sharing
+            How many workers share the cores of this node.
+        """
+        if stands_for_all(settings.host) and not settings.advertised_host:
+            settings = replace(settings, advertised_host=_in_url(self.seat().ip_address))
+        if not settings.num_threads and settings.device == "cpu":
+            cores = len(os.sched_getaffinity(0))
+            settings = replace(settings, num_threads=max(1, cores // num_sharing))
+        self._worker = host_worker(settings)
+        return self._worker.address
+
+    def nod(self) -> None:
+        """Nothing: that this returns says that the process lives."""
+
+
+def _in_url(ip_address: str) -> str:
+    return f"[{ip_address}]" if ":" in ip_address else ip_address

@@ -1,0 +1,212 @@
+"""Several split workers as Ray actors.
+
+Ray places the processes, starts them and says which of them died. What a worker is asked for goes
+over its own gRPC service, as with a worker that runs alone, so no tensor passes through Ray. The
+operator's token is made here and told to nobody else.
+"""
+
+import logging
+import secrets
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ...errors import HSplitError, WorkerUnavailableError
+from ...transport.channel import ChannelSettings
+from ...transport.control import RemoteWorker
+from ...types import WorkerDescription
+from ..crew import described_together
+from ..hosting import WorkerHandle, WorkerSettings
+from . import cluster
+from .actor import Seat, WorkerActor
+from .settings import PoolSettings
+
+logger = logging.getLogger(__name__)
+
+# An actor that lives answers at once, unless its machine is very busy.
+NOD_SECONDS, END_SECONDS = 60.0, 15.0
+# A connection that was lost is made again in this time, if there is a worker to connect to.
+SILENT_TRIES, SILENT_PAUSE_SECONDS = 4, 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A worker of the pool: its actor, where that is, and the line to the worker in it."""
+
+    actor: Any
+    seat: Seat
+    line: RemoteWorker
+    description: WorkerDescription
+
+
+class WorkerPool:
+    """Workers that are started together, watched, and started again when they die.
+
+    Parameters
+    ----------
+    settings
+        How many, where, and what each of them loads.
+    """
+
+    def __init__(self, settings: PoolSettings) -> None:
+        self._settings = settings
+        self._token = secrets.token_urlsafe(32)
+        self._members: dict[int, Member] = {}
+        self._places: cluster.Places | None = None
+        self._num_restarts: Counter[int] = Counter()
+        self._ray = ExitStack()
+
+    @property
+    def workers(self) -> Mapping[int, WorkerHandle]:
+        """Those that live, as far as is known, by number."""
+        return {number: member.line for number, member in sorted(self._members.items())}
+
+    def start(self) -> None:
+        """Start all workers and wait until they serve.
+
+        Raises
+        ------
+        ConfigError
+            If Ray has not what is asked for.
+        WorkerUnavailableError
+            If Ray cannot be reached, or a worker is not placed or not ready in time.
+        """
+        try:
+            self._ray.enter_context(cluster.connected(self._settings))
+            self._places = cluster.places_here(self._settings)
+            self._start(range(self._places.num_workers))
+        except BaseException:
+            self.stop()
+            raise
+
+    def describe(self) -> WorkerDescription:
+        """What the workers hold, and have together."""
+        if not self._members:
+            raise WorkerUnavailableError("no worker of the pool lives")
+        return described_together(
+            (member.seat.device, member.description) for member in self._members.values()
+        )
+
+    def look(self) -> list[str]:
+        """Find out who has died since the last look; says of each what happened."""
+        news = []
+        for number, why in self._dead().items():
+            member = self._members.pop(number)
+            member.line.stop()
+            cluster.end([member.actor], timeout_seconds=END_SECONDS)
+            news.append(f"worker {number} at {member.line.address} {why}")
+        return news
+
+    def revive(self) -> list[str]:
+        """Start again whoever has died, each so many times at most; says what came of it."""
+        assert self._places is not None, "the pool is started before it is asked for anything"
+        news = self.look()
+        for number in sorted(set(range(self._places.num_workers)) - self._members.keys()):
+            if self._num_restarts[number] >= self._settings.num_restarts:
+                continue
+            self._num_restarts[number] += 1
+            attempt = f"attempt {self._num_restarts[number]} of {self._settings.num_restarts}"
+            try:
+                self._start([number])
+                news.append(f"worker {number} runs again, at {self._members[number].line.address}")
+            except HSplitError as error:
+                news.append(
+                    f"worker {number} could not be started again ({attempt}): {error}; "
+                    f"{len(self._members)} workers are left"
+                )
+        return news
+
+    def stop(self) -> None:
+        """End all workers, and Ray if it was started here."""
+        members, self._members = self._members, {}
+        for member in members.values():
+            member.line.stop()
+        try:
+            cluster.end([member.actor for member in members.values()], timeout_seconds=END_SECONDS)
+        finally:
+            self._ray.close()
+
+    def _dead(self) -> dict[int, str]:
+        """Whose process is gone, or serves no longer; Ray takes a moment to notice either."""
+        calls = {number: member.actor.nod.remote() for number, member in self._members.items()}
+        dead = cluster.deaths(calls, timeout_seconds=NOD_SECONDS)
+        for number, member in self._members.items():
+            if number not in dead and (why := _silence(member.line)):
+                dead[number] = why
+        return dead
+
+    def _start(self, numbers: Sequence[int]) -> None:
+        """Start workers, all or none."""
+        assert self._places is not None
+        actors = {n: cluster.started_actor(WorkerActor, self._places) for n in numbers}
+        try:
+            self._members |= self._hosted(actors, self._places)
+        except BaseException:
+            cluster.end(list(actors.values()), timeout_seconds=END_SECONDS)
+            raise
+
+    def _hosted(self, actors: Mapping[int, Any], places: cluster.Places) -> dict[int, Member]:
+        """Have actors load their half and serve it."""
+        seats: dict[int, Seat] = cluster.answers(
+            {number: actor.seat.remote() for number, actor in actors.items()},
+            timeout_seconds=self._settings.placing_timeout_seconds,
+            late="were not placed and started",
+            known=f"; {places}, {cluster.resources()}",
+        )
+        there = [member.seat.device for member in self._members.values()]
+        sharing = Counter([*there, *(seat.device for seat in seats.values())])
+        addresses: dict[int, str] = cluster.answers(
+            {
+                number: actor.host.remote(
+                    self._settings_of(number, places), sharing[seats[number].device]
+                )
+                for number, actor in actors.items()
+            },
+            timeout_seconds=self._settings.loading_timeout_seconds,
+            late="had not loaded their half",
+        )
+        members = {}
+        for number, address in addresses.items():
+            line = RemoteWorker(address, self._token, self._channel())
+            members[number] = Member(
+                actor=actors[number], seat=seats[number], line=line, description=line.describe()
+            )
+            logger.info(
+                "worker %s runs as process %s on %s, at %s",
+                number,
+                seats[number].process,
+                seats[number].ip_address,
+                address,
+            )
+        return members
+
+    def _settings_of(self, number: int, places: cluster.Places) -> WorkerSettings:
+        settings = self._settings.worker
+        return replace(
+            settings,
+            device="cuda" if places.num_gpus else "cpu",
+            port=settings.port + number if settings.port else 0,
+            operator_token=self._token,
+        )
+
+    def _channel(self) -> ChannelSettings:
+        return ChannelSettings(
+            max_message_bytes=self._settings.worker.max_message_bytes,
+            step_timeout_seconds=self._settings.call_timeout_seconds,
+        )
+
+
+def _silence(line: RemoteWorker) -> str | None:
+    """Why a worker does not answer although it was asked several times; None if it does."""
+    why = None
+    for _ in range(SILENT_TRIES):
+        try:
+            line.steps()
+            return None
+        except WorkerUnavailableError as error:
+            why = str(error)
+            time.sleep(SILENT_PAUSE_SECONDS)
+    return why

@@ -1,0 +1,114 @@
+"""How many workers there are to be and what each asks of Ray, from what Ray says of its nodes."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hsplit_flower.errors import ConfigError
+from hsplit_flower.transport.channel import ServerCredentials
+from hsplit_flower.worker.hosting import WorkerSettings
+from hsplit_flower.worker.pool import PoolSettings
+from hsplit_flower.worker.pool.cluster import places_for
+from hsplit_flower.worker.pool.settings import stands_for_all
+
+HERE = {"NodeID": "here", "Alive": True, "Resources": {"CPU": 8.0, "node:10.0.0.1": 1.0}}
+CARDS = {"CPU": 8.0, "GPU": 2.0, "accelerator_type:A100": 1.0}
+THERE = {"NodeID": "there", "Alive": True, "Resources": CARDS}
+DEAD = {"NodeID": "dead", "Alive": False, "Resources": CARDS}
+VIRTUAL = {"NodeID": "here", "Alive": True, "Resources": {"CPU": 8.0, "GPU": 4.0}}
+
+
+def asked(num_workers: int = 0, **worker: Any) -> PoolSettings:
+    return PoolSettings(worker=WorkerSettings(model="m", **worker), num_workers=num_workers)
+
+
+EVERYWHERE = {"host": "0.0.0.0"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "nodes", "num_workers", "num_gpus", "node"),
+    [
+        (asked(), [HERE], 1, 0, "here"),
+        (asked(3), [HERE], 3, 0, "here"),
+        (asked(), [HERE, THERE], 1, 0, "here"),
+        (asked(**EVERYWHERE), [HERE, THERE, DEAD], 2, 1, None),
+        (asked(1, **EVERYWHERE), [HERE, THERE], 1, 1, None),
+        (asked(5, device="cpu", **EVERYWHERE), [HERE, THERE], 5, 0, None),
+        (asked(advertised_host="example.org", **EVERYWHERE), [HERE, THERE], 1, 0, "here"),
+        (asked(), [VIRTUAL], 1, 0, "here"),
+    ],
+    ids=[
+        "one on a CPU",
+        "so many on a CPU",
+        "cards of other nodes are not for loopback",
+        "one a card",
+        "fewer than cards",
+        "CPUs although there are cards",
+        "one advertised host is one node",
+        "cards that a simulation only says it has",
+    ],
+)
+def test_places(
+    settings: PoolSettings,
+    nodes: list[dict[str, Any]],
+    num_workers: int,
+    num_gpus: int,
+    node: str | None,
+) -> None:
+    places = places_for(settings, nodes, "here")
+    assert (places.num_workers, places.num_gpus, places.node_id) == (num_workers, num_gpus, node)
+    assert places.num_cpus == 0.0, "simulated clients may hold all CPUs"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (asked(3, **EVERYWHERE), "3 workers are asked for.*Ray has 2 GPUs:"),
+        (asked(device="cuda"), "1 workers are asked for.*Ray has 0 GPUs on this node"),
+    ],
+)
+def test_more_workers_than_cards_are_refused(settings: PoolSettings, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        places_for(settings, [HERE, THERE, DEAD], "here")
+
+
+def test_settings_that_make_no_sense_are_refused_together() -> None:
+    with pytest.raises(ConfigError, match=r"num_workers .*-1; .*num_cpus .*nan; .*placing_timeout"):
+        PoolSettings(
+            worker=WorkerSettings(model="m"),
+            num_workers=-1,
+            num_cpus=float("nan"),
+            placing_timeout_seconds=0.0,
+        )
+    locked = WorkerSettings(model="m", credentials=ServerCredentials(None))
+    with pytest.raises(ConfigError, match="credentials cannot be handed"):
+        PoolSettings(worker=locked)
+
+
+@pytest.mark.parametrize(
+    ("host", "wanted"),
+    [("0.0.0.0", True), ("::", True), ("127.0.0.1", False), ("localhost", False), ("", False)],
+)
+def test_hosts_that_stand_for_every_interface(host: str, wanted: bool) -> None:
+    assert stands_for_all(host) is wanted
+
+
+def test_the_operators_token_is_not_shown_with_the_settings() -> None:
+    settings = PoolSettings(worker=WorkerSettings(model="m", operator_token="a secret"))
+    assert "a secret" not in repr(settings)
+
+
+def test_ray_is_not_imported_before_a_pool_is_started() -> None:
+    program = (
+        "import sys\n"
+        "from hsplit_flower.strategies import HSplitLoRA\n"
+        "from hsplit_flower.worker.pool import PoolSettings, WorkerPool\n"
+        "from hsplit_flower.worker.hosting import WorkerSettings\n"
+        "WorkerPool(PoolSettings(worker=WorkerSettings(model='m')))\n"
+        "assert 'ray' not in sys.modules\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    subprocess.run([sys.executable, "-c", program], cwd=root, check=True, timeout=100)
