@@ -119,7 +119,7 @@ def test_meaning_without_attributes_is_refused() -> None:
 def test_e2e_is_partitioned_by_food_in_seconds(shared_data: Path) -> None:
     examples = load_examples(str(shared_data / "e2e"), "train")
     partition(LABELS, 5, scheme="dirichlet")  # leaves the imports out of the measurement
-    start = time.perf_counter()
+    start = time.process_time()
     parts = partition(labels_of(examples, "food"), 5, scheme="dirichlet", alpha=0.5, seed=1)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     assert sorted(position for part in parts for position in part) == list(range(len(examples)))

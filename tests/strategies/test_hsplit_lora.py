@@ -326,7 +326,8 @@ def test_a_budget_too_small_for_anybody_names_them_all_before_anybody_trains(
         strategy.start(grid, num_rounds=1)
     for node in NODES:
         assert str(node) in str(caught.value)
-    assert "bytes" in str(caught.value) or "MB" in str(caught.value)
+    assert "25 kB" in str(caught.value)
+    assert "lacks" in str(caught.value)
     assert all(m.metadata.message_type == MessageType.QUERY for m in grid.sent)
 
 
