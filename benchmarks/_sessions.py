@@ -1,6 +1,7 @@
 """A worker with random weights, sessions on it, and the same training through PEFT alone."""
 
 import copy
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,6 +58,15 @@ class Shape:
     def num_tokens(self) -> int:
         """Of one session's micro-batch."""
         return self.rows * self.seq
+
+
+def take_all_cores() -> int:
+    """Compute with every core that there is, as a worker with a machine of its own does.
+
+    Torch would take as many threads as the environment says, which is one where tests run.
+    """
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    return torch.get_num_threads()
 
 
 def shape_for(*, quick: bool) -> Shape:

@@ -17,6 +17,7 @@ from benchmarks._sessions import (
     ranks_of,
     requests_of,
     shape_for,
+    take_all_cores,
     worker_half,
 )
 from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target
@@ -41,7 +42,7 @@ SPEED_TARGET: Final = Target(">=", 0.95)
 def measure(settings: Settings) -> Iterator[Figure | Detail]:
     """Memory and speed for each number of sessions, and what is promised of them."""
     shape = shape_for(quick=True)
-    seed = settings.seeds[0]
+    seed, num_threads = settings.seeds[0], take_all_cores()
     half = worker_half(shape, CUT, seed)
     yield from _memory(shape, half, seed)
     repeats = 3 if settings.quick else 9
@@ -56,7 +57,7 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
     yield Figure(
         name="slowest, of the fastest with fewer", value=lowest, unit="1", target=SPEED_TARGET
     )
-    yield Detail(name="shape", value=shape.name)
+    yield Detail(name="what ran", value={"shape": shape.name, "threads": num_threads})
 
 
 def _memory(shape: Shape, half: Half, seed: int) -> Iterator[Figure | Detail]:

@@ -14,6 +14,7 @@ from benchmarks._sessions import (
     PeftModel,
     requests_of,
     shape_for,
+    take_all_cores,
     worker_half,
 )
 from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target, interleave
@@ -33,7 +34,7 @@ def clients_for(num_blocks: int) -> list[Client]:
 
 def measure(settings: Settings) -> Iterator[Figure | Detail]:
     """Seconds of a step of all eight both ways, and their ratio."""
-    seed = settings.seeds[0]
+    seed, num_threads = settings.seeds[0], take_all_cores()
     shape = shape_for(quick=settings.quick)
     clients = clients_for(shape.num_blocks)
     half = worker_half(shape, 1, seed)
@@ -58,6 +59,7 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
         name="what ran",
         value={
             "shape": shape.name,
+            "threads": num_threads,
             "cuts": [client.cut for client in clients],
             "ranks": [client.rank for client in clients],
         },

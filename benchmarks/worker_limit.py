@@ -16,6 +16,7 @@ from benchmarks._sessions import (
     requests_of,
     shape_for,
     synchronise,
+    take_all_cores,
     worker_half,
 )
 from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target, interleave
@@ -28,7 +29,7 @@ TARGET: Final = Target(">=", 0.90)
 
 def measure(settings: Settings) -> Iterator[Figure | Detail]:
     """Tokens a second of both, and their ratio; with mixed ranks, and with equal ones."""
-    seed = settings.seeds[0]
+    seed, num_threads = settings.seeds[0], take_all_cores()
     shape = shape_for(quick=settings.quick)
     requests = requests_of(shape, NUM_SESSIONS, seed)
     together = joined(requests)
@@ -54,7 +55,7 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
             "1",
             TARGET,
         )
-    yield Detail(name="shape", value=shape.name)
+    yield Detail(name="what ran", value={"shape": shape.name, "threads": num_threads})
 
 
 BENCHMARK = Benchmark(
