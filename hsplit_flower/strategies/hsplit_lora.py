@@ -249,7 +249,8 @@ class HSplitLoRA(Strategy):
             self.planner.correct(node, error)
         self.planner.confirm(gathered.reports)
         for node, client in finished.items():
-            if client.profile is not None:
+            # What a simulated client's machine has is of no interest: its device is the fleet's.
+            if client.profile is not None and self.planner.fleet is None:
                 self._roster.update(node, client.profile)
         completed = bool(finished) and len(finished) >= self.min_train_nodes
         if completed:
