@@ -25,7 +25,7 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", benchmark_names())
+@pytest.mark.parametrize("name", [n for n in benchmark_names() if n not in WITH_FLOWER])
 def test_a_quick_run_leaves_a_report(
     name: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
