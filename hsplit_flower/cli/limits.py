@@ -1,4 +1,4 @@
-"""What a number on the command line may be; what it may not is told in the words that were typed.
+"""What a setting may be; what it may not is told in the words that were typed.
 
 Everything that is wrong is told at once, before anything is imported that takes seconds.
 """
@@ -14,7 +14,7 @@ from ..errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Limit:
-    """The values that an option may have: a test, and how they are called in an error."""
+    """The values that a setting may have: a test, and how they are called in an error."""
 
     wanted: str
     holds: Callable[[Any], bool]
