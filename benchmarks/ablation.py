@@ -26,10 +26,19 @@ from hsplit_flower.types import Start
 LEARNING_RATES = (2e-3, 4e-3, 8e-3, 16e-3)
 # Adapter bytes of the five clients, 1 : 1.6 : 2.2 : 3 : 4, as ranks over all weights.
 FLEETS = {"heterogeneous": (2.0, 3.2, 4.4, 6.0, 8.0), "homogeneous": (4.72,) * 5}
-IMPORTANCE, UNIFORM, FLOOR = "importance", "uniform", "importance, no rank 0"
+IMPORTANCE, UNIFORM = "importance", "uniform"
 MAIN_ARMS: Mapping[str, Mapping[str, Any]] = {
     IMPORTANCE: {},
     UNIFORM: {"allocation": Allocation.UNIFORM},
+}
+# These alone decide which weights get the ranks, not how far a step goes.
+FOLLOWERS: Mapping[str, Mapping[str, Any]] = {
+    "importance, no rank 0": {"allocation": Allocation.FLOOR},
+    "importance as means": {"means": True},
+    "today's importance alone": {"history": False},
+    "g = 1 - 0.7^r": {"gain_base": 0.7},
+    "g = 1 - 0.9^r": {"gain_base": 0.9},
+    "unit of two ranks": {"rank_unit": 2},
 }
 # On the first base and unequal devices only.
 OTHER_ARMS: Mapping[str, Mapping[str, Any]] = {
@@ -40,24 +49,8 @@ OTHER_ARMS: Mapping[str, Mapping[str, Any]] = {
     "restart": {"start": Start.RESTART},
     "restart, uniform": {"start": Start.RESTART, "allocation": Allocation.UNIFORM},
     "divided by holders": {"dividing": Dividing.HOLDERS},
-    FLOOR: {"allocation": Allocation.FLOOR},
-    "importance as means": {"means": True},
-    "today's importance alone": {"history": False},
-    "g = 1 - 0.7^r": {"gain_base": 0.7},
-    "g = 1 - 0.9^r": {"gain_base": 0.9},
-    "unit of two ranks": {"rank_unit": 2},
+    **FOLLOWERS,
 }
-# These alone decide which weights get the ranks, not how far a step goes.
-FOLLOWERS = frozenset(
-    {
-        FLOOR,
-        "importance as means",
-        "today's importance alone",
-        "g = 1 - 0.7^r",
-        "g = 1 - 0.9^r",
-        "unit of two ranks",
-    }
-)
 BETTER = Target("<=", 0.97)
 NO_WORSE = Target("<=", 1.01)
 
