@@ -13,7 +13,7 @@ IN_VENV := PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1
 PYTEST := $(IN_VENV) $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format benchmarks protocol test-lower-bounds clean
+.PHONY: help venv demo test test-long check format benchmarks protocol test-lower-bounds clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
@@ -32,6 +32,9 @@ demo: $(STAMP) ## fine-tune the built-in model across five simulated clients
 
 test: $(STAMP) ## run the tests
 	$(PYTEST) -n $(WORKERS) --dist loadfile $(TESTS)
+
+test-long: $(STAMP) ## run those that `make test` leaves out: the longer benchmarks' quick runs
+	$(PYTEST) -m long $(TESTS)
 
 check: $(STAMP) ## formatter, linter, types, direction of imports
 	$(BIN)/ruff format --check

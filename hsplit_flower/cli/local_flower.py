@@ -92,6 +92,9 @@ def flower_environment(home: Path) -> dict[str, str]:
         "FLWR_HOME": str(home),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
+        # What the app needs is installed here already. Flower would make each run an environment
+        # from a package index, with a Ray whose every module is compiled anew.
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
         # Clients that lease their part of a card ask Ray for none; they must see the cards all the
         # same. Ray does so by itself some day, and says until then that it does not yet.

@@ -1,6 +1,5 @@
 """The app on a SuperLink with two SuperNodes, as in a deployment; nothing is simulated."""
 
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,7 +15,7 @@ from hsplit_flower.cli.local_flower import (
     script,
 )
 
-from .flower_app import OFFLINE, run_app
+from .flower_app import run_app
 
 
 def free_port() -> int:
@@ -47,9 +46,7 @@ def deployment(home: Path, node_configs: list[str]) -> Iterator[LocalFlower]:
 
 
 @pytest.mark.timeout(400)
-def test_the_app_runs_unchanged_on_two_supernodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    for key, value in OFFLINE.items():
-        monkeypatch.setitem(os.environ, key, value)
+def test_the_app_runs_unchanged_on_two_supernodes(tmp_path: Path):
     whole = "partition-id=0 num-partitions=2 memory-gb=2.0 flops=2e10 rtt-ms=1.0"
     weak = "partition-id=1 num-partitions=2 memory-gb=0.03 flops=5e9 rtt-ms=1.0"
     with deployment(tmp_path / "flwr", [whole, weak]) as flower:

@@ -1,6 +1,5 @@
 """``flwr run apps/nlg`` in a simulation: what it shows, what it leaves, what it refuses."""
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,7 +17,7 @@ from hsplit_flower.data import batches, encode_examples, load_examples, pad_toke
 from hsplit_flower.metrics import TokenLoss, token_loss
 from hsplit_flower.splitting import load_tokenizer, locate
 
-from .flower_app import OFFLINE, TINY, Finished, run_app
+from .flower_app import TINY, Finished, run_app
 
 FEDERATION = ["--federation-config", "num-supernodes=3 client-resources-num-cpus=1"]
 
@@ -26,11 +25,8 @@ FEDERATION = ["--federation-config", "num-supernodes=3 client-resources-num-cpus
 @pytest.fixture(scope="module")
 def flower(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFlower]:
     """A SuperLink that simulates its nodes."""
-    with pytest.MonkeyPatch.context() as patch:
-        for key, value in OFFLINE.items():
-            patch.setitem(os.environ, key, value)
-        with local_superlink(tmp_path_factory.mktemp("flwr"), simulation=True) as running:
-            yield running
+    with local_superlink(tmp_path_factory.mktemp("flwr"), simulation=True) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +36,7 @@ def finished(flower: LocalFlower, tmp_path_factory: pytest.TempPathFactory) -> F
 
 @pytest.mark.timeout(300)
 def test_a_run_ends_with_its_result_and_leaves_its_files(flower: LocalFlower, finished: Finished):
-    assert flower.failure() is None
+    assert flower.failure() is None, finished.log[-6000:]
     before, after = finished.perplexities
     assert after < before
     assert sorted(path.name for path in finished.folder.iterdir()) == [
@@ -85,16 +81,6 @@ def test_plain_peft_gives_the_reported_perplexity(finished: Finished):
 
 
 @pytest.mark.timeout(300)
-def test_a_bad_setting_stops_the_run_before_training(flower: LocalFlower, tmp_path: Path):
-    refused = run_app(flower, tmp_path, {"scale": -1.0, "labels": "nobody"}, FEDERATION)
-    assert "the run-config has 2 problems" in refused.log
-    assert "scale = -1.0: a positive number is wanted" in refused.log
-    assert "labels = 'nobody'" in refused.log
-    assert "[ROUND" not in refused.log
-    assert "the run-config has 2 problems" in str(flower.failure())
-
-
-@pytest.mark.timeout(300)
 def test_a_fleet_file_says_what_clients_have_and_how_often_they_are_away(
     flower: LocalFlower, tmp_path: Path
 ):
@@ -106,7 +92,7 @@ def test_a_fleet_file_says_what_clients_have_and_how_often_they_are_away(
     fleet.write_text("\n".join(devices), encoding="utf-8")
     settings = {"fleet": str(fleet), "num-server-rounds": 1, "server-evaluation": False}
     left = run_app(flower, tmp_path, settings, FEDERATION)
-    assert flower.failure() is None
+    assert flower.failure() is None, left.log[-6000:]
     (told,) = [line for line in left.metrics if "clients" in line]
     assert told["completed"], left.log[-6000:]
     assert len(told["away"]) == 1

@@ -13,6 +13,17 @@ from benchmarks.harness.catalogue import benchmark_names
 ROOT = Path(__file__).resolve().parents[2]
 WITH_FLOWER = ("main-job", "disturbed-run", "simulated-clock", "ablation", "budgets")
 WITH_DATA = ("main-job", "disturbed-run", "ablation", "wire-precision")
+# Up to a minute or two each, most of it spent on starting processes.
+LONG = (
+    "main-job",
+    "disturbed-run",
+    "simulated-clock",
+    "ablation",
+    "half-loading",
+    "memory",
+    "sessions",
+    "worker-batching",
+)
 WITHOUT_FRAMEWORKS = """
 import sys
 for name in ("flwr", "flwr_datasets", "ray", "datasets"):
@@ -23,9 +34,14 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", [n for n in benchmark_names() if n not in WITH_FLOWER])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.long if name in LONG else pytest.mark.slow)
+        for name in benchmark_names()
+    ],
+)
 def test_a_quick_run_leaves_a_report(
     name: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
