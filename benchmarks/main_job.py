@@ -52,6 +52,7 @@ class Job:
     batch_size: int
     evaluation_examples: int
     final_examples: int
+    centralised_examples: int | None
     seed: int
     learning_rate: float = 4e-3
     scale: float = 8.0
@@ -70,10 +71,11 @@ class Job:
         quick = settings.quick
         sizes: dict[str, Any] = {
             "num_rounds": 2 if quick else 8,
-            "local_steps": 3 if quick else 20,
-            "batch_size": 16,
-            "evaluation_examples": 64 if quick else 1000,
-            "final_examples": 128 if quick else 4672,
+            "local_steps": 2 if quick else 20,
+            "batch_size": 4 if quick else 16,
+            "evaluation_examples": 32 if quick else 1000,
+            "final_examples": 64 if quick else 4672,
+            "centralised_examples": 1000 if quick else None,
         }
         return cls(dataset=str(folder.resolve()), seed=settings.seeds[0], **{**sizes, **other})
 
@@ -131,7 +133,8 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
     rank = centralised_rank(plans)
     yield Figure(name="rank, centralised", value=rank, unit="")
     started = time.perf_counter()
-    train = encode(load_examples(job.dataset, "train"))
+    examples = load_examples(job.dataset, "train")
+    train = encode(thinned(examples, job.centralised_examples or len(examples)))
     whole = centralised(job.as_setting(), train, pad_id, rank)
     yield Figure(name="seconds, centralised", value=time.perf_counter() - started, unit="s")
     final = encode(thinned(dev, job.final_examples))

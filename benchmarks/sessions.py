@@ -30,6 +30,8 @@ from hsplit_flower.types import Labels, SessionSpec
 from hsplit_flower.worker.worker import SplitWorker
 
 COUNTS: Final = (1, 2, 4, 8, 16, 32, 64)
+# Of these in a quick run.
+FEWER: Final = 4
 CUT: Final = 1
 RANK: Final = 8
 HELD_VALUES: Final = 3
@@ -44,11 +46,12 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
     shape = shape_for(quick=True)
     seed, num_threads = settings.seeds[0], take_all_cores()
     half = worker_half(shape, CUT, seed)
-    yield from _memory(shape, half, seed)
+    counts = COUNTS[:FEWER] if settings.quick else COUNTS
+    yield from _memory(shape, half, counts, seed)
     repeats = 3 if settings.quick else 9
     rates = {
         count: [shape.num_tokens * count / s for s in seconds]
-        for count, seconds in _seconds(shape, half, repeats, seed).items()
+        for count, seconds in _seconds(shape, half, counts, repeats, seed).items()
     }
     for count, rate in rates.items():
         yield Figure.of_repeats(f"{count} sessions: speed", rate, "tokens/s")
@@ -60,17 +63,19 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
     yield Detail(name="what ran", value={"shape": shape.name, "threads": num_threads})
 
 
-def _memory(shape: Shape, half: Half, seed: int) -> Iterator[Figure | Detail]:
+def _memory(
+    shape: Shape, half: Half, counts: Sequence[int], seed: int
+) -> Iterator[Figure | Detail]:
     base = sum(p.nbytes for p in (*half.model.parameters(), *half.model.buffers()))
     yield Figure(name="base, held once", value=base / 1e6, unit="MB")
     held, peaks = {}, {}
-    for count in COUNTS:
+    for count in counts:
         held[count], peaks[count] = memory_of(shape, half, count, seed)
         yield Figure(name=f"{count} sessions: held", value=held[count] / 1e6, unit="MB")
         yield Figure(name=f"{count} sessions: peak", value=peaks[count] / 1e6, unit="MB")
     predictions = predicted_slopes(shape, half)
     for name, measured, predicted in zip(("held", "peak"), (held, peaks), predictions, strict=True):
-        slope = (measured[COUNTS[-1]] - measured[COUNTS[0]]) / (COUNTS[-1] - COUNTS[0])
+        slope = (measured[counts[-1]] - measured[counts[0]]) / (counts[-1] - counts[0])
         yield Figure(name=f"{name}: a session more", value=slope / 1e6, unit="MB")
         yield Figure(
             name=f"{name}: off the prediction",
@@ -123,16 +128,18 @@ def predicted_slopes(shape: Shape, half: Half) -> tuple[float, float]:
     return held, alone.adapters_bytes + step + head + costs.hidden_bytes
 
 
-def _seconds(shape: Shape, half: Half, repeats: int, seed: int) -> dict[int, list[float]]:
+def _seconds(
+    shape: Shape, half: Half, counts: Sequence[int], repeats: int, seed: int
+) -> dict[int, list[float]]:
     """Seconds of a step of all sessions, for each number of them, measured in turns."""
-    requests = requests_of(shape, COUNTS[-1], seed)
+    requests = requests_of(shape, counts[-1], seed)
     worker = SplitWorker(half, model=shape.name, memory_bytes=8e9, flops_per_second=1e11)
     try:
-        tokens = [worker.open(_spec(half, number)) for number in range(COUNTS[-1])]
+        tokens = [worker.open(_spec(half, number)) for number in range(counts[-1])]
         steps = dict.fromkeys(tokens, 0)
-        seconds: dict[int, list[float]] = {count: [] for count in COUNTS}
+        seconds: dict[int, list[float]] = {count: [] for count in counts}
         for repeat in range(repeats + 1):
-            for count in COUNTS:
+            for count in counts:
                 taken = _step(worker, tokens[:count], requests, steps)
                 if repeat:
                     seconds[count].append(taken)

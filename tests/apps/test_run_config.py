@@ -181,9 +181,10 @@ def test_what_cannot_work_is_said_before_training(
         ({"num-workers": 2}, 'num-workers = 2: means something with worker = "ray" only'),
         ({"ray-address": "auto"}, "ray-address = 'auto': means something"),
         ({"worker": "rey"}, "worker = 'rey': one of 'here', 'ray' is wanted"),
+        ({"rank-unit": 8, "max-rank": 4}, "rank-unit = 8: at most max-rank, 4, is wanted"),
     ],
 )
-def test_settings_of_the_worker_that_contradict_each_other(
+def test_settings_that_contradict_each_other(
     settings: dict[str, Any], changed: dict[str, Any], message: str
 ):
     from nlg.run_config import RunConfig

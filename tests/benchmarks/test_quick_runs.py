@@ -21,8 +21,6 @@ LONG = (
     "ablation",
     "half-loading",
     "memory",
-    "sessions",
-    "worker-batching",
 )
 WITHOUT_FRAMEWORKS = """
 import sys

@@ -242,6 +242,10 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
     """Settings that do not go together."""
     is_on_ray = values["worker"] == "ray"
     problems = []
+    if values["rank_unit"] > values["max_rank"]:
+        problems.append(
+            f"rank-unit = {values['rank_unit']}: at most max-rank, {values['max_rank']}, is wanted"
+        )
     if is_on_ray and values["worker_address"]:
         problems.append(
             f'worker = "ray" and worker-address = {values["worker_address"]!r}: workers are '
