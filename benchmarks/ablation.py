@@ -36,8 +36,9 @@ FOLLOWERS: Mapping[str, Mapping[str, Any]] = {
     "importance, no rank 0": {"allocation": Allocation.FLOOR},
     "importance as means": {"means": True},
     "today's importance alone": {"history": False},
+    "g = 1 - 0.5^r": {"gain_base": 0.5},
     "g = 1 - 0.7^r": {"gain_base": 0.7},
-    "g = 1 - 0.9^r": {"gain_base": 0.9},
+    "g = 1 - 0.8^r": {"gain_base": 0.8},
     "unit of two ranks": {"rank_unit": 2},
 }
 # On the first base and unequal devices only.

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from hsplit_flower.aggregation import Dividing
+from hsplit_flower.planning import PlanSettings
 from hsplit_flower.types import Start
 
 
@@ -66,7 +67,7 @@ class Setting:
     dividing: Dividing = Dividing.ALL
     rank_unit: int = 1
     max_rank: int = 16
-    gain_base: float = 0.5
+    gain_base: float = PlanSettings().gain_base
     means: bool = False
     history: bool = True
     num_rounds: int = 8

@@ -147,7 +147,7 @@ def choose_ranks(
     *,
     budget_bytes: float,
     allowed_ranks: Sequence[int],
-    gain_base: float = 0.5,
+    gain_base: float,
 ) -> dict[str, int]:
     """A rank for every weight: by importance, or the same for all where nothing is known of it."""
     if not is_known(importance):

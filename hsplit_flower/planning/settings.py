@@ -48,7 +48,7 @@ class PlanSettings:
     makespan_slack: float = 0.05
     rank_unit: int = 1
     max_rank: int = 16
-    gain_base: float = 0.5
+    gain_base: float = 0.9
     worker_session_bytes: float | None = None
     checkpointing: bool = True
 

@@ -202,7 +202,8 @@ def test_uniform_ranks_until_importance_is_known() -> None:
     )
     assert spent <= granted
     covered = [
-        covered_importance(part.ranks, importance, gain_base=0.5) for part in (uniform, informed)
+        covered_importance(part.ranks, importance, gain_base=chosen.gain_base)
+        for part in (uniform, informed)
     ]
     assert covered[1] > covered[0]
 

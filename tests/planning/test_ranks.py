@@ -96,6 +96,7 @@ def test_more_important_weights_of_equal_cost_get_no_lower_rank() -> None:
         importance,
         budget_bytes=250.0,
         allowed_ranks=range(17),
+        gain_base=0.5,
     )
     ordered = [ranks[name] for name in importance]
     assert ordered == sorted(ordered)
@@ -109,6 +110,7 @@ def test_ranks_follow_importance_per_byte() -> None:
         {"cheap": 1.0, "dear": 5.0},
         budget_bytes=10.0,
         allowed_ranks=(0, 1),
+        gain_base=0.5,
     )
     assert ranks == {"cheap": 1, "dear": 0}
 
@@ -116,7 +118,9 @@ def test_ranks_follow_importance_per_byte() -> None:
 def test_unknown_importance_gives_the_same_rank_everywhere() -> None:
     rank_bytes = {"w0": 3.0, "w1": 5.0}
     for unknown in (None, {}, {"w0": 0.0, "w1": 0.0}):
-        ranks = choose_ranks(rank_bytes, unknown, budget_bytes=31.0, allowed_ranks=ALLOWED)
+        ranks = choose_ranks(
+            rank_bytes, unknown, budget_bytes=31.0, allowed_ranks=ALLOWED, gain_base=0.5
+        )
         assert ranks == {"w0": 2, "w1": 2}
 
 
@@ -126,6 +130,7 @@ def test_a_weight_without_a_score_counts_as_an_average_one() -> None:
         {"low": 1.0, "high": 100.0},
         budget_bytes=2.0,
         allowed_ranks=(0, 1),
+        gain_base=0.5,
     )
     assert ranks == {"low": 0, "new": 1, "high": 1}
 
@@ -138,6 +143,7 @@ def test_importance_that_is_no_score_is_refused(score: float) -> None:
             {"w0": 1.0, "w1": score},
             budget_bytes=2.0,
             allowed_ranks=ALLOWED,
+            gain_base=0.5,
         )
 
 
