@@ -12,6 +12,8 @@ from enum import Enum
 IGNORED_LABEL = -100
 """The label of a token that the model is not asked to predict, as in Hugging Face models."""
 
+HIGHEST_PORT = 2**16 - 1
+
 
 class Labels(str, Enum):
     """Who computes the loss, and so sees the labels: for a language model they are the text."""
@@ -220,3 +222,4 @@ class WorkerDescription:
     lowest_cut: int
     memory_bytes: float
     flops_per_second: float
+    dtype: str

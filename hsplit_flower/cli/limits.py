@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError
+from ..types import HIGHEST_PORT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,20 @@ class Limit:
 
 
 POSITIVE = Limit(wanted="a positive number", holds=lambda value: value > 0)
-A_PORT = Limit(wanted="a port from 0 to 65535", holds=lambda value: 0 <= value < 2**16)
+A_PORT = Limit(
+    wanted=f"a port from 0 to {HIGHEST_PORT}", holds=lambda value: 0 <= value <= HIGHEST_PORT
+)
+
+
+def between(least: int, most: int) -> Limit:
+    """A limit for numbers with two ends, which belong to it."""
+    return Limit(wanted=f"{least} to {most}", holds=lambda value: least <= value <= most)
+
+
+# Protobuf's own limit is 2 GiB. More threads or workers than these are a mistake.
+A_MESSAGE_MB = between(1, 2047)
+NUM_THREADS = between(0, 1024)
+NUM_WORKERS = between(0, 1024)
 
 
 def at_least(least: int) -> Limit:

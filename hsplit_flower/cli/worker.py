@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, SplitError
-from .limits import A_PORT, POSITIVE, at_least, out_of_limits, refuse
+from .limits import A_MESSAGE_MB, A_PORT, NUM_THREADS, POSITIVE, at_least, out_of_limits, refuse
 from .model_options import add_model_options
 
 TOKEN_VARIABLE = "HSPLIT_OPERATOR_TOKEN"
@@ -15,9 +15,9 @@ TOKEN_VARIABLE = "HSPLIT_OPERATOR_TOKEN"
 LIMITS = {
     "port": A_PORT,
     "lowest_cut": at_least(1),
-    "threads": at_least(0),
+    "threads": NUM_THREADS,
     "max_sessions": at_least(1),
-    "max_message_mb": at_least(1),
+    "max_message_mb": A_MESSAGE_MB,
     "session_timeout": POSITIVE,
 }
 
@@ -104,7 +104,7 @@ def _add_resources(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Serve until interrupted."""
+    """Serve until interrupted or terminated."""
     refuse(out_of_limits(options, LIMITS))
     token = operator_token(options.operator_token_file)
     # These bring torch, for which neither help nor a mistyped option need wait.
@@ -151,7 +151,7 @@ def operator_token(file: Path | None) -> str:
     Raises
     ------
     ConfigError
-        If there is neither, or the token is empty.
+        If there is neither, the file cannot be read or made, or the token is empty.
     """
     if file is None:
         token = os.environ.get(TOKEN_VARIABLE, "")
@@ -161,11 +161,17 @@ def operator_token(file: Path | None) -> str:
                 "--operator-token-file"
             )
         return token
-    if not file.exists():
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as opened:
-            opened.write(secrets.token_urlsafe(32) + "\n")
-    token = file.read_text(encoding="utf-8").strip()
+    try:
+        if not file.exists():
+            handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "w", encoding="utf-8") as opened:
+                opened.write(secrets.token_urlsafe(32) + "\n")
+        token = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"--operator-token-file is {file}: a text file that can be read, or made, is wanted "
+            f"({error})"
+        ) from error
     if not token:
         raise ConfigError(f"{file} holds no token")
     return token

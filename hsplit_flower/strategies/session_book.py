@@ -11,6 +11,7 @@ from flwr.common.logger import log
 
 from ..adapters import LowRank
 from ..errors import ConfigError, HSplitError, WorkerUnavailableError
+from ..transport.control import RemoteWorker
 from ..transport.factors import SessionResult
 from ..types import SessionSpec, WorkerDescription
 from ..worker.crew import Alone, Crew
@@ -77,8 +78,10 @@ class SessionBook:
         Raises
         ------
         ConfigError
-            If it serves another model, or not all blocks that are asked of it.
+            If it serves another model, or not all blocks that are asked of it, or in another dtype.
         """
+        if not self._is_ours and isinstance(self._settings, RemoteWorker):
+            log(INFO, "Waiting for the split worker at %s", self._settings.address)
         if self._crew is None:
             self._crew = self._started(training, lowest_cut, awaits_ray)
             if self._is_ours:
@@ -91,6 +94,11 @@ class SessionBook:
                 f"the split worker at {addresses} serves blocks {there.lowest_cut} to "
                 f"{there.num_blocks} of {there.model!r}; {lowest_cut} to {num_blocks} of "
                 f"{self._model!r} are wanted"
+            )
+        if there.dtype != training.dtype:
+            raise ConfigError(
+                f"the split worker at {addresses} computes in {there.dtype}, {training.dtype} is "
+                "wanted: start it with that dtype, or train with its"
             )
         if there.model != self._model:
             log(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from ..adapters import LowRank
-from ..errors import TransportError
+from ..errors import TransportError, WorkerUnavailableError
 from ..types import SessionSpec, WorkerDescription
 from .channel import ChannelSettings, open_channel, token_metadata
 from .errors import raised_as_ours
@@ -33,15 +33,23 @@ class RemoteWorker:
         }
 
     def describe(self) -> WorkerDescription:
-        """What the worker holds and has."""
-        with raised_as_ours():
-            message = self._stub.Describe(Empty(), wait_for_ready=True, **self._call)
+        """What the worker holds and has; waits for it to be there."""
+        try:
+            with raised_as_ours():
+                message = self._stub.Describe(Empty(), wait_for_ready=True, **self._call)
+        except WorkerUnavailableError as error:
+            seconds = self._settings.step_timeout_seconds
+            raise WorkerUnavailableError(
+                f"no split worker at {self.address} within {seconds:g} s: {error}. Is it running, "
+                "and can it be reached from here?"
+            ) from error
         return WorkerDescription(
             model=message.model,
             num_blocks=message.num_blocks,
             lowest_cut=message.lowest_cut,
             memory_bytes=message.memory_bytes,
             flops_per_second=message.flops_per_second,
+            dtype=message.dtype,
         )
 
     def load_update(self, updates: Mapping[str, LowRank]) -> None:

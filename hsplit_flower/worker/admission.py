@@ -6,7 +6,7 @@ request would have joined runs without it.
 
 from torch import Tensor
 
-from ..errors import CodecError, NonFiniteError, WorkerRejectedError
+from ..errors import AdapterError, CodecError, NonFiniteError, WorkerRejectedError
 from ..splitting import Architecture
 from ..transport.messages import Backward, Forward, Request
 from ..types import IGNORED_LABEL, Labels, SessionSpec
@@ -14,6 +14,7 @@ from .session import Session
 
 MAX_TOKENS = 2**20
 MAX_MICRO_BATCHES = 2**10
+MAX_STEP_TOKENS = MAX_MICRO_BATCHES * MAX_TOKENS
 
 
 def check_content(request: Request, spec: SessionSpec, architecture: Architecture) -> None:
@@ -30,6 +31,22 @@ def check_content(request: Request, spec: SessionSpec, architecture: Architectur
     """
     if isinstance(request, Forward):
         _check_forward(request, spec, architecture)
+
+
+def check_ranks(spec: SessionSpec, architecture: Architecture) -> None:
+    """Refuse ranks that the model's weights cannot have.
+
+    Raises
+    ------
+    AdapterError
+        If a weight is not the model's, or a rank is above the larger side of its weight.
+    """
+    highest = {w.name: max(w.in_features, w.out_features) for w in architecture.weights}
+    if unknown := sorted(set(spec.ranks) - set(highest)):
+        raise AdapterError(f"the model has no weights {unknown[:3]}")
+    for name, rank in spec.ranks.items():
+        if rank > highest[name]:
+            raise AdapterError(f"rank {rank} for {name!r}: at most {highest[name]} is possible")
 
 
 def check_turn(request: Request, session: Session) -> None:
@@ -106,6 +123,11 @@ def _check_forward(request: Forward, spec: SessionSpec, architecture: Architectu
         )
     if batch * seq > MAX_TOKENS:
         raise CodecError(f"{batch * seq} tokens in one step: at most {MAX_TOKENS} are allowed")
+    if request.total_tokens > MAX_STEP_TOKENS:
+        raise CodecError(
+            f"{request.total_tokens} target tokens in the step: at most {MAX_STEP_TOKENS} are "
+            "allowed"
+        )
     if request.train and not spec.train:
         raise CodecError("a training step in a session that was opened for evaluation")
     if (request.labels is None) != (spec.labels is Labels.CLIENT):

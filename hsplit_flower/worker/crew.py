@@ -75,6 +75,7 @@ def described_together(
         model=anyone.model,
         num_blocks=anyone.num_blocks,
         lowest_cut=anyone.lowest_cut,
+        dtype=anyone.dtype,
         memory_bytes=math.fsum(
             min(worker.memory_bytes for worker in workers) for workers in by_device.values()
         ),

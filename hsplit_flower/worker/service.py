@@ -88,6 +88,7 @@ class ControlService(WorkerControlServicer):
                 lowest_cut=description.lowest_cut,
                 memory_bytes=description.memory_bytes,
                 flops_per_second=description.flops_per_second,
+                dtype=description.dtype,
             )
 
     def LoadUpdate(

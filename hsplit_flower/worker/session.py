@@ -54,7 +54,8 @@ class Session:
     """Adapters, optimizer and step counter of one client; touched by the executor's thread only.
 
     ``progress`` is that of the step that is under way, None between steps. ``last_replies`` are
-    those of the last step, so that a repeated request is answered again instead of applied again.
+    those of the last step, as many as the client may be waiting for: a repeated request is answered
+    again instead of applied again.
     """
 
     spec: SessionSpec
@@ -72,9 +73,13 @@ class Session:
         return [factor for t in self.trainables.values() for factor in (t.a, t.b)]
 
     def remember(self, key: ReplyKey, reply: Reply) -> None:
-        """Keep a reply in case its request comes again; those of earlier steps are forgotten."""
-        self.last_replies = {k: r for k, r in self.last_replies.items() if k[0] == key[0]}
-        self.last_replies[key] = reply
+        """Keep a reply in case its request comes again.
+
+        Those of earlier steps are forgotten, and those that the client must have read: it was not
+        allowed to ask further otherwise.
+        """
+        kept = [(k, r) for k, r in self.last_replies.items() if k[0] == key[0]]
+        self.last_replies = dict([*kept, (key, reply)][-self.spec.in_flight :])
 
     def start(self, request: Forward) -> Progress:
         """Count a micro-batch as carried on, the first one of a step or a later one."""

@@ -24,7 +24,7 @@ from ..importance import check_finite, probing
 from ..splitting import Half
 from ..transport.messages import Backward, Forward, Gradient, LastHidden, Loss, Reply, Request
 from ..types import SessionSpec, Span
-from .admission import check_content, check_turn
+from .admission import check_content, check_ranks, check_turn
 from .joint_pass import Group, Part, PassResult, group_of, run_pass
 from .session import InFlight, Session, key_of
 
@@ -76,6 +76,7 @@ class Stage:
         if spec.cut < lowest:
             raise SplitError(f"cut {spec.cut} is below {lowest}, the first block of this worker")
         span = Span(start=spec.cut, stop=self.half.parts.span.stop)
+        check_ranks(spec, self.half.architecture)
         points = self._starting_points(spec, span, self._updates)
         trainables = {
             name: _trainable(point, self.half.device)

@@ -61,6 +61,7 @@ class SplitWorker:
             lowest_cut=half.parts.span.start,
             memory_bytes=memory_bytes,
             flops_per_second=flops_per_second,
+            dtype=str(half.dtype).removeprefix("torch."),
         )
 
     def describe(self) -> WorkerDescription:

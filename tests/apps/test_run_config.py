@@ -29,7 +29,12 @@ else:
     import tomli as tomllib
 
 WORKER = WorkerDescription(
-    model="llama-tiny", num_blocks=8, lowest_cut=1, memory_bytes=8e9, flops_per_second=1e10
+    model="llama-tiny",
+    num_blocks=8,
+    lowest_cut=1,
+    memory_bytes=8e9,
+    flops_per_second=1e10,
+    dtype="float32",
 )
 
 
@@ -159,7 +164,6 @@ def test_the_plan_of_the_command_line_is_the_plan_of_a_run(
         ({"model": "no/such-model-here"}, UnsupportedModelError, "no usable model configuration"),
         ({"max-length": 257}, ConfigError, "256 positions"),
         ({"min-cut": 9}, SplitError, "can be cut at 1 to 8"),
-        ({"rank-unit": 17}, ConfigError, "rank_unit"),
     ],
 )
 def test_what_cannot_work_is_said_before_training(
@@ -181,6 +185,10 @@ def test_what_cannot_work_is_said_before_training(
         ({"num-workers": 2}, 'num-workers = 2: means something with worker = "ray" only'),
         ({"ray-address": "auto"}, "ray-address = 'auto': means something"),
         ({"worker": "rey"}, "worker = 'rey': one of 'here', 'ray' is wanted"),
+        ({"worker": "ray", "num-workers": 2, "worker-port": 65535}, "to 65536, and 65535"),
+        ({"worker-address": "localhost"}, "worker-address = 'localhost': HOST:PORT or nothing"),
+        ({"worker-address": "http://far:8600"}, "HOST:PORT or nothing is wanted"),
+        ({"max-message-mb": 5000}, "max-message-mb = 5000: 1 to 2047 is wanted"),
         ({"rank-unit": 8, "max-rank": 4}, "rank-unit = 8: at most max-rank, 4, is wanted"),
     ],
 )
@@ -191,6 +199,18 @@ def test_settings_that_contradict_each_other(
 
     with pytest.raises(ConfigError, match=re.escape(message)):
         RunConfig.from_run_config({**settings, **changed})
+
+
+def test_a_worker_of_its_own_wants_its_token_where_the_superlink_is(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
+    from nlg.assemble import _worker
+    from nlg.run_config import RunConfig
+
+    monkeypatch.delenv("HSPLIT_OPERATOR_TOKEN", raising=False)
+    config = RunConfig.from_run_config({**settings, "worker-address": "far:8600"})
+    with pytest.raises(ConfigError, match=r"HSPLIT_OPERATOR_TOKEN.*SuperLink was started"):
+        _worker(config)
 
 
 def test_workers_on_ray_are_started_as_the_settings_say(settings: dict[str, Any]):

@@ -77,6 +77,8 @@ def test_the_token_comes_from_the_file_else_the_environment(
     (tmp_path / "empty").touch()
     with pytest.raises(ConfigError, match="holds no token"):
         operator_token(tmp_path / "empty")
+    with pytest.raises(ConfigError, match=r"--operator-token-file is .*Is a directory"):
+        operator_token(tmp_path)
 
 
 def test_an_unknown_model_is_one_line_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

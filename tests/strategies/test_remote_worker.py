@@ -94,8 +94,12 @@ def test_a_worker_that_is_not_there_stops_the_run(model: str) -> None:
 
 @pytest.mark.parametrize(
     ("served", "complaint"),
-    [({"model": "llama-tiny"}, "'llama-tiny'"), ({"lowest_cut": 2}, "blocks 2 to 3")],
-    ids=["another model", "too few blocks"],
+    [
+        ({"model": "llama-tiny"}, "'llama-tiny'"),
+        ({"lowest_cut": 2}, "blocks 2 to 3"),
+        ({"dtype": "bfloat16"}, "computes in bfloat16, float32 is wanted"),
+    ],
+    ids=["another model", "too few blocks", "another dtype"],
 )
 def test_a_worker_that_serves_something_else_is_refused(
     model: str, served: dict[str, Any], complaint: str

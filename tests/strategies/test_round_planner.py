@@ -22,7 +22,12 @@ TRAINING = Training(batch_size=3, sequence_length=9)
 SLOW = DeviceProfile(memory_bytes=1e9, flops_per_second=1e6)
 TIGHT = PlanSettings(max_rank=6, worker_session_bytes=12_000)
 WORKER = WorkerDescription(
-    model="a tiny llama", num_blocks=3, lowest_cut=1, memory_bytes=4e9, flops_per_second=1e10
+    model="a tiny llama",
+    num_blocks=3,
+    lowest_cut=1,
+    memory_bytes=4e9,
+    flops_per_second=1e10,
+    dtype="float32",
 )
 
 

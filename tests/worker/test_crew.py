@@ -14,6 +14,7 @@ def described(memory_bytes: float, flops_per_second: float) -> WorkerDescription
         lowest_cut=2,
         memory_bytes=memory_bytes,
         flops_per_second=flops_per_second,
+        dtype="float32",
     )
 
 

@@ -133,7 +133,8 @@ def test_with_labels_at_the_client_they_add_up_in_any_order(stage: Stage, order:
 
 
 def test_each_micro_batch_is_answered_again_and_counted_once(stage: Stage) -> None:
-    once, often = stage.open(AT_CLIENT), stage.open(AT_CLIENT)
+    spec = replace(AT_CLIENT, in_flight=6)
+    once, often = stage.open(spec), stage.open(spec)
     sizes = (1, 1, 1)
     for step in (1, 2):
         requests = [*_parts(sizes, step, labels=None), *_gradients(sizes, step)]

@@ -1,17 +1,20 @@
 """How many workers there are to be and what each asks of Ray, from what Ray says of its nodes."""
 
+import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hsplit_flower.errors import ConfigError
+from hsplit_flower.errors import ConfigError, WorkerUnavailableError
 from hsplit_flower.transport.channel import ServerCredentials
 from hsplit_flower.worker.hosting import WorkerSettings
 from hsplit_flower.worker.pool import PoolSettings
-from hsplit_flower.worker.pool.cluster import places_for
+from hsplit_flower.worker.pool.cluster import _check_is_meant, connected, places_for
+from hsplit_flower.worker.pool.pool import _port_of
 from hsplit_flower.worker.pool.settings import stands_for_all
 
 HERE = {"NodeID": "here", "Alive": True, "Resources": {"CPU": 8.0, "node:10.0.0.1": 1.0}}
@@ -94,6 +97,37 @@ def test_settings_that_make_no_sense_are_refused_together() -> None:
 )
 def test_hosts_that_stand_for_every_interface(host: str, wanted: bool) -> None:
     assert stands_for_all(host) is wanted
+
+
+def test_ports_end_somewhere() -> None:
+    assert [_port_of(first, number) for first, number in ((0, 5), (8600, 0), (8600, 5))] == [
+        0,
+        8600,
+        8605,
+    ]
+    with pytest.raises(ConfigError, match=r"worker 1 would listen on port 65536, and 65535"):
+        _port_of(65535, 1)
+
+
+@pytest.mark.parametrize("wanted", ["", "auto", "10.0.0.1:6379"])
+def test_the_ray_of_this_process_is_the_one_that_is_meant(wanted: str) -> None:
+    _check_is_meant("10.0.0.1:6379", wanted)
+
+
+def test_another_ray_than_that_of_this_process_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"'far:6379' is asked for.*'10.0.0.1:6379'.*simulation"):
+        _check_is_meant("10.0.0.1:6379", "far:6379")
+
+
+def test_a_ray_that_is_not_there_is_told_at_once() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with (
+            pytest.raises(WorkerUnavailableError, match=f"no Ray at '{address}'.*[Rr]efused"),
+            connected(replace(asked(), ray_address=address)),
+        ):
+            pass
 
 
 def test_the_operators_token_is_not_shown_with_the_settings() -> None:

@@ -30,7 +30,7 @@ def sessions(clock: Clock) -> Sessions:
 
 def _session(client: int = 0) -> Session:
     return Session(
-        spec=SessionSpec(client=client, cut=1),
+        spec=SessionSpec(client=client, cut=1, in_flight=2),
         active=Active(terms={}),
         trainables={},
         optimizer=None,
@@ -121,3 +121,11 @@ def test_only_the_last_steps_replies_are_remembered() -> None:
         for kind in ("Forward", "Backward"):
             session.remember((step, 0, kind), Loss(step=step, loss_sum=0.0, num_tokens=1))
     assert set(session.last_replies) == {(3, 0, "Forward"), (3, 0, "Backward")}
+
+
+def test_replies_that_the_client_must_have_read_are_forgotten() -> None:
+    session = _session()
+    for number in range(1000):
+        reply = Loss(step=1, loss_sum=0.0, num_tokens=1, micro_batch=number)
+        session.remember((1, number, "Forward"), reply)
+    assert set(session.last_replies) == {(1, 998, "Forward"), (1, 999, "Forward")}

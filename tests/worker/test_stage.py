@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hsplit_flower.errors import (
+    AdapterError,
     CodecError,
     HSplitError,
     NonFiniteError,
@@ -209,7 +210,8 @@ def test_a_gradient_of_another_shape_is_refused(stage: Stage, shape: tuple[int, 
 
 
 def test_repeated_requests_are_answered_from_memory(stage: Stage) -> None:
-    once, often = stage.open(AT_CLIENT), stage.open(AT_CLIENT)
+    spec = replace(AT_CLIENT, in_flight=2)
+    once, often = stage.open(spec), stage.open(spec)
     for step in (1, 2):
         for request in (without_labels(step, seed=step), backward(step, seed=step)):
             wanted = stage.handle(once, request)
@@ -290,6 +292,21 @@ def test_a_session_adapts_the_weights_above_its_cut_that_have_a_rank(stage: Stag
 def test_a_cut_that_the_model_does_not_have_is_refused(stage: Stage, cut: int) -> None:
     with pytest.raises(SplitError, match=f"cut {cut} is out of range"):
         stage.open(replace(SPEC, cut=cut))
+
+
+@pytest.mark.parametrize(
+    ("ranks", "message"),
+    [({"nope": 2}, r"no weights \['nope'\]"), ({"o_proj": 10**6}, "rank 1000000 for .*at most 16")],
+)
+def test_ranks_that_the_model_cannot_have_are_refused(
+    stage: Stage, ranks: dict[str, int], message: str
+) -> None:
+    names = {
+        weight.name.rpartition(".")[2]: weight.name for weight in stage.half.architecture.weights
+    }
+    asked = {names.get(name, name): rank for name, rank in ranks.items()}
+    with pytest.raises(AdapterError, match=message):
+        stage.open(replace(SPEC, ranks=asked))
 
 
 def test_a_cut_below_the_workers_first_block_is_refused() -> None:

@@ -46,6 +46,7 @@ def test_it_says_what_it_holds(worker: SplitWorker) -> None:
         lowest_cut=1,
         memory_bytes=3e9,
         flops_per_second=2e12,
+        dtype="float32",
     )
 
 

@@ -1,10 +1,11 @@
 """From the run-config to the strategy and the evaluation; what cannot work is said here."""
 
+import os
 from collections.abc import Callable
 
 from flwr.app import ArrayRecord, MetricRecord
 
-from hsplit_flower.cli.worker import operator_token
+from hsplit_flower.cli.worker import TOKEN_VARIABLE
 from hsplit_flower.devices.device_keys import GIGABYTE
 from hsplit_flower.devices.disturbances import Disturbances, budget_changes
 from hsplit_flower.errors import ConfigError, DataError
@@ -97,7 +98,14 @@ def _worker(config: RunConfig) -> WorkerHandle | WorkerSettings | PoolSettings:
             max_message_bytes=config.max_message_mb * 2**20,
             step_timeout_seconds=config.step_timeout,
         )
-        return RemoteWorker(config.worker_address, operator_token(None), limits)
+        token = os.environ.get(TOKEN_VARIABLE, "")
+        if not token:
+            raise ConfigError(
+                f"worker-address = {config.worker_address!r}: the token of that worker's operator "
+                f"is wanted in {TOKEN_VARIABLE}, in the environment that the SuperLink was started "
+                "in; set it there and start the SuperLink again"
+            )
+        return RemoteWorker(config.worker_address, token, limits)
     settings = WorkerSettings(
         model=config.model,
         host=config.worker_host,

@@ -1,9 +1,17 @@
 """What each key of the run-config may be, where its type alone does not say it."""
 
 import math
+import re
 from collections.abc import Mapping
 
-from hsplit_flower.cli.limits import A_PORT, Limit, at_least
+from hsplit_flower.cli.limits import (
+    A_MESSAGE_MB,
+    A_PORT,
+    NUM_THREADS,
+    NUM_WORKERS,
+    Limit,
+    at_least,
+)
 
 
 def _one_of(*choices: str) -> Limit:
@@ -48,16 +56,20 @@ RANGES: Mapping[str, Limit] = {
     "round-timeout": _POSITIVE,
     "evaluation-examples": at_least(1),
     "worker": _one_of("here", "ray"),
-    "num-workers": at_least(0),
+    "num-workers": NUM_WORKERS,
+    "worker-address": Limit(
+        wanted="HOST:PORT or nothing",
+        holds=lambda value: not value or bool(re.fullmatch(r"[^\s/]+:\d{1,5}", value)),
+    ),
     "worker-port": A_PORT,
-    "worker-threads": at_least(0),
-    "client-threads": at_least(0),
+    "worker-threads": NUM_THREADS,
+    "client-threads": NUM_THREADS,
     "wire-type": _one_of("", "float32", "bfloat16", "float16", "int8"),
     "wire-gradient-type": _one_of("", "float32", "bfloat16", "float16", "int8"),
     "micro-batch-size": at_least(0),
     "in-flight": at_least(1),
     "cached-halves": at_least(0),
-    "max-message-mb": at_least(1),
+    "max-message-mb": A_MESSAGE_MB,
     "step-timeout": _POSITIVE,
     "session-timeout": _POSITIVE,
     "run-name": Limit(

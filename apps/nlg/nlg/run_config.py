@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from hsplit_flower.errors import ConfigError
+from hsplit_flower.types import HIGHEST_PORT
 from nlg.ranges import RANGES
 
 DESCRIBED_IN = "nlg/run_config.py"
@@ -103,11 +104,13 @@ class RunConfig:
     num_workers
         How many processes on Ray; 0 is one for each GPU, and one where there is none.
     ray_address
-        Of the Ray cluster that they run on; empty is that of the simulation, or of the environment
-        variable RAY_ADDRESS, or a Ray that is started for the run.
+        Of the Ray cluster that they run on, in a deployment; empty is that of the environment
+        variable RAY_ADDRESS, or a Ray that is started for the run. In a simulation they run on
+        the one that simulates the clients.
     worker_address
         ``host:port`` of a split worker that runs on its own (``hsplit worker``); its operator token
-        is read from the environment variable HSPLIT_OPERATOR_TOKEN. Empty starts a worker.
+        is read from the environment variable HSPLIT_OPERATOR_TOKEN, which the SuperLink must have
+        been started with. Empty starts a worker.
     worker_host, worker_advertised_host, worker_port
         Where that worker listens, what clients are told (empty: the same), and its port (0: a free
         one). On Ray, ``0.0.0.0`` without an advertised host lets workers run on all nodes, each
@@ -130,7 +133,8 @@ class RunConfig:
     max_message_mb
         Largest message between client and worker, in MB of 2^20 bytes.
     step_timeout
-        Seconds that a client waits for one answer of the worker.
+        Seconds that a client waits for one answer of the worker, before each of five tries; and
+        that the server waits for a worker of ``worker-address``.
     session_timeout
         Seconds of silence after which the worker drops a client from the round.
     output_dir, run_name
@@ -250,6 +254,12 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
         problems.append(
             f'worker = "ray" and worker-address = {values["worker_address"]!r}: workers are '
             "started on Ray, or one that runs already is used; leave one of the two out"
+        )
+    highest = values["worker_port"] + max(values["num_workers"] - 1, 0)
+    if values["worker_port"] and highest > HIGHEST_PORT:
+        problems.append(
+            f"worker-port = {values['worker_port']}: {values['num_workers']} workers have the "
+            f"ports from there on, to {highest}, and {HIGHEST_PORT} is the highest"
         )
     if is_on_ray and values["lease_card_gb"] and not values["num_workers"]:
         problems.append(

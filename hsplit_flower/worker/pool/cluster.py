@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from .settings import PoolSettings
 
 # Nothing large goes through a Ray of our own.
 OBJECT_STORE_BYTES = 128 * 2**20
-AWAITING_SECONDS, LOOK_SECONDS = 180.0, 0.1
+AWAITING_SECONDS, LOOK_SECONDS, REACH_SECONDS = 180.0, 0.1, 10.0
 CARD_KINDS = "accelerator_type:"
 
 
@@ -100,6 +101,8 @@ def connected(settings: PoolSettings) -> Iterator[None]:
 
     Raises
     ------
+    ConfigError
+        If this process is connected to another Ray than the one that is asked for.
     WorkerUnavailableError
         If there is none and none can be started.
     """
@@ -108,6 +111,7 @@ def connected(settings: PoolSettings) -> Iterator[None]:
     if settings.awaits_ray:
         _await(ray.is_initialized)
     if ray.is_initialized():
+        _check_is_meant(ray.get_runtime_context().gcs_address, settings.ray_address)
         yield
         return
     address = settings.ray_address or os.environ.get("RAY_ADDRESS") or "local"
@@ -117,6 +121,7 @@ def connected(settings: PoolSettings) -> Iterator[None]:
         else {}
     )
     try:
+        _check_listens(address)
         ray.init(address=address, logging_level=logging.WARNING, **of_our_own)
     except Exception as error:  # Ray's own are bare
         ray.shutdown()
@@ -127,6 +132,22 @@ def connected(settings: PoolSettings) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_is_meant(connected_to: str, wanted: str) -> None:
+    if wanted not in ("", "auto", connected_to):
+        raise ConfigError(
+            f"Ray at {wanted!r} is asked for, and this process is connected to the one at "
+            f"{connected_to!r}, as the ServerApp of a simulation always is: its workers run there; "
+            "leave the address out"
+        )
+
+
+def _check_listens(address: str) -> None:
+    """Ray itself tries for minutes to reach what is not there."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
 
 
 def _await(is_there: Any) -> None:

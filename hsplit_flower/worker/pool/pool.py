@@ -14,10 +14,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...errors import HSplitError, WorkerUnavailableError
+from ...errors import ConfigError, HSplitError, WorkerUnavailableError
 from ...transport.channel import ChannelSettings
 from ...transport.control import RemoteWorker
-from ...types import WorkerDescription
+from ...types import HIGHEST_PORT, WorkerDescription
 from ..crew import described_together
 from ..hosting import WorkerHandle, WorkerSettings
 from . import cluster
@@ -188,7 +188,7 @@ class WorkerPool:
         return replace(
             settings,
             device="cuda" if places.num_gpus else "cpu",
-            port=settings.port + number if settings.port else 0,
+            port=_port_of(settings.port, number),
             operator_token=self._token,
         )
 
@@ -197,6 +197,16 @@ class WorkerPool:
             max_message_bytes=self._settings.worker.max_message_bytes,
             step_timeout_seconds=self._settings.call_timeout_seconds,
         )
+
+
+def _port_of(first: int, number: int) -> int:
+    """The ``number``-th port from the first one on; any free one where that is 0."""
+    if first + number > HIGHEST_PORT:
+        raise ConfigError(
+            f"worker {number} would listen on port {first + number}, and {HIGHEST_PORT} is the "
+            "highest: begin with a lower port, or start fewer workers"
+        )
+    return first + number if first else 0
 
 
 def _silence(line: RemoteWorker) -> str | None:
