@@ -47,7 +47,10 @@ def main(argv: Sequence[str] | None = None, *, package: str = PACKAGE) -> int:
 
 def run(benchmark: Benchmark, *, quick: bool, seeds: tuple[int, ...]) -> dict[str, Any]:
     """What the benchmark measured, as its report; prints the table while it runs."""
-    print(f"{benchmark.name}: {benchmark.summary}\n\n{table.header()}", flush=True)
+    print(f"{benchmark.name}: {benchmark.summary}", flush=True)
+    if quick:
+        print("A quick run: that it works is what it shows; targets are for full ones.", flush=True)
+    print(f"\n{table.header()}", flush=True)
     started = datetime.now(timezone.utc)
     clock = time.perf_counter()
     figures: list[Figure] = []

@@ -77,11 +77,12 @@ def raised_as_ours() -> Iterator[None]:
 def sent_as_status(context: grpc.ServicerContext) -> Iterator[None]:
     """On the serving side: end the call with the status of what was raised.
 
-    What is not ours is logged here and not told to the caller.
+    What is refused is logged. What is not ours is logged whole and not told to the caller.
     """
     try:
         yield
     except HSplitError as error:
+        logger.info("refused to %s: %s", context.peer(), error)
         context.set_trailing_metadata(((ERROR_NAME_KEY, _name_of(error)),))
         context.abort(status_of(error), _details_of(error))
     except Exception as error:

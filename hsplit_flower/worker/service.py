@@ -102,7 +102,11 @@ class ControlService(WorkerControlServicer):
     def Open(self, request: SpecMessage, context: grpc.ServicerContext) -> SessionTicket:
         with sent_as_status(context):
             self._authenticate(context)
-            return SessionTicket(token=self._worker.open(spec_from_wire(request)))
+            spec = spec_from_wire(request)
+            token = self._worker.open(spec)
+            purpose = "train" if spec.train else "evaluate"
+            logger.info("client %s may %s, cut at block %s", spec.client, purpose, spec.cut)
+            return SessionTicket(token=token)
 
     def Steps(self, request: Empty, context: grpc.ServicerContext) -> StepCounts:
         with sent_as_status(context):
@@ -115,6 +119,8 @@ class ControlService(WorkerControlServicer):
         with sent_as_status(context):
             self._authenticate(context)
             result = self._worker.collect(request.token)
+            client = self._worker.spec_of(request.token).client
+            logger.info("client %s took %s steps", client, result.num_steps)
             for factors in factors_to_wire(result.updates):
                 yield CollectReply(factors=factors)
             summary = SessionSummary(num_steps=result.num_steps, importance=dict(result.importance))

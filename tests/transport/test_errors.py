@@ -48,6 +48,9 @@ class Context:
     def is_active(self) -> bool:
         return self._is_active
 
+    def peer(self) -> str:
+        return "ipv4:10.0.0.7:40000"
+
     def abort(self, code: grpc.StatusCode, details: str) -> None:
         self.code, self.details = code, details
         raise Aborted
@@ -129,6 +132,12 @@ def test_a_kind_of_error_that_is_new_travels_as_its_parent() -> None:
         pass
 
     assert type(_across(New("news"))) is errors.CodecError
+
+
+def test_what_is_refused_is_logged_with_who_asked(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="hsplit_flower"):
+        _across(errors.WorkerRejectedError("step 3 is out of turn"))
+    assert "refused to ipv4:10.0.0.7:40000: step 3 is out of turn" in caplog.text
 
 
 def test_what_is_not_ours_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
