@@ -80,7 +80,7 @@ class SessionBook:
         ConfigError
             If it serves another model, or not all blocks that are asked of it, or in another dtype.
         """
-        if not self._is_ours and isinstance(self._settings, RemoteWorker):
+        if isinstance(self._settings, RemoteWorker):
             log(INFO, "Waiting for the split worker at %s", self._settings.address)
         if self._crew is None:
             self._crew = self._started(training, lowest_cut, awaits_ray)

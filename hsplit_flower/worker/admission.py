@@ -4,6 +4,8 @@ What is refused here changes nothing, so that a session's mistake is its own, an
 request would have joined runs without it.
 """
 
+from collections.abc import Iterable
+
 from torch import Tensor
 
 from ..errors import AdapterError, CodecError, NonFiniteError, WorkerRejectedError
@@ -33,6 +35,19 @@ def check_content(request: Request, spec: SessionSpec, architecture: Architectur
         _check_forward(request, spec, architecture)
 
 
+def check_names(names: Iterable[str], architecture: Architecture) -> None:
+    """Refuse weights that are not the model's.
+
+    Raises
+    ------
+    AdapterError
+        Naming the first three of them.
+    """
+    known = {weight.name for weight in architecture.weights}
+    if unknown := sorted(set(names) - known):
+        raise AdapterError(f"the model has no weights {unknown[:3]}")
+
+
 def check_ranks(spec: SessionSpec, architecture: Architecture) -> None:
     """Refuse ranks that the model's weights cannot have.
 
@@ -41,9 +56,8 @@ def check_ranks(spec: SessionSpec, architecture: Architecture) -> None:
     AdapterError
         If a weight is not the model's, or a rank is above the larger side of its weight.
     """
+    check_names(spec.ranks, architecture)
     highest = {w.name: max(w.in_features, w.out_features) for w in architecture.weights}
-    if unknown := sorted(set(spec.ranks) - set(highest)):
-        raise AdapterError(f"the model has no weights {unknown[:3]}")
     for name, rank in spec.ranks.items():
         if rank > highest[name]:
             raise AdapterError(f"rank {rank} for {name!r}: at most {highest[name]} is possible")

@@ -19,12 +19,12 @@ from ..adapters import (
     adapter_optimizer,
     starting_points,
 )
-from ..errors import AdapterError, NonFiniteError, SplitError
+from ..errors import NonFiniteError, SplitError
 from ..importance import check_finite, probing
 from ..splitting import Half
 from ..transport.messages import Backward, Forward, Gradient, LastHidden, Loss, Reply, Request
 from ..types import SessionSpec, Span
-from .admission import check_content, check_ranks, check_turn
+from .admission import check_content, check_names, check_ranks, check_turn
 from .joint_pass import Group, Part, PassResult, group_of, run_pass
 from .session import InFlight, Session, key_of
 
@@ -54,9 +54,7 @@ class Stage:
 
         Weights of blocks that this half does not hold are left out.
         """
-        known = {weight.name for weight in self.half.architecture.weights}
-        if unknown := sorted(set(updates) - known):
-            raise AdapterError(f"the model has no weights {unknown[:3]}")
+        check_names(updates, self.half.architecture)
         device = self.half.device
         held = {
             weight.name: updates[weight.name].to(device)

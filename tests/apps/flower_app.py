@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hsplit_flower.cli.local_flower import LocalFlower
+from tests.ray_starts import RAY_STARTS
 
 APP = Path(__file__).parents[2] / "apps" / "nlg"
 TINY = {
@@ -18,8 +19,7 @@ TINY = {
     "evaluation-examples": 16,
     "run-name": "run",
 }
-# Ray gives its own processes 30 s, which is not enough on a machine that is busy.
-RAY_STARTS, RAY_IS_LATE = 3, "The current node timed out during startup"
+RAY_IS_LATE = "The current node timed out during startup"
 LAST_LINE = re.compile(r"perplexity ([\d.]+) -> ([\d.]+) in ([\d.]+) s; adapter: (\S+)")
 
 

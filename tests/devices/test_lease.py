@@ -17,11 +17,10 @@ from ray.util.placement_group import placement_group_table
 
 from hsplit_flower.devices.lease import card_of, gpu_fraction, gpu_fractions, leased
 from hsplit_flower.errors import ConfigError, LeaseError
+from tests.ray_starts import RAY_STARTS
 
 NUM_CARDS = 2
 PATIENCE_SECONDS = 60.0
-# Ray gives its own processes 30 s, which is not enough on a machine that is busy.
-STARTS = 3
 
 # Ray's own sockets and processes end when they please.
 pytestmark = [
@@ -90,13 +89,13 @@ class Client:
 def cards() -> Iterator[None]:
     # A socket's path has at most 107 bytes, and the tests' own folder may be a long one.
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as home:
-        for attempt in range(STARTS):
+        for attempt in range(RAY_STARTS):
             try:
                 _start_ray(home)
                 break
             except Exception as error:  # Ray's own are bare
                 ray.shutdown()
-                if "timed out" not in str(error) or attempt == STARTS - 1:
+                if "timed out" not in str(error) or attempt == RAY_STARTS - 1:
                     raise
         yield
         ray.shutdown()

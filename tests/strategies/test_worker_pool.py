@@ -22,13 +22,12 @@ from hsplit_flower.transport.orders import ORDER_KEY
 from hsplit_flower.worker.hosting import WorkerSettings
 from hsplit_flower.worker.pool import PoolSettings, WorkerPool
 from hsplit_flower.worker.pool.cluster import connected
+from tests.ray_starts import RAY_STARTS
 from tests.reference.aggregation import dense, relative_error
 from tests.strategies.clients import NODES, Batches, client_app, node_configs
 from tests.strategies.local_grid import LocalGrid
 from tests.strategies.tiny import strategy_of
 
-# Ray gives its own processes 30 s, which is not enough on a machine that is busy.
-STARTS = 3
 NUM_ROUNDS, TRAINING_DEATH, EVALUATION_DEATH = 3, 2, 3
 # The one whose worker dies while it is served, after all others.
 LAST = 1
@@ -51,13 +50,13 @@ def own_ray(model: str) -> Iterator[None]:
     """A Ray that a pool starts for itself, and which all pools of this file share."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
-        for attempt in range(STARTS):
+        for attempt in range(RAY_STARTS):
             try:
                 cluster = connected(pool_of(model))
                 cluster.__enter__()
                 break
             except WorkerUnavailableError:
-                if attempt == STARTS - 1:
+                if attempt == RAY_STARTS - 1:
                     raise
         yield
         cluster.__exit__(None, None, None)

@@ -1,0 +1,3 @@
+"""How often tests have Ray start: it gives its own processes 30 s, too few on a busy machine."""
+
+RAY_STARTS = 3
