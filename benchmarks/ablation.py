@@ -4,11 +4,12 @@ Every arm differs from the first in one choice, or from such a one in having uni
 whose choice changes how far a step goes have a learning rate of their own, the best of a small grid
 on the first seed; the others have the first arm's (`benchmarks.trial` says what a trial is). Each
 trial is written down as it ends in ``results/ablation.jsonl``, and a run that was stopped goes on
-from there.
+from there; whoever changes what is trained removes the file first.
 """
 
 import json
 import multiprocessing
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, replace
@@ -39,10 +40,13 @@ FOLLOWERS: Mapping[str, Mapping[str, Any]] = {
     "g = 1 - 0.5^r": {"gain_base": 0.5},
     "g = 1 - 0.7^r": {"gain_base": 0.7},
     "g = 1 - 0.8^r": {"gain_base": 0.8},
+    "g = 1 - 0.95^r": {"gain_base": 0.95},
     "unit of two ranks": {"rank_unit": 2},
 }
 # On the first base and unequal devices only.
 OTHER_ARMS: Mapping[str, Mapping[str, Any]] = {
+    "half the scale": {"scale": 4.0},
+    "half the scale, uniform": {"scale": 4.0, "allocation": Allocation.UNIFORM},
     "scale / r": {"scale_rule": ScaleRule.ALPHA},
     "scale / r, uniform": {"scale_rule": ScaleRule.ALPHA, "allocation": Allocation.UNIFORM},
     "scale / sqrt(r)": {"scale_rule": ScaleRule.ROOT},
@@ -115,7 +119,7 @@ def _choices(
         yield Figure.of_repeats(
             f"{label}, heterogeneous: {name}", [done[setting] for setting in several], "perplexity"
         )
-    for name in ("scale / r", "scale / sqrt(r)", "restart"):
+    for name in ("half the scale", "scale / r", "scale / sqrt(r)", "restart"):
         ratio = f"{label}, heterogeneous, {name}: importance / uniform"
         yield _ratio(ratio, done, wanted[name], wanted[f"{name}, uniform"])
 
@@ -188,12 +192,15 @@ class Trials:
         """The final dev perplexity of each setting."""
         wanted = list(dict.fromkeys(settings))
         missing = [setting for setting in wanted if _key(asdict(setting)) not in self._known]
+        if len(missing) < len(wanted):
+            _say(f"{len(wanted) - len(missing)} of {len(wanted)} trials stand in {self._path}")
         context = multiprocessing.get_context("spawn")
         if missing:
             with ProcessPoolExecutor(mp_context=context) as pool:
                 running = {pool.submit(_trial, setting): setting for setting in missing}
-                for done in as_completed(running):
+                for number, done in enumerate(as_completed(running), start=1):
                     self._write(running[done], done.result())
+                    _say(f"trial {number} of {len(missing)}: perplexity {done.result()[-1]:.3f}")
         return {setting: self._known[_key(asdict(setting))] for setting in wanted}
 
     def _write(self, setting: Setting, curve: list[float]) -> None:
@@ -201,6 +208,10 @@ class Trials:
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"setting": values, "curve": curve}) + "\n")
         self._known[_key(values)] = curve[-1]
+
+
+def _say(progress: str) -> None:
+    print(progress, file=sys.stderr, flush=True)
 
 
 def _key(values: Mapping[str, Any]) -> str:
