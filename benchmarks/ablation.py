@@ -222,8 +222,10 @@ def _key(values: Mapping[str, Any]) -> str:
 
 def _trial(setting: Setting) -> list[float]:
     import torch
+    from transformers.utils import logging as transformers_logging
 
     torch.set_num_threads(1)
+    transformers_logging.disable_progress_bar()
     examples = _examples(
         model=setting.model,
         dataset=setting.dataset,
