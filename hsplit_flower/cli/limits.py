@@ -21,7 +21,7 @@ class Limit:
     holds: Callable[[Any], bool]
 
 
-POSITIVE = Limit(wanted="a positive number", holds=lambda value: value > 0)
+POSITIVE = Limit(wanted="a positive number", holds=lambda value: 0 < value < math.inf)
 A_PORT = Limit(
     wanted=f"a port from 0 to {HIGHEST_PORT}", holds=lambda value: 0 <= value <= HIGHEST_PORT
 )

@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from ..types import Labels, WireType
-from .limits import POSITIVE, at_least, out_of_limits, refuse
+from .limits import Limit, at_least, out_of_limits, refuse
 from .model_options import add_model_options
 
 FLEETS = ("homogeneous", "heterogeneous", "paper-llama2-7b", "jetson-and-laptops")
@@ -33,7 +33,8 @@ LIMITS = {
     "rank_unit": at_least(1),
     "min_cut": at_least(1),
     "worker_session_rank": at_least(0),
-    "worker_memory_gb": POSITIVE,
+    # Infinite is the default: no limit.
+    "worker_memory_gb": Limit(wanted="a positive number", holds=lambda value: value > 0),
 }
 
 

@@ -97,6 +97,7 @@ def test_an_unknown_model_is_one_line_on_stderr(tmp_path: Path, capsys: pytest.C
             ["--port", "65536", "--session-timeout", "nan"],
             "problems:\n  - --port is 65536",
         ),
+        (["--session-timeout", "inf"], "--session-timeout is inf: a positive number is wanted"),
     ],
 )
 def test_what_cannot_be_served_is_said_by_its_option(

@@ -1,6 +1,5 @@
 """What each key of the run-config may be, where its type alone does not say it."""
 
-import math
 import re
 from collections.abc import Mapping
 
@@ -9,6 +8,7 @@ from hsplit_flower.cli.limits import (
     A_PORT,
     NUM_THREADS,
     NUM_WORKERS,
+    POSITIVE,
     Limit,
     at_least,
 )
@@ -18,22 +18,21 @@ def _one_of(*choices: str) -> Limit:
     return Limit(wanted=f"one of {', '.join(map(repr, choices))}", holds=choices.__contains__)
 
 
-_POSITIVE = Limit(wanted="a positive number", holds=lambda value: 0 < value < math.inf)
 _FRACTION = Limit(wanted="a fraction from 0 to 1", holds=lambda value: 0 <= value <= 1)
 
 RANGES: Mapping[str, Limit] = {
     "dtype": _one_of("float32", "bfloat16", "float16"),
     "attention": _one_of("", "eager", "sdpa"),
     "partition": _one_of("iid", "dirichlet"),
-    "dirichlet-alpha": _POSITIVE,
+    "dirichlet-alpha": POSITIVE,
     "prompt": _one_of("plain", "brackets"),
     "max-length": at_least(2),
     "num-server-rounds": at_least(1),
     "local-steps": at_least(1),
     "batch-size": at_least(1),
-    "learning-rate": _POSITIVE,
+    "learning-rate": POSITIVE,
     "weight-decay": at_least(0),
-    "scale": _POSITIVE,
+    "scale": POSITIVE,
     "start": _one_of("continue", "restart"),
     "labels": _one_of("server", "client"),
     "seed": at_least(0),
@@ -53,7 +52,7 @@ RANGES: Mapping[str, Limit] = {
     "fraction-evaluate": _FRACTION,
     "min-train-nodes": at_least(1),
     "min-available-nodes": at_least(1),
-    "round-timeout": _POSITIVE,
+    "round-timeout": POSITIVE,
     "evaluation-examples": at_least(1),
     "worker": _one_of("here", "ray"),
     "num-workers": NUM_WORKERS,
@@ -70,8 +69,8 @@ RANGES: Mapping[str, Limit] = {
     "in-flight": at_least(1),
     "cached-halves": at_least(0),
     "max-message-mb": A_MESSAGE_MB,
-    "step-timeout": _POSITIVE,
-    "session-timeout": _POSITIVE,
+    "step-timeout": POSITIVE,
+    "session-timeout": POSITIVE,
     "run-name": Limit(
         wanted="a name without slashes", holds=lambda value: not set(value) & set("/\\")
     ),
