@@ -37,6 +37,8 @@ FOLLOWERS: Mapping[str, Mapping[str, Any]] = {
     "importance, no rank 0": {"allocation": Allocation.FLOOR},
     "importance as means": {"means": True},
     "today's importance alone": {"history": False},
+    "importance of ten steps": {"probe_steps": 10},
+    "today's alone, of ten steps": {"history": False, "probe_steps": 10},
     "g = 1 - 0.5^r": {"gain_base": 0.5},
     "g = 1 - 0.7^r": {"gain_base": 0.7},
     "g = 1 - 0.8^r": {"gain_base": 0.8},

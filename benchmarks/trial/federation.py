@@ -200,7 +200,7 @@ def _train(
         model.get_submodule(name).set_scale(LOCAL, scales[name])
     optimizer = _optimizer(model, setting)
     model.train()
-    scores: dict[str, float] = {}
+    scores = {weight.name: 0.0 for weight in architecture.weights}
     for step, batch in enumerate(
         batches(
             examples.parts[client],
@@ -210,11 +210,11 @@ def _train(
             pad_id=examples.pad_id,
         )
     ):
-        if step == 0:
-            with probing(model, [weight.name for weight in architecture.weights]) as scores:
-                _loss(model, batch, setting).backward()
-        else:
+        probed = scores if step < setting.probe_steps else {}
+        with probing(model, probed) as found:
             _loss(model, batch, setting).backward()
+        for name, score in found.items():
+            scores[name] += score / setting.probe_steps
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     trained = {

@@ -49,6 +49,8 @@ class Setting:
         Adapter bytes of each client, as the rank that they would give to every weight.
     means
         Whether importance is a weight's mean ``|W G|`` instead of their sum.
+    probe_steps
+        How many of a round's first steps importance is the mean of; HSplitLoRA's is of one.
     history
         Whether importance is blended over rounds (``β_t``), or today's alone.
     autocast
@@ -69,6 +71,7 @@ class Setting:
     max_rank: int = 16
     gain_base: float = PlanSettings().gain_base
     means: bool = False
+    probe_steps: int = 1
     history: bool = True
     num_rounds: int = 8
     local_steps: int = 20
