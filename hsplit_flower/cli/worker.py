@@ -50,11 +50,6 @@ def _add_address(parser: argparse.ArgumentParser) -> None:
         help="address to listen on; 0.0.0.0 for all of this machine's (default: %(default)s)",
     )
     parser.add_argument(
-        "--advertised-host",
-        default="",
-        help="address that clients are told to connect to (default: that of --host)",
-    )
-    parser.add_argument(
         "--port",
         type=int,
         default=8600,
@@ -118,7 +113,6 @@ def run(options: argparse.Namespace) -> int:
         attention=options.attention,
         device=options.device,
         host=options.host,
-        advertised_host=options.advertised_host,
         port=options.port,
         max_message_bytes=options.max_message_mb * 2**20,
         max_sessions=options.max_sessions,

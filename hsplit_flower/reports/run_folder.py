@@ -1,7 +1,8 @@
 """The folder of one run: settings, metrics, plan and adapter, each whole at any time.
 
 ``metrics.jsonl`` grows by a line a round and is on disk when the line is written; the other files
-are replaced in one move. A run that stops loses nothing that was written.
+are replaced in one move, the folder ``adapter/`` in two: a run that stops between them leaves the
+former one as ``adapter.old``. Nothing that was written is lost.
 """
 
 import json
@@ -44,7 +45,7 @@ class RunFolder:
         self._replace("config.json", config)
 
     def write_plan(self, plan: Mapping[str, Any]) -> None:
-        """Write the plan of the round that is starting."""
+        """Write the plan of a round."""
         self._replace("plan.json", plan)
 
     def add_metrics(self, metrics: Mapping[str, Any]) -> None:

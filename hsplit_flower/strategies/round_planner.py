@@ -39,7 +39,7 @@ from .roster import Member
 from .round_report import ClientReport
 from .simulated_clock import RoundClock, simulate_round
 from .simulated_fleet import SimulatedFleet
-from .training import DTYPES, Training
+from .training import DTYPES, Training, following
 
 
 class RoundPlanner:
@@ -84,10 +84,10 @@ class RoundPlanner:
         positions = architecture.max_positions
         if positions is not None and training.sequence_length > positions:
             raise ConfigError(
-                f"sequence_length is {training.sequence_length}: "
+                f"sequence_length (the app's max-length) is {training.sequence_length}: "
                 f"the model has {positions} positions"
             )
-        self.settings = replace(settings, labels=training.labels, start=training.start)
+        self.settings = following(settings, labels=training.labels, start=training.start)
         self.costs = trace_costs(config, workload)
         if session_rank is not None:
             granted = session_need_bytes(self.costs, rank=session_rank, settings=self.settings)

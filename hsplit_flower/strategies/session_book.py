@@ -18,7 +18,7 @@ from ..worker.crew import Alone, Crew
 from ..worker.hosting import WorkerHandle, WorkerSettings, host_worker
 from ..worker.pool import PoolSettings, WorkerPool
 from ..worker.spreading import spread
-from .training import Training
+from .training import Training, following
 
 Answer = TypeVar("Answer")
 
@@ -212,7 +212,7 @@ class SessionBook:
 
     def _started(self, training: Training, lowest_cut: int, awaits_ray: bool) -> Crew:
         def wanted(settings: WorkerSettings) -> WorkerSettings:
-            return replace(
+            return following(
                 settings,
                 model=self._model,
                 revision=training.revision,

@@ -1,10 +1,13 @@
 """How clients train: settings that every client of a run shares."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 from ..errors import ConfigError
 from ..types import Labels, Start, WireType
+
+Settings = TypeVar("Settings")
 
 DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -89,3 +92,22 @@ class Training:
     def hidden_type(self) -> WireType:
         """What hidden states are on the wire."""
         return self.wire_type or WireType(self.dtype)
+
+
+def following(settings: Settings, **values: Any) -> Settings:
+    """Other settings (a dataclass) with the run's own values, which they do not choose themselves.
+
+    Raises
+    ------
+    ConfigError
+        If one of them was set, and to something else.
+    """
+    left_alone = {field.name: field.default for field in fields(settings)}  # type: ignore[arg-type]
+    contradictions = [
+        f"{name} is {given!r} in the {type(settings).__name__} and {value!r} in the run"
+        for name, value in values.items()
+        if (given := getattr(settings, name)) not in (value, left_alone[name])
+    ]
+    if contradictions:
+        raise ConfigError(f"{'; '.join(contradictions)}: leave it out there, or say the same")
+    return replace(settings, **values)  # type: ignore[type-var]

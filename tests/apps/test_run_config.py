@@ -162,7 +162,7 @@ def test_the_plan_of_the_command_line_is_the_plan_of_a_run(
     ("changed", "error", "message"),
     [
         ({"model": "no/such-model-here"}, UnsupportedModelError, "no usable model configuration"),
-        ({"max-length": 257}, ConfigError, "256 positions"),
+        ({"max-length": 257}, ConfigError, "max-length) is 257: the model has 256 positions"),
         ({"min-cut": 9}, SplitError, "can be cut at 1 to 8"),
     ],
 )

@@ -6,8 +6,11 @@ from dataclasses import replace
 import pytest
 
 from hsplit_flower.errors import ConfigError
+from hsplit_flower.planning import PlanSettings
 from hsplit_flower.strategies import Training
+from hsplit_flower.strategies.training import following
 from hsplit_flower.types import Labels, Start, WireType
+from hsplit_flower.worker.hosting import WorkerSettings
 
 
 def test_defaults() -> None:
@@ -52,3 +55,20 @@ def test_everything_wrong_is_said_at_once() -> None:
     assert "dtype must be one of ['float32', 'bfloat16', 'float16'], got 'int8'" in str(
         caught.value
     )
+
+
+def test_other_settings_follow_the_run() -> None:
+    wanted = {"labels": Labels.CLIENT, "start": Start.RESTART}
+    assert following(PlanSettings(), **wanted) == PlanSettings(**wanted)
+    assert following(PlanSettings(labels=Labels.CLIENT), **wanted) == PlanSettings(**wanted)
+    worker = WorkerSettings(model="a", num_threads=2)
+    assert following(worker, model="a", dtype="bfloat16").num_threads == 2
+
+
+def test_other_settings_that_contradict_the_run_are_named() -> None:
+    said = (
+        "model is 'a' in the WorkerSettings and 'b' in the run; "
+        "dtype is 'float16' in the WorkerSettings and 'bfloat16' in the run"
+    )
+    with pytest.raises(ConfigError, match=said):
+        following(WorkerSettings(model="a", dtype="float16"), model="b", dtype="bfloat16")

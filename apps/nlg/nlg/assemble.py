@@ -8,7 +8,7 @@ from flwr.app import ArrayRecord, MetricRecord
 from hsplit_flower.cli.worker import TOKEN_VARIABLE
 from hsplit_flower.devices.device_keys import GIGABYTE
 from hsplit_flower.devices.disturbances import Disturbances, budget_changes
-from hsplit_flower.errors import ConfigError, DataError
+from hsplit_flower.errors import ConfigError
 from hsplit_flower.planning import PlanSettings, ReplanSettings
 from hsplit_flower.strategies import HSplitLoRA, ServerEvaluation, Training
 from hsplit_flower.transport.channel import ChannelSettings
@@ -22,7 +22,7 @@ from nlg.run_config import RunConfig
 
 def strategy_of(config: RunConfig) -> HSplitLoRA:
     """HSplitLoRA as the run-config sets it."""
-    strategy = HSplitLoRA(
+    return HSplitLoRA(
         config.model,
         Training(
             batch_size=config.batch_size,
@@ -69,10 +69,6 @@ def strategy_of(config: RunConfig) -> HSplitLoRA:
         min_train_nodes=config.min_train_nodes,
         min_available_nodes=config.min_available_nodes,
     )
-    longest = strategy.architecture.max_positions
-    if longest is not None and config.max_length > longest:
-        raise ConfigError(f"max-length = {config.max_length}: the model has {longest} positions")
-    return strategy
 
 
 def evaluation_of(
@@ -81,8 +77,7 @@ def evaluation_of(
     """The server's evaluation on its dev set, if it is wanted."""
     if not config.server_evaluation:
         return None
-    if not task.encoded_dev(config):
-        raise DataError(f"no dev example has at most {config.max_length} tokens: raise max-length")
+    task.encoded_dev(config)  # says at once what is wrong with it
     return ServerEvaluation(
         config.model,
         lambda: task.evaluation_batches(config),

@@ -108,9 +108,10 @@ class RunConfig:
         variable RAY_ADDRESS, or a Ray that is started for the run. In a simulation they run on
         the one that simulates the clients.
     worker_address
-        ``host:port`` of a split worker that runs on its own (``hsplit worker``); its operator token
-        is read from the environment variable HSPLIT_OPERATOR_TOKEN, which the SuperLink must have
-        been started with. Empty starts a worker.
+        ``host:port`` of a split worker that runs on its own (``hsplit worker``), as the server and
+        the clients reach it; its operator token is read from the environment variable
+        HSPLIT_OPERATOR_TOKEN, which the SuperLink must have been started with. Empty starts a
+        worker.
     worker_host, worker_advertised_host, worker_port
         Where that worker listens, what clients are told (empty: the same), and its port (0: a free
         one). On Ray, ``0.0.0.0`` without an advertised host lets workers run on all nodes, each

@@ -28,8 +28,8 @@ Batches = Iterator[dict[str, Tensor]]
 
 
 def num_examples(config: RunConfig, context: Context) -> int:
-    """How many examples this client trains on."""
-    return len(_part(config, *_place(context), "train"))
+    """How many examples this client trains on: those that are not too long."""
+    return len(_encoded_part(config, *_place(context), "train"))
 
 
 def training_batches(config: RunConfig, context: Context, server_round: int) -> Batches:
