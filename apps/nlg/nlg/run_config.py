@@ -23,7 +23,8 @@ class RunConfig:
     revision
         Commit, tag or branch of a hub model; empty for its main branch.
     dtype
-        Type of the base model's weights; adapters are float32 always.
+        Type of the base model's weights; adapters are float32 always. Of the 16-bit types bfloat16
+        has float32's range; float16 loses the smallest gradients, as the loss is not scaled.
     attention
         Attention implementation; empty leaves the choice to transformers.
     adapter
