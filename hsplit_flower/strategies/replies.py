@@ -15,17 +15,6 @@ from ..transport.refusals import read_refusal
 from ..types import DeviceProfile
 from .roster import read_profile
 
-# What records raise that lack something, or hold something else, or half an array.
-UNREADABLE = (
-    KeyError,
-    StopIteration,
-    TypeError,
-    ValueError,
-    ArithmeticError,
-    EOFError,
-    OSError,
-)
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrainReply:
@@ -72,7 +61,9 @@ def read_reply(reply: Message, *, is_training: bool) -> TrainReply:
         importance = dict(zip(_texts(scores["weights"]), _numbers(scores["scores"]), strict=True))
     except HSplitError:
         raise
-    except UNREADABLE as error:
+    except Exception as error:
+        # Whatever it is: arrays are bytes in numpy's formats, whose readers raise as they please
+        # (BadZipFile, TokenError, MemoryError, ...), and one client must not end everybody's run.
         raise HSplitError(
             f"its reply cannot be read ({error!r}): split_train or split_evaluate is wanted there"
         ) from error

@@ -117,6 +117,20 @@ def garbled_array(content: Any) -> None:
     array.data = array.data[: len(array.data) // 2]
 
 
+def array_of(data: bytes) -> Callable[[Any], None]:
+    """The bytes of the first factor, which numpy reads."""
+
+    def change(content: Any) -> None:
+        next(iter(content.array_records[UPDATE_KEY].values())).data = data
+
+    return change
+
+
+def npy(header: str) -> bytes:
+    """The beginning of numpy's own format, under any header."""
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+
+
 FAULTS: dict[str, tuple[Train, str]] = {
     "raises": (raises, "my disk is full"),
     "no batch": (takes_no_step, "DataError: no batches"),
@@ -149,4 +163,14 @@ FAULTS: dict[str, tuple[Train, str]] = {
     "half a pair": (with_reply(one_factor), "lacks its factor"),
     "factors without a shape": (with_reply(flat_factors), "do not multiply to an update"),
     "garbled array": (with_reply(garbled_array), "its reply cannot be read"),
+    "array that seems a zip file": (with_reply(array_of(b"PK\x03\x04")), "cannot be read"),
+    "array whose header has no end": (with_reply(array_of(npy("{'descr': (("))), "cannot be read"),
+    "array without bounds": (
+        with_reply(
+            array_of(
+                npy("{'descr': '<f4', 'fortran_order': False, 'shape': (281474976710656, 8)}\n")
+            )
+        ),
+        "cannot be read",
+    ),
 }
