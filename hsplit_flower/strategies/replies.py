@@ -13,7 +13,7 @@ from ..transport.factors import SessionResult
 from ..transport.orders import IMPORTANCE_KEY, METRICS_KEY, PROFILE_KEY
 from ..transport.refusals import read_refusal
 from ..types import DeviceProfile
-from .roster import read_profile
+from .roster import read_count, read_profile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +44,9 @@ def read_reply(reply: Message, *, is_training: bool) -> TrainReply:
     try:
         metrics = content.metric_records[METRICS_KEY]
         loss = TokenLoss(
-            loss_sum=_number(metrics, "loss-sum"), num_tokens=int(_number(metrics, "num-tokens"))
+            loss_sum=_number(metrics, "loss-sum"), num_tokens=_count(metrics, "num-tokens")
         )
-        num_steps, seconds = int(_number(metrics, "num-steps")), _number(metrics, "seconds")
+        num_steps, seconds = _count(metrics, "num-steps"), _number(metrics, "seconds")
         peak_bytes = _number(metrics, "peak-bytes") if "peak-bytes" in metrics else 0.0
         measured = {"loss": loss.loss_sum, "seconds": seconds, "peak-bytes": peak_bytes}
         check_finite(measured, most=LARGEST_SCORE)
@@ -135,6 +135,10 @@ def _number(record: Mapping[str, object], key: str) -> float:
     if not isinstance(value, (int, float)):
         raise TypeError(f"{key} is {value!r}")
     return float(value)
+
+
+def _count(record: Mapping[str, object], key: str) -> int:
+    return read_count(_number(record, key), key)
 
 
 def _texts(values: object) -> list[str]:

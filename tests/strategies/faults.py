@@ -9,7 +9,7 @@ from flwr.app import ArrayRecord, Context, Message, RecordDict
 
 from hsplit_flower.adapters import LowRank, to_state_dict
 from hsplit_flower.client.app import split_train
-from hsplit_flower.transport.orders import IMPORTANCE_KEY, METRICS_KEY, UPDATE_KEY
+from hsplit_flower.transport.orders import IMPORTANCE_KEY, METRICS_KEY, PROFILE_KEY, UPDATE_KEY
 from tests.strategies.clients import (
     Batches,
     Train,
@@ -57,6 +57,13 @@ def trains_for_nan(msg: Message, context: Context, some: Batches) -> Message:
 def metric(key: str, value: float) -> Callable[[Any], None]:
     def change(content: Any) -> None:
         content.metric_records[METRICS_KEY][key] = value
+
+    return change
+
+
+def described(key: str, value: float) -> Callable[[Any], None]:
+    def change(content: Any) -> None:
+        content.config_records[PROFILE_KEY][key] = value
 
     return change
 
@@ -145,6 +152,11 @@ FAULTS: dict[str, tuple[Train, str]] = {
     "no token": (with_reply(metric("num-tokens", 0)), "no token"),
     "infinitely many tokens": (with_reply(metric("num-tokens", math.inf)), "cannot be read"),
     "fewer than no tokens": (with_reply(metric("num-tokens", -5)), "cannot be read"),
+    "too many tokens": (with_reply(metric("num-tokens", 2**60)), "num-tokens is .* is wanted"),
+    "a speed that nothing has": (
+        with_reply(described("flops-per-second", 1e-300)),
+        "flops is 1e-300, no device has that",
+    ),
     "nan seconds": (with_reply(metric("seconds", math.nan)), "seconds.*nan"),
     "other steps": (with_reply(metric("num-steps", 9)), "9 steps.*worker 2.*belong together"),
     "nan importance": (with_reply(importance(math.nan)), "importance of .* is nan"),

@@ -243,9 +243,27 @@ def test_a_client_that_cannot_describe_itself_is_left_out(
     assert any(_matches(reason, line) for line in told), told
 
 
-@pytest.mark.parametrize("num_examples", [math.inf, math.nan, -3, "many", [1, 2]])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("num-examples", math.inf),
+        ("num-examples", math.nan),
+        ("num-examples", -3),
+        ("num-examples", "many"),
+        ("num-examples", [1, 2]),
+        ("num-examples", 2**63 - 1),
+        ("num-examples", 1e300),
+        ("partition-id", -1),
+        ("num-partitions", 2**62),
+        ("memory-bytes", math.inf),
+        ("memory-bytes", -1.0),
+        ("flops-per-second", 5e-324),
+        ("up-bytes-per-second", 1e-300),
+        ("round-trip-seconds", 1e308),
+    ],
+)
 def test_a_description_that_makes_no_sense_is_not_believed(
-    model: str, worker: WatchedWorker, flower_log: list[str], num_examples: Any
+    model: str, worker: WatchedWorker, flower_log: list[str], key: str, value: Any
 ) -> None:
     app = client_app()
     healthy = app._registered_funcs["query.default"]
@@ -253,7 +271,7 @@ def test_a_description_that_makes_no_sense_is_not_believed(
     def query(msg: Message, context: Context) -> Message:
         reply = healthy(msg, context)
         if context.node_id == BAD_NODE:
-            reply.content.config_records[PROFILE_KEY]["num-examples"] = num_examples
+            reply.content.config_records[PROFILE_KEY][key] = value
         return reply
 
     app._registered_funcs["query.default"] = query
