@@ -171,6 +171,10 @@ FAULTS: dict[str, tuple[Train, str]] = {
         with_reply(lambda content: change_factors(content, lambda f: f * math.nan)),
         "NaN or infinity",
     ),
+    "factors beyond all": (
+        with_reply(lambda content: change_factors(content, lambda f: f.fill_(3e38))),
+        "norm of up to .*diverged",
+    ),
     "other rank": (with_reply(other_rank), "other ranks than planned.*5 for 4"),
     "other shape": (with_reply(other_shape), r"got an update of shape .*wanted"),
     "a weight above the cut": (with_reply(weight_of_the_worker), "other ranks than planned"),
