@@ -294,8 +294,9 @@ def test_an_app_without_the_three_functions_is_told_of(
     assert sum("No query function registered" in line for line in flower_log) == 3
 
 
+@pytest.mark.parametrize("least", [2, 3])
 def test_a_client_that_fails_to_evaluate_is_left_out_of_the_mean(
-    model: str, worker: WatchedWorker, flower_log: list[str]
+    model: str, worker: WatchedWorker, flower_log: list[str], least: int
 ) -> None:
     app = client_app()
     healthy = app._registered_funcs["evaluate.default"]
@@ -306,11 +307,15 @@ def test_a_client_that_fails_to_evaluate_is_left_out_of_the_mean(
         return healthy(msg, context)
 
     app._registered_funcs["evaluate.default"] = evaluate
-    strategy = strategy_of(model, worker, fraction_evaluate=1.0)
+    strategy = strategy_of(model, worker, fraction_evaluate=1.0, min_evaluate_nodes=least)
     with LocalGrid(app, node_configs()) as grid:
         result = strategy.start(grid, num_rounds=1)
-    assert result.evaluate_metrics_clientapp[1]["num-clients"] == 2
     assert any("no held-out data here" in line for line in flower_log)
+    is_enough = least == 2
+    assert {r: m["num-clients"] for r, m in result.evaluate_metrics_clientapp.items()} == (
+        {1: 2} if is_enough else {}
+    )
+    assert any("2 clients finished, 3 are wanted" in line for line in flower_log) != is_enough
 
 
 def test_clients_that_join_and_leave(
