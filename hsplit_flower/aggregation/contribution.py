@@ -8,6 +8,9 @@ import torch
 from ..adapters.low_rank import LowRank
 from ..errors import AdapterError, NonFiniteError
 
+LARGEST_NORM = 1e9
+"""Far more than any weight that is trained has, and so little that no sum leaves float32."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Contribution:
@@ -57,7 +60,7 @@ class ClientUpdate:
 
 
 def check_client(client: ClientUpdate, updates: Mapping[str, LowRank]) -> None:
-    """Refuse a client whose factors do not fit the global adapter, or are not finite numbers.
+    """Refuse a client whose factors do not fit the global adapter, or are no numbers to add.
 
     `aggregate_adapters` asks this of every client. Who would rather lose the client than the round
     asks first.
@@ -65,7 +68,8 @@ def check_client(client: ClientUpdate, updates: Mapping[str, LowRank]) -> None:
     Raises
     ------
     AdapterError
-        A weight is not in ``updates`` or has another shape there.
+        A weight is not in ``updates`` or has another shape there, or what was trained is larger
+        than `LARGEST_NORM`: finite factors too can have a product that float32 does not hold.
     NonFiniteError
         Factors hold NaN or infinity.
     """
@@ -86,6 +90,19 @@ def check_client(client: ClientUpdate, updates: Mapping[str, LowRank]) -> None:
             raise NonFiniteError(
                 f"the factors of {name!r} hold NaN or infinity; leave the client out"
             )
+    for name, factors in client.trained.items():
+        if (largest := _largest_norm(factors)) > LARGEST_NORM:
+            raise AdapterError(
+                f"the update of {name!r} has a norm of up to {largest:.1e}, at most "
+                f"{LARGEST_NORM:.0e} is wanted: training has diverged; leave the client out"
+            )
+
+
+def _largest_norm(update: LowRank) -> float:
+    """What the Frobenius norm is at most, ``Σ_j ‖b_j‖ ‖a_j‖``, however a direction is scaled."""
+    columns = torch.linalg.vector_norm(update.b, dim=0, dtype=torch.float64)
+    rows = torch.linalg.vector_norm(update.a, dim=1, dtype=torch.float64)
+    return float(columns @ rows)
 
 
 def shares(num_examples: Sequence[int]) -> list[float]:

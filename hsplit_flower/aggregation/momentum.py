@@ -32,6 +32,8 @@ class Momentum:
         """What an aggregation must add besides the clients' changes: remainders, and ``β V``."""
         added = dict(remainders)
         for name, velocity in self._velocities.items():
+            if not velocity.rank:
+                continue
             terms = [velocity.scale(self.beta), *([added[name]] if name in added else [])]
             added[name] = concatenate(terms)
         return added

@@ -61,9 +61,9 @@ def aggregate_adapters(
     updates
         The global update of every adaptable weight; of rank 0 before the first round.
     clients
-        The clients that completed the round. Without any, nothing changes.
+        The clients that completed the round. Without any, the remainders alone are added.
     remainders
-        What a rank cap cut off in the rounds before.
+        What a rank cap cut off in the rounds before, and what momentum carries on.
     tolerance, max_rank
         As in `compress`.
     dividing
@@ -111,11 +111,12 @@ def aggregate(
 
     It is the formula at the head of this module, plus the ``remainder`` of earlier rounds, with
     ``p_i = n_i / Σ n`` over all contributions or over the holders alone. Give one contribution for
-    every client that completed the round. Where nobody adapts the weight it stays as it is.
+    every client that completed the round. Where nobody adapts the weight, the remainder alone is
+    added, which may be momentum; where there is none either, the weight stays as it is.
     """
     holders = [contribution for contribution in contributions if contribution.is_holder]
-    if not holders:
-        return Compression(update=update, remainder=remainder)
+    if not holders and remainder is None:
+        return Compression(update=update)
     counted = contributions if dividing is Dividing.ALL else holders
     num_examples = sum(contribution.num_examples for contribution in counted)
     terms = [(update, _untouched_share(update, holders, num_examples))]
@@ -141,6 +142,8 @@ def _untouched_share(update: LowRank, holders: Sequence[Contribution], num_examp
     here keeps the stack short and spares it the cancellation; in whole numbers, what all clients
     continue from is left with exactly nothing.
     """
+    if not holders:
+        return _constant(1.0, update)
     left = torch.full([update.rank], num_examples, dtype=torch.int64, device=update.b.device)
     for holder in holders:
         if _is_head(holder.initial, update):

@@ -14,6 +14,9 @@ MATRIX_WIDTH = {"cpu": 384, "cuda": 2048}
 MEASURING_SECONDS = 0.03
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 CGROUP_USE = Path("/sys/fs/cgroup/memory.current")
+CGROUP_STAT = Path("/sys/fs/cgroup/memory.stat")
+# What the kernel has of files and gives back as soon as somebody wants memory.
+RECLAIMABLE = "inactive_file"
 
 
 def machine_profile(device: torch.device | str | None = None) -> DeviceProfile:
@@ -39,7 +42,7 @@ def available_bytes(device: torch.device) -> float:
     limit, used = _read_bytes(CGROUP_LIMIT), _read_bytes(CGROUP_USE)
     if limit is None or used is None:
         return host
-    return max(1.0, min(host, limit - used))
+    return max(1.0, min(host, limit - used + _reclaimable_bytes()))
 
 
 @lru_cache
@@ -64,6 +67,15 @@ def measured_flops(device: str) -> float:
 def _wait_for(device: str) -> None:
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def _reclaimable_bytes() -> float:
+    """What of a container's use is file cache: a checkpoint that was just read is in it."""
+    try:
+        lines = CGROUP_STAT.read_text(encoding="ascii").splitlines()
+        return float(dict(line.split() for line in lines)[RECLAIMABLE])
+    except (OSError, ValueError, KeyError):
+        return 0.0
 
 
 def _read_bytes(path: Path) -> float | None:

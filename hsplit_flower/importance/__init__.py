@@ -1,5 +1,6 @@
 """Which weights matter: important weight identification (IWI)."""
 
+from .history import LARGEST_SCORE as LARGEST_SCORE
 from .history import ImportanceHistory as ImportanceHistory
 from .history import ImportanceReport as ImportanceReport
 from .history import blend as blend

@@ -9,6 +9,9 @@ from ..errors import NonFiniteError
 BETA_MAX = 0.8
 WARM_ROUNDS = 4
 
+LARGEST_SCORE = 1e30
+"""More than any gradient gives, and so little that no sum over clients and rounds overflows."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImportanceHistory:
@@ -26,11 +29,11 @@ class ImportanceReport:
     scores: Mapping[str, float]
 
     def __post_init__(self) -> None:
-        check_finite(self.scores)
+        check_finite(self.scores, most=LARGEST_SCORE)
 
 
-def check_finite(scores: Mapping[str, float]) -> None:
-    """Refuse scores that are not finite and non-negative.
+def check_finite(scores: Mapping[str, float], *, most: float = math.inf) -> None:
+    """Refuse scores that are not finite and non-negative, or above the most that is believed.
 
     Raises
     ------
@@ -42,6 +45,8 @@ def check_finite(scores: Mapping[str, float]) -> None:
             raise NonFiniteError(
                 f"importance of {name!r} is {score}: a finite number of zero or more is wanted"
             )
+        if score > most:
+            raise NonFiniteError(f"importance of {name!r} is {score}: {most:g} or less is wanted")
 
 
 def mean_scores(reports: Sequence[ImportanceReport]) -> dict[str, float]:

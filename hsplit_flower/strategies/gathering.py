@@ -91,8 +91,16 @@ class Gatherer:
             log(WARNING if report.dropped else INFO, "\t> client %s: %s", node, report.line())
         return Gathered(finished=finished, reports=reports, exceeded=exceeded)
 
-    def gather_losses(self, replies: Iterable[Message]) -> dict[int, TokenLoss]:
-        """What each client evaluated; who could not is told why in the log."""
+    def gather_losses(self, replies: Iterable[Message], *, least: int) -> dict[int, TokenLoss]:
+        """What each client evaluated, nothing if too few could; who could not is told in the log.
+
+        Parameters
+        ----------
+        replies
+            Of the clients.
+        least
+            With fewer the evaluation does not count.
+        """
         losses: dict[int, TokenLoss] = {}
         failures: dict[int, HSplitError] = {}
         came = list(replies)
@@ -107,6 +115,14 @@ class Gatherer:
             came = self._dispatch.again(failures)
         for node, reason in failures.items():
             log(WARNING, "\t> client %s is left out: %s", node, reason)
+        if len(losses) < least:
+            log(
+                WARNING,
+                "aggregate_evaluate: %s clients finished, %s are wanted; nothing is told of them",
+                len(losses),
+                least,
+            )
+            return {}
         return losses
 
     def _join_halves(self, node: int, part: ClientPlan, reply: Message) -> TrainReply:

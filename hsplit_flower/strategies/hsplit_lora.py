@@ -291,7 +291,7 @@ class HSplitLoRA(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
         """Loss and perplexity over all clients' tokens: sums travel, the ratio is taken here."""
-        losses = self._gatherer.gather_losses(replies)
+        losses = self._gatherer.gather_losses(replies, least=self.min_evaluate_nodes)
         self._sessions.close_all()
         total = sum(losses.values(), TokenLoss())
         if not total.num_tokens:

@@ -7,24 +7,13 @@ from flwr.app import Message
 
 from ..adapters import LowRank, from_state_dict
 from ..errors import AdapterError, HSplitError
-from ..importance import check_finite
+from ..importance import LARGEST_SCORE, check_finite
 from ..metrics import TokenLoss
 from ..transport.factors import SessionResult
 from ..transport.orders import IMPORTANCE_KEY, METRICS_KEY, PROFILE_KEY
 from ..transport.refusals import read_refusal
 from ..types import DeviceProfile
-from .roster import read_profile
-
-# What records raise that lack something, or hold something else, or half an array.
-UNREADABLE = (
-    KeyError,
-    StopIteration,
-    TypeError,
-    ValueError,
-    ArithmeticError,
-    EOFError,
-    OSError,
-)
+from .roster import read_count, read_profile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +36,7 @@ def read_reply(reply: Message, *, is_training: bool) -> TrainReply:
     ------
     HSplitError
         If the reply is an error (an `OutOfBudgetError` where the client ran out of its budget), or
-        lacks something, or holds what is not a finite number.
+        lacks something, or holds what is not a finite number, or one beyond all measure.
     """
     if reply.has_error():
         raise read_refusal(reply.error.reason or f"error {reply.error.code}")
@@ -55,11 +44,12 @@ def read_reply(reply: Message, *, is_training: bool) -> TrainReply:
     try:
         metrics = content.metric_records[METRICS_KEY]
         loss = TokenLoss(
-            loss_sum=_number(metrics, "loss-sum"), num_tokens=int(_number(metrics, "num-tokens"))
+            loss_sum=_number(metrics, "loss-sum"), num_tokens=_count(metrics, "num-tokens")
         )
-        num_steps, seconds = int(_number(metrics, "num-steps")), _number(metrics, "seconds")
+        num_steps, seconds = _count(metrics, "num-steps"), _number(metrics, "seconds")
         peak_bytes = _number(metrics, "peak-bytes") if "peak-bytes" in metrics else 0.0
-        check_finite({"loss": loss.loss_sum, "seconds": seconds, "peak-bytes": peak_bytes})
+        measured = {"loss": loss.loss_sum, "seconds": seconds, "peak-bytes": peak_bytes}
+        check_finite(measured, most=LARGEST_SCORE)
         if not is_training:
             return TrainReply(
                 loss=loss, num_steps=num_steps, seconds=seconds, peak_bytes=peak_bytes
@@ -72,11 +62,13 @@ def read_reply(reply: Message, *, is_training: bool) -> TrainReply:
         importance = dict(zip(_texts(scores["weights"]), _numbers(scores["scores"]), strict=True))
     except HSplitError:
         raise
-    except UNREADABLE as error:
+    except Exception as error:
+        # Whatever it is: arrays are bytes in numpy's formats, whose readers raise as they please
+        # (BadZipFile, TokenError, MemoryError, ...), and one client must not end everybody's run.
         raise HSplitError(
             f"its reply cannot be read ({error!r}): split_train or split_evaluate is wanted there"
         ) from error
-    check_finite(importance)
+    check_finite(importance, most=LARGEST_SCORE)
     return TrainReply(
         loss=loss,
         num_steps=num_steps,
@@ -94,7 +86,8 @@ def join_halves(below: TrainReply, above: SessionResult) -> TrainReply:
     Raises
     ------
     HSplitError
-        If the two have not taken the same steps, or none, or have seen no token.
+        If the two have not taken the same steps, or none, or have seen no token, or if a score of
+        the worker's is not a number to reckon with.
     """
     if above.num_steps != below.num_steps:
         raise HSplitError(
@@ -105,6 +98,8 @@ def join_halves(below: TrainReply, above: SessionResult) -> TrainReply:
         raise HSplitError("it took no step")
     if not below.loss.num_tokens:
         raise HSplitError("its loss is of no token")
+    # The worker computed these, from what the client sent it.
+    check_finite(above.importance, most=LARGEST_SCORE)
     return replace(
         below,
         updates={**below.updates, **above.updates},
@@ -140,6 +135,10 @@ def _number(record: Mapping[str, object], key: str) -> float:
     if not isinstance(value, (int, float)):
         raise TypeError(f"{key} is {value!r}")
     return float(value)
+
+
+def _count(record: Mapping[str, object], key: str) -> int:
+    return read_count(_number(record, key), key)
 
 
 def _texts(values: object) -> list[str]:

@@ -10,10 +10,15 @@ from flwr.app import Message, MessageType, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
+from ..devices.device_keys import DEVICE_KEYS
 from ..transport.orders import PROFILE_KEY
 from ..types import DeviceProfile
 
 QUERY_TIMEOUT_SECONDS = 120.0
+# More than anybody has, and so little that sums over clients stay within 64 bits.
+LARGEST_COUNT = 2**40
+# A fleet is made with a device for each partition.
+MOST_PARTITIONS = 2**16
 # Free memory and speed are measured on machines that do other things too; links are told.
 NOISE = {
     "memory_bytes": 0.1,
@@ -86,13 +91,41 @@ class Roster:
 
 
 def read_profile(values: Mapping[str, Any]) -> DeviceProfile:
-    """What a client's description says of its device."""
-    return DeviceProfile(
+    """What a client's description says of its device.
+
+    Raises
+    ------
+    ValueError
+        If no device has that: one client's numbers are in what everybody is planned from.
+    """
+    profile = DeviceProfile(
         **{
             field.name: float(values[field.name.replace("_", "-")])
             for field in fields(DeviceProfile)
         }
     )
+    for name, key in DEVICE_KEYS.items():
+        value = getattr(profile, key.field) / key.unit
+        # Next to nothing may be free for the moment: who has too little is left out by the plan.
+        if name == "memory-gb":
+            value = max(value, key.least)
+        if problem := key.problem(name, value):
+            raise ValueError(problem)
+    return profile
+
+
+def read_count(value: Any, name: str, *, least: int = 0, most: int = LARGEST_COUNT) -> int:
+    """A whole number that a client tells.
+
+    Raises
+    ------
+    ValueError
+        If it is out of range.
+    """
+    count = int(value)
+    if not least <= count <= most:
+        raise ValueError(f"{name} is {value}: {least} to {most} is wanted")
+    return count
 
 
 def _changes(before: DeviceProfile, now: DeviceProfile) -> list[str]:
@@ -106,17 +139,13 @@ def _changes(before: DeviceProfile, now: DeviceProfile) -> list[str]:
 
 
 def _member(values: Mapping[str, Any]) -> Member:
-    profile = read_profile(values)
-    num_examples = int(values["num-examples"])
-    if num_examples < 1:
-        raise ValueError(f"num-examples is {num_examples}")
     return Member(
-        profile=profile,
-        num_examples=num_examples,
+        profile=read_profile(values),
+        num_examples=read_count(values["num-examples"], "num-examples", least=1),
         partition=_optional(values, "partition-id"),
         num_partitions=_optional(values, "num-partitions"),
     )
 
 
 def _optional(values: Mapping[str, Any], key: str) -> int | None:
-    return int(values[key]) if key in values else None
+    return read_count(values[key], key, most=MOST_PARTITIONS) if key in values else None

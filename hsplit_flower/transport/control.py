@@ -54,8 +54,9 @@ class RemoteWorker:
 
     def load_update(self, updates: Mapping[str, LowRank]) -> None:
         """Make ``updates`` the global adapter that the next sessions start from."""
+        limit = self._settings.max_message_bytes
         with raised_as_ours():
-            self._stub.LoadUpdate(factors_to_wire(updates), **self._call)
+            self._stub.LoadUpdate(factors_to_wire(updates, max_message_bytes=limit), **self._call)
 
     def open(self, spec: SessionSpec) -> str:
         """Open a session and give its token."""

@@ -8,9 +8,10 @@ import re
 
 from ..errors import HSplitError, OutOfBudgetError
 
+# As many digits as an exabyte has: a client's number must not become infinity here.
 OUT_OF_BUDGET = re.compile(
-    r"OutOfBudgetError\[predicted-bytes=(?P<predicted>\d+) measured-bytes=(?P<measured>\d+) "
-    r"budget-bytes=(?P<budget>\d+)\]"
+    r"OutOfBudgetError\[predicted-bytes=(?P<predicted>\d{1,18}) "
+    r"measured-bytes=(?P<measured>\d{1,18}) budget-bytes=(?P<budget>\d{1,18})\]"
 )
 
 

@@ -74,9 +74,10 @@ class TrainingService(SplitWorkerServicer):
 class ControlService(WorkerControlServicer):
     """The strategy's side of a worker that runs in a process of its own."""
 
-    def __init__(self, worker: SplitWorker, operator_token: str) -> None:
+    def __init__(self, worker: SplitWorker, operator_token: str, *, max_message_bytes: int) -> None:
         self._worker = worker
         self._operator_token = operator_token
+        self._max_message_bytes = max_message_bytes
 
     def Describe(self, request: Empty, context: grpc.ServicerContext) -> DescriptionMessage:
         with sent_as_status(context):
@@ -121,7 +122,8 @@ class ControlService(WorkerControlServicer):
             result = self._worker.collect(request.token)
             client = self._worker.spec_of(request.token).client
             logger.info("client %s took %s steps", client, result.num_steps)
-            for factors in factors_to_wire(result.updates):
+            limit = self._max_message_bytes
+            for factors in factors_to_wire(result.updates, max_message_bytes=limit):
                 yield CollectReply(factors=factors)
             summary = SessionSummary(num_steps=result.num_steps, importance=dict(result.importance))
             yield CollectReply(summary=summary)
@@ -183,7 +185,7 @@ def serve(
     if operator_token is not None:
         if not operator_token:
             raise ConfigError("the operator token is empty: a secret of some length is wanted")
-        control = ControlService(worker, operator_token)
+        control = ControlService(worker, operator_token, max_message_bytes=max_message_bytes)
         add_WorkerControlServicer_to_server(control, server)
     address = f"{host}:{port}"
     try:

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from hsplit_flower.adapters.low_rank import LowRank
-from hsplit_flower.aggregation import ClientUpdate, Contribution, check_client
-from hsplit_flower.aggregation.contribution import shares
+from hsplit_flower.aggregation import ClientUpdate, Contribution, aggregate_adapters, check_client
+from hsplit_flower.aggregation.contribution import LARGEST_NORM, shares
 from hsplit_flower.errors import AdapterError, NonFiniteError
 
 ZERO = LowRank.zeros(4, 3)
@@ -49,3 +49,27 @@ def test_initial_factors_are_checked_too(value: float) -> None:
     client = ClientUpdate(num_examples=1, trained={"q": SOME}, initial={"q": bad})
     with pytest.raises(NonFiniteError, match="'q'"):
         check_client(client, {"q": ZERO})
+
+
+@pytest.mark.parametrize("rank", [1, 16])
+def test_finite_factors_whose_product_is_not_are_refused(rank: int) -> None:
+    huge = LowRank(b=torch.full((4, rank), 3e38), a=torch.full((rank, 3), 3e38))
+    client = ClientUpdate(num_examples=1, trained={"q": huge})
+    with pytest.raises(AdapterError, match=r"'q' has a norm of up to .*diverged"):
+        check_client(client, {"q": ZERO})
+
+
+def test_how_a_direction_is_shared_between_its_factors_does_not_matter() -> None:
+    shares = torch.tensor([1e30, 1e-30])
+    lopsided = LowRank(b=torch.ones(4, 2) * shares, a=torch.ones(2, 3) / shares[:, None])
+    check_client(ClientUpdate(num_examples=1, trained={"q": lopsided}), {"q": ZERO})
+
+
+def test_the_largest_updates_add_up_to_numbers_that_can_be_added_again() -> None:
+    size = (LARGEST_NORM / 12) ** 0.5
+    largest = LowRank(b=torch.full((4, 1), size), a=torch.full((1, 3), size * 12**0.5))
+    updates = {"q": ZERO}
+    for _ in range(20):
+        clients = [ClientUpdate(num_examples=1, trained={"q": largest})] * 5
+        updates = dict(aggregate_adapters(updates, clients).updates)
+    assert torch.isfinite(updates["q"].dense()).all()

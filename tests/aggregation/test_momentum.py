@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from hsplit_flower.adapters import LowRank
 from hsplit_flower.aggregation import ClientUpdate, Momentum, aggregate_adapters
 from hsplit_flower.errors import AdapterError
-from tests.reference.aggregation import dense, relative_error
+from tests.reference.aggregation import (
+    aggregate,
+    cut_off_norm,
+    dense,
+    relative_error,
+    with_momentum,
+)
 
 NAMES = ("q", "k")
 OUT, IN = 9, 7
@@ -24,7 +30,7 @@ def random_update(rank: int, generator: torch.Generator) -> LowRank:
 @given(
     beta=st.sampled_from([0.0, 0.3, 0.5, 0.9]),
     max_rank=st.sampled_from([None, 3]),
-    ranks=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 3)), min_size=1, max_size=5),
+    ranks=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=6),
     seed=st.integers(0, 2**16),
 )
 def test_every_round_goes_a_share_of_the_way_of_the_round_before(
@@ -59,18 +65,19 @@ def test_every_round_goes_a_share_of_the_way_of_the_round_before(
         )
         updates, remainders = dict(result.updates), dict(result.remainders)
         for name in NAMES:
-            mean = sum(
-                share * dense(client.trained[name]).double()
-                for share, client in zip((0.25, 0.75), clients, strict=True)
-                if name in client.trained
+            contributions = [client.contribution(name, updates[name]) for client in clients]
+            change = aggregate(torch.zeros_like(velocity[name]), contributions)
+            position[name], velocity[name] = with_momentum(
+                position[name], velocity[name], change, beta=beta
             )
-            velocity[name] = beta * velocity[name] + mean
-            position[name] = position[name] + velocity[name]
-    for name in NAMES:
-        got = dense(updates[name]).double()
-        if name in remainders:
-            got = got + dense(remainders[name]).double()
-        assert relative_error(got, position[name]) < 2e-6
+            whole = position[name]
+            cut_off = cut_off_norm(whole, OUT if max_rank is None else max_rank)
+            # All that a cap lets through is in the update, also where nobody adapts the weight.
+            missing = torch.linalg.norm(dense(updates[name]) - whole).item()
+            assert missing <= cut_off + 2e-6 * torch.linalg.norm(whole).item()
+            if name in remainders:
+                got = dense(updates[name]) + dense(remainders[name])
+                assert relative_error(got, whole) < 2e-6
 
 
 def test_after_another_adapter_was_taken_over_nothing_is_carried() -> None:
@@ -81,6 +88,26 @@ def test_after_another_adapter_was_taken_over_nothing_is_carried() -> None:
     assert relative_error(momentum.carried({})["q"], 0.5 * dense(moved["q"])) < 1e-6
     momentum.forget()
     assert momentum.carried({}) == {}
+
+
+def test_a_weight_that_nobody_adapts_goes_on_and_keeps_its_rank() -> None:
+    momentum = Momentum(0.9)
+    trained = {"q": random_update(1, torch.Generator().manual_seed(0))}
+    updates, remainders = {"q": LowRank.zeros(OUT, IN)}, {}
+    for server_round in range(4):
+        client = ClientUpdate(num_examples=1, trained={} if server_round else trained)
+        result = aggregate_adapters(updates, [client], remainders=momentum.carried(remainders))
+        momentum.learn(
+            updates,
+            result.updates,
+            remainders_before=remainders,
+            remainders_after=result.remainders,
+        )
+        updates, remainders = dict(result.updates), dict(result.remainders)
+    assert remainders == {}
+    assert updates["q"].rank == 1
+    wanted = sum(0.9**i for i in range(4)) * dense(trained["q"])
+    assert relative_error(updates["q"], wanted) < 2e-6
 
 
 @pytest.mark.parametrize("beta", [-0.1, 1.0, float("nan")])

@@ -223,13 +223,21 @@ def test_dividing_says_whose_mean_it_is() -> None:
 
 
 @pytest.mark.parametrize("dividing", Dividing)
-def test_a_weight_that_nobody_trains_stays_as_it_is(dividing: Dividing) -> None:
+def test_a_weight_that_nobody_trains_takes_in_its_remainder(dividing: Dividing) -> None:
     update, remainder, zero = _update(3), _random(2), LowRank.zeros(OUT, IN)
     idle = Contribution(num_examples=10, trained=zero, initial=zero)
+    wanted = dense(update) + dense(remainder)
     for contributions in ([], [idle]):
+        assert aggregate(update, contributions, dividing=dividing).update is update
         result = aggregate(update, contributions, remainder=remainder, dividing=dividing)
-        assert result.update is update
-        assert result.remainder is remainder
+        assert relative_error(result.update, wanted) <= LAW
+        assert result.remainder is None
+        capped = aggregate(
+            update, contributions, remainder=remainder, max_rank=4, dividing=dividing
+        )
+        assert (capped.update.rank, capped.dropped_energy > 0) == (4, True)
+        assert capped.remainder is not None
+        assert relative_error(capped.update + capped.remainder, wanted) <= LAW
 
 
 def test_the_whole_adapter_is_its_weights() -> None:
@@ -268,11 +276,11 @@ def test_remainders_of_the_whole_adapter_come_back() -> None:
         assert relative_error(again.updates[name], 2 * dense(trained)) <= LAW
 
 
-def test_without_clients_nothing_changes() -> None:
-    updates, remainders = {"q": _update(4)}, {"q": _random(2)}
-    result = aggregate_adapters(updates, [], remainders=remainders, max_rank=1)
+def test_without_clients_and_remainders_nothing_changes() -> None:
+    updates = {"q": _update(4)}
+    result = aggregate_adapters(updates, [], max_rank=1)
     assert result.updates["q"] is updates["q"]
-    assert result.remainders["q"] is remainders["q"]
+    assert (result.remainders, result.dropped_energy) == ({}, {"q": 0.0})
 
 
 def _nan(update: LowRank) -> LowRank:

@@ -226,6 +226,16 @@ def test_workers_on_ray_are_started_as_the_settings_say(settings: dict[str, Any]
     assert pool.worker.port == 8600 and pool.worker.num_threads == settings["worker-threads"]
 
 
+def test_one_node_is_enough_for_a_round_and_for_its_evaluation(settings: dict[str, Any]):
+    from nlg.assemble import strategy_of
+    from nlg.run_config import RunConfig
+
+    few = {"min-train-nodes": 1, "min-available-nodes": 1, "fraction-evaluate": 1.0}
+    strategy = strategy_of(RunConfig.from_run_config({**settings, **few}))
+    assert strategy.min_train_nodes == strategy.min_evaluate_nodes == 1
+    assert strategy.min_available_nodes == 1
+
+
 def test_a_folder_without_the_wanted_columns_is_refused(settings: dict[str, Any], tmp_path: Path):
     from nlg.assemble import evaluation_of
     from nlg.run_config import RunConfig

@@ -28,6 +28,7 @@ def test_a_container_limits_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     used.write_text("30000\n")
     monkeypatch.setattr(machine, "CGROUP_LIMIT", limit)
     monkeypatch.setattr(machine, "CGROUP_USE", used)
+    monkeypatch.setattr(machine, "CGROUP_STAT", tmp_path / "memory.stat")
     device = torch.device("cpu")
     free = machine.available_bytes(device)
     assert free > 100_000
@@ -35,6 +36,21 @@ def test_a_container_limits_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert machine.available_bytes(device) == 70_000
     limit.write_text("max\n")
     assert machine.available_bytes(device) > 100_000
+
+
+def test_file_cache_of_a_container_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint that was just read is in it, and the kernel gives it back."""
+    stat = tmp_path / "memory.stat"
+    for name, value in (("CGROUP_LIMIT", "100000\n"), ("CGROUP_USE", "90000\n")):
+        (tmp_path / name).write_text(value)
+        monkeypatch.setattr(machine, name, tmp_path / name)
+    monkeypatch.setattr(machine, "CGROUP_STAT", stat)
+    device = torch.device("cpu")
+    assert machine.available_bytes(device) == 10_000
+    stat.write_text("anon 9000\nfile 81000\nactive_file 1000\ninactive_file 80000\n")
+    assert machine.available_bytes(device) == 90_000
+    stat.write_text("something else\n")
+    assert machine.available_bytes(device) == 10_000
 
 
 @pytest.mark.gpu

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from hsplit_flower.errors import NonFiniteError
 from hsplit_flower.importance import (
+    LARGEST_SCORE,
     ImportanceHistory,
     ImportanceReport,
     blend,
@@ -16,6 +17,7 @@ from hsplit_flower.importance import (
     mean_scores,
     resource_normalised,
 )
+from hsplit_flower.importance.history import BETA_MAX
 
 scores = st.dictionaries(st.sampled_from("abcd"), st.floats(0, 1e6))
 counts = st.integers(1, 10_000)
@@ -27,6 +29,16 @@ def test_a_report_that_is_not_finite_is_rejected(score: float) -> None:
         ImportanceReport(num_examples=1, scores={"a": 1.0, "b": score})
     with pytest.raises(NonFiniteError, match="zero or more is wanted"):
         check_finite({"b": score})
+
+
+def test_no_report_makes_a_sum_overflow() -> None:
+    with pytest.raises(NonFiniteError, match=r"importance of 'a' is 1e\+308: 1e\+30 or less"):
+        ImportanceReport(num_examples=1, scores={"a": 1e308})
+    largest = ImportanceReport(num_examples=2**40, scores={"a": LARGEST_SCORE})
+    history = ImportanceHistory()
+    for _ in range(100):
+        history = blend(history, mean_scores([largest] * 1000), beta=BETA_MAX)
+    check_finite(history.scores)
 
 
 def test_the_mean_is_weighted_by_examples_over_those_who_scored() -> None:

@@ -31,3 +31,16 @@ def aggregate(
     for c in counted:
         total += c.num_examples / num_examples * (dense(c.trained) - dense(c.initial))
     return total
+
+
+def with_momentum(
+    update: Tensor, velocity: Tensor, change: Tensor, *, beta: float
+) -> tuple[Tensor, Tensor]:
+    """``ΔW_g + V_t`` and ``V_t = β V_{t−1} + change``."""
+    velocity = beta * velocity + change
+    return update + velocity, velocity
+
+
+def cut_off_norm(matrix: Tensor, max_rank: int) -> float:
+    """How far the nearest matrix of that rank is: what a cap has to cut off, and no more."""
+    return torch.linalg.norm(torch.linalg.svdvals(matrix)[max_rank:]).item()

@@ -9,7 +9,7 @@ from flwr.app import ArrayRecord, Context, Message, RecordDict
 
 from hsplit_flower.adapters import LowRank, to_state_dict
 from hsplit_flower.client.app import split_train
-from hsplit_flower.transport.orders import IMPORTANCE_KEY, METRICS_KEY, UPDATE_KEY
+from hsplit_flower.transport.orders import IMPORTANCE_KEY, METRICS_KEY, PROFILE_KEY, UPDATE_KEY
 from tests.strategies.clients import (
     Batches,
     Train,
@@ -57,6 +57,13 @@ def trains_for_nan(msg: Message, context: Context, some: Batches) -> Message:
 def metric(key: str, value: float) -> Callable[[Any], None]:
     def change(content: Any) -> None:
         content.metric_records[METRICS_KEY][key] = value
+
+    return change
+
+
+def described(key: str, value: float) -> Callable[[Any], None]:
+    def change(content: Any) -> None:
+        content.config_records[PROFILE_KEY][key] = value
 
     return change
 
@@ -117,6 +124,20 @@ def garbled_array(content: Any) -> None:
     array.data = array.data[: len(array.data) // 2]
 
 
+def array_of(data: bytes) -> Callable[[Any], None]:
+    """The bytes of the first factor, which numpy reads."""
+
+    def change(content: Any) -> None:
+        next(iter(content.array_records[UPDATE_KEY].values())).data = data
+
+    return change
+
+
+def npy(header: str) -> bytes:
+    """The beginning of numpy's own format, under any header."""
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+
+
 FAULTS: dict[str, tuple[Train, str]] = {
     "raises": (raises, "my disk is full"),
     "no batch": (takes_no_step, "DataError: no batches"),
@@ -127,13 +148,20 @@ FAULTS: dict[str, tuple[Train, str]] = {
     "nan below the cut": (trains_for_nan, "NonFiniteError"),
     "nan loss": (with_reply(metric("loss-sum", math.nan)), "loss.*nan"),
     "infinite loss": (with_reply(metric("loss-sum", math.inf)), "loss.*inf"),
+    "loss beyond all": (with_reply(metric("loss-sum", 1e308)), r"loss.* 1e\+30 or less"),
     "no token": (with_reply(metric("num-tokens", 0)), "no token"),
     "infinitely many tokens": (with_reply(metric("num-tokens", math.inf)), "cannot be read"),
     "fewer than no tokens": (with_reply(metric("num-tokens", -5)), "cannot be read"),
+    "too many tokens": (with_reply(metric("num-tokens", 2**60)), "num-tokens is .* is wanted"),
+    "a speed that nothing has": (
+        with_reply(described("flops-per-second", 1e-300)),
+        "flops is 1e-300, no device has that",
+    ),
     "nan seconds": (with_reply(metric("seconds", math.nan)), "seconds.*nan"),
     "other steps": (with_reply(metric("num-steps", 9)), "9 steps.*worker 2.*belong together"),
     "nan importance": (with_reply(importance(math.nan)), "importance of .* is nan"),
     "negative importance": (with_reply(importance(-1.0)), "importance of .* is -1"),
+    "importance beyond all": (with_reply(importance(1e308)), r"importance of .* 1e\+30 or less"),
     "importance of the other half": (with_reply(scores_the_workers_weights), "up_proj"),
     "importance of nothing": (with_reply(scores_an_unknown_weight), "nobody.knows.me"),
     "no importance": (with_reply(without(IMPORTANCE_KEY)), "its reply cannot be read"),
@@ -143,10 +171,24 @@ FAULTS: dict[str, tuple[Train, str]] = {
         with_reply(lambda content: change_factors(content, lambda f: f * math.nan)),
         "NaN or infinity",
     ),
+    "factors beyond all": (
+        with_reply(lambda content: change_factors(content, lambda f: f.fill_(3e38))),
+        "norm of up to .*diverged",
+    ),
     "other rank": (with_reply(other_rank), "other ranks than planned.*5 for 4"),
     "other shape": (with_reply(other_shape), r"got an update of shape .*wanted"),
     "a weight above the cut": (with_reply(weight_of_the_worker), "other ranks than planned"),
     "half a pair": (with_reply(one_factor), "lacks its factor"),
     "factors without a shape": (with_reply(flat_factors), "do not multiply to an update"),
     "garbled array": (with_reply(garbled_array), "its reply cannot be read"),
+    "array that seems a zip file": (with_reply(array_of(b"PK\x03\x04")), "cannot be read"),
+    "array whose header has no end": (with_reply(array_of(npy("{'descr': (("))), "cannot be read"),
+    "array without bounds": (
+        with_reply(
+            array_of(
+                npy("{'descr': '<f4', 'fortran_order': False, 'shape': (281474976710656, 8)}\n")
+            )
+        ),
+        "cannot be read",
+    ),
 }

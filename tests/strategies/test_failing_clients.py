@@ -243,9 +243,27 @@ def test_a_client_that_cannot_describe_itself_is_left_out(
     assert any(_matches(reason, line) for line in told), told
 
 
-@pytest.mark.parametrize("num_examples", [math.inf, math.nan, -3, "many", [1, 2]])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("num-examples", math.inf),
+        ("num-examples", math.nan),
+        ("num-examples", -3),
+        ("num-examples", "many"),
+        ("num-examples", [1, 2]),
+        ("num-examples", 2**63 - 1),
+        ("num-examples", 1e300),
+        ("partition-id", -1),
+        ("num-partitions", 2**62),
+        ("memory-bytes", math.inf),
+        ("memory-bytes", -1.0),
+        ("flops-per-second", 5e-324),
+        ("up-bytes-per-second", 1e-300),
+        ("round-trip-seconds", 1e308),
+    ],
+)
 def test_a_description_that_makes_no_sense_is_not_believed(
-    model: str, worker: WatchedWorker, flower_log: list[str], num_examples: Any
+    model: str, worker: WatchedWorker, flower_log: list[str], key: str, value: Any
 ) -> None:
     app = client_app()
     healthy = app._registered_funcs["query.default"]
@@ -253,7 +271,7 @@ def test_a_description_that_makes_no_sense_is_not_believed(
     def query(msg: Message, context: Context) -> Message:
         reply = healthy(msg, context)
         if context.node_id == BAD_NODE:
-            reply.content.config_records[PROFILE_KEY]["num-examples"] = num_examples
+            reply.content.config_records[PROFILE_KEY][key] = value
         return reply
 
     app._registered_funcs["query.default"] = query
@@ -276,8 +294,9 @@ def test_an_app_without_the_three_functions_is_told_of(
     assert sum("No query function registered" in line for line in flower_log) == 3
 
 
+@pytest.mark.parametrize("least", [2, 3])
 def test_a_client_that_fails_to_evaluate_is_left_out_of_the_mean(
-    model: str, worker: WatchedWorker, flower_log: list[str]
+    model: str, worker: WatchedWorker, flower_log: list[str], least: int
 ) -> None:
     app = client_app()
     healthy = app._registered_funcs["evaluate.default"]
@@ -288,11 +307,15 @@ def test_a_client_that_fails_to_evaluate_is_left_out_of_the_mean(
         return healthy(msg, context)
 
     app._registered_funcs["evaluate.default"] = evaluate
-    strategy = strategy_of(model, worker, fraction_evaluate=1.0)
+    strategy = strategy_of(model, worker, fraction_evaluate=1.0, min_evaluate_nodes=least)
     with LocalGrid(app, node_configs()) as grid:
         result = strategy.start(grid, num_rounds=1)
-    assert result.evaluate_metrics_clientapp[1]["num-clients"] == 2
     assert any("no held-out data here" in line for line in flower_log)
+    is_enough = least == 2
+    assert {r: m["num-clients"] for r, m in result.evaluate_metrics_clientapp.items()} == (
+        {1: 2} if is_enough else {}
+    )
+    assert any("2 clients finished, 3 are wanted" in line for line in flower_log) != is_enough
 
 
 def test_clients_that_join_and_leave(

@@ -38,6 +38,7 @@ FORWARD = Forward(
     probe=True,
 )
 NAME = architecture(FAMILY).weights[-1].name
+WIDE = LowRank(b=torch.randn(16, 40), a=torch.randn(40, 24))
 
 
 @pytest.fixture
@@ -47,8 +48,9 @@ def worker() -> Iterator[Worker]:
 
 
 @contextmanager
-def _remote(worker: Worker, token: str = OPERATOR_TOKEN) -> Iterator[RemoteWorker]:
-    remote = RemoteWorker(worker.address, token, ChannelSettings(step_timeout_seconds=10.0))
+def _remote(worker: Worker, token: str = OPERATOR_TOKEN, **limits: int) -> Iterator[RemoteWorker]:
+    settings = ChannelSettings(step_timeout_seconds=10.0, **limits)
+    remote = RemoteWorker(worker.address, token, settings)
     try:
         yield remote
     finally:
@@ -194,14 +196,31 @@ def test_a_session_that_is_gone(remote: RemoteWorker) -> None:
         remote.collect(token)
 
 
+def test_a_rank_that_grows_does_not_reach_the_limit() -> None:
+    """Both ways: what a session starts from, and what it has learnt."""
+    limit, rank = 2000, 24
+    with (
+        running_worker(FAMILY, max_message_bytes=limit) as worker,
+        _remote(worker, max_message_bytes=limit) as remote,
+    ):
+        remote.load_update({NAME: WIDE})
+        token = remote.open(replace(SPEC, ranks={NAME: rank}))
+        (got,) = remote.collect(token).updates.values()
+        (wanted,) = worker.worker.collect(token).updates.values()
+    assert 4 * sum(got.b.shape + got.a.shape) * rank > limit
+    assert got.rank == rank
+    assert torch.equal(got.b, wanted.b)
+    assert torch.equal(got.a, wanted.a)
+    assert torch.allclose(got.dense(), WIDE.head(rank).dense(), atol=1e-5)
+
+
 def test_an_update_over_the_limit_is_named() -> None:
-    wide = LowRank(b=torch.randn(16, 40), a=torch.randn(40, 24))
     with (
         running_worker(FAMILY, max_message_bytes=4000) as worker,
         _remote(worker) as remote,
         pytest.raises(WorkerRejectedError, match="over the limit"),
     ):
-        remote.load_update({NAME: wide})
+        remote.load_update({NAME: WIDE})
 
 
 def test_a_worker_that_is_gone_is_unavailable(worker: Worker) -> None:

@@ -20,6 +20,7 @@ def test_an_exceeded_budget_comes_back_with_its_bytes() -> None:
         write_refusal(DataError("no batches")),
         "OutOfBudgetError: but without the bytes",
         "OutOfBudgetError[predicted-bytes=-1 measured-bytes=x budget-bytes=1]: made up",
+        f"OutOfBudgetError[predicted-bytes=1 measured-bytes={'9' * 400} budget-bytes=1]: too much",
         "",
     ],
 )

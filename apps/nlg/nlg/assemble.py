@@ -67,6 +67,7 @@ def strategy_of(config: RunConfig) -> HSplitLoRA:
         fraction_train=config.fraction_train,
         fraction_evaluate=config.fraction_evaluate,
         min_train_nodes=config.min_train_nodes,
+        min_evaluate_nodes=config.min_train_nodes,
         min_available_nodes=config.min_available_nodes,
     )
 

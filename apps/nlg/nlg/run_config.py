@@ -91,7 +91,8 @@ class RunConfig:
     fraction_train, fraction_evaluate
         Share of the connected nodes that train, and that evaluate, in a round.
     min_train_nodes, min_available_nodes
-        Fewest nodes that must finish a round for it to count, and be connected before it starts.
+        Fewest nodes that must finish a round, or its evaluation, for it to count, and be connected
+        before it starts.
     round_timeout
         Seconds after which a round goes on without the clients that have not answered.
     server_evaluation
