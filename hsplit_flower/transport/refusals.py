@@ -6,12 +6,13 @@ the strategy learns from follow it as ``key=value``.
 
 import re
 
-from ..errors import HSplitError, OutOfBudgetError
+from ..errors import HSplitError, NoCardError, OutOfBudgetError
 
 OUT_OF_BUDGET = re.compile(
     r"OutOfBudgetError\[predicted-bytes=(?P<predicted>\d+) measured-bytes=(?P<measured>\d+) "
     r"budget-bytes=(?P<budget>\d+)\]"
 )
+NO_CARD = f"{NoCardError.__name__}: "
 
 
 def write_refusal(error: HSplitError) -> str:
@@ -27,6 +28,8 @@ def write_refusal(error: HSplitError) -> str:
 
 def read_refusal(reason: str) -> HSplitError:
     """The error that a client answered with; an `HSplitError` with its words if it is another."""
+    if reason.startswith(NO_CARD):
+        return NoCardError(reason.removeprefix(NO_CARD))
     found = OUT_OF_BUDGET.match(reason)
     if found is None:
         return HSplitError(reason)

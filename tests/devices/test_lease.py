@@ -9,14 +9,16 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
+import torch
 from ray.util.placement_group import placement_group_table
 
 from hsplit_flower.devices.lease import card_of, gpu_fraction, gpu_fractions, leased
-from hsplit_flower.errors import ConfigError, LeaseError
+from hsplit_flower.errors import ConfigError, LeaseError, NoCardError
 from tests.ray_starts import RAY_STARTS
 
 NUM_CARDS = 2
@@ -180,8 +182,22 @@ def test_a_lease_is_given_back_when_its_owner_is_killed(clients: list[Any], how:
 
 
 def test_more_than_a_card_is_refused_at_once(clients: list[Any]) -> None:
-    with pytest.raises(LeaseError, match="Ray has 2 here"):
+    with pytest.raises(NoCardError, match="Ray has 2 here"):
         ray.get(clients[0].train.remote(3.0, 0.0))
+
+
+def test_a_real_card_must_have_what_its_clients_share(
+    cards: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = SimpleNamespace(total_memory=16 * 10**9)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: card)
+    with leased(0.5, card_bytes=16e9) as device:
+        assert device == "cuda:0"
+    with pytest.raises(NoCardError, match="card 0 has 16 GB"), leased(0.5, card_bytes=24e9):
+        pytest.fail("trains all the same")
+    _wait_for_free(NUM_CARDS)
 
 
 def test_a_lease_lies_on_one_card(cards: None) -> None:
