@@ -22,6 +22,7 @@ import torch
 from ..errors import ConfigError, LeaseError, NoCardError
 from ..sizes import size_text
 from .cards import check_card, check_node, nodes, number_in_torch
+from .device_keys import DEVICE_KEYS, GIGABYTE
 
 logger = logging.getLogger(__name__)
 
@@ -40,18 +41,21 @@ def gpu_fraction(budget_bytes: float, card_bytes: float) -> float:
     Raises
     ------
     ConfigError
-        If the budget is larger than the card, or either is not a positive number of bytes.
+        If the budget is larger than the card, either is not a positive number of bytes, or no card
+        has such a memory.
     """
     for name, value in (("budget", budget_bytes), ("card", card_bytes)):
         if not 0.0 < value < math.inf:
             raise ConfigError(f"a {name} must be a positive number of bytes, got {value}")
+    if problem := DEVICE_KEYS["memory-gb"].problem("a card's memory in GB", card_bytes / GIGABYTE):
+        raise ConfigError(problem)
     if budget_bytes > card_bytes:
         raise ConfigError(
             f"a budget of {size_text(budget_bytes)} is larger than a card of "
             f"{size_text(card_bytes)}"
         )
     # A part that is whole but for the last bit of its quotient is not rounded up.
-    return min(1.0, math.ceil(budget_bytes / card_bytes / UNIT - 1e-9) * UNIT)
+    return min(1.0, max(1, math.ceil(budget_bytes / card_bytes / UNIT - 1e-9)) * UNIT)
 
 
 def gpu_fractions(

@@ -51,6 +51,16 @@ def test_a_budget_that_is_no_size_has_no_part(budget: float) -> None:
         gpu_fraction(16e9, budget)
 
 
+@pytest.mark.parametrize("card", [1.0, 24e18, 1e300])
+def test_a_card_that_nobody_has_is_refused(card: float) -> None:
+    with pytest.raises(ConfigError, match=r"a card's memory in GB is .*, no device has that"):
+        gpu_fraction(1.0, card)
+
+
+def test_a_budget_is_never_so_small_that_it_leases_nothing() -> None:
+    assert gpu_fraction(1e-9, 80e9) == 1e-4
+
+
 def test_every_client_that_is_larger_than_a_card_is_named() -> None:
     with pytest.raises(ConfigError, match=r"client 2: .*larger than a card.*client 5: ") as caught:
         gpu_fractions({1: 4e9, 2: 17e9, 5: 80e9}, 16e9)
