@@ -130,7 +130,8 @@ class RunConfig:
         How many of them a client may have on the wire, unanswered.
     cached_halves
         How many loaded halves a client process keeps for later messages; 0 for none. Where the same
-        process serves several clients, they share what they have in common.
+        process serves several clients, they share what they have in common. More than one needs
+        ``enforce-budgets=false``: a budget is for one half.
     max_message_mb
         Largest message between client and worker, in MB of 2^20 bytes.
     step_timeout
