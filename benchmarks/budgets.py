@@ -161,13 +161,22 @@ def _kill_one(clients: list[Any], budget_bytes: float) -> tuple[int, float]:
     process = ray.get(victim.process.remote())
     fraction = gpu_fraction(budget_bytes, CARD_BYTES)
     victim.work.remote(budget_bytes, fraction, 1000.0)
-    _wait(lambda: _free_cards() < 1.0 - fraction / 2)
+    _await_lease(fraction)
     os.kill(process, signal.SIGKILL)
     killed = time.perf_counter()
-    _wait(lambda: _free_cards() > 1.0 - 1e-6)
+    _comes_true(lambda: _free_cards() > 1.0 - 1e-6)
     seconds = time.perf_counter() - killed
     left = [group for group in placement_group_table().values() if group["state"] != "REMOVED"]
     return len(left), seconds
+
+
+def _await_lease(fraction: float) -> None:
+    """Wait until this part of the card is held: who has no lease leaves none, killed or not."""
+    if not _comes_true(lambda: _free_cards() < 1.0 - fraction / 2):
+        raise RuntimeError(
+            f"the client that is to be killed had no lease within {PATIENCE_SECONDS:g} s: nothing "
+            "was measured"
+        )
 
 
 def _free_cards() -> float:
@@ -177,7 +186,11 @@ def _free_cards() -> float:
     return float(available.get("GPU", 0.0))
 
 
-def _wait(is_true: Callable[[], bool]) -> None:
+def _comes_true(is_true: Callable[[], bool]) -> bool:
+    """Whether something becomes true in time."""
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while not is_true() and time.monotonic() < deadline:
+    while not is_true():
+        if time.monotonic() > deadline:
+            return False
         time.sleep(0.02)
+    return True

@@ -10,7 +10,8 @@ Each message says what was got, what was wanted, and what to change::
     ├── AdapterError(ValueError)          factors or an adapter checkpoint do not fit the model
     ├── InfeasibleBudgetError             no client's budget holds the smallest cut
     ├── OutOfBudgetError                  a client needed more memory than its budget
-    ├── LeaseError                        Ray gave no part of a card in time, or has none
+    ├── LeaseError                        Ray gave no part of a card in time
+    │   └── NoCardError                   there is none to lease; waiting is no use
     ├── NonFiniteError                    a loss, gradient or importance is not a finite number
     └── TransportError                    the talk between client and split worker failed
         ├── CodecError(ValueError)        a payload is not what it says it is
@@ -91,7 +92,11 @@ class OutOfBudgetError(HSplitError):
 
 
 class LeaseError(HSplitError):
-    """Ray has no card to lease a part of, or gave none in time."""
+    """Ray gave no part of a card in time."""
+
+
+class NoCardError(LeaseError):
+    """There is no card to lease a part of, or not such a one; waiting for it is no use."""
 
 
 class NonFiniteError(HSplitError):

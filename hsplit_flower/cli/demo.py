@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from .local_flower import local_superlink
+from .local_flower import local_superlink, simulated_clients
 
 NUM_CLIENTS = 5
 
@@ -64,8 +64,7 @@ def run(options: argparse.Namespace) -> int:
             [
                 "--run-config",
                 " ".join(settings),
-                "--federation-config",
-                f"num-supernodes={NUM_CLIENTS} client-resources-num-cpus=1",
+                *simulated_clients(NUM_CLIENTS),
             ],
         )
         status = subprocess.run(command, env=flower.environment, check=False).returncode

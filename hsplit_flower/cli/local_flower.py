@@ -103,6 +103,19 @@ def flower_environment(home: Path) -> dict[str, str]:
     }
 
 
+def simulated_clients(number: int) -> list[str]:
+    """The options of ``flwr run`` for so many simulated clients, a core each.
+
+    Where there is no card Ray has a virtual one, so that clients can lease parts of it.
+    """
+    import torch
+
+    federation = f"num-supernodes={number} client-resources-num-cpus=1"
+    if not torch.cuda.is_available():
+        federation += " init-args-num-gpus=1"
+    return ["--federation-config", federation]
+
+
 def script(name: str) -> str:
     """A program that is installed beside this interpreter."""
     path = Path(sys.executable).parent / name

@@ -149,7 +149,10 @@ def _description(context: Context, num_examples: int) -> ConfigRecord:
 
 
 def _machine() -> DeviceProfile:
-    """The machine as it is without the halves that are kept: they make way for what is planned."""
+    """The machine as it is without the halves that are kept.
+
+    They make way for what is planned, but for what a run without budgets is told to keep.
+    """
     profile = machine_profile()
     kept_bytes = HALVES.held_bytes("cuda" if torch.cuda.is_available() else "cpu")
     return replace(profile, memory_bytes=profile.memory_bytes + kept_bytes)
@@ -158,23 +161,21 @@ def _machine() -> DeviceProfile:
 def _run(order: Order, msg: Message, context: Context, batches: Batches) -> Outcome:
     """The round inside its lease of a card, if it has one, and inside its memory budget."""
     with ExitStack() as stack:
-        device = stack.enter_context(leased(order.lease_gpu_fraction))
+        device = stack.enter_context(
+            leased(order.lease_gpu_fraction, card_bytes=order.lease_card_bytes)
+        )
+        key = _half_of(order, context, device)
+        # Before it is measured what is held.
+        HALVES.make_room(key, _capacity(order))
         meter = stack.enter_context(
             within_budget(order.budget_bytes, predicted_bytes=order.predicted_bytes, device=device)
         )
-        return _run_half(order, msg, context, batches, device, meter)
+        return _run_half(order, msg, batches, key, meter)
 
 
-def _run_half(
-    order: Order,
-    msg: Message,
-    context: Context,
-    batches: Batches,
-    device: str,
-    meter: MemoryMeter,
-) -> Outcome:
+def _half_of(order: Order, context: Context, device: str) -> HalfKey:
     spec = order.session
-    key = HalfKey(
+    return HalfKey(
         model=str(context.node_config.get("model", order.model)),
         parts=Parts.of_client(spec.cut, keeps_labels=spec.labels is Labels.CLIENT),
         revision=order.revision or None,
@@ -182,10 +183,23 @@ def _run_half(
         device=device,
         attention=order.attention or None,
     )
-    # What lies on a leased card goes with the lease.
-    capacity = 0 if order.lease_gpu_fraction else order.cached_halves
+
+
+def _capacity(order: Order) -> int:
+    """How many halves this process keeps, the order's own among them."""
+    if order.lease_gpu_fraction:
+        # What lies on a leased card goes with the lease.
+        return 0
+    # A budget is for one half: others would count against it.
+    return min(order.cached_halves, 1) if order.budget_bytes else order.cached_halves
+
+
+def _run_half(
+    order: Order, msg: Message, batches: Batches, key: HalfKey, meter: MemoryMeter
+) -> Outcome:
+    spec = order.session
     with ExitStack() as stack:
-        loan = stack.enter_context(HALVES.lend(key, lambda: _load(key), capacity=capacity))
+        loan = stack.enter_context(HALVES.lend(key, lambda: _load(key), capacity=_capacity(order)))
         half = loan.half
         half.checkpointing = order.checkpointing
         meter.adopt([*half.model.parameters(), *half.model.buffers()])

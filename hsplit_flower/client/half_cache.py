@@ -47,6 +47,13 @@ class HalfCache:
         self._lock: Final = threading.Lock()
         self._halves: dict[HalfKey, Half] = {}
 
+    def make_room(self, key: HalfKey, capacity: int) -> None:
+        """Let halves other than this one go until it is one of so many; those used last stay."""
+        with self._lock:
+            others = [other for other in self._halves if other != key]
+            for other in others[: max(0, len(others) - max(0, capacity - 1))]:
+                del self._halves[other]
+
     @contextmanager
     def lend(self, key: HalfKey, load: Callable[[], Half], *, capacity: int) -> Iterator[Loan]:
         """The half of this key, from here or loaded.
@@ -61,10 +68,9 @@ class HalfCache:
         capacity
             How many halves to keep, the one that is lent among them; 0 keeps none.
         """
+        self.make_room(key, capacity)
         with self._lock:
             kept = self._halves.pop(key, None)
-            while len(self._halves) > max(0, capacity - 1):
-                del self._halves[next(iter(self._halves))]
         loan = Loan(half=load() if kept is None else kept)
         del kept
         yield loan

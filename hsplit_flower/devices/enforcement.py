@@ -6,6 +6,8 @@ can set a new peak are counted: the first, which scores importance, the second, 
 optimizer's moments exist, and every step whose batch is larger than those counted before.
 """
 
+import gc
+import traceback
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -72,7 +74,7 @@ def within_budget(
     predicted_bytes
         What the plan says will be held, for the error.
     device
-        Where the tensors are.
+        Where the tensors are; a GPU without a number is the current one.
 
     Raises
     ------
@@ -83,7 +85,10 @@ def within_budget(
     if not budget_bytes:
         yield Unmetered()
     elif chosen.type == "cuda":
-        with _cuda_limit(budget_bytes, predicted_bytes, chosen) as meter:
+        # Some of what torch.cuda has to be asked takes no card without a number.
+        is_numbered = chosen != torch.device("cuda")
+        card = chosen if is_numbered else torch.device("cuda", torch.cuda.current_device())
+        with _cuda_limit(budget_bytes, predicted_bytes, card) as meter:
             yield meter
     else:
         yield LiveTensorMeter(budget_bytes, predicted_bytes=predicted_bytes)
@@ -179,14 +184,18 @@ class _AllocatorMeter:
 def _cuda_limit(
     budget_bytes: float, predicted_bytes: float, device: torch.device
 ) -> Iterator[_AllocatorMeter]:
-    """Let the allocator of this process have a budget of the card, and no more."""
+    """Let the allocator of this process have a budget of the card, and no more; then leave none."""
     whole_bytes = torch.cuda.get_device_properties(device).total_memory
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     torch.cuda.set_per_process_memory_fraction(min(1.0, budget_bytes / whole_bytes), device)
     try:
         yield _AllocatorMeter(device)
-    except torch.cuda.OutOfMemoryError as error:
+    except BaseException as error:
+        # The half is held by the frames that the error came through, until it is dealt with.
+        traceback.clear_frames(error.__traceback__)
+        if not isinstance(error, torch.cuda.OutOfMemoryError):
+            raise
         # The allocation that failed is not in the peak: more than the budget was wanted.
         peak_bytes = float(torch.cuda.max_memory_allocated(device))
         raise OutOfBudgetError(
@@ -196,4 +205,6 @@ def _cuda_limit(
         ) from error
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, device)
+        # Who has the card next finds what is not given back taken; modules may hold themselves.
+        gc.collect()
         torch.cuda.empty_cache()

@@ -19,8 +19,10 @@ from typing import Any
 
 import torch
 
-from ..errors import ConfigError, LeaseError
+from ..errors import ConfigError, LeaseError, NoCardError
 from ..sizes import size_text
+from .cards import check_card, check_node, nodes, number_in_torch
+from .device_keys import DEVICE_KEYS, GIGABYTE
 
 logger = logging.getLogger(__name__)
 
@@ -39,18 +41,21 @@ def gpu_fraction(budget_bytes: float, card_bytes: float) -> float:
     Raises
     ------
     ConfigError
-        If the budget is larger than the card, or either is not a positive number of bytes.
+        If the budget is larger than the card, either is not a positive number of bytes, or no card
+        has such a memory.
     """
     for name, value in (("budget", budget_bytes), ("card", card_bytes)):
         if not 0.0 < value < math.inf:
             raise ConfigError(f"a {name} must be a positive number of bytes, got {value}")
+    if problem := DEVICE_KEYS["memory-gb"].problem("a card's memory in GB", card_bytes / GIGABYTE):
+        raise ConfigError(problem)
     if budget_bytes > card_bytes:
         raise ConfigError(
             f"a budget of {size_text(budget_bytes)} is larger than a card of "
             f"{size_text(card_bytes)}"
         )
     # A part that is whole but for the last bit of its quotient is not rounded up.
-    return min(1.0, math.ceil(budget_bytes / card_bytes / UNIT - 1e-9) * UNIT)
+    return min(1.0, max(1, math.ceil(budget_bytes / card_bytes / UNIT - 1e-9)) * UNIT)
 
 
 def gpu_fractions(
@@ -77,20 +82,26 @@ def gpu_fractions(
 
 
 @contextmanager
-def leased(fraction: float, *, timeout_seconds: float = LEASE_TIMEOUT_SECONDS) -> Iterator[str]:
+def leased(
+    fraction: float, *, card_bytes: float = 0.0, timeout_seconds: float = LEASE_TIMEOUT_SECONDS
+) -> Iterator[str]:
     """The torch device to train on, with this part of a card held while the block runs.
 
     Parameters
     ----------
     fraction
         Of one card; 0 leases nothing, and Ray is not even imported.
+    card_bytes
+        Of which it is a part; a real card must have that much. 0 for whatever it has.
     timeout_seconds
         How long to wait while others hold too much.
 
     Raises
     ------
+    NoCardError
+        If there is no Ray, or no such card.
     LeaseError
-        If there is no Ray, or no card, or no room in time.
+        If there is no room in time.
     """
     has_cuda = torch.cuda.is_available()
     if not fraction:
@@ -99,12 +110,14 @@ def leased(fraction: float, *, timeout_seconds: float = LEASE_TIMEOUT_SECONDS) -
     with _placement_group(fraction, timeout_seconds) as group:
         if not has_cuda:
             yield "cpu"
-        else:
-            yield f"cuda:{card_of(group, fraction) if torch.cuda.device_count() > 1 else 0}"
+            return
+        number = card_of(group, fraction) if torch.cuda.device_count() > 1 else 0
+        check_card(number, card_bytes)
+        yield f"cuda:{number}"
 
 
 def card_of(group: Any, fraction: float) -> int:
-    """Which of its node's cards a placement group lies on."""
+    """Which of its node's cards a placement group lies on, as torch counts them here."""
     import ray
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -113,7 +126,7 @@ def card_of(group: Any, fraction: float) -> int:
 
     where = PlacementGroupSchedulingStrategy(placement_group=group)
     task = ray.remote(look).options(num_cpus=0, num_gpus=fraction, scheduling_strategy=where)
-    return int(ray.get(task.remote()))
+    return number_in_torch(ray.get(task.remote()))
 
 
 @contextmanager
@@ -121,18 +134,13 @@ def _placement_group(fraction: float, timeout_seconds: float) -> Iterator[Any]:
     import ray
 
     if not ray.is_initialized():
-        raise LeaseError(
+        raise NoCardError(
             "a part of a card is to be leased, but this client does not run in Ray: leases are for "
-            "simulations; leave lease-card empty in a deployment"
+            "simulations; leave lease-card-gb at 0 in a deployment"
         )
     here = ray.get_runtime_context().get_node_id()
-    resources = next(node["Resources"] for node in _nodes() if node["NodeID"] == here)
-    if resources.get("GPU", 0.0) < fraction:
-        raise LeaseError(
-            f"{fraction:g} of a card is to be leased, Ray has {resources.get('GPU', 0.0):g} here: "
-            "start it with cards, virtual ones where there are none "
-            "(--federation-config 'init-args-num-gpus=1')"
-        )
+    resources = next(node["Resources"] for node in nodes() if node["NodeID"] == here)
+    check_node(resources, fraction)
     node = next(key for key in resources if key.startswith("node:") and "__" not in key)
     desk = _desk()
     name, group = ray.get(desk.take.remote({"GPU": fraction, node: NODE_SLIVER}, _current_actor()))
@@ -145,12 +153,6 @@ def _placement_group(fraction: float, timeout_seconds: float) -> Iterator[Any]:
         yield group
     finally:
         ray.get(desk.give_back.remote(name))
-
-
-def _nodes() -> list[dict[str, Any]]:
-    import ray
-
-    return list(ray.nodes())  # type: ignore[no-untyped-call]
 
 
 def _current_actor() -> Any:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 
+from ..devices.lease import gpu_fractions
 from ..transport.orders import Order
 from ..types import ClientPlan, SessionSpec
 from .roster import Member
@@ -18,7 +19,8 @@ def orders_for(
     server_round: int,
     train: bool,
     budgets_bytes: Mapping[int, float],
-    leases: Mapping[int, float],
+    enforce_budgets: bool,
+    lease_card_bytes: float | None,
 ) -> dict[int, Order]:
     """A round's orders by client, but for where each one's session is.
 
@@ -30,9 +32,17 @@ def orders_for(
         What each client is planned to do, and what is known of it.
     server_round, train
         Which round it is, and whether it trains.
-    budgets_bytes, leases
-        What each client is held to, and which part of a card it leases, for those that are.
+    budgets_bytes, enforce_budgets
+        What each client has, and whether it is held to that.
+    lease_card_bytes
+        Memory of a card of which each leases the part that its budget is; None for no leases.
+
+    Raises
+    ------
+    ConfigError
+        Naming everyone whose lease no card can give.
     """
+    leases = gpu_fractions(budgets_bytes, lease_card_bytes) if lease_card_bytes else {}
     orders = {}
     for node, part in parts.items():
         spec = session_spec(
@@ -51,8 +61,9 @@ def orders_for(
             member=members[node],
             server_round=server_round,
             predicted_bytes=part.memory.total_bytes,
-            budget_bytes=budgets_bytes.get(node, 0.0),
+            budget_bytes=budgets_bytes[node] if enforce_budgets else 0.0,
             lease_gpu_fraction=leases.get(node, 0.0),
+            lease_card_bytes=lease_card_bytes or 0.0,
         )
     return orders
 
@@ -96,6 +107,7 @@ def order(
     predicted_bytes: float = 0.0,
     budget_bytes: float = 0.0,
     lease_gpu_fraction: float = 0.0,
+    lease_card_bytes: float = 0.0,
     checkpointing: bool = False,
 ) -> Order:
     """The order that sends a client to its session, whose address and token may come later."""
@@ -114,6 +126,7 @@ def order(
         predicted_bytes=predicted_bytes,
         budget_bytes=budget_bytes,
         lease_gpu_fraction=lease_gpu_fraction,
+        lease_card_bytes=lease_card_bytes,
         session=spec,
         checkpointing=checkpointing,
         micro_batch_size=training.micro_batch_size,

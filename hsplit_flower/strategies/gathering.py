@@ -7,7 +7,7 @@ from logging import INFO, WARNING
 from flwr.app import Message
 from flwr.common.logger import log
 
-from ..errors import HSplitError, OutOfBudgetError
+from ..errors import HSplitError, NoCardError, OutOfBudgetError
 from ..metrics import TokenLoss
 from ..splitting import Architecture
 from ..types import ClientPlan
@@ -65,9 +65,16 @@ class Gatherer:
         self._dispatch = dispatch
 
     def gather(self, replies: Iterable[Message], tasks: Mapping[int, Task]) -> Gathered:
-        """Both halves of what each client trained; who does not count is told why in the log."""
+        """Both halves of what each client trained; who does not count is told why in the log.
+
+        Raises
+        ------
+        NoCardError
+            If nobody finished and a client has no card to lease: no later round will be better.
+        """
         finished: dict[int, TrainReply] = {}
         exceeded: dict[int, OutOfBudgetError] = {}
+        no_card: NoCardError | None = None
         reports = {
             node: _report(task, dropped="it did not answer in time") for node, task in tasks.items()
         }
@@ -84,11 +91,15 @@ class Gatherer:
                     peak_bytes = 0.0
                     if isinstance(error, OutOfBudgetError):
                         exceeded[node], peak_bytes = error, error.measured_bytes
+                    if isinstance(error, NoCardError):
+                        no_card = error
                     reports[node] = _report(tasks[node], dropped=str(error), peak_bytes=peak_bytes)
             done = finished.keys() | exceeded.keys()
             came = self._dispatch.again([node for node in tasks if node not in done])
         for node, report in reports.items():
             log(WARNING if report.dropped else INFO, "\t> client %s: %s", node, report.line())
+        if no_card is not None and not finished:
+            raise no_card
         return Gathered(finished=finished, reports=reports, exceeded=exceeded)
 
     def gather_losses(self, replies: Iterable[Message], *, least: int) -> dict[int, TokenLoss]:

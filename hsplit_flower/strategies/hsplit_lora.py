@@ -24,7 +24,6 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from ..aggregation import Dividing
 from ..devices.disturbances import Disturbances
-from ..devices.lease import gpu_fractions
 from ..errors import ConfigError
 from ..importance import ImportanceReport
 from ..metrics import TokenLoss
@@ -45,7 +44,7 @@ from .round_planner import RoundPlanner
 from .round_report import ClientReport, RoundReport
 from .sampling import sample, wait_for_nodes
 from .session_book import SessionBook
-from .simulated_fleet import check_fleet, is_simulated_here
+from .simulated_fleet import check_cards, check_fleet, is_simulated_here
 from .training import Training
 
 Observer = Callable[[RoundReport], None]
@@ -71,8 +70,8 @@ class HSplitLoRA(Strategy):
     enforce_budgets
         Whether a client that takes more than its memory is stopped, and planned lower.
     lease_card_bytes
-        Memory of a card in a simulation whose clients lease parts of cards from Ray; None for no
-        leases.
+        What clients share of each card's memory, in a simulation in which each leases its part
+        from Ray; what is over must suffice for who else is on the card. None for no leases.
     worker_session_rank
         What a client's adapters may take on the worker, as the rank that it would give to every
         weight; None shares the worker's memory.
@@ -180,6 +179,7 @@ class HSplitLoRA(Strategy):
         self._timeout_seconds = timeout
         num_clients = max(self.min_available_nodes, len(list(grid.get_node_ids())))
         check_fleet(self.planner.fleet, num_clients, self.lease_card_bytes)
+        check_cards(grid, self.lease_card_bytes)
         with ExitStack() as stack:
             stack.callback(self._sessions.close_worker)
             stack.callback(self._progress.stop)
@@ -332,7 +332,6 @@ class HSplitLoRA(Strategy):
     ) -> list[Message]:
         """Open a session for each client and write down its part."""
         budgets = {node: self.planner.devices[node].memory_bytes for node in parts}
-        leases = gpu_fractions(budgets, self.lease_card_bytes) if self.lease_card_bytes else {}
         self._tasks = {
             node: Task(plan=part, member=members[node], budget_bytes=budgets[node])
             for node, part in parts.items()
@@ -346,8 +345,9 @@ class HSplitLoRA(Strategy):
             model=self.model,
             server_round=server_round,
             train=message_type == MessageType.TRAIN,
-            budgets_bytes=budgets if self.enforce_budgets else {},
-            leases=leases,
+            budgets_bytes=budgets,
+            enforce_budgets=self.enforce_budgets,
+            lease_card_bytes=self.lease_card_bytes,
         )
         letters = {
             node: Letter(

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 
 from flwr.serverapp import Grid
 
-from ..devices import Device, fleet_devices, fleet_size, has_unreliable, worker_profile
+from ..devices import Device, cards, fleet_devices, fleet_size, has_unreliable, worker_profile
 from ..devices.disturbances import Disturbances
 from ..devices.lease import gpu_fractions
 from ..devices.presets import PRESETS
-from ..errors import ConfigError
+from ..errors import ConfigError, NoCardError
 from ..types import DeviceProfile
 from .roster import Member
 
@@ -122,6 +122,31 @@ def check_fleet(
         )
     if lease_card_bytes:
         gpu_fractions(fleet.most_bytes(size), lease_card_bytes, what="device")
+
+
+def check_cards(grid: Grid, lease_card_bytes: float | None) -> None:
+    """See before a simulation that its Ray has a card, where clients lease parts of cards.
+
+    Parameters
+    ----------
+    grid
+        Of the run; where Ray is not this process's, it is for the clients to say.
+    lease_card_bytes
+        What clients share of a card; None where they lease nothing.
+
+    Raises
+    ------
+    NoCardError
+        If there is none, or no Ray in time.
+    """
+    if not lease_card_bytes or not is_simulated_here(grid):
+        return
+    if not cards.await_ray():
+        raise NoCardError(
+            f"clients are to lease parts of cards from Ray, and the simulation has not started it "
+            f"within {cards.AWAITING_SECONDS:g} s: its log says why"
+        )
+    cards.check_cluster(cards.nodes())
 
 
 def is_simulated_here(grid: Grid) -> bool:

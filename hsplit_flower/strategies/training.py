@@ -40,7 +40,8 @@ class Training:
     in_flight
         How many of them a client may have on the wire, unanswered.
     cached_halves
-        How many loaded halves each client process keeps for later messages; 0 for none.
+        How many loaded halves each client process keeps for later messages; 0 for none, and one at
+        most where budgets are enforced.
     max_message_bytes, step_timeout_seconds
         Limits of one message, and of the wait for its answer.
     """

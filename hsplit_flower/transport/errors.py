@@ -29,6 +29,7 @@ CATALOGUE: tuple[tuple[type[HSplitError], grpc.StatusCode], ...] = (
     (errors.UnsupportedModelError, _Code.INVALID_ARGUMENT),
     (errors.InfeasibleBudgetError, _Code.FAILED_PRECONDITION),
     (errors.OutOfBudgetError, _Code.FAILED_PRECONDITION),
+    (errors.NoCardError, _Code.FAILED_PRECONDITION),
     (errors.LeaseError, _Code.FAILED_PRECONDITION),
     (errors.NonFiniteError, _Code.FAILED_PRECONDITION),
     (errors.WorkerUnavailableError, _Code.UNAVAILABLE),

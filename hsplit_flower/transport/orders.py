@@ -30,6 +30,8 @@ class Order:
     lease_gpu_fraction
         The part of a card that a simulated client leases from Ray before it loads anything; 0 for
         none, as in every deployment.
+    lease_card_bytes
+        What clients share of that card.
     micro_batch_size
         Examples that the client sends at a time; 0 for the whole batch.
     cached_halves
@@ -50,6 +52,7 @@ class Order:
     predicted_bytes: float = 0.0
     budget_bytes: float = 0.0
     lease_gpu_fraction: float = 0.0
+    lease_card_bytes: float = 0.0
     session: SessionSpec
     checkpointing: bool = False
     micro_batch_size: int = 0

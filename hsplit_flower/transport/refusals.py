@@ -6,13 +6,14 @@ the strategy learns from follow it as ``key=value``.
 
 import re
 
-from ..errors import HSplitError, OutOfBudgetError
+from ..errors import HSplitError, NoCardError, OutOfBudgetError
 
 # As many digits as an exabyte has: a client's number must not become infinity here.
 OUT_OF_BUDGET = re.compile(
     r"OutOfBudgetError\[predicted-bytes=(?P<predicted>\d{1,18}) "
     r"measured-bytes=(?P<measured>\d{1,18}) budget-bytes=(?P<budget>\d{1,18})\]"
 )
+NO_CARD = f"{NoCardError.__name__}: "
 
 
 def write_refusal(error: HSplitError) -> str:
@@ -28,6 +29,8 @@ def write_refusal(error: HSplitError) -> str:
 
 def read_refusal(reason: str) -> HSplitError:
     """The error that a client answered with; an `HSplitError` with its words if it is another."""
+    if reason.startswith(NO_CARD):
+        return NoCardError(reason.removeprefix(NO_CARD))
     found = OUT_OF_BUDGET.match(reason)
     if found is None:
         return HSplitError(reason)

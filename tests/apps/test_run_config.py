@@ -181,6 +181,8 @@ def test_what_cannot_work_is_said_before_training(
     ("changed", "message"),
     [
         ({"worker": "ray", "worker-address": "gpu:8600"}, "leave one of the two out"),
+        ({"lease-card-gb": 1e6}, "lease-card-gb = 1000000.0: 0 or 1e-05 to 100000 is wanted"),
+        ({"lease-card-gb": 1e-6}, "lease-card-gb = 1e-06: 0 or 1e-05 to 100000 is wanted"),
         ({"worker": "ray", "lease-card-gb": 24.0}, "say with num-workers how many"),
         ({"num-workers": 2}, 'num-workers = 2: means something with worker = "ray" only'),
         ({"ray-address": "auto"}, "ray-address = 'auto': means something"),

@@ -12,14 +12,15 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from hsplit_flower.cli.local_flower import LocalFlower, local_superlink
+from hsplit_flower.cli.local_flower import LocalFlower, local_superlink, simulated_clients
 from hsplit_flower.data import batches, encode_examples, load_examples, pad_token_id
 from hsplit_flower.metrics import TokenLoss, token_loss
 from hsplit_flower.splitting import load_tokenizer, locate
 
 from .flower_app import TINY, Finished, run_app
 
-FEDERATION = ["--federation-config", "num-supernodes=3 client-resources-num-cpus=1"]
+FEDERATION = simulated_clients(3)
+WITHOUT_CARDS = ["--federation-config", "num-supernodes=3 init-args-num-gpus=0"]
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def test_plain_peft_gives_the_reported_perplexity(finished: Finished):
 
 
 @pytest.mark.timeout(300)
-def test_a_fleet_file_says_what_clients_have_and_how_often_they_are_away(
+def test_the_clients_of_a_fleet_file_are_away_as_it_says_and_lease_their_parts_of_a_card(
     flower: LocalFlower, tmp_path: Path
 ):
     devices = [
@@ -90,7 +91,9 @@ def test_a_fleet_file_says_what_clients_have_and_how_often_they_are_away(
     ]
     fleet = tmp_path / "fleet.toml"
     fleet.write_text("\n".join(devices), encoding="utf-8")
-    settings = {"fleet": str(fleet), "num-server-rounds": 1, "server-evaluation": False}
+    # Together the two that are there want more than the card: one waits for the other.
+    settings = {"fleet": str(fleet), "lease-card-gb": 0.22, "num-server-rounds": 1}
+    settings |= {"server-evaluation": False}
     left = run_app(flower, tmp_path, settings, FEDERATION)
     assert flower.failure() is None, left.log[-6000:]
     (told,) = [line for line in left.metrics if "clients" in line]
@@ -101,14 +104,12 @@ def test_a_fleet_file_says_what_clients_have_and_how_often_they_are_away(
 
 
 @pytest.mark.timeout(300)
-def test_a_lease_larger_than_a_card_stops_the_run_before_training(
-    flower: LocalFlower, tmp_path: Path
-):
-    settings = {"fleet": "1GB,2GB,3GB", "lease-card-gb": 2.5}
-    refused = run_app(flower, tmp_path, settings, FEDERATION)
-    assert "device 2: a budget of 3 GB is larger than a card" in refused.log
+def test_leases_without_a_card_stop_the_run_before_training(flower: LocalFlower, tmp_path: Path):
+    settings = {"fleet": "1GB,2GB,3GB", "lease-card-gb": 3.0}
+    refused = run_app(flower, tmp_path, settings, WITHOUT_CARDS)
+    assert "clients are to lease parts of cards, and Ray has none" in refused.log
     assert "[ROUND" not in refused.log
-    assert "larger than a card" in str(flower.failure())
+    assert "init-args-num-gpus=1" in str(flower.failure())
 
 
 @pytest.mark.slow

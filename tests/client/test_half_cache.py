@@ -18,6 +18,7 @@ from hsplit_flower.client import LocalRound, app
 from hsplit_flower.client.app import split_evaluate, split_train
 from hsplit_flower.client.batch import Batch
 from hsplit_flower.client.half_cache import HalfCache, HalfKey
+from hsplit_flower.devices.enforcement import within_budget
 from hsplit_flower.splitting import Half, Parts
 from hsplit_flower.transport.orders import METRICS_KEY, ORDER_KEY, UPDATE_KEY
 from hsplit_flower.types import Labels, SessionSpec
@@ -90,6 +91,7 @@ def _is_same(got: dict[str, Any], wanted: dict[str, Any]) -> bool:
 
 
 OTHER = replace(SPEC, ranks=dict.fromkeys(SPEC.ranks, 2), seed=9, learning_rate=1e-2)
+OTHER_CUT = replace(SPEC, cut=1)
 EVALUATION = replace(SPEC, ranks={}, train=False)
 
 
@@ -140,7 +142,7 @@ def test_what_decides_what_is_loaded_decides_what_is_kept(
     worker: Worker, loads: list[HalfKey]
 ) -> None:
     _run(worker)
-    _run(worker, replace(SPEC, cut=1))
+    _run(worker, OTHER_CUT)
     _run(worker, dtype="bfloat16")
     _run(worker, attention="eager")
     _run(worker, replace(SPEC, labels=Labels.CLIENT))
@@ -151,7 +153,7 @@ def test_what_decides_what_is_loaded_decides_what_is_kept(
 def test_a_leased_card_keeps_nothing(
     worker: Worker, loads: list[HalfKey], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "leased", lambda fraction: nullcontext("cpu"))
+    monkeypatch.setattr(app, "leased", lambda fraction, **_: nullcontext("cpu"))
     _run(worker, lease_gpu_fraction=0.5)
     assert app.HALVES.held_bytes("cpu") == 0
 
@@ -183,6 +185,23 @@ def test_a_budget_counts_the_half_that_was_kept(worker: Worker) -> None:
         worker.worker.close(order.token)
         peaks.append(reply.content.metric_records[METRICS_KEY]["peak-bytes"])
     assert peaks[0] == peaks[1] > 0
+
+
+def test_who_is_held_to_a_budget_keeps_no_other_half_beside_its_own(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[int] = []
+
+    def within(*args: Any, **settings: Any) -> Any:
+        kept.append(len(app.HALVES._halves))
+        return within_budget(*args, **settings)
+
+    monkeypatch.setattr(app, "within_budget", within)
+    for spec, budget_bytes in ((SPEC, 0.0), (OTHER_CUT, 0.0), (OTHER_CUT, 1e9), (SPEC, 1e9)):
+        _run(worker, spec, cached_halves=3, budget_bytes=budget_bytes)
+    # Others are gone before it is measured what is held.
+    assert kept == [0, 1, 1, 0]
+    assert len(app.HALVES._halves) == 1
 
 
 def test_taking_adapters_off_leaves_the_model_as_it_was() -> None:

@@ -1,12 +1,18 @@
 """Inside a memory budget, or stopped: what is counted, when, and what the error says."""
 
+import gc
 import pickle
+import weakref
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.cuda import _utils
 
 from hsplit_flower.devices.enforcement import LiveTensorMeter, within_budget
+from hsplit_flower.devices.lease import leased
 from hsplit_flower.errors import OutOfBudgetError
 
 KILOBYTE = 1024
@@ -124,6 +130,85 @@ def test_the_error_crosses_processes() -> None:
     copy = pickle.loads(pickle.dumps(error))
     assert str(copy) == str(error)
     assert vars(copy) == vars(error)
+
+
+class Card:
+    """Stands for the second of a machine's cards: what is asked of its allocator, in order.
+
+    Which card is meant is left to torch, which takes one without a number in some places only.
+    """
+
+    TOTAL_BYTES, CURRENT = 1000 * KILOBYTE, 1
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.limits: list[float] = []
+        self.held: list[weakref.ref[Any]] = []
+        self.held_when_emptied: list[bool] = []
+        for name in ("set_per_process_memory_fraction", "empty_cache", "reset_peak_memory_stats"):
+            monkeypatch.setattr(torch.cuda, name, getattr(self, name))
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: self.CURRENT)
+        monkeypatch.setattr(torch.cuda, "max_memory_allocated", self.max_memory_allocated)
+        monkeypatch.setattr(
+            torch.cuda,
+            "get_device_properties",
+            lambda device: SimpleNamespace(total_memory=self.TOTAL_BYTES),
+        )
+
+    def set_per_process_memory_fraction(self, fraction: float, device: torch.device) -> None:
+        assert _utils._get_device_index(device) == self.CURRENT
+        self.limits.append(fraction * self.TOTAL_BYTES)
+
+    def max_memory_allocated(self, device: torch.device) -> int:
+        assert _utils._get_device_index(device) == self.CURRENT
+        return 70 * KILOBYTE
+
+    def reset_peak_memory_stats(self, device: torch.device) -> None:
+        assert _utils._get_device_index(device) == self.CURRENT
+
+    def empty_cache(self) -> None:
+        self.held_when_emptied.append(any(one() is not None for one in self.held))
+
+
+def test_a_card_without_a_number_is_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = Card(monkeypatch)
+    with (
+        leased(0.0) as device,
+        within_budget(100 * KILOBYTE, predicted_bytes=1.0, device=device) as meter,
+    ):
+        assert device == "cuda"
+        assert card.limits == [100 * KILOBYTE]
+        assert meter.peak_bytes == 70 * KILOBYTE
+    assert card.limits[1:] == [card.TOTAL_BYTES]
+
+
+class _Half:
+    """Holds itself, as modules with hooks do."""
+
+    def __init__(self) -> None:
+        self.hook = self
+
+
+@pytest.mark.parametrize("error", [None, torch.cuda.OutOfMemoryError, ValueError])
+def test_a_card_is_empty_when_the_round_is_over(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception] | None
+) -> None:
+    def train() -> None:
+        half = _Half()
+        card.held.append(weakref.ref(half))
+        if error is not None:
+            raise error("no more")
+
+    card = Card(monkeypatch)
+    gc.disable()
+    try:
+        with within_budget(100 * KILOBYTE, predicted_bytes=1.0, device="cuda:1"):
+            train()
+    except (OutOfBudgetError, ValueError) as caught:
+        assert isinstance(caught, OutOfBudgetError) == (error is torch.cuda.OutOfMemoryError)
+    finally:
+        gc.enable()
+    assert card.held_when_emptied[-1] is False
 
 
 @pytest.mark.gpu

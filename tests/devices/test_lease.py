@@ -9,14 +9,16 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
+import torch
 from ray.util.placement_group import placement_group_table
 
 from hsplit_flower.devices.lease import card_of, gpu_fraction, gpu_fractions, leased
-from hsplit_flower.errors import ConfigError, LeaseError
+from hsplit_flower.errors import ConfigError, LeaseError, NoCardError
 from tests.ray_starts import RAY_STARTS
 
 NUM_CARDS = 2
@@ -47,6 +49,16 @@ def test_a_budget_that_is_no_size_has_no_part(budget: float) -> None:
         gpu_fraction(budget, 16e9)
     with pytest.raises(ConfigError, match="positive number of bytes"):
         gpu_fraction(16e9, budget)
+
+
+@pytest.mark.parametrize("card", [1.0, 24e18, 1e300])
+def test_a_card_that_nobody_has_is_refused(card: float) -> None:
+    with pytest.raises(ConfigError, match=r"a card's memory in GB is .*, no device has that"):
+        gpu_fraction(1.0, card)
+
+
+def test_a_budget_is_never_so_small_that_it_leases_nothing() -> None:
+    assert gpu_fraction(1e-9, 80e9) == 1e-4
 
 
 def test_every_client_that_is_larger_than_a_card_is_named() -> None:
@@ -180,8 +192,22 @@ def test_a_lease_is_given_back_when_its_owner_is_killed(clients: list[Any], how:
 
 
 def test_more_than_a_card_is_refused_at_once(clients: list[Any]) -> None:
-    with pytest.raises(LeaseError, match="Ray has 2 here"):
+    with pytest.raises(NoCardError, match="Ray has 2 here"):
         ray.get(clients[0].train.remote(3.0, 0.0))
+
+
+def test_a_real_card_must_have_what_its_clients_share(
+    cards: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = SimpleNamespace(total_memory=16 * 10**9)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: card)
+    with leased(0.5, card_bytes=16e9) as device:
+        assert device == "cuda:0"
+    with pytest.raises(NoCardError, match="card 0 has 16 GB"), leased(0.5, card_bytes=24e9):
+        pytest.fail("trains all the same")
+    _wait_for_free(NUM_CARDS)
 
 
 def test_a_lease_lies_on_one_card(cards: None) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hsplit_flower.errors import DataError, HSplitError, OutOfBudgetError
+from hsplit_flower.errors import DataError, HSplitError, NoCardError, OutOfBudgetError
 from hsplit_flower.transport.refusals import read_refusal, write_refusal
 
 
@@ -12,6 +12,12 @@ def test_an_exceeded_budget_comes_back_with_its_bytes() -> None:
     assert isinstance(back, OutOfBudgetError)
     assert vars(back) == vars(error)
     assert str(back) == str(error)
+
+
+def test_a_card_that_is_not_there_comes_back_as_such() -> None:
+    back = read_refusal(write_refusal(NoCardError("Ray has 0 here: start it with cards")))
+    assert type(back) is NoCardError
+    assert str(back) == "Ray has 0 here: start it with cards"
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,14 @@ from hsplit_flower.cli.limits import (
     Limit,
     at_least,
 )
+from hsplit_flower.devices.device_keys import DEVICE_KEYS
 
 
 def _one_of(*choices: str) -> Limit:
     return Limit(wanted=f"one of {', '.join(map(repr, choices))}", holds=choices.__contains__)
 
 
+_MEMORY_GB = DEVICE_KEYS["memory-gb"]
 _FRACTION = Limit(wanted="a fraction from 0 to 1", holds=lambda value: 0 <= value <= 1)
 
 RANGES: Mapping[str, Limit] = {
@@ -37,7 +39,10 @@ RANGES: Mapping[str, Limit] = {
     "labels": _one_of("server", "client"),
     "seed": at_least(0),
     "unavailable": _FRACTION,
-    "lease-card-gb": at_least(0),
+    "lease-card-gb": Limit(
+        wanted=f"0 or {_MEMORY_GB.least:g} to {_MEMORY_GB.most:g}",
+        holds=lambda value: value == 0 or _MEMORY_GB.problem("", value) is None,
+    ),
     "min-cut": at_least(1),
     "max-rank": at_least(1),
     "rank-unit": at_least(1),

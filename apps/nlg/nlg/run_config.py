@@ -71,8 +71,9 @@ class RunConfig:
     enforce_budgets
         Whether a client that takes more than its memory is stopped, and planned lower.
     lease_card_gb
-        For simulations: each client leases from Ray, while it trains, the part of a card of this
-        memory (GB of 10⁹ bytes) that its own memory is. 0 leases nothing.
+        For simulations: what clients share of each card's memory (GB of 10⁹ bytes); each leases
+        from Ray, while it trains, the part of it that its own memory is. What the card has over
+        must suffice for a worker and a server evaluation that are on it, too. 0 leases nothing.
     min_cut
         Fewest blocks on a client.
     max_rank, rank_unit
@@ -132,7 +133,8 @@ class RunConfig:
         How many of them a client may have on the wire, unanswered.
     cached_halves
         How many loaded halves a client process keeps for later messages; 0 for none. Where the same
-        process serves several clients, they share what they have in common.
+        process serves several clients, they share what they have in common. More than one needs
+        ``enforce-budgets=false``: a budget is for one half.
     max_message_mb
         Largest message between client and worker, in MB of 2^20 bytes.
     step_timeout

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from ...devices import cards
 from ...errors import ConfigError, HSplitError, WorkerUnavailableError
 from .settings import PoolSettings
 
 # Nothing large goes through a Ray of our own.
 OBJECT_STORE_BYTES = 128 * 2**20
-AWAITING_SECONDS, LOOK_SECONDS, REACH_SECONDS = 180.0, 0.1, 10.0
-CARD_KINDS = "accelerator_type:"
+REACH_SECONDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +60,8 @@ def places_for(
         for node in nodes
         if node.get("Alive", True) and pinned in (None, node["NodeID"])
     ]
-    cards = sum(
-        int(resources.get("GPU", 0))
-        for resources in allowed
-        if any(name.startswith(CARD_KINDS) for name in resources)
+    num_cards = sum(
+        int(resources.get("GPU", 0)) for resources in allowed if cards.are_real(resources)
     )
     device, wanted = settings.worker.device, settings.num_workers
     where = (
@@ -71,17 +69,17 @@ def places_for(
         if pinned is None
         else (" on this node (to use others, listen on 0.0.0.0 and advertise no host)")
     )
-    if device == "cpu" or (device == "auto" and not cards):
+    if device == "cpu" or (device == "auto" and not num_cards):
         return Places(
             num_workers=wanted or 1, num_gpus=0, num_cpus=settings.num_cpus, node_id=pinned
         )
-    if max(wanted, 1) > cards:
+    if max(wanted, 1) > num_cards:
         raise ConfigError(
-            f"{max(wanted, 1)} workers are asked for, each with a GPU of its own; Ray has {cards} "
-            f"GPUs{where}: ask for fewer workers, or start Ray with more"
+            f"{max(wanted, 1)} workers are asked for, each with a GPU of its own; Ray has "
+            f"{num_cards} GPUs{where}: ask for fewer workers, or start Ray with more"
         )
     return Places(
-        num_workers=wanted or cards, num_gpus=1, num_cpus=settings.num_cpus, node_id=pinned
+        num_workers=wanted or num_cards, num_gpus=1, num_cpus=settings.num_cpus, node_id=pinned
     )
 
 
@@ -89,8 +87,7 @@ def places_here(settings: PoolSettings) -> Places:
     """The same for the Ray that this process is connected to."""
     import ray
 
-    nodes = ray.nodes()  # type: ignore[no-untyped-call]
-    return places_for(settings, nodes, ray.get_runtime_context().get_node_id())
+    return places_for(settings, cards.nodes(), ray.get_runtime_context().get_node_id())
 
 
 @contextmanager
@@ -108,8 +105,11 @@ def connected(settings: PoolSettings) -> Iterator[None]:
     """
     import ray
 
-    if settings.awaits_ray:
-        _await(ray.is_initialized)
+    if settings.awaits_ray and not cards.await_ray():
+        raise WorkerUnavailableError(
+            f"the simulation has not started Ray within {cards.AWAITING_SECONDS:g} s: its log says "
+            "why"
+        )
     if ray.is_initialized():
         _check_is_meant(ray.get_runtime_context().gcs_address, settings.ray_address)
         yield
@@ -148,17 +148,6 @@ def _check_listens(address: str) -> None:
     host, _, port = address.rpartition(":")
     if host and port.isdecimal() and "/" not in host:
         socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
-
-
-def _await(is_there: Any) -> None:
-    deadline = time.monotonic() + AWAITING_SECONDS
-    while not is_there():
-        if time.monotonic() > deadline:
-            raise WorkerUnavailableError(
-                f"the simulation has not started Ray within {AWAITING_SECONDS:g} s: its log says "
-                "why"
-            )
-        time.sleep(LOOK_SECONDS)
 
 
 def started_actor(actor_class: type, places: Places) -> Any:
