@@ -80,6 +80,10 @@ class Corrections:
         self._corrections[client] = replace(now, factor=1.0, num_inside=0) if is_free else now
         return is_free
 
+    def factors(self) -> dict[int, float]:
+        """The factor of every client that has been corrected."""
+        return {client: one.factor for client, one in self._corrections.items()}
+
     def applied(self, profiles: Mapping[int, DeviceProfile]) -> dict[int, DeviceProfile]:
         """The profiles to plan with: predictions stay as they are, budgets shrink instead."""
         return {

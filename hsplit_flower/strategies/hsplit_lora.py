@@ -235,6 +235,9 @@ class HSplitLoRA(Strategy):
         everyone = self._turnout.everyone(grid)
         plan = self.planner.plan_round(everyone, self.adapter.ranks, server_round)
         parts = {node: plan.clients[node] for node in members if node in plan.clients}
+        if not parts:
+            log(WARNING, "Nobody of %s can take part: the round is left out", len(members))
+            return []
         messages = self._messages(server_round, parts, members, config, MessageType.TRAIN, grid)
         self._progress.start(server_round, expected_steps=self._steps_per_client * len(parts))
         return messages

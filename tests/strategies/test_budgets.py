@@ -184,6 +184,31 @@ def test_a_round_without_enough_devices_leaves_the_adapter_as_it_is(
     assert _orders(sent) == []
 
 
+def test_a_round_without_any_device_that_fits_is_left_out_and_the_run_goes_on(
+    model: str, worker: WatchedWorker, flower_log: list[str]
+) -> None:
+    disturbances = Disturbances(unavailable=(0.5, 0.0, 0.0), seed=7)
+    there = [disturbances.is_available(0, server_round) for server_round in range(1, 5)]
+    assert there == [False, True, False, True]
+    reports, sent = _run(
+        model,
+        worker,
+        rounds=4,
+        fleet="1.0,0.01,0.01",
+        disturbances=disturbances,
+        fraction_evaluate=1.0,
+        min_evaluate_nodes=1,
+    )
+    assert [set(report.clients) for report in reports] == [{FIRST} if h else set() for h in there]
+    assert [report.completed for report in reports] == there
+    asked = [m for m in sent if m.metadata.message_type != MessageType.QUERY]
+    assert {message.metadata.dst_node_id for message in asked} == {FIRST}
+    assert len(asked) == 2 * sum(there), "to train and to evaluate"
+    assert sum("the round is left out" in line for line in flower_log) == 2
+    for node in (SECOND, THIRD):
+        assert sum(f"client {node} is left out: it has" in line for line in flower_log) == 4
+
+
 def test_a_device_that_joins_late_is_planned_for(
     model: str, worker: WatchedWorker, flower_log: list[str]
 ) -> None:
