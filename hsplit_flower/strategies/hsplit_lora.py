@@ -228,7 +228,11 @@ class HSplitLoRA(Strategy):
         if self.fraction_train == 0.0:
             return []
         members = self._turnout.members(
-            grid, server_round, fraction=self.fraction_train, least=self.min_train_nodes
+            grid,
+            server_round,
+            fraction=self.fraction_train,
+            least=self.min_train_nodes,
+            anew=True,
         )
         if not members:
             return []
@@ -253,7 +257,7 @@ class HSplitLoRA(Strategy):
         for node, error in gathered.exceeded.items():
             self.planner.correct(node, error)
         self.planner.confirm(gathered.reports)
-        self._turnout.hear(finished)
+        self._turnout.hear(gathered)
         completed = bool(finished) and len(finished) >= self.min_train_nodes
         if completed:
             self._learn(finished)

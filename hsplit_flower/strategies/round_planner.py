@@ -198,6 +198,11 @@ class RoundPlanner:
             self.decision = Decision(replan=False, reason=str(error))
             made = Plan(clients={}, left_out=self.left_out)
         _log_left_out(self.left_out)
+        self._corrections.fade(
+            node
+            for node, shortfall in self.left_out.items()
+            if shortfall.budget_bytes >= shortfall.needed_bytes
+        )
         return made
 
     def _made_for(self, present: Mapping[int, DeviceProfile]) -> Plan:
