@@ -110,6 +110,7 @@ class RoundPlanner:
                 name=fleet,
                 whole_model_bytes=whole.total_bytes,
                 disturbances=disturbances or Disturbances(),
+                seed=training.seed,
             )
         self._worker: DeviceProfile | None = None
         self._profiles: dict[int, DeviceProfile] = {}

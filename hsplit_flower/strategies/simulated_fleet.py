@@ -26,11 +26,14 @@ class SimulatedFleet:
         What the whole model needs to be trained: some fleets are made in shares of that.
     disturbances
         What happens to the devices while the run goes on.
+    seed
+        The run's: of what chance decides in a fleet, such as links.
     """
 
     name: str
     whole_model_bytes: float
     disturbances: Disturbances
+    seed: int
 
     @property
     def may_lack_some(self) -> bool:
@@ -77,7 +80,12 @@ class SimulatedFleet:
         return max([1.0, *factors])
 
     def _devices(self, count: int) -> list[Device]:
-        return fleet_devices(self.name, num_devices=count, whole_model_bytes=self.whole_model_bytes)
+        return fleet_devices(
+            self.name,
+            num_devices=count,
+            whole_model_bytes=self.whole_model_bytes,
+            seed=self.seed,
+        )
 
 
 def check_fleet(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from hsplit_flower.devices import fleet_devices
 from hsplit_flower.devices.disturbances import Disturbances, budget_changes
 from hsplit_flower.errors import ConfigError
 from hsplit_flower.strategies.roster import Member
@@ -15,9 +16,12 @@ OWN = DeviceProfile(memory_bytes=1.0, flops_per_second=1.0)
 WHOLE = 8e9
 
 
-def _fleet(name: str, disturbances: Disturbances | None = None) -> SimulatedFleet:
+def _fleet(name: str, disturbances: Disturbances | None = None, *, seed: int = 0) -> SimulatedFleet:
     return SimulatedFleet(
-        name=name, whole_model_bytes=WHOLE, disturbances=disturbances or Disturbances()
+        name=name,
+        whole_model_bytes=WHOLE,
+        disturbances=disturbances or Disturbances(),
+        seed=seed,
     )
 
 
@@ -50,6 +54,14 @@ def test_devices_go_by_partition_and_not_by_node_id() -> None:
 def test_devices_of_clients_that_say_no_partition_go_by_order() -> None:
     profiles, _ = _fleet("0.5,1").in_round(_members(partitions=False), 1)
     assert [profiles[node].memory_bytes for node in sorted(NODES[:2])] == [WHOLE / 2, WHOLE]
+
+
+@pytest.mark.parametrize("name", ["0.5,1", "heterogeneous", "paper-llama2-7b"])
+def test_chance_is_the_seeds(name: str) -> None:
+    first, other = (_fleet(name, seed=seed).devices(_members()) for seed in (0, 3))
+    assert first != other
+    alike = fleet_devices(name, num_devices=2, whole_model_bytes=WHOLE, seed=3)
+    assert [other[node] for node in NODES[:2]] == alike
 
 
 def test_nobody_has_no_device() -> None:
