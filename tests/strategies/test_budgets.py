@@ -209,6 +209,22 @@ def test_a_budget_that_is_halved_while_running_is_answered_in_the_next_plan(
     assert any(f"client {THIRD} has" in line and "it had" in line for line in flower_log)
 
 
+def test_a_change_of_a_device_that_the_run_does_not_have_ends_it_before_it_trains(
+    model: str, worker: WatchedWorker
+) -> None:
+    sent: list[str] = []
+    with pytest.raises(ConfigError, match=r"no device 99 in .*devices are 0 to 2"):
+        _run(
+            model,
+            worker,
+            rounds=3,
+            fleet="homogeneous",
+            disturbances=Disturbances(budget_changes=budget_changes("3:99=0.5")),
+            before=lambda _, message: sent.append(message.metadata.message_type),
+        )
+    assert set(sent) == {MessageType.QUERY}
+
+
 def test_devices_that_are_away_are_not_asked_to_train(
     model: str, worker: WatchedWorker, flower_log: list[str]
 ) -> None:

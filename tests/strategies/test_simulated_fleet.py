@@ -103,6 +103,26 @@ def test_a_change_of_a_device_that_is_not_there_is_told_before_the_run() -> None
         check_fleet(fleet, 2, None)
 
 
+@pytest.mark.parametrize("name", ["heterogeneous", "paper-llama2-7b"])
+def test_a_change_of_a_device_that_no_client_has_is_told_when_they_say_how_many_they_are(
+    name: str,
+) -> None:
+    fleet = _fleet(name, Disturbances(budget_changes=budget_changes("3:99=0.5,2:1=0.5,3:2=2")))
+    check_fleet(fleet, 2, None)
+    with pytest.raises(ConfigError, match=r"no device 2, 99 in .*devices are 0 to 1"):
+        fleet.in_round(_members(), 1)
+    # Who says no number may not be all.
+    fleet.in_round(_members(partitions=False), 1)
+
+
+def test_a_change_of_a_device_of_the_file_that_no_client_has_is_told(tmp_path: Path) -> None:
+    changes = Disturbances(budget_changes=budget_changes("3:2=0.5"))
+    fleet = _fleet(_file(tmp_path, 0.0, 0.0, 0.0), changes)
+    check_fleet(fleet, 2, None)
+    with pytest.raises(ConfigError, match=r"no device 2 in .*devices are 0 to 1"):
+        fleet.in_round(_members(), 1)
+
+
 def test_every_lease_that_is_larger_than_a_card_is_told_before_the_run() -> None:
     with pytest.raises(ConfigError, match=r"device 1: .*larger than a card") as caught:
         check_fleet(_fleet("0.5,1"), 2, 5e9)
