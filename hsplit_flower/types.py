@@ -145,14 +145,18 @@ class ClientPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Shortfall:
-    """Why a client is left out of a plan: the smallest cut it may have does not fit its budget."""
+    """Why a client is left out of a plan: the smallest cut it may have does not fit its budget.
+
+    ``budget_bytes`` is what its device has. It is planned for that, divided by ``correction``.
+    """
 
     needed_bytes: float
     budget_bytes: float
+    correction: float = 1.0
 
     @property
     def lacking_bytes(self) -> float:
-        return self.needed_bytes - self.budget_bytes
+        return self.needed_bytes - self.budget_bytes / self.correction
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,7 +77,7 @@ def _add_fleet(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         help="seed of the links, and of the memory of paper-llama2-7b, which chance decides; a "
-        "run takes the default (default: %(default)s)",
+        "run takes its own (default: %(default)s)",
     )
 
 

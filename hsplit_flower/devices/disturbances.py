@@ -3,16 +3,21 @@
 Everything follows from the seed, the device's number and the round, so that a run can be repeated.
 """
 
-import math
 import random
 from dataclasses import dataclass
 
 from ..errors import ConfigError
 
+# No device's memory changes by more than this while a run goes on: a mistake in the unit.
+MOST_FACTOR = 1e3
+
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetChange:
-    """From a round on, a device has this many times the memory that the fleet gives it."""
+    """From a round on, a device has this many times the memory that the fleet gives it.
+
+    That is from `1 / MOST_FACTOR` to `MOST_FACTOR`.
+    """
 
     device: int
     first_round: int
@@ -24,8 +29,10 @@ class BudgetChange:
             wrong.append(f"device must be 0 or more, got {self.device}")
         if self.first_round < 1:
             wrong.append(f"first_round must be 1 or more, got {self.first_round}")
-        if not 0.0 < self.factor < math.inf:
-            wrong.append(f"factor must be a positive number, got {self.factor}")
+        if not 1.0 / MOST_FACTOR <= self.factor <= MOST_FACTOR:
+            wrong.append(
+                f"factor must be from {1.0 / MOST_FACTOR:g} to {MOST_FACTOR:g}, got {self.factor:g}"
+            )
         if wrong:
             raise ConfigError("a budget change: " + "; ".join(wrong))
 

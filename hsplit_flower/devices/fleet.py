@@ -7,6 +7,7 @@ from pathlib import Path
 from ..errors import ConfigError
 from ..types import DeviceProfile
 from .device import Device
+from .device_keys import DEVICE_KEYS, GIGABYTE
 from .fleet_file import ENDING, FleetFile, read_fleet_file
 from .presets import (
     FLOPS_PER_SECOND,
@@ -16,8 +17,9 @@ from .presets import (
     share_devices,
 )
 
-# A share above this is most likely a number of gigabytes whose unit was forgotten.
-MOST_SHARE = 2.0
+# A share above this is most likely a number of gigabytes whose unit was forgotten; with one below,
+# no device could hold anything of the model.
+LEAST_SHARE, MOST_SHARE = 1e-6, 2.0
 
 UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "MIB": 2**20, "GIB": 2**30}
 SIZE = re.compile(r"(?P<number>[-+.\de]+|nan|inf)\s*(?P<unit>[a-z]*)", re.IGNORECASE)
@@ -166,6 +168,10 @@ def _share(item: str, whole_model_bytes: float) -> float:
         raise ConfigError(f"{item!r} is not a positive share or size, such as 0.25 or 4GB")
     unit = found["unit"].upper()
     if not unit:
+        if number < LEAST_SHARE:
+            raise ConfigError(
+                f"{item} is a share of what the whole model needs, at least {LEAST_SHARE:g}"
+            )
         if number > MOST_SHARE:
             raise ConfigError(
                 f"{item} is a share of what the whole model needs, at most {MOST_SHARE:g}; "
@@ -174,4 +180,7 @@ def _share(item: str, whole_model_bytes: float) -> float:
         return number
     if unit not in UNITS:
         raise ConfigError(f"{item!r} has an unknown unit, wanted one of {', '.join(UNITS)}")
+    gigabytes = number * (UNITS[unit] / GIGABYTE)
+    if problem := DEVICE_KEYS["memory-gb"].problem(f"{item} in GB", gigabytes):
+        raise ConfigError(problem)
     return number * UNITS[unit] / whole_model_bytes

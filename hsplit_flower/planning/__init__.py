@@ -14,6 +14,7 @@ from .drift import ReplanSettings as ReplanSettings
 from .drift import drift as drift
 from .drift import fleet_changes as fleet_changes
 from .drift import should_replan as should_replan
+from .explain import budget_text as budget_text
 from .explain import explain as explain
 from .memory import client_memory as client_memory
 from .memory import session_rank_bytes as session_rank_bytes
@@ -25,6 +26,7 @@ from .objective import objective as objective
 from .planner import plan as plan
 from .planner import planned_bytes as planned_bytes
 from .planner import session_need_bytes as session_need_bytes
+from .planner import shortfalls as shortfalls
 from .planner import worker_need_bytes as worker_need_bytes
 from .ranks import choose_ranks as choose_ranks
 from .ranks import rank_gain as rank_gain

@@ -44,8 +44,8 @@ class FleetChanges:
     Attributes
     ----------
     unserved
-        Clients for which the standing plan has no answer: they joined, or their memory shrank
-        below what it asks of them.
+        Clients for which the standing plan has no answer: they joined, their memory shrank below
+        what it asks of them, or they were left out and now have what they lacked.
     changed
         Clients with another profile, which could still follow the standing plan.
     left
@@ -95,7 +95,7 @@ def fleet_changes(
     plan
         The standing one.
     before, now
-        Profiles then and now. A client that was left out and still has the same one is no change.
+        Profiles then and now. A client that was left out and still does not fit is no change.
     needed_bytes
         What each client of the plan needs by now, since the global update has grown
         (`planned_bytes`); as predicted then if None.
@@ -103,6 +103,11 @@ def fleet_changes(
     if needed_bytes is None:
         needed_bytes = {client: part.memory.total_bytes for client, part in plan.clients.items()}
     different = {client for client in now.keys() & before.keys() if now[client] != before[client]}
+    fitting = {
+        client
+        for client, shortfall in plan.left_out.items()
+        if client in now and now[client].memory_bytes >= shortfall.needed_bytes
+    }
     too_small = {
         client
         for client in now.keys() & plan.clients.keys()
@@ -110,8 +115,8 @@ def fleet_changes(
     }
     joined = now.keys() - before.keys()
     return FleetChanges(
-        unserved=frozenset(joined | too_small),
-        changed=frozenset(different - too_small),
+        unserved=frozenset(joined | too_small | fitting),
+        changed=frozenset(different - too_small - plan.left_out.keys()),
         left=frozenset(before.keys() - now.keys()),
     )
 
@@ -147,7 +152,7 @@ def should_replan(
     """
     settings = settings or ReplanSettings()
     if changes.unserved:
-        reason = f"{_clients(changes.unserved)} joined or no longer fit the standing plan"
+        reason = f"{_clients(changes.unserved)} joined, or do not fit the standing plan as it is"
         return Decision(replan=True, reason=reason)
     reasons = []
     if drift > settings.drift_threshold:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from ..sizes import size_text
-from ..types import ClientPlan, DeviceProfile, Plan
+from ..types import ClientPlan, DeviceProfile, Plan, Shortfall
 
 HEADER = ("client", "budget", "memory", "cut", "ranks", "sum", "its time", "worker's", "wire")
 UNITS = ("", "MB", "MB", "blocks", "min-max", "", "s/step", "s/step", "MB/step")
@@ -28,10 +28,18 @@ def explain(plan: Plan, profiles: Mapping[int, DeviceProfile] | None = None) -> 
     for client, shortfall in sorted(plan.left_out.items()):
         lines.append(
             f"client {client} is left out: the smallest cut needs "
-            f"{size_text(shortfall.needed_bytes)}, it has {size_text(shortfall.budget_bytes)} "
+            f"{size_text(shortfall.needed_bytes)}, it has {budget_text(shortfall)} "
             f"and lacks {size_text(shortfall.lacking_bytes)}"
         )
     return "\n".join(lines)
+
+
+def budget_text(shortfall: Shortfall) -> str:
+    """What a device has that is left out, and how much of it is planned for, if not all."""
+    own = size_text(shortfall.budget_bytes)
+    if shortfall.correction == 1.0:
+        return own
+    return f"{own} (planned for 1/{shortfall.correction:.2f} of it)"
 
 
 def _row(client: int, part: ClientPlan, profile: DeviceProfile | None) -> tuple[str, ...]:

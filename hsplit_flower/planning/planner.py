@@ -10,12 +10,14 @@ from ..types import ClientPlan, DeviceProfile, Plan, Shortfall, Span
 from .choices import CutChoices
 from .costs import ModelCosts
 from .cuts import choose_cuts
+from .explain import budget_text
 from .memory import NO_UPDATE, client_memory
 from .seconds import part_seconds, wire_bytes
 from .settings import PlanSettings
 from .tables import Tables
 
 MOST_CLIENTS_IN_A_MESSAGE = 20
+NO_CORRECTION: Mapping[int, float] = {}
 
 
 def plan(
@@ -26,6 +28,7 @@ def plan(
     importance: Mapping[str, float] | None = None,
     settings: PlanSettings | None = None,
     update_ranks: Mapping[str, int] = NO_UPDATE,
+    corrections: Mapping[int, float] = NO_CORRECTION,
 ) -> Plan:
     """Which cut and ranks every client gets, and which clients cannot take part.
 
@@ -43,6 +46,8 @@ def plan(
         Limits and preferences; the defaults if None.
     update_ranks
         Rank of the global update by weight name, which decides what its frozen part takes.
+    corrections
+        What the memory of clients is divided by for which too little was predicted.
 
     Raises
     ------
@@ -62,18 +67,15 @@ def plan(
         costs=costs, settings=settings, update_ranks=update_ranks, importance=importance
     )
     choices = CutChoices(tables)
-    left_out = {
-        client: Shortfall(needed_bytes=choices.least_bytes, budget_bytes=profile.memory_bytes)
-        for client, profile in profiles.items()
-        if profile.memory_bytes < choices.least_bytes
-    }
+    left_out = _shortfalls(choices, profiles, corrections)
     if profiles and len(left_out) == len(profiles):
         raise InfeasibleBudgetError(_nobody_fits(left_out, settings.min_cut))
-    options = {
-        client: choices.options(profile)
+    usable = {
+        client: replace(profile, memory_bytes=profile.memory_bytes / corrections.get(client, 1.0))
         for client, profile in profiles.items()
         if client not in left_out
     }
+    options = {client: choices.options(profile) for client, profile in usable.items()}
     worker_options = tables.worker_options(worker)
     cuts = choose_cuts(
         options, worker_options, min_cut=settings.min_cut, slack=settings.makespan_slack
@@ -81,9 +83,9 @@ def plan(
     session_bytes = _session_budgets(tables, cuts, worker)
     clients = {
         client: _client_plan(
-            choices.tables(cut, profiles[client]),
+            choices.tables(cut, usable[client]),
             cut,
-            profiles[client],
+            usable[client],
             worker,
             session_bytes[client],
         )
@@ -94,6 +96,24 @@ def plan(
         left_out=left_out,
         step_seconds=_step_seconds(clients),
     )
+
+
+def shortfalls(
+    costs: ModelCosts,
+    profiles: Mapping[int, DeviceProfile],
+    *,
+    settings: PlanSettings | None = None,
+    update_ranks: Mapping[str, int] = NO_UPDATE,
+    corrections: Mapping[int, float] = NO_CORRECTION,
+) -> dict[int, Shortfall]:
+    """Which clients do not hold the smallest cut, and what each of them lacks (see `plan`)."""
+    tables = Tables(
+        costs=costs,
+        settings=settings or PlanSettings(),
+        update_ranks=update_ranks,
+        importance=None,
+    )
+    return _shortfalls(CutChoices(tables), profiles, corrections)
 
 
 def planned_bytes(
@@ -143,6 +163,20 @@ def worker_need_bytes(
     return tables.worker_base_bytes[cut] + num_sessions * (
         tables.session_waiting_bytes[cut] + session_need_bytes(costs, rank=rank, settings=settings)
     )
+
+
+def _shortfalls(
+    choices: CutChoices, profiles: Mapping[int, DeviceProfile], corrections: Mapping[int, float]
+) -> dict[int, Shortfall]:
+    short = {
+        client: Shortfall(
+            needed_bytes=choices.least_bytes,
+            budget_bytes=profile.memory_bytes,
+            correction=corrections.get(client, 1.0),
+        )
+        for client, profile in profiles.items()
+    }
+    return {client: one for client, one in short.items() if one.lacking_bytes > 0.0}
 
 
 def _session_budgets(
@@ -223,7 +257,7 @@ def _step_seconds(clients: Mapping[int, ClientPlan]) -> float:
 
 def _nobody_fits(left_out: Mapping[int, Shortfall], min_cut: int) -> str:
     listed = [
-        f"client {client} has {size_text(shortfall.budget_bytes)}, needs "
+        f"client {client} has {budget_text(shortfall)}, needs "
         f"{size_text(shortfall.needed_bytes)}, lacks {size_text(shortfall.lacking_bytes)}"
         for client, shortfall in sorted(left_out.items())[:MOST_CLIENTS_IN_A_MESSAGE]
     ]

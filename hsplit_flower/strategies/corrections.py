@@ -1,6 +1,6 @@
 """How far a client needs more than was predicted, learnt from the rounds in which it ran out."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ..errors import OutOfBudgetError
@@ -35,7 +35,10 @@ class Correction:
 
     @property
     def patience(self) -> int:
-        """Rounds well inside after which the correction is taken back."""
+        """Rounds well inside after which the correction is taken back.
+
+        Also those in which a step of `LEAST_STEP` fades, while the client is left out for it.
+        """
         return FIRST_PATIENCE << max(0, self.num_failures - 1)
 
 
@@ -79,6 +82,21 @@ class Corrections:
         is_free = now.num_inside >= now.patience
         self._corrections[client] = replace(now, factor=1.0, num_inside=0) if is_free else now
         return is_free
+
+    def fade(self, clients: Iterable[int]) -> None:
+        """Take a round into account in which these were left out for their correction alone.
+
+        Nothing is heard of them that could take it back, so it fades until they are tried again: a
+        step of `LEAST_STEP` in `Correction.patience` rounds. Who then fails once more waits longer.
+        """
+        for client in clients:
+            before = self._at(client)
+            faded = before.factor / LEAST_STEP ** (1.0 / before.patience)
+            self._corrections[client] = replace(before, factor=max(1.0, faded))
+
+    def factors(self) -> dict[int, float]:
+        """The factor of every client that has been corrected."""
+        return {client: one.factor for client, one in self._corrections.items()}
 
     def applied(self, profiles: Mapping[int, DeviceProfile]) -> dict[int, DeviceProfile]:
         """The profiles to plan with: predictions stay as they are, budgets shrink instead."""

@@ -39,13 +39,13 @@ from .gathering import Gatherer, Task
 from .global_adapter import GlobalAdapter
 from .progress import Progress
 from .replies import TrainReply
-from .roster import Member, Roster
+from .roster import Member
 from .round_planner import RoundPlanner
 from .round_report import ClientReport, RoundReport
-from .sampling import sample, wait_for_nodes
 from .session_book import SessionBook
 from .simulated_fleet import check_cards, check_fleet, is_simulated_here
 from .training import Training
+from .turnout import Turnout
 
 Observer = Callable[[RoundReport], None]
 
@@ -154,7 +154,7 @@ class HSplitLoRA(Strategy):
         self._sessions = SessionBook(model, worker)
         self._dispatch = Dispatch(self._sessions)
         self._gatherer = Gatherer(self.architecture, self.adapter, self._sessions, self._dispatch)
-        self._roster = Roster()
+        self._turnout = Turnout(self.planner, min_available_nodes)
         self._progress = Progress(self._sessions.steps)
         self._steps_per_client = 0
         self._tasks: dict[int, Task] = {}
@@ -227,12 +227,21 @@ class HSplitLoRA(Strategy):
         self._begin(arrays)
         if self.fraction_train == 0.0:
             return []
-        members = self._sample(grid, server_round, self.fraction_train, self.min_train_nodes)
+        members = self._turnout.members(
+            grid,
+            server_round,
+            fraction=self.fraction_train,
+            least=self.min_train_nodes,
+            anew=True,
+        )
         if not members:
             return []
-        everyone = self._roster.met(grid.get_node_ids())
+        everyone = self._turnout.everyone(grid)
         plan = self.planner.plan_round(everyone, self.adapter.ranks, server_round)
         parts = {node: plan.clients[node] for node in members if node in plan.clients}
+        if not parts:
+            log(WARNING, "Nobody of %s can take part: the round is left out", len(members))
+            return []
         messages = self._messages(server_round, parts, members, config, MessageType.TRAIN, grid)
         self._progress.start(server_round, expected_steps=self._steps_per_client * len(parts))
         return messages
@@ -248,10 +257,7 @@ class HSplitLoRA(Strategy):
         for node, error in gathered.exceeded.items():
             self.planner.correct(node, error)
         self.planner.confirm(gathered.reports)
-        for node, client in finished.items():
-            # What a simulated client's machine has is of no interest: its device is the fleet's.
-            if client.profile is not None and self.planner.fleet is None:
-                self._roster.update(node, client.profile)
+        self._turnout.hear(gathered)
         completed = bool(finished) and len(finished) >= self.min_train_nodes
         if completed:
             self._learn(finished)
@@ -283,7 +289,9 @@ class HSplitLoRA(Strategy):
         self._begin(arrays)
         if self.fraction_evaluate == 0.0:
             return []
-        members = self._sample(grid, server_round, self.fraction_evaluate, self.min_evaluate_nodes)
+        members = self._turnout.members(
+            grid, server_round, fraction=self.fraction_evaluate, least=self.min_evaluate_nodes
+        )
         parts = self.planner.parts_for_evaluation(members)
         return self._messages(server_round, parts, members, config, MessageType.EVALUATE, grid)
 
@@ -306,20 +314,6 @@ class HSplitLoRA(Strategy):
         self._tasks = {}
         if (workers := self._sessions.muster()) is not None:
             self.planner.meet_worker(workers)
-
-    def _sample(
-        self, grid: Grid, server_round: int, fraction: float, least: int
-    ) -> dict[int, Member]:
-        """Who takes part in this round, of those that are there; nobody if these are too few."""
-        size = max(int(len(list(grid.get_node_ids())) * fraction), least)
-        connected = wait_for_nodes(grid, max(self.min_available_nodes, size))
-        if self.planner.fleet is not None and self.planner.fleet.may_lack_some:
-            self._roster.members(grid, connected)
-            self.planner.look(self._roster.met(connected), server_round)
-        nodes = sample(connected, size=size, least=least, away=self.planner.away)
-        members = self._roster.members(grid, nodes)
-        self.planner.look(self._roster.met(connected), server_round)
-        return members
 
     def _messages(
         self,

@@ -1,7 +1,7 @@
 """Who is there and what they have: device profiles of the nodes that have been asked."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from logging import INFO, WARNING
 from typing import Any
@@ -40,16 +40,32 @@ class Member:
 
 
 class Roster:
-    """Members by node id. A node is asked once; after that it says with each reply what it has."""
+    """Members by node id.
+
+    A node is asked once; after that it says with each reply what it has. Who does not reply, for it
+    failed or had nothing to do, can be asked anew.
+    """
 
     def __init__(self) -> None:
         self._members: dict[int, Member] = {}
 
-    def members(self, grid: Grid, node_ids: Iterable[int]) -> dict[int, Member]:
-        """What the nodes have; those not met yet are asked, those that do not say are left out."""
+    def members(
+        self, grid: Grid, node_ids: Iterable[int], *, anew: Collection[int] = ()
+    ) -> dict[int, Member]:
+        """What the nodes have; those not met yet are asked, those that do not say are left out.
+
+        Parameters
+        ----------
+        grid, node_ids
+            Whom to ask through what.
+        anew
+            Nodes that are asked in any case, among them or not. Who does not answer is a stranger
+            from then on.
+        """
         wanted = list(node_ids)
-        if strangers := [node for node in wanted if node not in self._members]:
-            self._ask(grid, strangers)
+        strangers = [node for node in wanted if node not in self._members and node not in anew]
+        if asked := [*strangers, *anew]:
+            self._ask(grid, asked)
         return {node: self._members[node] for node in wanted if node in self._members}
 
     def met(self, connected: Iterable[int]) -> dict[int, Member]:
@@ -66,8 +82,19 @@ class Roster:
             log(INFO, "\t> client %s has changed: %s", node, "; ".join(changes))
             self._members[node] = replace(member, profile=profile)
 
+    def _meet(self, node: int, now: Member, before: Member | None) -> None:
+        """Take what a node answers.
+
+        More memory is no noise where it was asked anew: it may be what the node was left out for.
+        """
+        self._members[node] = now
+        if before is not None and now.profile.memory_bytes <= before.profile.memory_bytes:
+            self._members[node] = replace(now, profile=before.profile)
+            self.update(node, now.profile)
+
     def _ask(self, grid: Grid, node_ids: list[int]) -> None:
         log(INFO, "Asking %s nodes what their devices have", len(node_ids))
+        known = {node: self._members.pop(node) for node in node_ids if node in self._members}
         messages = [
             Message(content=RecordDict(), message_type=MessageType.QUERY, dst_node_id=node)
             for node in node_ids
@@ -78,7 +105,8 @@ class Roster:
                 log(WARNING, "\t> client %s is left out: %s", node, reply.error.reason)
                 continue
             try:
-                self._members[node] = _member(reply.content.config_records[PROFILE_KEY])
+                member = _member(reply.content.config_records[PROFILE_KEY])
+                self._meet(node, member, known.get(node))
             except (KeyError, TypeError, ValueError, OverflowError) as error:
                 log(
                     WARNING,

@@ -9,13 +9,14 @@ from flwr.common.logger import log
 from transformers import PretrainedConfig
 
 from ..devices.disturbances import Disturbances
-from ..errors import ConfigError, OutOfBudgetError
+from ..errors import ConfigError, InfeasibleBudgetError, OutOfBudgetError
 from ..importance import ImportanceHistory, ImportanceReport, blend, history_weight, mean_scores
 from ..planning import (
     Decision,
     PlanSettings,
     ReplanSettings,
     Workload,
+    budget_text,
     drift,
     explain,
     fleet_changes,
@@ -25,6 +26,7 @@ from ..planning import (
     plan,
     planned_bytes,
     session_need_bytes,
+    shortfalls,
     should_replan,
     trace_costs,
     whole_model_memory,
@@ -33,7 +35,7 @@ from ..planning import (
 from ..sizes import size_text
 from ..splitting import Architecture
 from ..transport.codec import value_bytes
-from ..types import ClientPlan, DeviceProfile, Plan, Span, WorkerDescription
+from ..types import ClientPlan, DeviceProfile, Plan, Shortfall, Span, WorkerDescription
 from .corrections import Corrections
 from .roster import Member
 from .round_report import ClientReport
@@ -98,6 +100,7 @@ class RoundPlanner:
         self.standing: Plan | None = None
         self.devices: Mapping[int, DeviceProfile] = {}
         self.away: frozenset[int] = frozenset()
+        self.left_out: Mapping[int, Shortfall] = {}
         self._corrections = Corrections()
         self._replanning = replanning or ReplanSettings()
         whole = whole_model_memory(self.costs, rank=self.settings.max_rank, settings=self.settings)
@@ -107,6 +110,7 @@ class RoundPlanner:
                 name=fleet,
                 whole_model_bytes=whole.total_bytes,
                 disturbances=disturbances or Disturbances(),
+                seed=training.seed,
             )
         self._worker: DeviceProfile | None = None
         self._profiles: dict[int, DeviceProfile] = {}
@@ -167,30 +171,55 @@ class RoundPlanner:
     ) -> Plan:
         """The plan for these clients: the standing one, or a new one if there is reason for it.
 
-        Those that are away in this round are left out.
+        Those that are away in this round are left out. Where nobody can be planned for in a run
+        that has begun, or that only waits for devices that are away, nobody is.
 
         Raises
         ------
         InfeasibleBudgetError
-            If no client's budget holds the smallest cut.
+            If the run has no plan yet and can have none: no client's budget holds the smallest
+            cut, or the worker not its half.
         """
         self.look(members, server_round)
         self._update_ranks = dict(update_ranks)
         present = {node: own for node, own in self.devices.items() if node not in self.away}
-        profiles = self._corrections.applied(present)
-        self.decision = self._decide(profiles, update_ranks)
+        self.left_out = shortfalls(
+            self.costs,
+            present,
+            settings=self.settings,
+            update_ranks=update_ranks,
+            corrections=self._corrections.factors(),
+        )
+        try:
+            made = self._made_for(present)
+        except InfeasibleBudgetError as error:
+            if self.standing is None and not self._could_plan(self.devices):
+                raise
+            log(WARNING, "Nobody is planned for: %s", error)
+            self.decision = Decision(replan=False, reason=str(error))
+            made = Plan(clients={}, left_out=self.left_out)
+        _log_left_out(self.left_out)
+        self._corrections.fade(
+            node
+            for node, shortfall in self.left_out.items()
+            if shortfall.budget_bytes >= shortfall.needed_bytes
+        )
+        return made
+
+    def _made_for(self, present: Mapping[int, DeviceProfile]) -> Plan:
+        """The standing plan, after it has been made anew if there is reason for it."""
+        self.decision = self._decide(present)
         if self.decision.replan or self.standing is None:
-            self.standing = self._plan(profiles, update_ranks)
+            self.standing = self._plan(present)
             self._planned_from = dict(self.history.scores)
-            self._profiles = dict(profiles)
+            self._profiles = self._corrections.applied(present)
             self._rounds_since_plan = 0
             log(INFO, "Planned anew: %s", self.decision.reason)
-            for line in explain(self.standing, profiles).splitlines():
+            for line in explain(self.standing, self._profiles).splitlines():
                 log(INFO, "\t%s", line)
         else:
             log(INFO, "The plan stands: %s", self.decision.reason)
         self._rounds_since_plan += 1
-        _log_left_out(self.standing)
         return self.standing
 
     def learn(self, reports: list[ImportanceReport]) -> None:
@@ -232,11 +261,10 @@ class RoundPlanner:
         cuts: dict[int, int] = {}
         if self.standing is not None:
             cuts = {node: part.cut for node, part in self.standing.clients.items()}
-        left_out = self.standing.left_out if self.standing is not None else {}
         return {
             node: self._part_for_evaluation(cuts.get(node, self.settings.min_cut))
             for node in nodes
-            if node not in left_out
+            if node not in self.left_out
         }
 
     def _part_for_evaluation(self, cut: int) -> ClientPlan:
@@ -245,16 +273,15 @@ class RoundPlanner:
         )
         return ClientPlan(span=Span(start=0, stop=cut), ranks={}, worker_seconds=seconds)
 
-    def _decide(
-        self, profiles: Mapping[int, DeviceProfile], update_ranks: Mapping[str, int]
-    ) -> Decision:
+    def _decide(self, present: Mapping[int, DeviceProfile]) -> Decision:
         if self.standing is None:
             return Decision(replan=True, reason="the first round")
         self.drift = drift(self.history.scores, self._planned_from)
         needed = planned_bytes(
-            self.standing, self.costs, settings=self.settings, update_ranks=update_ranks
+            self.standing, self.costs, settings=self.settings, update_ranks=self._update_ranks
         )
-        changes = fleet_changes(self.standing, self._profiles, profiles, needed_bytes=needed)
+        now = self._corrections.applied(present)
+        changes = fleet_changes(self.standing, self._profiles, now, needed_bytes=needed)
         ask = partial(
             should_replan,
             drift=self.drift,
@@ -266,19 +293,28 @@ class RoundPlanner:
         if not first.replan or changes.unserved:
             return first
         gain = improvement(
-            self._objective(self.standing, profiles),
-            self._objective(self._plan(profiles, update_ranks), profiles),
+            self._objective(self.standing, present),
+            self._objective(self._plan(present), present),
         )
         return ask(improvement=gain)
 
-    def _plan(self, profiles: Mapping[int, DeviceProfile], update_ranks: Mapping[str, int]) -> Plan:
+    def _could_plan(self, devices: Mapping[int, DeviceProfile]) -> bool:
+        """Whether there is a plan for these devices."""
+        try:
+            self._plan(devices)
+        except InfeasibleBudgetError:
+            return False
+        return True
+
+    def _plan(self, devices: Mapping[int, DeviceProfile]) -> Plan:
         return plan(
             self.costs,
-            profiles,
+            devices,
             self._known_worker(),
             importance=self.history.scores or None,
             settings=self.settings,
-            update_ranks=update_ranks,
+            update_ranks=self._update_ranks,
+            corrections=self._corrections.factors(),
         )
 
     def _objective(self, some_plan: Plan, profiles: Mapping[int, DeviceProfile]) -> float:
@@ -319,13 +355,13 @@ def _news(
     return lines
 
 
-def _log_left_out(plan: Plan) -> None:
-    for node, shortfall in plan.left_out.items():
+def _log_left_out(left_out: Mapping[int, Shortfall]) -> None:
+    for node, shortfall in left_out.items():
         log(
             WARNING,
             "\t> client %s is left out: it has %s, the smallest cut needs %s, it lacks %s",
             node,
-            size_text(shortfall.budget_bytes),
+            budget_text(shortfall),
             size_text(shortfall.needed_bytes),
             size_text(shortfall.lacking_bytes),
         )

@@ -26,11 +26,14 @@ class SimulatedFleet:
         What the whole model needs to be trained: some fleets are made in shares of that.
     disturbances
         What happens to the devices while the run goes on.
+    seed
+        The run's: of what chance decides in a fleet, such as links.
     """
 
     name: str
     whole_model_bytes: float
     disturbances: Disturbances
+    seed: int
 
     @property
     def may_lack_some(self) -> bool:
@@ -51,9 +54,18 @@ class SimulatedFleet:
     def in_round(
         self, members: Mapping[int, Member], server_round: int
     ) -> tuple[dict[int, DeviceProfile], set[int]]:
-        """What every client's device has in this round, and whose is away."""
+        """What every client's device has in this round, and whose is away.
+
+        Raises
+        ------
+        ConfigError
+            If a device is missing, or the budget changes of one that no client has: how many
+            clients there are is what they say.
+        """
         if not members:
             return {}, set()
+        if told := max(member.num_partitions or 0 for member in members.values()):
+            self.check_changes(told)
         numbers, profiles, away = device_numbers(members), {}, set()
         for node, device in self.devices(members).items():
             number = numbers[node]
@@ -71,13 +83,33 @@ class SimulatedFleet:
             for number, device in enumerate(self._devices(count))
         }
 
+    def check_changes(self, count: int) -> None:
+        """Refuse changes of the budgets of devices that are not among so many.
+
+        Raises
+        ------
+        ConfigError
+            Naming every one of them.
+        """
+        changed = {change.device for change in self.disturbances.budget_changes}
+        if wrong := sorted(number for number in changed if number >= count):
+            raise ConfigError(
+                f"budget-changes: there is no device {', '.join(map(str, wrong))} in a run on "
+                f"fleet {self.name!r}, devices are 0 to {count - 1}"
+            )
+
     def _factor(self, number: int) -> float:
         changes = self.disturbances.budget_changes
         factors = [change.factor for change in changes if change.device == number]
         return max([1.0, *factors])
 
     def _devices(self, count: int) -> list[Device]:
-        return fleet_devices(self.name, num_devices=count, whole_model_bytes=self.whole_model_bytes)
+        return fleet_devices(
+            self.name,
+            num_devices=count,
+            whole_model_bytes=self.whole_model_bytes,
+            seed=self.seed,
+        )
 
 
 def check_fleet(
@@ -114,12 +146,9 @@ def check_fleet(
             f"fleet {fleet.name!r} has {size} devices, {num_clients} are wanted: one for each "
             "client"
         )
-    changed = {change.device for change in fleet.disturbances.budget_changes}
-    if not is_preset and (wrong := sorted(number for number in changed if number >= size)):
-        raise ConfigError(
-            f"budget-changes: there is no device {', '.join(map(str, wrong))} in fleet "
-            f"{fleet.name!r}, devices are 0 to {size - 1}"
-        )
+    # A preset has as many as there are clients, and how many these are they have yet to say.
+    if not is_preset:
+        fleet.check_changes(size)
     if lease_card_bytes:
         gpu_fractions(fleet.most_bytes(size), lease_card_bytes, what="device")
 

@@ -27,7 +27,7 @@ class Training:
     labels, start
         Who computes the loss, and what a round starts from.
     seed
-        Of fresh adapter factors.
+        Of fresh adapter factors, and of what chance decides in a simulated fleet.
     revision, dtype, attention
         How the base is loaded; empty leaves the choice to transformers.
     wire_type

@@ -131,8 +131,9 @@ def test_a_key_that_is_like_no_other_is_told_where_the_keys_are(settings: dict[s
             ["--wire-type", "int8", "--labels", "client", "--batch", "4"],
             {"wire-type": "int8", "labels": "client", "batch-size": 4},
         ),
+        (["--seed", "3"], {"seed": 3}),
     ],
-    ids=["default", "changed"],
+    ids=["default", "changed", "seed"],
 )
 def test_the_plan_of_the_command_line_is_the_plan_of_a_run(
     options: list[str],
@@ -151,6 +152,7 @@ def test_the_plan_of_the_command_line_is_the_plan_of_a_run(
     run = strategy.planner.plan_round(members_of(len(planned) + len(left_out)), {})
     assert sorted(run.clients) == [client["client"] for client in planned]
     assert sorted(run.left_out) == [client["client"] for client in left_out]
+    assert report["step_seconds"] == pytest.approx(run.step_seconds)
     for client in planned:
         part = run.clients[client["client"]]
         assert (client["cut"], client["ranks"]) == (part.cut, part.ranks)

@@ -70,7 +70,11 @@ def test_no_changes_are_an_empty_text() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["3", "3:2", "3=0.5", "a:b=c", "0:1=0.5", "3:-1=0.5", "3:1=0", "3:1=nan", "3:1=inf"]
+    "wrong",
+    [
+        *("3", "3:2", "3=0.5", "a:b=c", "0:1=0.5", "3:-1=0.5", "3:1=0", "3:1=nan", "3:1=inf"),
+        *("3:1=1e300", "3:1=1e-300", "3:1=1001"),
+    ],
 )
 def test_every_item_that_is_no_change_is_named(wrong: str) -> None:
     with pytest.raises(ConfigError, match="budget-changes: ") as caught:

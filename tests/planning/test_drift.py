@@ -68,7 +68,7 @@ def decide(**kwargs: object) -> tuple[bool, str]:
                 "improvement": -0.5,
             },
             True,
-            "client 7 joined or no longer fit",
+            "client 7 joined, or do not fit",
         ),
     ],
 )
@@ -103,6 +103,15 @@ def test_fleet_changes_tell_who_the_plan_cannot_serve() -> None:
     )
     assert changes
     assert not fleet_changes(plan, before, before)
+
+
+def test_who_was_left_out_is_served_again_as_soon_as_it_fits() -> None:
+    part = ClientPlan(span=Span(start=0, stop=1), ranks={}, memory=MemoryParts(weights_bytes=100.0))
+    plan = Plan(clients={0: part}, left_out={3: Shortfall(needed_bytes=90.0, budget_bytes=50.0)})
+    before = {0: profile(150), 3: profile(50)}
+    assert not fleet_changes(plan, before, before | {3: profile(89)}), "still too small"
+    changes = fleet_changes(plan, before, before | {3: profile(90)})
+    assert changes == FleetChanges(unserved=frozenset({3}))
 
 
 def test_a_plan_that_outgrows_a_device_no_longer_serves_it() -> None:

@@ -138,6 +138,56 @@ def test_who_then_stays_well_inside_is_planned_for_all_of_its_memory_again(
     assert planned[3] > planned[1]
 
 
+def _exceeding_in(*rounds: int) -> Train:
+    """Train on four times the batch that is planned for, in these rounds."""
+
+    def train(msg: Message, context: Context, some: Batches) -> Message:
+        times = 4 if msg.content.config_records["config"]["server-round"] in rounds else 1
+        batches = [{name: field.repeat(times, 1) for name, field in b.items()} for b in some]
+        return split_train(msg, context, batches)
+
+    return train
+
+
+# The memory of the second holds the smallest cut, and hardly more.
+JUST_ENOUGH = "1.0,0.185,1.0"
+
+
+def _asked(reports: list[RoundReport], node: int) -> list[int]:
+    return [report.server_round for report in reports if node in report.clients]
+
+
+def test_who_is_left_out_for_one_large_batch_is_tried_again(
+    model: str, worker: WatchedWorker, flower_log: list[str]
+) -> None:
+    reports, _ = _run(model, worker, rounds=6, fleet=JUST_ENOUGH, faults={1: _exceeding_in(1)})
+    assert reports[0].clients[SECOND].plan.cut == 1
+    assert reports[0].clients[SECOND].dropped is not None
+    asked = _asked(reports, SECOND)
+    assert 2 not in asked, "it is left out at first"
+    again = reports[asked[1] - 1]
+    assert again.replanned
+    assert str(SECOND) in again.planning_reason
+    assert asked == [1, *range(asked[1], 7)]
+    assert all(reports[number - 1].clients[SECOND].dropped is None for number in asked[1:])
+    (own,) = {report.clients[SECOND].budget_bytes for report in reports if report.server_round == 1}
+    left_out = [line for line in flower_log if f"> client {SECOND} is left out: it has" in line]
+    assert len(left_out) == asked[1] - 2
+    assert all(f"it has {size_text(own)} (planned for 1/1." in line for line in left_out)
+
+
+def test_who_exceeds_again_waits_longer(model: str, worker: WatchedWorker) -> None:
+    reports, _ = _run(
+        model, worker, rounds=12, fleet=JUST_ENOUGH, faults={1: _exceeding_in(*range(1, 13))}
+    )
+    asked = _asked(reports, SECOND)
+    assert all(reports[number - 1].clients[SECOND].dropped is not None for number in asked)
+    waits = [later - earlier - 1 for earlier, later in pairwise(asked)]
+    assert len(waits) >= 2
+    assert waits == sorted(set(waits)), "longer each time"
+    assert all(report.completed for report in reports)
+
+
 def test_without_enforcement_nobody_is_stopped(model: str, worker: WatchedWorker) -> None:
     reports, _ = _run(model, worker, rounds=1, rows=1, enforce_budgets=False)
     for client in reports[0].clients.values():
@@ -157,6 +207,22 @@ def test_a_budget_that_is_halved_while_running_is_answered_in_the_next_plan(
     assert after.plan.memory.total_bytes <= after.budget_bytes
     assert after.dropped is None
     assert any(f"client {THIRD} has" in line and "it had" in line for line in flower_log)
+
+
+def test_a_change_of_a_device_that_the_run_does_not_have_ends_it_before_it_trains(
+    model: str, worker: WatchedWorker
+) -> None:
+    sent: list[str] = []
+    with pytest.raises(ConfigError, match=r"no device 99 in .*devices are 0 to 2"):
+        _run(
+            model,
+            worker,
+            rounds=3,
+            fleet="homogeneous",
+            disturbances=Disturbances(budget_changes=budget_changes("3:99=0.5")),
+            before=lambda _, message: sent.append(message.metadata.message_type),
+        )
+    assert set(sent) == {MessageType.QUERY}
 
 
 def test_devices_that_are_away_are_not_asked_to_train(
@@ -182,6 +248,31 @@ def test_a_round_without_enough_devices_leaves_the_adapter_as_it_is(
     assert not reports[0].completed
     assert reports[0].clients == {}
     assert _orders(sent) == []
+
+
+def test_a_round_without_any_device_that_fits_is_left_out_and_the_run_goes_on(
+    model: str, worker: WatchedWorker, flower_log: list[str]
+) -> None:
+    disturbances = Disturbances(unavailable=(0.5, 0.0, 0.0), seed=7)
+    there = [disturbances.is_available(0, server_round) for server_round in range(1, 5)]
+    assert there == [False, True, False, True]
+    reports, sent = _run(
+        model,
+        worker,
+        rounds=4,
+        fleet="1.0,0.01,0.01",
+        disturbances=disturbances,
+        fraction_evaluate=1.0,
+        min_evaluate_nodes=1,
+    )
+    assert [set(report.clients) for report in reports] == [{FIRST} if h else set() for h in there]
+    assert [report.completed for report in reports] == there
+    asked = [m for m in sent if m.metadata.message_type != MessageType.QUERY]
+    assert {message.metadata.dst_node_id for message in asked} == {FIRST}
+    assert len(asked) == 2 * sum(there), "to train and to evaluate"
+    assert sum("the round is left out" in line for line in flower_log) == 2
+    for node in (SECOND, THIRD):
+        assert sum(f"client {node} is left out: it has" in line for line in flower_log) == 4
 
 
 def test_a_device_that_joins_late_is_planned_for(
@@ -217,6 +308,48 @@ def test_a_device_says_with_each_reply_what_it_has(
     assert any("memory_bytes 4e+05 -> 1.2e+05" in line for line in flower_log)
     queries = [m for m in sent if m.metadata.message_type == MessageType.QUERY]
     assert len(queries) == len(NODES), "nobody is asked twice"
+
+
+def test_a_device_that_was_too_small_is_asked_again_and_comes_back(
+    model: str, worker: WatchedWorker, flower_log: list[str]
+) -> None:
+    nodes = node_configs(**{"memory-gb": 4e-4, "flops": 1e9})
+    nodes[SECOND]["memory-gb"] = 2e-5
+
+    def grow(grid: LocalGrid, message: Message) -> None:
+        if message.metadata.message_type == MessageType.TRAIN:
+            number = message.content.config_records["config"]["server-round"]
+            grid.nodes[SECOND] = {**grid.nodes[SECOND], "memory-gb": {1: 2.1e-5}.get(number, 4e-4)}
+
+    reports, sent = _run(model, worker, rounds=4, nodes=nodes, before=grow, fleet=None)
+    assert _asked(reports, SECOND) == [3, 4]
+    assert reports[2].replanned
+    assert f"client {SECOND} joined, or do not fit" in reports[2].planning_reason
+    assert reports[2].clients[SECOND].dropped is None
+    queries = [m for m in sent if m.metadata.message_type == MessageType.QUERY]
+    asked = [message.metadata.dst_node_id for message in queries]
+    assert sorted(asked) == sorted([*NODES, SECOND, SECOND]), "in rounds 2 and 3"
+
+
+def test_a_device_that_failed_is_asked_again_what_it_has(model: str, worker: WatchedWorker) -> None:
+    nodes = node_configs(**{"memory-gb": 4e-4, "flops": 1e9})
+
+    def fail_once(msg: Message, context: Context, some: Batches) -> Message:
+        if msg.content.config_records["config"]["server-round"] == 1:
+            raise ValueError("my disk is full")
+        return split_train(msg, context, some)
+
+    def shrink(grid: LocalGrid, message: Message) -> None:
+        if message.metadata.message_type == MessageType.TRAIN:
+            grid.nodes[SECOND] = {**grid.nodes[SECOND], "memory-gb": 1.2e-4}
+
+    reports, sent = _run(
+        model, worker, rounds=3, nodes=nodes, before=shrink, fleet=None, faults={1: fail_once}
+    )
+    budgets = [report.clients[SECOND].budget_bytes for report in reports]
+    assert budgets == pytest.approx([4e5, 1.2e5, 1.2e5])
+    queries = [m for m in sent if m.metadata.message_type == MessageType.QUERY]
+    assert len(queries) == len(NODES) + 1
 
 
 def test_every_client_is_told_the_part_of_a_card_to_lease(

@@ -81,6 +81,46 @@ def test_only_rounds_in_a_row_count() -> None:
         assert not corrections.relax(1, predicted_bytes=60.0, peak_bytes=59.0)
 
 
+NEEDED = 100.0
+
+
+def _waits(corrections: Corrections, *, own: float, measured: float, failures: int) -> list[int]:
+    """Rounds that a client waits after each failure that always needs as much at the smallest cut.
+
+    It is left out whenever its corrected memory does not hold what the smallest cut needs.
+    """
+    waits: list[int] = []
+    while len(waits) < failures:
+        waits.append(0)
+        corrections.learn(1, _error(NEEDED, measured, own))
+        while own / corrections.of(1) < NEEDED:
+            corrections.fade([1])
+            waits[-1] += 1
+    return waits
+
+
+def test_who_is_left_out_for_its_correction_is_tried_again_and_waits_longer_each_time() -> None:
+    assert _waits(Corrections(), own=115.0, measured=130.0, failures=5) == [3, 6, 11, 21, 42]
+
+
+@pytest.mark.parametrize("own", [100.0, 101.0, 109.0, 130.0, 199.0])
+@pytest.mark.parametrize("excess", [1.001, 1.05, 1.5])
+def test_nobody_waits_for_ever_and_nobody_is_spared(own: float, excess: float) -> None:
+    waits = _waits(Corrections(), own=own, measured=excess * own, failures=8)
+    left_out = [wait for wait in waits if wait]
+    assert left_out == sorted(set(left_out)), "longer each time"
+    assert waits[-1] > 50
+    assert waits[0] <= 16
+
+
+def test_a_correction_fades_to_nothing_and_no_further() -> None:
+    corrections = Corrections()
+    _failed_once(corrections)
+    for _ in range(20):
+        corrections.fade([1, 2])
+    assert corrections.of(1) == corrections.of(2) == 1.0
+
+
 def test_who_fails_at_every_deep_cut_fails_ever_more_rarely() -> None:
     corrections, failures = Corrections(), []
     for server_round in range(200):

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from hsplit_flower.devices.disturbances import Disturbances
+from hsplit_flower.errors import InfeasibleBudgetError, OutOfBudgetError
 from hsplit_flower.importance import ImportanceReport
 from hsplit_flower.planning import PlanSettings, ReplanSettings
+from hsplit_flower.sizes import size_text
 from hsplit_flower.splitting import read_architecture
 from hsplit_flower.strategies import HSplitLoRA, RoundReport, Training
 from hsplit_flower.strategies.roster import Member
@@ -37,10 +40,18 @@ def planner_of(
     settings: PlanSettings = TIGHT,
     fleet: str | None = None,
     session_rank: int | None = None,
+    disturbances: Disturbances | None = None,
 ) -> RoundPlanner:
     config = FAMILIES["llama"].config()
     made = RoundPlanner(
-        config, read_architecture(config), TRAINING, settings, replanning, fleet, session_rank
+        config,
+        read_architecture(config),
+        TRAINING,
+        settings,
+        replanning,
+        fleet,
+        session_rank,
+        disturbances,
     )
     made.meet_worker(WORKER)
     return made
@@ -183,6 +194,63 @@ def test_evaluation_uses_the_standing_cuts_and_leaves_out_who_does_not_fit() -> 
     assert parts[NODES[1]].cut == plan.clients[NODES[1]].cut > 1
     assert parts[99].cut == 1
     assert not any(part.ranks for part in parts.values())
+
+
+def exceed(planner: RoundPlanner, node: int, *, times: float) -> None:
+    """Tell the planner that a client needed so many times its prediction."""
+    assert planner.standing is not None
+    predicted = planner.standing.clients[node].memory.total_bytes
+    planner.correct(
+        node,
+        OutOfBudgetError(
+            predicted_bytes=predicted, measured_bytes=times * predicted, budget_bytes=predicted
+        ),
+    )
+
+
+def test_corrections_that_leave_nobody_leave_out_the_round_and_not_the_run() -> None:
+    planner = planner_of(settings=PlanSettings(max_rank=6), fleet="0.45,0.6")
+    first = planner.plan_round(members(), {})
+    for node in first.clients:
+        exceed(planner, node, times=9.0)
+    plan = planner.plan_round(members(), {}, 2)
+    assert not plan.clients
+    assert set(plan.left_out) == set(NODES[:2])
+    assert not planner.decision.replan
+    for node, shortfall in plan.left_out.items():
+        own = planner.devices[node].memory_bytes
+        assert shortfall.budget_bytes == own
+        assert shortfall.lacking_bytes == pytest.approx(shortfall.needed_bytes - own / 9.0)
+        told = f"client {node} has {size_text(own)} (planned for 1/9.00 of it), needs"
+        assert told in planner.decision.reason
+    assert not planner.parts_for_evaluation(NODES[:2]), "nobody is asked to evaluate either"
+
+
+def test_a_run_begins_when_those_are_back_that_fit() -> None:
+    away = Disturbances(unavailable=(0.5, 0.0), seed=7)
+    there = [away.is_available(0, server_round) for server_round in (1, 2, 3)]
+    assert there == [False, True, False]
+    planner = planner_of(fleet="1.0,0.01", disturbances=away)
+    served = [
+        planner.plan_round(members(), {}, number).clients.keys() - planner.away
+        for number in (1, 2, 3)
+    ]
+    assert served == [set(), {NODES[0]}, set()]
+
+
+def test_a_fleet_of_which_nobody_fits_is_refused_whoever_is_away() -> None:
+    away = Disturbances(unavailable=(1.0, 0.0))
+    planner = planner_of(fleet="0.01,0.01", disturbances=away)
+    with pytest.raises(InfeasibleBudgetError, match="no client holds the smallest cut"):
+        planner.plan_round(members(), {})
+
+
+def test_a_worker_that_is_too_small_for_who_joins_leaves_out_the_round() -> None:
+    planner = planner_of(settings=PlanSettings(max_rank=6))
+    planner.plan_round(members(), {})
+    planner.meet_worker(replace(WORKER, memory_bytes=1.0))
+    assert not planner.plan_round(members(3), {}).clients
+    assert "split worker has 1 B and needs" in planner.decision.reason
 
 
 def test_rounds_with_real_clients_plan_anew_once(

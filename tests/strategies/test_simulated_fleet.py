@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from hsplit_flower.devices import fleet_devices
 from hsplit_flower.devices.disturbances import Disturbances, budget_changes
 from hsplit_flower.errors import ConfigError
 from hsplit_flower.strategies.roster import Member
@@ -15,9 +16,12 @@ OWN = DeviceProfile(memory_bytes=1.0, flops_per_second=1.0)
 WHOLE = 8e9
 
 
-def _fleet(name: str, disturbances: Disturbances | None = None) -> SimulatedFleet:
+def _fleet(name: str, disturbances: Disturbances | None = None, *, seed: int = 0) -> SimulatedFleet:
     return SimulatedFleet(
-        name=name, whole_model_bytes=WHOLE, disturbances=disturbances or Disturbances()
+        name=name,
+        whole_model_bytes=WHOLE,
+        disturbances=disturbances or Disturbances(),
+        seed=seed,
     )
 
 
@@ -50,6 +54,14 @@ def test_devices_go_by_partition_and_not_by_node_id() -> None:
 def test_devices_of_clients_that_say_no_partition_go_by_order() -> None:
     profiles, _ = _fleet("0.5,1").in_round(_members(partitions=False), 1)
     assert [profiles[node].memory_bytes for node in sorted(NODES[:2])] == [WHOLE / 2, WHOLE]
+
+
+@pytest.mark.parametrize("name", ["0.5,1", "heterogeneous", "paper-llama2-7b"])
+def test_chance_is_the_seeds(name: str) -> None:
+    first, other = (_fleet(name, seed=seed).devices(_members()) for seed in (0, 3))
+    assert first != other
+    alike = fleet_devices(name, num_devices=2, whole_model_bytes=WHOLE, seed=3)
+    assert [other[node] for node in NODES[:2]] == alike
 
 
 def test_nobody_has_no_device() -> None:
@@ -89,6 +101,26 @@ def test_a_change_of_a_device_that_is_not_there_is_told_before_the_run() -> None
     fleet = _fleet("0.5,1", Disturbances(budget_changes=budget_changes("2:1=0.5,3:2=0.5")))
     with pytest.raises(ConfigError, match=r"there is no device 2 in .*devices are 0 to 1"):
         check_fleet(fleet, 2, None)
+
+
+@pytest.mark.parametrize("name", ["heterogeneous", "paper-llama2-7b"])
+def test_a_change_of_a_device_that_no_client_has_is_told_when_they_say_how_many_they_are(
+    name: str,
+) -> None:
+    fleet = _fleet(name, Disturbances(budget_changes=budget_changes("3:99=0.5,2:1=0.5,3:2=2")))
+    check_fleet(fleet, 2, None)
+    with pytest.raises(ConfigError, match=r"no device 2, 99 in .*devices are 0 to 1"):
+        fleet.in_round(_members(), 1)
+    # Who says no number may not be all.
+    fleet.in_round(_members(partitions=False), 1)
+
+
+def test_a_change_of_a_device_of_the_file_that_no_client_has_is_told(tmp_path: Path) -> None:
+    changes = Disturbances(budget_changes=budget_changes("3:2=0.5"))
+    fleet = _fleet(_file(tmp_path, 0.0, 0.0, 0.0), changes)
+    check_fleet(fleet, 2, None)
+    with pytest.raises(ConfigError, match=r"no device 2 in .*devices are 0 to 1"):
+        fleet.in_round(_members(), 1)
 
 
 def test_every_lease_that_is_larger_than_a_card_is_told_before_the_run() -> None:

@@ -57,7 +57,7 @@ class RunConfig:
     labels
         Who computes the loss, and so sees the labels: ``server`` or ``client``.
     seed
-        Of partitions, batches and fresh adapters.
+        Of partitions, batches and fresh adapters, and of what chance decides in a simulated fleet.
     fleet
         What simulated clients have: ``heterogeneous``, ``homogeneous``, ``paper-llama2-7b``,
         ``jetson-and-laptops``, the whole path of a ``.toml`` file, or a list of fractions of what

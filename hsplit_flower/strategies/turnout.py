@@ -1,0 +1,78 @@
+"""Who is there in a round, what they have, and which of them take part."""
+
+from collections.abc import Iterable
+from typing import final
+
+from flwr.serverapp import Grid
+
+from .gathering import Gathered
+from .roster import Member, Roster
+from .round_planner import RoundPlanner
+from .sampling import sample, wait_for_nodes
+
+
+@final
+class Turnout:
+    """Asks who is there, has the planner look at their devices, and samples.
+
+    Parameters
+    ----------
+    planner
+        Knows the devices of a simulated fleet, and who of them is away.
+    least_available
+        So many nodes must be connected before a round begins.
+    """
+
+    def __init__(self, planner: RoundPlanner, least_available: int) -> None:
+        self._planner = planner
+        self._least_available = least_available
+        self._roster = Roster()
+        self._failed: set[int] = set()
+
+    def members(
+        self, grid: Grid, server_round: int, *, fraction: float, least: int, anew: bool = False
+    ) -> dict[int, Member]:
+        """Who takes part in this round, of those that are there; nobody if these are too few.
+
+        Parameters
+        ----------
+        grid, server_round
+            Where they are, and when.
+        fraction, least
+            How many are wanted: a share of all, and so many at least.
+        anew
+            Ask those again, before a plan is made, of whom the last one heard nothing new: they
+            failed, or were left out.
+        """
+        fleet, roster = self._planner.fleet, self._roster
+        size = max(int(len(list(grid.get_node_ids())) * fraction), least)
+        connected = wait_for_nodes(grid, max(self._least_available, size))
+        if fleet is not None and fleet.may_lack_some:
+            roster.members(grid, connected)
+            self._planner.look(roster.met(connected), server_round)
+        nodes = sample(connected, size=size, least=least, away=self._planner.away)
+        doubtful = self._doubtful(connected) if anew and nodes else set()
+        members = roster.members(grid, nodes, anew=doubtful)
+        self._failed -= doubtful
+        self._planner.look(roster.met(connected), server_round)
+        return members
+
+    def everyone(self, grid: Grid) -> dict[int, Member]:
+        """All that are connected and have said what they have."""
+        return self._roster.met(grid.get_node_ids())
+
+    def hear(self, gathered: Gathered) -> None:
+        """Take what the devices of those that finished a round have by now, and note who failed."""
+        # What a simulated client's machine has is of no interest: its device is the fleet's.
+        if self._planner.fleet is not None:
+            return
+        self._failed |= {node for node, report in gathered.reports.items() if report.dropped}
+        for node, client in gathered.finished.items():
+            if client.profile is not None:
+                self._roster.update(node, client.profile)
+
+    def _doubtful(self, connected: Iterable[int]) -> set[int]:
+        """Who may have something else by now, and had no occasion to say so."""
+        if self._planner.fleet is not None:
+            return set()
+        return (self._failed | self._planner.left_out.keys()) & set(connected)
