@@ -158,7 +158,13 @@ def _machine() -> DeviceProfile:
 def _run(order: Order, msg: Message, context: Context, batches: Batches) -> Outcome:
     """The round inside its lease of a card, if it has one, and inside its memory budget."""
     with ExitStack() as stack:
-        device = stack.enter_context(leased(order.lease_gpu_fraction))
+        device = stack.enter_context(
+            leased(
+                order.lease_gpu_fraction,
+                # Others may hold the cards for most of the round.
+                timeout_seconds=order.session.round_timeout_seconds,
+            )
+        )
         meter = stack.enter_context(
             within_budget(order.budget_bytes, predicted_bytes=order.predicted_bytes, device=device)
         )
