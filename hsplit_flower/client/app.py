@@ -256,6 +256,7 @@ def _metrics(order: Order, outcome: Outcome) -> MetricRecord:
             "loss-sum": outcome.loss.loss_sum,
             "num-tokens": outcome.loss.num_tokens,
             "num-steps": outcome.num_steps,
+            "num-batch-tokens": outcome.num_batch_tokens,
             "seconds": outcome.seconds,
             "peak-bytes": outcome.peak_bytes,
         }

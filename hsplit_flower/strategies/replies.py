@@ -33,6 +33,7 @@ class TrainReply:
 
     loss: TokenLoss
     num_steps: int
+    num_batch_tokens: int
     seconds: float
     peak_bytes: float = 0.0
     profile: DeviceProfile | None = None
@@ -58,11 +59,16 @@ def read_reply(reply: Message, *, is_training: bool) -> TrainReply:
             loss_sum=_number(metrics, "loss-sum"), num_tokens=int(_number(metrics, "num-tokens"))
         )
         num_steps, seconds = int(_number(metrics, "num-steps")), _number(metrics, "seconds")
+        num_batch_tokens = int(_number(metrics, "num-batch-tokens"))
         peak_bytes = _number(metrics, "peak-bytes") if "peak-bytes" in metrics else 0.0
         check_finite({"loss": loss.loss_sum, "seconds": seconds, "peak-bytes": peak_bytes})
         if not is_training:
             return TrainReply(
-                loss=loss, num_steps=num_steps, seconds=seconds, peak_bytes=peak_bytes
+                loss=loss,
+                num_steps=num_steps,
+                num_batch_tokens=num_batch_tokens,
+                seconds=seconds,
+                peak_bytes=peak_bytes,
             )
         arrays = next(iter(content.array_records.values()))
         updates = from_state_dict(arrays.to_torch_state_dict())
@@ -80,6 +86,7 @@ def read_reply(reply: Message, *, is_training: bool) -> TrainReply:
     return TrainReply(
         loss=loss,
         num_steps=num_steps,
+        num_batch_tokens=num_batch_tokens,
         seconds=seconds,
         peak_bytes=peak_bytes,
         profile=profile,

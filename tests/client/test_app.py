@@ -181,6 +181,7 @@ def test_training_brings_home_what_a_local_round_trains(worker: Worker, labels: 
     assert metrics["loss-sum"] == pytest.approx(wanted.loss.loss_sum, rel=1e-5)
     assert metrics["num-tokens"] == wanted.loss.num_tokens
     assert (metrics["num-steps"], metrics["num-examples"]) == (len(BATCHES), 12)
+    assert metrics["num-batch-tokens"] == sum(batch["input_ids"].numel() for batch in BATCHES)
     scores = reply.content.config_records[IMPORTANCE_KEY]
     got_scores = dict(zip(scores["weights"], scores["scores"], strict=True))
     assert got_scores == pytest.approx(dict(wanted.importance), rel=1e-4)

@@ -132,6 +132,10 @@ FAULTS: dict[str, tuple[Train, str]] = {
     "fewer than no tokens": (with_reply(metric("num-tokens", -5)), "cannot be read"),
     "nan seconds": (with_reply(metric("seconds", math.nan)), "seconds.*nan"),
     "other steps": (with_reply(metric("num-steps", 9)), "9 steps.*worker 2.*belong together"),
+    "nan tokens in its batches": (
+        with_reply(metric("num-batch-tokens", math.nan)),
+        "cannot be read",
+    ),
     "nan importance": (with_reply(importance(math.nan)), "importance of .* is nan"),
     "negative importance": (with_reply(importance(-1.0)), "importance of .* is -1"),
     "importance of the other half": (with_reply(scores_the_workers_weights), "up_proj"),
