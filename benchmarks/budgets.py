@@ -25,6 +25,7 @@ NUM_CLIENTS = 10
 NUM_PROCESSES = 6
 LOWEST_BYTES, HIGHEST_BYTES = 5 * GIGABYTE, 20 * GIGABYTE
 PATIENCE_SECONDS = 30.0
+LEASE_SECONDS = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +100,7 @@ class Client:
         """Work for so long with this part of a card; gives when it was held."""
         from hsplit_flower.devices.lease import leased
 
-        with leased(fraction):
+        with leased(fraction, timeout_seconds=LEASE_SECONDS):
             began = time.time()
             time.sleep(seconds)
             return Held(budget_bytes=budget_bytes, began=began, ended=time.time())

@@ -9,16 +9,21 @@ thread does in the client's half, and in the worker's.
 Left out on both sides are loading and the message with the adapter. The run's budgets are not
 enforced: counting living tensors is this machine's way to measure, not the devices'. A first round
 is not compared, in which memory is first touched and code first run.
+
+There are two runs: one of full batches, for which everything is exact, and one of batches as text
+makes them, padded each to its own longest row, of which the clock knows how many tokens they were.
+The machine is calibrated for each with batches of its mean length: on small ones it does fewer
+operations a second.
 """
 
 import statistics
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import torch
 from flwr.app import ConfigRecord, Context, Message
@@ -33,7 +38,6 @@ from hsplit_flower.client.app import describe_device, split_train
 from hsplit_flower.client.batch import Batch
 from hsplit_flower.client.local_round import LocalRound
 from hsplit_flower.planning import (
-    ModelCosts,
     PartSeconds,
     PlanSettings,
     Workload,
@@ -45,11 +49,21 @@ from hsplit_flower.strategies import HSplitLoRA, RoundReport, Training
 from hsplit_flower.transport.messages import Forward, Loss, Reply, Request
 from hsplit_flower.transport.orders import ORDER_KEY
 from hsplit_flower.transport.stream import Stream
-from hsplit_flower.types import ClientPlan, DeviceProfile, Labels, SessionSpec, Span, Start
+from hsplit_flower.types import (
+    IGNORED_LABEL,
+    ClientPlan,
+    DeviceProfile,
+    Labels,
+    SessionSpec,
+    Span,
+    Start,
+)
 from hsplit_flower.worker.service import serve
 
 MODEL = "llama-tiny"
 ROWS, SEQUENCE = 8, 64
+# The longest row of an unequal batch: two thirds of what is planned for, as with real text.
+SHORTEST_LONGEST = 22
 MAX_RANK = 8
 # How many times slower than one thread of this machine: all together use a quarter of a core, so
 # that none has to wait for one.
@@ -68,27 +82,72 @@ def measure(settings: Settings) -> Iterable[Figure | Detail]:
     num_rounds, num_steps, calibrations = (1, 3, 16) if settings.quick else (3, 10, 40)
     torch.set_num_threads(1)
     torch.manual_seed(settings.seeds[0])
-    speeds = calibrate(calibrations)
-    yield Figure(name="operations of a client's thread", value=speeds.client / 1e9, unit="GFLOP/s")
-    yield Figure(
-        name="operations of the worker's thread", value=speeds.worker / 1e9, unit="GFLOP/s"
-    )
-    real, reports = slowed_run(
-        speeds, settings.scratch, num_rounds=1 + num_rounds, num_steps=num_steps
-    )
-    # The first round warms up.
-    real, reports = real[1:], reports[1:]
-    predicted = [report.simulated.seconds for report in reports]
-    yield Figure.of_repeats("seconds of a round, predicted", predicted, "s")
-    yield Figure.of_repeats("seconds of a round, real", real, "s")
-    ratios = [guess / truth for guess, truth in zip(predicted, real, strict=True)]
-    yield Figure.of_repeats("predicted / real", ratios, "ratio")
-    worst = max(abs(ratio - 1.0) for ratio in ratios)
-    yield Figure(
-        name="largest difference of any round", value=worst, unit="relative", target=WITHIN
-    )
+    for kind, batches in BATCHES.items():
+        speeds = calibrate(calibrations, batches.mean_length)
+        for half, speed in (("a client's", speeds.client), ("the worker's", speeds.worker)):
+            yield Figure(
+                name=f"{kind}: operations of {half} thread", value=speed / 1e9, unit="GFLOP/s"
+            )
+        real, reports = slowed_run(
+            speeds, settings.scratch, batches.draw, num_rounds=1 + num_rounds, num_steps=num_steps
+        )
+        # The first round warms up.
+        real, reports = real[1:], reports[1:]
+        predicted = [report.simulated.seconds for report in reports]
+        yield Figure.of_repeats(f"{kind}: seconds of a round, predicted", predicted, "s")
+        yield Figure.of_repeats(f"{kind}: seconds of a round, real", real, "s")
+        ratios = [guess / truth for guess, truth in zip(predicted, real, strict=True)]
+        yield Figure.of_repeats(f"{kind}: predicted / real", ratios, "ratio")
+        worst = max(abs(ratio - 1.0) for ratio in ratios)
+        yield Figure(
+            name=f"{kind}: largest difference of any round",
+            value=worst,
+            unit="relative",
+            target=WITHIN,
+        )
+        yield Detail(name=f"rounds of {kind}", value=[report.to_dict() for report in reports])
     yield Detail(name="factors", value={"clients": CLIENT_FACTORS, "worker": WORKER_FACTOR})
-    yield Detail(name="rounds", value=[report.to_dict() for report in reports])
+
+
+def full_batch(generator: torch.Generator, length: int = SEQUENCE) -> dict[str, Tensor]:
+    """Rows of random tokens, all of this length; by default as long as planned for."""
+    tokens = torch.randint(3, 2048, (ROWS, length), generator=generator)
+    return {
+        "input_ids": tokens,
+        "attention_mask": torch.ones_like(tokens),
+        "labels": tokens.clone(),
+    }
+
+
+def unequal_batch(generator: torch.Generator) -> dict[str, Tensor]:
+    """Rows of many lengths, padded on the right to the longest, which is different each time."""
+
+    def draw(least: int, most: int, count: int = 1) -> Tensor:
+        return torch.randint(least, most + 1, (count,), generator=generator)
+
+    longest = int(draw(SHORTEST_LONGEST, SEQUENCE))
+    lengths = torch.cat([torch.tensor([longest]), draw(longest // 2, longest, ROWS - 1)])
+    mask = (torch.arange(longest) < lengths[:, None]).long()
+    tokens = full_batch(generator, longest)["input_ids"] * mask
+    labels = tokens.masked_fill(mask == 0, IGNORED_LABEL)
+    return {"input_ids": tokens, "attention_mask": mask, "labels": labels}
+
+
+Draw = Callable[[torch.Generator], dict[str, Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batches:
+    """What all clients of a run train on, and how long its padded rows are in the mean."""
+
+    draw: Draw
+    mean_length: int
+
+
+BATCHES = {
+    "full batches": Batches(draw=full_batch, mean_length=SEQUENCE),
+    "unequal batches": Batches(draw=unequal_batch, mean_length=(SHORTEST_LONGEST + SEQUENCE) // 2),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,9 +158,10 @@ class Speeds:
     worker: float
 
 
-def calibrate(num_steps: int) -> Speeds:
+def calibrate(num_steps: int, length: int) -> Speeds:
     """How fast one thread is in either half: medians of steps at one cut, nobody slowed."""
-    costs = costs_of_steps()
+    workload = Workload(batch_size=ROWS, sequence_length=length)
+    costs = trace_costs(Checkpoint(source=MODEL).config(), workload)
     ranks = {weight.name: MAX_RANK for weight in costs.weights}
     part = ClientPlan(span=Span(start=0, stop=CALIBRATION_CUT), ranks=ranks)
     one = DeviceProfile(memory_bytes=1.0, flops_per_second=1.0)
@@ -110,21 +170,15 @@ def calibrate(num_steps: int) -> Speeds:
     )
     spec = SessionSpec(client=0, cut=CALIBRATION_CUT, ranks=ranks)
     return Speeds(
-        client=flops.compute_seconds / _client_step_seconds(spec, num_steps),
-        worker=flops.worker_seconds / _worker_step_seconds(spec, num_steps),
+        client=flops.compute_seconds / _client_step_seconds(spec, num_steps, length),
+        worker=flops.worker_seconds / _worker_step_seconds(spec, num_steps, length),
     )
 
 
-def costs_of_steps() -> ModelCosts:
-    """Of the steps that all here take: full batches, so that the workload is exact."""
-    workload = Workload(batch_size=ROWS, sequence_length=SEQUENCE)
-    return trace_costs(Checkpoint(source=MODEL).config(), workload)
-
-
 def slowed_run(
-    speeds: Speeds, scratch: Path, *, num_rounds: int, num_steps: int
+    speeds: Speeds, scratch: Path, draw: Draw, *, num_rounds: int, num_steps: int
 ) -> tuple[list[float], list[RoundReport]]:
-    """Real seconds of each round's steps, and the strategy's own reports."""
+    """Real seconds of each round's steps on such batches, and the strategy's own reports."""
     fleet = scratch / "fleet.toml"
     fleet.write_text(_fleet(speeds), encoding="utf-8")
     reports: list[RoundReport] = []
@@ -140,7 +194,7 @@ def slowed_run(
             for up, down in zip(UP_MBPS, DOWN_MBPS, strict=True)
         ]
         addresses = [stack.enter_context(shaped(worker.address, link)) for link in links]
-        run = _Run(addresses, num_steps)
+        run = _Run(addresses, draw, num_steps)
         strategy = HSplitLoRA(
             MODEL,
             Training(batch_size=ROWS, sequence_length=SEQUENCE),
@@ -168,8 +222,9 @@ def slowed_run(
 class _Run:
     """The clients of a run: each takes its steps as slowly as its device, all start together."""
 
-    def __init__(self, addresses: list[str], num_steps: int) -> None:
+    def __init__(self, addresses: list[str], draw: Draw, num_steps: int) -> None:
         self._addresses = addresses
+        self._draw = draw
         self._num_steps = num_steps
         # transformers cannot load two models at a time in one process.
         self._loading = threading.Lock()
@@ -202,7 +257,7 @@ class _Run:
         self._start.wait(PATIENCE_SECONDS)
         generator = torch.Generator().manual_seed(number)
         for _ in range(self._num_steps):
-            batch = _batch(generator)
+            batch = self._draw(generator)
             began, used = time.perf_counter(), time.thread_time()
             yield batch
             used = time.thread_time() - used
@@ -222,8 +277,8 @@ class _Run:
 class _Echo(Stream):
     """Answers every step at once, so that a client's own time is all that there is."""
 
-    def __init__(self) -> None:
-        self._gradient = 1e-3 * torch.randn(ROWS, SEQUENCE, 128)
+    def __init__(self, length: int) -> None:
+        self._gradient = 1e-3 * torch.randn(ROWS, length, 128)
         self._step = 0
 
     def send(self, request: Request) -> None:
@@ -236,7 +291,7 @@ class _Echo(Stream):
         """Nothing is held open."""
 
 
-def _client_step_seconds(spec: SessionSpec, num_steps: int) -> float:
+def _client_step_seconds(spec: SessionSpec, num_steps: int, length: int) -> float:
     """Processor time of a step of the client's half."""
     half = load_half(MODEL, Parts.of_client(spec.cut, keeps_labels=False))
     used: list[float] = []
@@ -244,17 +299,17 @@ def _client_step_seconds(spec: SessionSpec, num_steps: int) -> float:
     def batches() -> Iterator[Batch]:
         generator = torch.Generator().manual_seed(0)
         for _ in range(num_steps):
-            batch = Batch(**_batch(generator))
+            batch = Batch(**full_batch(generator, length))
             time.sleep(PAUSE_SECONDS)
             began = time.thread_time()
             yield batch
             used.append(time.thread_time() - began)
 
-    LocalRound(half, {}, spec, _Echo()).train(batches(), probe=False)
+    LocalRound(half, {}, spec, _Echo(length)).train(batches(), probe=False)
     return _settled(used)
 
 
-def _worker_step_seconds(spec: SessionSpec, num_steps: int) -> float:
+def _worker_step_seconds(spec: SessionSpec, num_steps: int, length: int) -> float:
     """Processor time of a step of the worker's half, on its own thread."""
     worker = _worker()
     generator = torch.Generator().manual_seed(0)
@@ -263,8 +318,8 @@ def _worker_step_seconds(spec: SessionSpec, num_steps: int) -> float:
         worker.load_update({})
         token = worker.open(spec)
         for step in range(1, num_steps + 1):
-            fields = _batch(generator)
-            hidden = torch.randn(ROWS, SEQUENCE, 128, generator=generator)
+            fields = full_batch(generator, length)
+            hidden = torch.randn(ROWS, length, 128, generator=generator)
             request = Forward(
                 step=step,
                 hidden=hidden,
@@ -303,15 +358,6 @@ def _fleet(speeds: Speeds) -> str:
     ]
     worker = f"[worker]\nmemory-gb = 8\nflops = {speeds.worker / WORKER_FACTOR}\n"
     return "\n".join([*tables, worker])
-
-
-def _batch(generator: torch.Generator) -> dict[str, Any]:
-    tokens = torch.randint(3, 2048, (ROWS, SEQUENCE), generator=generator)
-    return {
-        "input_ids": tokens,
-        "attention_mask": torch.ones_like(tokens),
-        "labels": tokens.clone(),
-    }
 
 
 BENCHMARK = Benchmark(

@@ -14,6 +14,9 @@ IGNORED_LABEL = -100
 
 HIGHEST_PORT = 2**16 - 1
 
+LONGEST_ROUND_SECONDS = 7 * 24 * 3600.0
+"""For so long at most a session waits for its client: that of a server that died goes after it."""
+
 
 class Labels(str, Enum):
     """Who computes the loss, and so sees the labels: for a language model they are the text."""
@@ -188,6 +191,8 @@ class SessionSpec:
     ``seed`` makes the fresh factors; both sides of the cut derive them from it by weight name, so a
     weight starts the same wherever the cut is. ``wire_gradient_type`` None is the same type as that
     of hidden states. ``in_flight`` is how many requests the client may have on the wire at a time.
+    ``round_timeout_seconds`` is how long the round may last: so long a client may wait for its
+    turn, and its session for it.
     """
 
     client: int
@@ -202,6 +207,7 @@ class SessionSpec:
     wire_type: WireType = WireType.FLOAT32
     wire_gradient_type: WireType | None = None
     in_flight: int = 1
+    round_timeout_seconds: float = 3600.0
     train: bool = True
 
     def __post_init__(self) -> None:
@@ -213,6 +219,11 @@ class SessionSpec:
             raise ValueError(f"weight_decay must be zero or more, got {self.weight_decay}")
         if self.in_flight < 1:
             raise ValueError(f"in_flight must be one or more, got {self.in_flight}")
+        if not 0.0 < self.round_timeout_seconds <= LONGEST_ROUND_SECONDS:
+            raise ValueError(
+                f"round_timeout_seconds must be a positive number of at most "
+                f"{LONGEST_ROUND_SECONDS:g}, got {self.round_timeout_seconds}"
+            )
         if any(rank < 0 for rank in self.ranks.values()):
             raise ValueError("ranks must be zero or more")
 

@@ -93,7 +93,7 @@ def _add_resources(parser: argparse.ArgumentParser) -> None:
         "--session-timeout",
         type=float,
         default=600.0,
-        help="seconds of silence after which a client is dropped from its round "
+        help="seconds of silence after which a client that has begun is dropped from its round "
         "(default: %(default)s)",
     )
 

@@ -162,7 +162,12 @@ def _run(order: Order, msg: Message, context: Context, batches: Batches) -> Outc
     """The round inside its lease of a card, if it has one, and inside its memory budget."""
     with ExitStack() as stack:
         device = stack.enter_context(
-            leased(order.lease_gpu_fraction, card_bytes=order.lease_card_bytes)
+            leased(
+                order.lease_gpu_fraction,
+                card_bytes=order.lease_card_bytes,
+                # Others may hold the cards for most of the round.
+                timeout_seconds=order.session.round_timeout_seconds,
+            )
         )
         key = _half_of(order, context, device)
         # Before it is measured what is held.
@@ -264,6 +269,7 @@ def _metrics(order: Order, outcome: Outcome) -> MetricRecord:
             "loss-sum": outcome.loss.loss_sum,
             "num-tokens": outcome.loss.num_tokens,
             "num-steps": outcome.num_steps,
+            "num-batch-tokens": outcome.num_batch_tokens,
             "seconds": outcome.seconds,
             "peak-bytes": outcome.peak_bytes,
         }

@@ -38,11 +38,15 @@ from .batch import Batch
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What one client brings home from a round."""
+    """What one client brings home from a round.
+
+    ``num_batch_tokens`` are those of all steps' batches, padding included: what was computed.
+    """
 
     loss: TokenLoss
     num_steps: int
     num_examples: int
+    num_batch_tokens: int
     seconds: float
     peak_bytes: float = 0.0
     updates: Mapping[str, LowRank] = field(default_factory=dict)
@@ -143,7 +147,7 @@ class LocalRound:
         """
         started = time.perf_counter()
         self._half.model.train()
-        total, num_steps, num_examples = TokenLoss(), 0, 0
+        total, num_steps, num_examples, num_batch_tokens = TokenLoss(), 0, 0, 0
         importance: dict[str, float] = {}
         for num_steps, batch in enumerate(batches, start=1):
             with ExitStack() as stack:
@@ -155,11 +159,13 @@ class LocalRound:
                 total += self._run(num_steps, batch, is_probe=is_probe)
                 self._apply()
             num_examples += batch.num_examples
+            num_batch_tokens += math.prod(batch.shape)
         check_finite(importance)
         return Outcome(
             loss=total,
             num_steps=num_steps,
             num_examples=num_examples,
+            num_batch_tokens=num_batch_tokens,
             seconds=time.perf_counter() - started,
             peak_bytes=self._meter.peak_bytes,
             updates=collect(self._trainables, scale=self._spec.scale),
@@ -171,15 +177,17 @@ class LocalRound:
         """The loss of the global model on this client's own examples."""
         started = time.perf_counter()
         self._half.model.eval()
-        total, num_steps, num_examples = TokenLoss(), 0, 0
+        total, num_steps, num_examples, num_batch_tokens = TokenLoss(), 0, 0, 0
         for num_steps, batch in enumerate(batches, start=1):
             with self._meter.step(batch.shape):
                 total += self._run(num_steps, batch, is_probe=False)
             num_examples += batch.num_examples
+            num_batch_tokens += math.prod(batch.shape)
         return Outcome(
             loss=total,
             num_steps=num_steps,
             num_examples=num_examples,
+            num_batch_tokens=num_batch_tokens,
             seconds=time.perf_counter() - started,
             peak_bytes=self._meter.peak_bytes,
         )

@@ -29,7 +29,6 @@ logger = logging.getLogger(__name__)
 # Ray counts in ten-thousandths.
 UNIT = 1e-4
 DESK, NAMESPACE = "lease-desk", "hsplit"
-LEASE_TIMEOUT_SECONDS = 600.0
 LOOK_SECONDS = 0.5
 # A sliver of the node's own resource keeps the lease on its owner's machine.
 NODE_SLIVER = 0.001
@@ -82,9 +81,7 @@ def gpu_fractions(
 
 
 @contextmanager
-def leased(
-    fraction: float, *, card_bytes: float = 0.0, timeout_seconds: float = LEASE_TIMEOUT_SECONDS
-) -> Iterator[str]:
+def leased(fraction: float, *, card_bytes: float = 0.0, timeout_seconds: float) -> Iterator[str]:
     """The torch device to train on, with this part of a card held while the block runs.
 
     Parameters

@@ -35,6 +35,7 @@ from .seconds import adapter_flops as adapter_flops
 from .seconds import client_seconds as client_seconds
 from .seconds import link_seconds as link_seconds
 from .seconds import part_seconds as part_seconds
+from .seconds import seconds_at as seconds_at
 from .seconds import wire_bytes as wire_bytes
 from .seconds import worker_seconds as worker_seconds
 from .settings import PlanSettings as PlanSettings

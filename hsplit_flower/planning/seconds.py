@@ -146,6 +146,35 @@ def part_seconds(
     )
 
 
+def seconds_at(length: float, known: Mapping[int, PartSeconds]) -> PartSeconds:
+    """A step of batches whose rows are ``length`` tokens long, from those of two other lengths.
+
+    A row of ``n`` tokens takes ``a n + b n²`` operations, the second term for attention, so those
+    of a token are a straight line in ``n``. What the link takes is a straight line itself.
+
+    Parameters
+    ----------
+    length
+        Padding included; a mean of several steps need not be whole.
+    known
+        The same step, by the length of its rows.
+    """
+    (low, short), (high, long) = sorted(known.items())
+    share = (length - low) / (high - low)
+
+    def line(at_low: float, at_high: float) -> float:
+        return at_low + share * (at_high - at_low)
+
+    def computed(at_low: float, at_high: float) -> float:
+        return length * line(at_low / low, at_high / high)
+
+    return PartSeconds(
+        compute_seconds=computed(short.compute_seconds, long.compute_seconds),
+        link_seconds=line(short.link_seconds, long.link_seconds),
+        worker_seconds=computed(short.worker_seconds, long.worker_seconds),
+    )
+
+
 def scoring_flops(costs: ModelCosts, span: Span) -> float:
     """Operations of scoring these blocks' weights: ``G = δᵀx``, ``2 n in out`` each."""
     numbers = sum(

@@ -15,17 +15,19 @@ from flwr.serverapp import Grid
 
 from ..errors import HSplitError
 from ..transport.orders import ORDER_KEY, Order
+from ..types import LONGEST_ROUND_SECONDS
 from .session_book import SessionBook
 
 
 @dataclass(frozen=True, kw_only=True)
 class Letter:
-    """A message to a client, but for where its session is.
+    """A message to a client, but for where its session is and how long it may wait for its turn.
 
     Attributes
     ----------
     order
-        What it is to do; address and token are filled in when its session is open.
+        What it is to do; its time is filled in before its session is opened, address and token
+        after.
     load
         What a step of it takes of a worker.
     arrays, config
@@ -76,7 +78,7 @@ class Dispatch:
         """
         self._letters, self._message_type, self._grid = letters, message_type, grid
         self.moved = frozenset()
-        written = self._written(letters)
+        written = self._written(letters, timeout_seconds)
         self._deadline = time.monotonic() + timeout_seconds
         return written
 
@@ -95,7 +97,8 @@ class Dispatch:
         if not lost or self._grid is None or left_seconds <= 0.0:
             return []
         try:
-            messages = self._written({client: self._letters[client] for client in lost})
+            letters = {client: self._letters[client] for client in lost}
+            messages = self._written(letters, left_seconds)
         except HSplitError as error:
             log(WARNING, "clients %s lost their worker and cannot be moved: %s", lost, error)
             return []
@@ -103,15 +106,21 @@ class Dispatch:
         self.moved |= frozenset(lost)
         return list(self._grid.send_and_receive(messages, timeout=left_seconds))
 
-    def _written(self, letters: Mapping[int, Letter]) -> list[Message]:
+    def _written(self, letters: Mapping[int, Letter], timeout_seconds: float) -> list[Message]:
+        patience_seconds = min(timeout_seconds, LONGEST_ROUND_SECONDS)
+        specs = {
+            client: replace(letter.order.session, round_timeout_seconds=patience_seconds)
+            for client, letter in letters.items()
+        }
         tickets = self._sessions.open_all(
-            {client: letter.order.session for client, letter in letters.items()},
-            {client: letter.load for client, letter in letters.items()},
+            specs, {client: letter.load for client, letter in letters.items()}
         )
         messages = []
         for client, letter in letters.items():
             ticket = tickets[client]
-            told = replace(letter.order, address=ticket.address, token=ticket.token)
+            told = replace(
+                letter.order, session=specs[client], address=ticket.address, token=ticket.token
+            )
             records = (letter.arrays, letter.config, (ORDER_KEY, ConfigRecord(told.to_config())))
             messages.append(
                 Message(

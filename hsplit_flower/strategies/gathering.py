@@ -164,6 +164,7 @@ def _report(
         num_examples=task.member.num_examples,
         loss=client.loss,
         num_steps=client.num_steps,
+        num_batch_tokens=client.num_batch_tokens,
         seconds=client.seconds,
         budget_bytes=task.budget_bytes,
         peak_bytes=client.peak_bytes,

@@ -22,6 +22,7 @@ class TrainReply:
 
     loss: TokenLoss
     num_steps: int
+    num_batch_tokens: int
     seconds: float
     peak_bytes: float = 0.0
     profile: DeviceProfile | None = None
@@ -47,12 +48,17 @@ def read_reply(reply: Message, *, is_training: bool) -> TrainReply:
             loss_sum=_number(metrics, "loss-sum"), num_tokens=_count(metrics, "num-tokens")
         )
         num_steps, seconds = _count(metrics, "num-steps"), _number(metrics, "seconds")
+        num_batch_tokens = _count(metrics, "num-batch-tokens")
         peak_bytes = _number(metrics, "peak-bytes") if "peak-bytes" in metrics else 0.0
         measured = {"loss": loss.loss_sum, "seconds": seconds, "peak-bytes": peak_bytes}
         check_finite(measured, most=LARGEST_SCORE)
         if not is_training:
             return TrainReply(
-                loss=loss, num_steps=num_steps, seconds=seconds, peak_bytes=peak_bytes
+                loss=loss,
+                num_steps=num_steps,
+                num_batch_tokens=num_batch_tokens,
+                seconds=seconds,
+                peak_bytes=peak_bytes,
             )
         arrays = next(iter(content.array_records.values()))
         updates = from_state_dict(arrays.to_torch_state_dict())
@@ -72,6 +78,7 @@ def read_reply(reply: Message, *, is_training: bool) -> TrainReply:
     return TrainReply(
         loss=loss,
         num_steps=num_steps,
+        num_batch_tokens=num_batch_tokens,
         seconds=seconds,
         peak_bytes=peak_bytes,
         profile=profile,

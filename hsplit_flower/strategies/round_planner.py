@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from logging import INFO, WARNING
 
 from flwr.common.logger import log
@@ -13,6 +13,8 @@ from ..errors import ConfigError, InfeasibleBudgetError, OutOfBudgetError
 from ..importance import ImportanceHistory, ImportanceReport, blend, history_weight, mean_scores
 from ..planning import (
     Decision,
+    ModelCosts,
+    PartSeconds,
     PlanSettings,
     ReplanSettings,
     Workload,
@@ -25,6 +27,7 @@ from ..planning import (
     part_seconds,
     plan,
     planned_bytes,
+    seconds_at,
     session_need_bytes,
     shortfalls,
     should_replan,
@@ -90,6 +93,7 @@ class RoundPlanner:
                 f"the model has {positions} positions"
             )
         self.settings = following(settings, labels=training.labels, start=training.start)
+        self._config = config
         self.costs = trace_costs(config, workload)
         if session_rank is not None:
             granted = session_need_bytes(self.costs, rank=session_rank, settings=self.settings)
@@ -232,26 +236,48 @@ class RoundPlanner:
         self.history = blend(self.history, today, beta)
 
     def simulated(self, reports: Mapping[int, ClientReport]) -> RoundClock:
-        """How long the clients that finished would have taken on their own devices."""
+        """How long the clients that finished would have taken on their own devices.
+
+        Plans are made for the largest batches; a round is as long as the mean of a client's were.
+        """
         steps = {}
         for node, report in reports.items():
             if report.dropped:
                 continue
-            first, other = (
-                part_seconds(
-                    self.costs,
-                    report.plan,
-                    profile=self.devices[node],
-                    worker=self._known_worker(),
-                    labels=self.settings.labels,
-                    start=self.settings.start,
-                    update_ranks=self._update_ranks,
-                    scores=scores,
-                )
-                for scores in (True, False)
-            )
+            first, other = (self._seconds(node, report, scores=scores) for scores in (True, False))
             steps[node] = [first, *[other] * (report.num_steps - 1)][: report.num_steps]
         return simulate_round(steps)
+
+    def _seconds(self, node: int, report: ClientReport, *, scores: bool) -> PartSeconds:
+        """One step of a client's round, of as many tokens as its steps had in the mean."""
+
+        def seconds(costs: ModelCosts) -> PartSeconds:
+            return part_seconds(
+                costs,
+                report.plan,
+                profile=self.devices[node],
+                worker=self._known_worker(),
+                labels=self.settings.labels,
+                start=self.settings.start,
+                update_ranks=self._update_ranks,
+                scores=scores,
+            )
+
+        # A smaller batch counts as one of shorter rows, and no client's word for more than was
+        # planned for.
+        workload = self.costs.workload
+        length = max(0.0, report.num_batch_tokens / (report.num_steps * workload.batch_size))
+        if length >= workload.sequence_length:
+            return seconds(self.costs)
+        known = (self.costs, self._shorter_costs)
+        return seconds_at(length, {c.workload.sequence_length: seconds(c) for c in known})
+
+    @cached_property
+    def _shorter_costs(self) -> ModelCosts:
+        """The model's costs at another length of rows; traced when batches first were shorter."""
+        workload = self.costs.workload
+        length = workload.sequence_length // 2 or 2
+        return trace_costs(self._config, replace(workload, sequence_length=length))
 
     def parts_for_evaluation(self, nodes: Iterable[int]) -> dict[int, ClientPlan]:
         """Each client's cut without any ranks, and what it takes of the worker compared to others.

@@ -14,6 +14,7 @@ from .simulated_clock import RoundClock
 class ClientReport:
     """One client's part of a round; ``dropped`` says why it does not count, if it does not.
 
+    ``num_batch_tokens`` are those of its steps' batches, padding included, as it says itself.
     ``peak_bytes`` is what was measured, 0 where nothing was; what was predicted is in the plan.
     """
 
@@ -21,6 +22,7 @@ class ClientReport:
     num_examples: int = 0
     loss: TokenLoss = field(default_factory=TokenLoss)
     num_steps: int = 0
+    num_batch_tokens: int = 0
     seconds: float = 0.0
     budget_bytes: float = 0.0
     peak_bytes: float = 0.0
@@ -76,6 +78,7 @@ class RoundReport:
                 "num-examples": client.num_examples,
                 "loss": client.loss.mean if client.loss.num_tokens else None,
                 "num-steps": client.num_steps,
+                "num-batch-tokens": client.num_batch_tokens,
                 "seconds": client.seconds,
                 "predicted-bytes": client.plan.memory.total_bytes,
                 "peak-bytes": client.peak_bytes,

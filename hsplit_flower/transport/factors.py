@@ -99,6 +99,7 @@ def spec_to_wire(spec: SessionSpec) -> SpecMessage:
         wire_type=spec.wire_type.value,
         wire_gradient_type=spec.wire_gradient_type.value if spec.wire_gradient_type else "",
         in_flight=spec.in_flight,
+        round_timeout_seconds=spec.round_timeout_seconds,
         train=spec.train,
     )
 
@@ -127,6 +128,7 @@ def spec_from_wire(message: SpecMessage) -> SessionSpec:
                 WireType(message.wire_gradient_type) if message.wire_gradient_type else None
             ),
             in_flight=message.in_flight,
+            round_timeout_seconds=message.round_timeout_seconds,
             train=message.train,
         )
     except ValueError as error:

@@ -19,6 +19,8 @@ from .split_pb2_grpc import SplitWorkerStub
 from .stream import Stream
 
 SESSION_TOKEN_KEY = "hsplit-session-token"
+# A worker that lives takes a goodbye at once; one that does not hears nothing.
+GOODBYE_SECONDS = 5.0
 
 
 class GrpcStream(Stream):
@@ -101,7 +103,9 @@ class GrpcStream(Stream):
         ) from failure
 
     def close(self) -> None:
-        """End the stream and the channel."""
+        """End the stream and the channel, in good order if nothing is unanswered."""
+        if self._line is not None and not self._unanswered:
+            self._line.say_goodbye(GOODBYE_SECONDS)
         self._hang_up()
         self._unanswered.clear()
         self._channel.close()
@@ -151,11 +155,18 @@ class _Line:
                 raise received
         return received
 
+    def say_goodbye(self, timeout_seconds: float) -> None:
+        """Tell the worker that nothing more comes, and wait until it has heard it."""
+        self._outbox.put(None)
+        with suppress(HSplitError):
+            self.receive(timeout_seconds)
+
     def hang_up(self) -> None:
         """End the stream; nothing more comes from it."""
-        self._outbox.put(None)
+        # Before its requests end: the worker must not take this for a goodbye.
         with suppress(grpc.RpcError):
             self._call.cancel()
+        self._outbox.put(None)
 
     def _read(self) -> None:
         try:

@@ -124,12 +124,16 @@ class Session:
 class Sessions:
     """Open sessions by token. A session that is not heard of for too long is gone.
 
+    Silence counts from the last call while a client is in dialogue. A client that has not come yet
+    may be waiting for its turn, one that has said goodbye for the others': then silence counts
+    from when the round must be over.
+
     Parameters
     ----------
     max_sessions
         How many may be open at once.
     timeout_seconds
-        After how long without a call a session is dropped.
+        After how much silence a session is dropped.
     clock
         Seconds that only go up.
     """
@@ -146,7 +150,8 @@ class Sessions:
         self._clock = clock
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
-        self._last_heard: dict[str, float] = {}
+        self._round_ends: dict[str, float] = {}
+        self._silent_since: dict[str, float] = {}
 
     def __len__(self) -> int:
         with self._lock:
@@ -163,7 +168,8 @@ class Sessions:
                 )
             token = secrets.token_urlsafe(32)
             self._sessions[token] = session
-            self._last_heard[token] = self._clock()
+            self._round_ends[token] = self._clock() + session.spec.round_timeout_seconds
+            self._silent_since[token] = self._round_ends[token]
             return token
 
     def find(self, token: str | None) -> Session:
@@ -182,8 +188,14 @@ class Sessions:
                 raise AuthenticationError(
                     "the session token is missing, wrong, or its session is closed or timed out"
                 )
-            self._last_heard[known] = self._clock()
+            self._silent_since[known] = self._clock()
             return self._sessions[known]
+
+    def say_goodbye(self, token: str) -> None:
+        """A client has ended its dialogue in good order: its session is kept to be collected."""
+        with self._lock:
+            if token in self._sessions:
+                self._silent_since[token] = max(self._clock(), self._round_ends[token])
 
     def steps(self) -> dict[int, int]:
         """How many steps each open session has done, by client."""
@@ -194,10 +206,13 @@ class Sessions:
     def remove(self, token: str) -> None:
         """Close a session; closing one that is gone already is no error."""
         with self._lock:
-            self._sessions.pop(token, None)
-            self._last_heard.pop(token, None)
+            self._forget(token)
 
     def _drop_silent(self) -> None:
         horizon = self._clock() - self._timeout_seconds
-        for token in [t for t, heard in self._last_heard.items() if heard < horizon]:
-            del self._sessions[token], self._last_heard[token]
+        for token in [t for t, since in self._silent_since.items() if since < horizon]:
+            self._forget(token)
+
+    def _forget(self, token: str) -> None:
+        for entries in (self._sessions, self._round_ends, self._silent_since):
+            entries.pop(token, None)

@@ -106,6 +106,10 @@ class SplitWorker:
         """What a session was opened with."""
         return self._sessions.find(token).spec
 
+    def say_goodbye(self, token: str) -> None:
+        """A client has ended its dialogue in good order: its session waits to be collected."""
+        self._sessions.say_goodbye(token)
+
     def steps(self) -> dict[int, int]:
         """How many steps each open session has done, by client."""
         return self._sessions.steps()

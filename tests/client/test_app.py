@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import fields as fields_of
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +23,11 @@ from flwr.common.constant import ErrorCode
 
 from benchmarks._threads import be_the_server
 from hsplit_flower.adapters import from_state_dict, to_state_dict
-from hsplit_flower.client import LocalRound
+from hsplit_flower.client import LocalRound, app
 from hsplit_flower.client.app import describe_device, split_evaluate, split_train
 from hsplit_flower.client.batch import Batch
 from hsplit_flower.devices import machine_profile
+from hsplit_flower.devices.lease import leased
 from hsplit_flower.transport.orders import (
     IMPORTANCE_KEY,
     METRICS_KEY,
@@ -99,6 +101,21 @@ def reason_of(reply: Message) -> str:
     return str(reply.error.reason)
 
 
+def test_a_client_waits_for_its_lease_as_long_as_its_round_may_last(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    def watched(fraction: float, *, timeout_seconds: float) -> AbstractContextManager[str]:
+        waits.append(timeout_seconds)
+        return leased(fraction, timeout_seconds=timeout_seconds)
+
+    monkeypatch.setattr(app, "leased", watched)
+    spec = replace(SPEC, round_timeout_seconds=4321.0)
+    assert split_train(message(order_for(worker, spec)), context(), BATCHES).has_content()
+    assert waits == [4321.0]
+
+
 def test_a_device_says_what_its_node_config_says(worker: Worker) -> None:
     told = {
         "memory-gb": 2.5,
@@ -164,6 +181,7 @@ def test_training_brings_home_what_a_local_round_trains(worker: Worker, labels: 
     assert metrics["loss-sum"] == pytest.approx(wanted.loss.loss_sum, rel=1e-5)
     assert metrics["num-tokens"] == wanted.loss.num_tokens
     assert (metrics["num-steps"], metrics["num-examples"]) == (len(BATCHES), 12)
+    assert metrics["num-batch-tokens"] == sum(batch["input_ids"].numel() for batch in BATCHES)
     scores = reply.content.config_records[IMPORTANCE_KEY]
     got_scores = dict(zip(scores["weights"], scores["scores"], strict=True))
     assert got_scores == pytest.approx(dict(wanted.importance), rel=1e-4)

@@ -85,9 +85,11 @@ def test_steps_count_up_and_only_the_first_is_probed() -> None:
         return _loss(request)
 
     local_round, _ = _local_round(note)
-    outcome = local_round.train([BATCH] * 3, probe=True)
+    smaller = Batch(**{name: field[:2, :7] for name, field in vars(BATCH).items()})
+    outcome = local_round.train([BATCH, smaller, BATCH], probe=True)
     assert seen == [(1, True), (2, False), (3, False)]
-    assert (outcome.num_steps, outcome.num_examples) == (3, 9)
+    assert (outcome.num_steps, outcome.num_examples) == (3, 3 + 2 + 3)
+    assert outcome.num_batch_tokens == 3 * 9 + 2 * 7 + 3 * 9, "padding is computed, too"
     assert (outcome.loss.loss_sum, outcome.loss.num_tokens) == (9.0, 6)
     assert outcome.seconds > 0
     below = {w.name for w in architecture(FAMILY).weights if w.block < SPEC.cut}

@@ -72,7 +72,7 @@ def test_no_lease_needs_no_ray() -> None:
     program = (
         "import sys\n"
         "from hsplit_flower.devices.lease import leased\n"
-        "with leased(0.0) as device:\n"
+        "with leased(0.0, timeout_seconds=1.0) as device:\n"
         "    assert device in ('cpu', 'cuda')\n"
         "assert 'ray' not in sys.modules\n"
     )
@@ -93,7 +93,7 @@ class Client:
         return device
 
     def fail(self, fraction: float) -> None:
-        with leased(fraction):
+        with leased(fraction, timeout_seconds=60.0):
             raise ValueError("the training failed")
 
 

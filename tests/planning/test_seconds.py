@@ -1,21 +1,25 @@
 """Seconds and wire bytes by hand."""
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import pytest
 
 from hsplit_flower.planning import (
     ModelCosts,
+    PartSeconds,
     PassCosts,
     Workload,
     adapter_flops,
     client_seconds,
     link_seconds,
     part_seconds,
+    seconds_at,
+    trace_costs,
     wire_bytes,
     worker_seconds,
 )
 from hsplit_flower.types import ClientPlan, DeviceProfile, Labels, Span, Start, Weight
+from tests.families import FAMILIES
 
 COSTS = ModelCosts(
     workload=Workload(batch_size=2, sequence_length=5),
@@ -126,3 +130,32 @@ def test_the_seconds_of_a_part_count_adapters_recomputation_and_scoring() -> Non
     )
     kept = replace(part, checkpointing=False)
     assert seconds(kept, scores=False)[0] == pytest.approx((own - 10) / 6)
+
+
+@pytest.mark.parametrize("labels", Labels)
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_the_seconds_of_two_lengths_give_those_of_all(family: str, labels: Labels) -> None:
+    def seconds(length: int) -> PartSeconds:
+        workload = Workload(batch_size=2, sequence_length=length)
+        costs = trace_costs(FAMILIES[family].config(), workload)
+        ranks = {weight.name: 2 for weight in costs.weights}
+        part = ClientPlan(span=Span(start=0, stop=2), ranks=ranks, checkpointing=True)
+        worker = DeviceProfile(memory_bytes=1.0, flops_per_second=2.0)
+        return part_seconds(
+            costs,
+            part,
+            profile=DEVICE,
+            worker=worker,
+            labels=labels,
+            start=Start.RESTART,
+            update_ranks=dict.fromkeys(ranks, 1),
+            scores=True,
+        )
+
+    known = {length: seconds(length) for length in (8, 20)}
+    for length in (3, 13, 20):
+        wanted = seconds(length)
+        assert astuple(seconds_at(length, known)) == pytest.approx(astuple(wanted), rel=1e-9)
+        if length < 20:
+            # Because of attention a third of the tokens take less than a third of the time.
+            assert wanted.compute_seconds < 0.99 * length / 20 * known[20].compute_seconds

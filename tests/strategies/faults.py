@@ -159,6 +159,10 @@ FAULTS: dict[str, tuple[Train, str]] = {
     ),
     "nan seconds": (with_reply(metric("seconds", math.nan)), "seconds.*nan"),
     "other steps": (with_reply(metric("num-steps", 9)), "9 steps.*worker 2.*belong together"),
+    "nan tokens in its batches": (
+        with_reply(metric("num-batch-tokens", math.nan)),
+        "cannot be read",
+    ),
     "nan importance": (with_reply(importance(math.nan)), "importance of .* is nan"),
     "negative importance": (with_reply(importance(-1.0)), "importance of .* is -1"),
     "importance beyond all": (with_reply(importance(1e308)), r"importance of .* 1e\+30 or less"),

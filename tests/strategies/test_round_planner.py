@@ -1,7 +1,7 @@
 """When a standing plan is given up, told by what the planner does and says."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import Any
 
 import pytest
@@ -12,10 +12,11 @@ from hsplit_flower.importance import ImportanceReport
 from hsplit_flower.planning import PlanSettings, ReplanSettings
 from hsplit_flower.sizes import size_text
 from hsplit_flower.splitting import read_architecture
-from hsplit_flower.strategies import HSplitLoRA, RoundReport, Training
+from hsplit_flower.strategies import ClientReport, HSplitLoRA, RoundReport, Training
 from hsplit_flower.strategies.roster import Member
 from hsplit_flower.strategies.round_planner import RoundPlanner
-from hsplit_flower.types import DeviceProfile, WorkerDescription
+from hsplit_flower.strategies.simulated_clock import RoundClock
+from hsplit_flower.types import DeviceProfile, Plan, WorkerDescription
 from tests.families import FAMILIES
 from tests.strategies.clients import NODES, WatchedWorker, client_app, node_configs
 from tests.strategies.local_grid import LocalGrid
@@ -41,12 +42,13 @@ def planner_of(
     fleet: str | None = None,
     session_rank: int | None = None,
     disturbances: Disturbances | None = None,
+    training: Training = TRAINING,
 ) -> RoundPlanner:
     config = FAMILIES["llama"].config()
     made = RoundPlanner(
         config,
         read_architecture(config),
-        TRAINING,
+        training,
         settings,
         replanning,
         fleet,
@@ -251,6 +253,39 @@ def test_a_worker_that_is_too_small_for_who_joins_leaves_out_the_round() -> None
     planner.meet_worker(replace(WORKER, memory_bytes=1.0))
     assert not planner.plan_round(members(3), {}).clients
     assert "split worker has 1 B and needs" in planner.decision.reason
+
+
+def _clock(planner: RoundPlanner, plan: Plan, num_batch_tokens: int) -> RoundClock:
+    part = plan.clients[NODES[0]]
+    return planner.simulated(
+        {NODES[0]: ClientReport(plan=part, num_steps=4, num_batch_tokens=num_batch_tokens)}
+    )
+
+
+def test_the_clock_goes_by_the_tokens_that_there_were() -> None:
+    planner = planner_of()
+    plan = planner.plan_round(members(), {})
+    for length in (2, 5, 9):
+        # As if batches of this length had been planned for.
+        other = planner_of(training=replace(TRAINING, sequence_length=length))
+        other.plan_round(members(), {})
+        wanted = _clock(other, plan, 4 * 3 * length)
+        got = _clock(planner, plan, 4 * 3 * length)
+        assert got.seconds == pytest.approx(wanted.seconds, rel=1e-9)
+        assert astuple(got.clients[NODES[0]]) == pytest.approx(
+            astuple(wanted.clients[NODES[0]]), rel=1e-9, abs=1e-12
+        )
+    assert planner.costs.workload.sequence_length == 9, "plans are made for the longest"
+
+
+@pytest.mark.parametrize("lie", [-7, 0, 10**300])
+def test_a_lie_about_tokens_does_not_leave_what_was_planned_for(lie: int) -> None:
+    planner = planner_of()
+    plan = planner.plan_round(members(), {})
+    longest = _clock(planner, plan, 4 * 3 * 9)
+    got = _clock(planner, plan, lie)
+    assert 0.0 <= got.seconds <= longest.seconds
+    assert (got == longest) == (lie > 0)
 
 
 def test_rounds_with_real_clients_plan_anew_once(

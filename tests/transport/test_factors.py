@@ -17,7 +17,7 @@ from hsplit_flower.transport.factors import (
 )
 from hsplit_flower.transport.split_pb2 import Factors
 from hsplit_flower.transport.split_pb2 import SessionSpec as SpecMessage
-from hsplit_flower.types import Labels, SessionSpec, Start, WireType
+from hsplit_flower.types import LONGEST_ROUND_SECONDS, Labels, SessionSpec, Start, WireType
 
 SPEC = SessionSpec(
     client=2**63,
@@ -32,6 +32,7 @@ SPEC = SessionSpec(
     wire_type=WireType.BFLOAT16,
     wire_gradient_type=WireType.INT8,
     in_flight=7,
+    round_timeout_seconds=90.5,
     train=False,
 )
 
@@ -55,6 +56,9 @@ def test_settings_come_back() -> None:
         {"wire_gradient_type": "float8"},
         {"scale": 0.0},
         {"in_flight": 0},
+        {"round_timeout_seconds": 0.0},
+        {"round_timeout_seconds": float("inf")},
+        {"round_timeout_seconds": 1.01 * LONGEST_ROUND_SECONDS},
         {"learning_rate": float("nan")},
         {"weight_decay": -1.0},
     ],

@@ -29,7 +29,7 @@ from hsplit_flower.transport.messages import Forward, Loss, Reply, Request, requ
 from hsplit_flower.transport.split_pb2 import StepRequest
 from hsplit_flower.transport.split_pb2_grpc import SplitWorkerStub
 from hsplit_flower.types import Labels, SessionSpec, WireType
-from hsplit_flower.worker import SplitWorker
+from hsplit_flower.worker import Sessions, SplitWorker
 from hsplit_flower.worker.service import serve
 from tests.families import fields
 from tests.rounds import ranks
@@ -327,6 +327,24 @@ def test_a_worker_that_is_stopping_is_unavailable() -> None:
             running.worker.stop()
             with pytest.raises(WorkerUnavailableError, match="split worker is stopping"):
                 stream.exchange(FORWARD)
+
+
+@pytest.mark.parametrize("how", ["closed", "cut off"])
+def test_only_a_stream_that_is_closed_is_a_goodbye(how: str) -> None:
+    """A client that was cut off may come back, or never; one that has finished waits for others."""
+    sessions = Sessions(timeout_seconds=0.3)
+    worker = split_worker(load_worker(FAMILY), sessions)
+    port = _free_port()
+    with _serving(worker, port):
+        token = worker.open(SPEC)
+        stream = GrpcStream(f"127.0.0.1:{port}", token, WireType.FLOAT32, PATIENT)
+        stream.exchange(FORWARD)
+        if how == "cut off":
+            stream._hang_up()
+        stream.close()
+        time.sleep(0.5)
+        assert len(sessions) == (1 if how == "closed" else 0)
+    worker.stop()
 
 
 def test_a_closed_stream_cannot_be_used(worker: Worker) -> None:

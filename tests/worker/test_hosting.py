@@ -52,6 +52,7 @@ def test_a_session_times_out_as_its_settings_say() -> None:
     worker = host_worker(_settings(session_timeout_seconds=1e-9))
     try:
         token = worker.open(SPEC)
+        assert worker.spec_of(token) == SPEC, "it waits for its client"
         with pytest.raises(AuthenticationError, match="timed out"):
             worker.spec_of(token)
     finally:

@@ -30,7 +30,7 @@ def sessions(clock: Clock) -> Sessions:
 
 def _session(client: int = 0) -> Session:
     return Session(
-        spec=SessionSpec(client=client, cut=1, in_flight=2),
+        spec=SessionSpec(client=client, cut=1, in_flight=2, round_timeout_seconds=100.0),
         active=Active(terms={}),
         trainables={},
         optimizer=None,
@@ -63,6 +63,7 @@ def test_part_of_a_token_finds_nothing(sessions: Sessions) -> None:
 
 def test_a_session_that_is_not_heard_of_is_gone(sessions: Sessions, clock: Clock) -> None:
     token = sessions.add(_session())
+    sessions.find(token)
     clock.now += 10.0
     sessions.find(token)
     clock.now += 10.1
@@ -70,11 +71,44 @@ def test_a_session_that_is_not_heard_of_is_gone(sessions: Sessions, clock: Clock
         sessions.find(token)
 
 
+def test_a_session_waits_for_its_client_while_the_round_may_last(
+    sessions: Sessions, clock: Clock
+) -> None:
+    """And the time of silence longer, in which the strategy may ask for it."""
+    in_time, too_late = sessions.add(_session(1)), sessions.add(_session(2))
+    clock.now += 109.9
+    sessions.find(in_time)
+    clock.now += 0.2
+    with pytest.raises(AuthenticationError, match="timed out"):
+        sessions.find(too_late)
+    clock.now += 9.9
+    with pytest.raises(AuthenticationError, match="timed out"):
+        sessions.find(in_time)
+
+
+def test_a_session_whose_client_said_goodbye_waits_for_the_round_to_end(
+    sessions: Sessions, clock: Clock
+) -> None:
+    token = sessions.add(_session())
+    sessions.find(token)
+    sessions.say_goodbye(token)
+    clock.now += 109.9
+    sessions.find(token)
+    clock.now += 5.0
+    sessions.say_goodbye(token)
+    clock.now += 9.9
+    assert len(sessions) == 1, "the round is over, and it was heard of since"
+    clock.now += 0.2
+    assert len(sessions) == 0
+    sessions.say_goodbye(token)
+    assert len(sessions) == 0, "nobody comes back from a goodbye"
+
+
 def test_a_session_that_is_gone_is_not_counted(sessions: Sessions, clock: Clock) -> None:
     """Else a client that never came back would keep the next round's update out."""
-    sessions.add(_session(1))
+    sessions.find(sessions.add(_session(1)))
     clock.now += 6
-    sessions.add(_session(2))
+    sessions.find(sessions.add(_session(2)))
     clock.now += 6
     assert sessions.steps() == {2: 0}
     assert len(sessions) == 1
@@ -95,7 +129,7 @@ def test_no_more_than_the_limit_are_open(sessions: Sessions, clock: Clock) -> No
         sessions.add(_session())
     sessions.remove(token)
     sessions.add(_session())
-    clock.now += 11
+    clock.now += 111
     sessions.add(_session())
     assert len(sessions) == 1
 

@@ -107,8 +107,8 @@ def test_a_client_that_never_came_back_does_not_hold_up_the_next_round() -> None
     clock = Clock()
     sessions = Sessions(timeout_seconds=10.0, clock=clock)
     worker = split_worker(load_worker(FAMILY), sessions)
-    token = worker.open(SPEC)
-    clock.now += 11
+    token = worker.open(replace(SPEC, round_timeout_seconds=30.0))
+    clock.now += 41
     worker.load_update(global_update(FAMILY))
     with pytest.raises(AuthenticationError, match="timed out"):
         worker.exchange(token, FORWARD)

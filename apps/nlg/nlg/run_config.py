@@ -95,7 +95,8 @@ class RunConfig:
         Fewest nodes that must finish a round, or its evaluation, for it to count, and be connected
         before it starts.
     round_timeout
-        Seconds after which a round goes on without the clients that have not answered.
+        Seconds after which a round goes on without the clients that have not answered. So long, and
+        a week at most, a client may wait for its turn.
     server_evaluation
         Whether the server evaluates the whole model on the dev set after every round.
     evaluation_examples
@@ -141,7 +142,8 @@ class RunConfig:
         Seconds that a client waits for one answer of the worker, before each of five tries; and
         that the server waits for a worker of ``worker-address``.
     session_timeout
-        Seconds of silence after which the worker drops a client from the round.
+        Seconds of silence after which the worker drops a client from the round, counted while the
+        client is in dialogue with it.
     output_dir, run_name
         The run leaves its files in ``output_dir/run_name``; an empty name is made from the time.
     """
