@@ -106,9 +106,11 @@ def test_a_client_waits_for_its_lease_as_long_as_its_round_may_last(
 ) -> None:
     waits: list[float] = []
 
-    def watched(fraction: float, *, timeout_seconds: float) -> AbstractContextManager[str]:
+    def watched(
+        fraction: float, *, card_bytes: float, timeout_seconds: float
+    ) -> AbstractContextManager[str]:
         waits.append(timeout_seconds)
-        return leased(fraction, timeout_seconds=timeout_seconds)
+        return leased(fraction, card_bytes=card_bytes, timeout_seconds=timeout_seconds)
 
     monkeypatch.setattr(app, "leased", watched)
     spec = replace(SPEC, round_timeout_seconds=4321.0)

@@ -173,7 +173,7 @@ class Card:
 def test_a_card_without_a_number_is_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
     card = Card(monkeypatch)
     with (
-        leased(0.0) as device,
+        leased(0.0, timeout_seconds=1.0) as device,
         within_budget(100 * KILOBYTE, predicted_bytes=1.0, device=device) as meter,
     ):
         assert device == "cuda"

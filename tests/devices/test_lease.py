@@ -203,9 +203,10 @@ def test_a_real_card_must_have_what_its_clients_share(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: card)
-    with leased(0.5, card_bytes=16e9) as device:
+    with leased(0.5, card_bytes=16e9, timeout_seconds=60.0) as device:
         assert device == "cuda:0"
-    with pytest.raises(NoCardError, match="card 0 has 16 GB"), leased(0.5, card_bytes=24e9):
+    too_much = leased(0.5, card_bytes=24e9, timeout_seconds=60.0)
+    with pytest.raises(NoCardError, match="card 0 has 16 GB"), too_much:
         pytest.fail("trains all the same")
     _wait_for_free(NUM_CARDS)
 

@@ -1,77 +1,35 @@
-"""Budgets over the rounds: enforced, corrected, changed while running, and leased."""
+"""Budgets over the rounds: enforced, corrected, and changed while running."""
 
-from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 from flwr.app import Context, Message, MessageType
 
 from hsplit_flower.client.app import split_train
 from hsplit_flower.devices.disturbances import Disturbances, budget_changes
-from hsplit_flower.errors import ConfigError, NoCardError
+from hsplit_flower.errors import ConfigError
 from hsplit_flower.planning import ReplanSettings
 from hsplit_flower.sizes import size_text
-from hsplit_flower.strategies import HSplitLoRA, RoundReport, Training
+from hsplit_flower.strategies import RoundReport
+from tests.strategies.budget_run import ROWS, orders_in, run
 from tests.strategies.clients import (
     NODES,
     Batches,
     Train,
     WatchedWorker,
-    client_app,
     node_configs,
 )
 from tests.strategies.local_grid import LocalGrid
 
-FLEET = "0.5,0.7,1.0"
-ROWS, SEQUENCE = 3, 9
-CLOCK_PARTS = ("compute", "link", "worker", "waiting")
 FIRST, SECOND, THIRD = NODES
-
-Before = Callable[[Message], None]
-
-
-def _run(
-    model: str,
-    worker: WatchedWorker,
-    *,
-    rounds: int,
-    rows: int = ROWS,
-    nodes: dict[int, dict[str, Any]] | None = None,
-    before: Callable[[LocalGrid, Message], None] = lambda grid, message: None,
-    faults: Mapping[int, Train] | None = None,
-    **settings: Any,
-) -> tuple[list[RoundReport], list[Message]]:
-    """The reports of a run on three nodes, and all messages that were sent."""
-    reports: list[RoundReport] = []
-    values = {"fleet": FLEET, "min_train_nodes": 1, "fraction_evaluate": 0.0} | settings
-    strategy = HSplitLoRA(
-        model,
-        Training(batch_size=rows, sequence_length=SEQUENCE),
-        worker=worker,
-        observer=reports.append,
-        **values,
-    )
-    grid = LocalGrid(client_app(faults=faults), nodes or node_configs())
-    grid._before = lambda message: before(grid, message)
-    with grid:
-        strategy.start(grid, num_rounds=rounds)
-    return reports, grid.sent
-
-
-def _orders(messages: list[Message]) -> list[dict[str, Any]]:
-    return [
-        dict(message.content.config_records["hsplit-order"])
-        for message in messages
-        if message.metadata.message_type == MessageType.TRAIN
-    ]
+CLOCK_PARTS = ("compute", "link", "worker", "waiting")
 
 
 def test_what_a_client_holds_is_measured_and_inside_its_budget(
     model: str, worker: WatchedWorker
 ) -> None:
-    reports, sent = _run(model, worker, rounds=2)
+    reports, sent = run(model, worker, rounds=2)
     for report in reports:
         assert len(report.clients) == len(NODES)
         for node, client in report.clients.items():
@@ -83,7 +41,7 @@ def test_what_a_client_holds_is_measured_and_inside_its_budget(
             parts = [told[f"simulated-{part}-seconds"] for part in CLOCK_PARTS]
             assert sum(parts) == pytest.approx(report.to_dict()["simulated-seconds"])
             assert all(part > 0 for part in parts[:3])
-    for order in _orders(sent):
+    for order in orders_in(sent):
         assert 0 < order["predicted-bytes"] <= order["budget-bytes"]
         assert order["lease-gpu-fraction"] == 0.0
 
@@ -92,7 +50,7 @@ def test_who_takes_too_much_is_left_out_and_planned_lower(
     model: str, worker: WatchedWorker, flower_log: list[str]
 ) -> None:
     # Planned for one row, the clients train on three; only the first has room for that.
-    reports, _ = _run(model, worker, rounds=4, rows=1, fleet="1.0,0.37,0.37")
+    reports, _ = run(model, worker, rounds=4, rows=1, fleet="1.0,0.37,0.37")
     first, *_, last = reports
     failed = {node for node, client in first.clients.items() if client.dropped}
     assert failed == {SECOND, THIRD}
@@ -120,7 +78,7 @@ def _one_row_from_the_second_round_on(msg: Message, context: Context, some: Batc
 def test_who_then_stays_well_inside_is_planned_for_all_of_its_memory_again(
     model: str, worker: WatchedWorker, flower_log: list[str]
 ) -> None:
-    reports, _ = _run(
+    reports, _ = run(
         model,
         worker,
         rounds=5,
@@ -160,7 +118,7 @@ def _asked(reports: list[RoundReport], node: int) -> list[int]:
 def test_who_is_left_out_for_one_large_batch_is_tried_again(
     model: str, worker: WatchedWorker, flower_log: list[str]
 ) -> None:
-    reports, _ = _run(model, worker, rounds=6, fleet=JUST_ENOUGH, faults={1: _exceeding_in(1)})
+    reports, _ = run(model, worker, rounds=6, fleet=JUST_ENOUGH, faults={1: _exceeding_in(1)})
     assert reports[0].clients[SECOND].plan.cut == 1
     assert reports[0].clients[SECOND].dropped is not None
     asked = _asked(reports, SECOND)
@@ -177,7 +135,7 @@ def test_who_is_left_out_for_one_large_batch_is_tried_again(
 
 
 def test_who_exceeds_again_waits_longer(model: str, worker: WatchedWorker) -> None:
-    reports, _ = _run(
+    reports, _ = run(
         model, worker, rounds=12, fleet=JUST_ENOUGH, faults={1: _exceeding_in(*range(1, 13))}
     )
     asked = _asked(reports, SECOND)
@@ -189,7 +147,7 @@ def test_who_exceeds_again_waits_longer(model: str, worker: WatchedWorker) -> No
 
 
 def test_without_enforcement_nobody_is_stopped(model: str, worker: WatchedWorker) -> None:
-    reports, _ = _run(model, worker, rounds=1, rows=1, enforce_budgets=False)
+    reports, _ = run(model, worker, rounds=1, rows=1, enforce_budgets=False)
     for client in reports[0].clients.values():
         assert client.dropped is None
         assert client.peak_bytes == 0.0
@@ -199,7 +157,7 @@ def test_a_budget_that_is_halved_while_running_is_answered_in_the_next_plan(
     model: str, worker: WatchedWorker, flower_log: list[str]
 ) -> None:
     disturbances = Disturbances(budget_changes=budget_changes("3:2=0.5"))
-    reports, _ = _run(model, worker, rounds=3, disturbances=disturbances)
+    reports, _ = run(model, worker, rounds=3, disturbances=disturbances)
     before, after = reports[1].clients[THIRD], reports[2].clients[THIRD]
     assert after.budget_bytes == pytest.approx(before.budget_bytes / 2)
     assert reports[2].replanned
@@ -214,7 +172,7 @@ def test_a_change_of_a_device_that_the_run_does_not_have_ends_it_before_it_train
 ) -> None:
     sent: list[str] = []
     with pytest.raises(ConfigError, match=r"no device 99 in .*devices are 0 to 2"):
-        _run(
+        run(
             model,
             worker,
             rounds=3,
@@ -231,7 +189,7 @@ def test_devices_that_are_away_are_not_asked_to_train(
     disturbances = Disturbances(unavailable=(0.0, 1.0, 0.5), seed=5)
     there = [disturbances.is_available(2, server_round) for server_round in (1, 2, 3, 4)]
     assert set(there) == {True, False}
-    reports, _ = _run(model, worker, rounds=4, disturbances=disturbances)
+    reports, _ = run(model, worker, rounds=4, disturbances=disturbances)
     for report, has_third in zip(reports, there, strict=True):
         assert set(report.clients) == ({FIRST, THIRD} if has_third else {FIRST})
         assert set(report.away) == set(NODES) - set(report.clients)
@@ -244,10 +202,10 @@ def test_a_round_without_enough_devices_leaves_the_adapter_as_it_is(
     model: str, worker: WatchedWorker
 ) -> None:
     disturbances = Disturbances(unavailable=(0.0, 1.0, 1.0))
-    reports, sent = _run(model, worker, rounds=1, disturbances=disturbances, min_train_nodes=2)
+    reports, sent = run(model, worker, rounds=1, disturbances=disturbances, min_train_nodes=2)
     assert not reports[0].completed
     assert reports[0].clients == {}
-    assert _orders(sent) == []
+    assert orders_in(sent) == []
 
 
 def test_a_round_without_any_device_that_fits_is_left_out_and_the_run_goes_on(
@@ -256,7 +214,7 @@ def test_a_round_without_any_device_that_fits_is_left_out_and_the_run_goes_on(
     disturbances = Disturbances(unavailable=(0.5, 0.0, 0.0), seed=7)
     there = [disturbances.is_available(0, server_round) for server_round in range(1, 5)]
     assert there == [False, True, False, True]
-    reports, sent = _run(
+    reports, sent = run(
         model,
         worker,
         rounds=4,
@@ -282,7 +240,7 @@ def test_a_device_that_joins_late_is_planned_for(
         if message.metadata.message_type == MessageType.TRAIN:
             grid.nodes = node_configs()
 
-    reports, _ = _run(
+    reports, _ = run(
         model, worker, rounds=2, nodes=node_configs(count=2), before=join, min_available_nodes=2
     )
     assert set(reports[0].clients) == {FIRST, SECOND}
@@ -300,7 +258,7 @@ def test_a_device_says_with_each_reply_what_it_has(
         if message.metadata.message_type == MessageType.TRAIN:
             grid.nodes[SECOND] = grid.nodes[SECOND] | {"memory-gb": 1.2e-4}
 
-    reports, sent = _run(model, worker, rounds=3, nodes=nodes, before=shrink, fleet=None)
+    reports, sent = run(model, worker, rounds=3, nodes=nodes, before=shrink, fleet=None)
     budgets = [report.clients[SECOND].budget_bytes for report in reports]
     assert budgets == pytest.approx([4e5, 1.2e5, 1.2e5])
     assert reports[1].replanned
@@ -321,7 +279,7 @@ def test_a_device_that_was_too_small_is_asked_again_and_comes_back(
             number = message.content.config_records["config"]["server-round"]
             grid.nodes[SECOND] = {**grid.nodes[SECOND], "memory-gb": {1: 2.1e-5}.get(number, 4e-4)}
 
-    reports, sent = _run(model, worker, rounds=4, nodes=nodes, before=grow, fleet=None)
+    reports, sent = run(model, worker, rounds=4, nodes=nodes, before=grow, fleet=None)
     assert _asked(reports, SECOND) == [3, 4]
     assert reports[2].replanned
     assert f"client {SECOND} joined, or do not fit" in reports[2].planning_reason
@@ -343,7 +301,7 @@ def test_a_device_that_failed_is_asked_again_what_it_has(model: str, worker: Wat
         if message.metadata.message_type == MessageType.TRAIN:
             grid.nodes[SECOND] = {**grid.nodes[SECOND], "memory-gb": 1.2e-4}
 
-    reports, sent = _run(
+    reports, sent = run(
         model, worker, rounds=3, nodes=nodes, before=shrink, fleet=None, faults={1: fail_once}
     )
     budgets = [report.clients[SECOND].budget_bytes for report in reports]
@@ -352,53 +310,13 @@ def test_a_device_that_failed_is_asked_again_what_it_has(model: str, worker: Wat
     assert len(queries) == len(NODES) + 1
 
 
-def test_every_client_is_told_the_part_of_a_card_to_lease(
-    model: str, worker: WatchedWorker
-) -> None:
-    sent: list[Message] = []
-    # Nothing here runs in Ray: they say so instead of training without a lease, and once is enough.
-    with pytest.raises(NoCardError, match="does not run in Ray"):
-        _run(
-            model,
-            worker,
-            rounds=3,
-            lease_card_bytes=1e6,
-            before=lambda _, message: sent.append(message),
-        )
-    orders = _orders(sent)
-    assert [order["server-round"] for order in orders] == [1] * len(NODES)
-    for order in orders:
-        assert order["lease-card-bytes"] == 1e6
-        assert order["lease-gpu-fraction"] == pytest.approx(order["budget-bytes"] / 1e6, abs=1e-4)
-
-
-def test_a_lease_larger_than_any_card_ends_the_run_before_it_trains(
-    model: str, worker: WatchedWorker
-) -> None:
-    sent: list[str] = []
-    with pytest.raises(ConfigError, match=r"device 2: .*larger than a card"):
-        _run(
-            model,
-            worker,
-            rounds=1,
-            lease_card_bytes=2.6e5,
-            before=lambda _, message: sent.append(message.metadata.message_type),
-        )
-    assert sent == [], "not even what devices have is asked"
-
-
-def test_parts_of_cards_are_for_simulated_fleets(model: str, worker: WatchedWorker) -> None:
-    with pytest.raises(ConfigError, match="name a fleet, or leave lease_card_bytes out"):
-        _run(model, worker, rounds=1, lease_card_bytes=1e6, fleet=None)
-
-
 def test_a_file_says_how_often_its_devices_are_away(
     model: str, worker: WatchedWorker, tmp_path: Path
 ) -> None:
     device = "[[device]]\nmemory-gb = 3e-4\nflops = 1e9\n"
     file = tmp_path / "fleet.toml"
     file.write_text(f"{device}{device}unavailable = 0.999999\n{device}", encoding="utf-8")
-    reports, _ = _run(model, worker, rounds=2, fleet=str(file))
+    reports, _ = run(model, worker, rounds=2, fleet=str(file))
     for report in reports:
         assert report.away == (SECOND,)
         assert set(report.clients) == {FIRST, THIRD}

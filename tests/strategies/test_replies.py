@@ -10,7 +10,11 @@ from hsplit_flower.strategies.roster import read_profile
 from hsplit_flower.transport.factors import SessionResult
 
 BELOW = TrainReply(
-    loss=TokenLoss(loss_sum=1.0, num_tokens=2), num_steps=3, seconds=1.0, importance={"low": 1.0}
+    loss=TokenLoss(loss_sum=1.0, num_tokens=2),
+    num_steps=3,
+    num_batch_tokens=6,
+    seconds=1.0,
+    importance={"low": 1.0},
 )
 
 

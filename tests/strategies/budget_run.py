@@ -1,0 +1,49 @@
+"""A run of three clients on parts of what the whole model needs, as tests of budgets want it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flwr.app import Message, MessageType
+
+from hsplit_flower.strategies import HSplitLoRA, RoundReport, Training
+from tests.strategies.clients import Train, WatchedWorker, client_app, node_configs
+from tests.strategies.local_grid import LocalGrid
+
+FLEET = "0.5,0.7,1.0"
+ROWS, SEQUENCE = 3, 9
+
+
+def run(
+    model: str,
+    worker: WatchedWorker,
+    *,
+    rounds: int,
+    rows: int = ROWS,
+    nodes: dict[int, dict[str, Any]] | None = None,
+    before: Callable[[LocalGrid, Message], None] = lambda grid, message: None,
+    faults: Mapping[int, Train] | None = None,
+    **settings: Any,
+) -> tuple[list[RoundReport], list[Message]]:
+    """The reports of a run on three nodes, and all messages that were sent."""
+    reports: list[RoundReport] = []
+    values = {"fleet": FLEET, "min_train_nodes": 1, "fraction_evaluate": 0.0} | settings
+    strategy = HSplitLoRA(
+        model,
+        Training(batch_size=rows, sequence_length=SEQUENCE),
+        worker=worker,
+        observer=reports.append,
+        **values,
+    )
+    grid = LocalGrid(client_app(faults=faults), nodes or node_configs())
+    grid._before = lambda message: before(grid, message)
+    with grid:
+        strategy.start(grid, num_rounds=rounds)
+    return reports, grid.sent
+
+
+def orders_in(messages: list[Message]) -> list[dict[str, Any]]:
+    return [
+        dict(message.content.config_records["hsplit-order"])
+        for message in messages
+        if message.metadata.message_type == MessageType.TRAIN
+    ]
