@@ -103,6 +103,32 @@ def test_client_peak_is_predicted_within_a_tenth(
     assert measured.peak_bytes <= predicted - messages <= 1.1 * measured.peak_bytes
 
 
+@pytest.mark.parametrize("update_rank", [3, 30, 36, 64])
+@pytest.mark.parametrize("start", list(Start))
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_client_peak_is_predicted_with_any_update(
+    name: str, start: Start, update_rank: int
+) -> None:
+    """From few directions to where the last weights' factors hold more numbers than they do."""
+    workload = Workload(batch_size=2, sequence_length=8)
+    costs = trace_costs(CONFIGS[name], workload)
+    ranks = {weight.name: 2 for weight in costs.weights}
+    updates = {w.name: min(update_rank, w.in_features, w.out_features) for w in costs.weights}
+    predicted = client_memory(
+        costs, cut=3, ranks=ranks, settings=PlanSettings(start=start), update_ranks=updates
+    ).total_bytes
+    measured = measure_client(
+        CONFIGS[name],
+        workload,
+        cut=3,
+        ranks=ranks,
+        update_ranks=updates,
+        start=start,
+        is_scored=True,
+    ).peak_bytes
+    assert 0.95 * measured <= predicted <= 1.1 * measured
+
+
 @pytest.mark.parametrize("labels", list(Labels))
 def test_worker_peak_is_predicted_within_a_tenth(labels: Labels) -> None:
     costs = costs_of("llama")
