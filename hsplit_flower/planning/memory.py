@@ -161,14 +161,12 @@ def worker_memory(
 ) -> MemoryParts:
     """Peak memory of the split worker, for the cut and ranks of every open session.
 
-    The base is there once, with the global update's factors for all sessions; adapters are there
-    per session. One step runs at a time. Where the labels stay on the clients, every session may
+    The base is there once, from the smallest cut that is allowed, whichever are chosen, with the
+    global update's factors for all sessions; adapters are there per session. One step runs at a
+    time. Where the labels stay on the clients, every session may
     have a step that waits for its gradient.
     """
-    lowest = min((cut for cut, _ in sessions), default=costs.num_blocks)
-    parts = worker_memory_without_sessions(
-        costs, lowest_cut=lowest, settings=settings, update_ranks=update_ranks
-    )
+    parts = worker_memory_without_sessions(costs, settings=settings, update_ranks=update_ranks)
     adapters = 0.0
     steps = []
     for cut, ranks in sessions:
@@ -192,17 +190,16 @@ def worker_memory(
 def worker_memory_without_sessions(
     costs: ModelCosts,
     *,
-    lowest_cut: int,
     settings: PlanSettings,
     update_ranks: Mapping[str, int] = NO_UPDATE,
 ) -> MemoryParts:
     """What the worker needs for its half alone, and while any one step runs on it."""
-    weights = [weight for weight in costs.weights if weight.block >= lowest_cut]
+    weights = [weight for weight in costs.weights if weight.block >= settings.min_cut]
     working = max(costs.block.working_bytes, costs.block.scoring_bytes)
     if settings.labels is Labels.SERVER:
         working = max(working, costs.head.saved_bytes + costs.head.working_bytes)
     return MemoryParts(
-        weights_bytes=costs.exit_bytes + sum(costs.block_bytes[lowest_cut:]),
+        weights_bytes=worker_half_bytes(costs, settings),
         frozen_factors_bytes=sum(
             FLOAT32_BYTES * update_ranks.get(weight.name, 0) * weight.parameters_per_rank
             for weight in weights
@@ -210,6 +207,11 @@ def worker_memory_without_sessions(
         activations_bytes=costs.shared_bytes + working,
         in_flight_bytes=2 * (costs.hidden_bytes + costs.wire_hidden_bytes),
     )
+
+
+def worker_half_bytes(costs: ModelCosts, settings: PlanSettings) -> float:
+    """Bytes of the half that a worker loads, and `WorkerDescription.memory_bytes` is beside."""
+    return costs.exit_bytes + sum(costs.block_bytes[settings.min_cut :])
 
 
 def whole_model_memory(

@@ -140,14 +140,12 @@ class Tables:
 
     @cached_property
     def worker_base_bytes(self) -> Sequence[float]:
-        """The worker's half above each lowest cut, and the step that is running on it."""
-        return [
-            worker_memory_without_sessions(
-                self.costs, lowest_cut=cut, settings=self.settings, update_ranks=self.update_ranks
-            ).total_bytes
-            + (self._step_bytes(cut) if self.settings.labels is Labels.SERVER else 0.0)
-            for cut in self.cuts
-        ]
+        """The worker's half, and the step that is running on it, by the lowest cut."""
+        without = worker_memory_without_sessions(
+            self.costs, settings=self.settings, update_ranks=self.update_ranks
+        ).total_bytes
+        runs = self.settings.labels is Labels.SERVER
+        return [without + (self._step_bytes(cut) if runs else 0.0) for cut in self.cuts]
 
     @cached_property
     def session_waiting_bytes(self) -> Sequence[float]:

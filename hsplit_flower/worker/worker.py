@@ -28,7 +28,7 @@ class SplitWorker:
     model
         What the half was loaded from, to be told to who asks.
     memory_bytes, flops_per_second
-        What the worker's device has, to be planned with.
+        What the worker's device has, to be planned with; of its memory, what the half leaves.
     sessions
         The registry; its limits are the worker's.
     limits

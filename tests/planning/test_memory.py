@@ -1,6 +1,7 @@
 """Predicted memory against the live bytes of real steps, and the laws that it keeps."""
 
 import functools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -181,11 +182,14 @@ def test_worker_holds_its_base_once_and_adapters_per_session() -> None:
         worker_memory(costs, sessions=sessions, settings=SERVER)
         for sessions in ([(2, ranks)], [(2, ranks), (2, ranks)], [(2, ranks), (1, ranks)])
     )
-    assert two.weights_bytes == one.weights_bytes == costs.exit_bytes + sum(costs.block_bytes[2:])
+    # The half is loaded from the smallest cut that is allowed, whichever are chosen.
+    half_bytes = costs.exit_bytes + sum(costs.block_bytes[1:])
+    assert low.weights_bytes == two.weights_bytes == one.weights_bytes == half_bytes
+    deep = worker_memory(costs, sessions=[(2, ranks)], settings=replace(SERVER, min_cut=2))
+    assert deep.weights_bytes == half_bytes - costs.block_bytes[1]
     assert two.adapters_bytes == 2 * one.adapters_bytes
     # One step runs at a time.
     assert two.activations_bytes == one.activations_bytes
-    assert low.weights_bytes == one.weights_bytes + costs.block_bytes[1]
     waiting = worker_memory(costs, sessions=[(2, ranks), (2, ranks)], settings=CLIENT)
     assert waiting.activations_bytes > two.activations_bytes
 
