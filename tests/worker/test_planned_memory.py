@@ -15,6 +15,7 @@ from hsplit_flower.planning.metering import LiveBytes
 from hsplit_flower.transport.messages import Forward
 from hsplit_flower.types import SessionSpec
 from hsplit_flower.worker.hosting import HostedWorker, WorkerSettings, host_worker
+from hsplit_flower.worker.worker import SplitWorker
 from tests.families import checkpoint
 from tests.planning.real_step import bytes_of
 
@@ -67,3 +68,24 @@ def test_a_hosted_worker_takes_what_is_planned(cuts: tuple[int, ...]) -> None:
     predicted = needed.total_bytes - 2 * costs.wire_hidden_bytes
     # Too high: gradients of all sessions are counted in, which only a joint pass has at once.
     assert measured <= predicted <= 1.15 * measured
+
+
+def test_batches_get_what_update_and_sessions_leave() -> None:
+    model = str(checkpoint("llama"))
+    worker = host_worker(WorkerSettings(model=model, operator_token="secret", device="cpu"))
+    small = SplitWorker(
+        worker._stage.half, model=model, memory_bytes=200_000.0, flops_per_second=1e9
+    )
+    try:
+        free = small._executor._limits.max_tokens
+        spec = SessionSpec(client=0, cut=1, ranks={w.name: 4 for w in small._stage._weights})
+        tokens = [small.open(spec)]
+        one = small._executor._limits.max_tokens
+        tokens += [small.open(spec) for _ in range(20)]
+        assert free > one > small._executor._limits.max_tokens == 1
+        for token in tokens:
+            small.close(token)
+        assert small._executor._limits.max_tokens == free
+    finally:
+        small.stop()
+        worker.stop()
