@@ -8,12 +8,13 @@ import ctypes
 import gc
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import torch
 from transformers import PretrainedConfig
 
+from hsplit_flower.adapters import LowRank
 from hsplit_flower.client.batch import Batch
 from hsplit_flower.client.local_round import LocalRound
 from hsplit_flower.planning import Workload
@@ -43,12 +44,17 @@ WIRE_TYPES: Final = {2: WireType.BFLOAT16, 4: WireType.FLOAT32}
 
 @dataclass(frozen=True, kw_only=True)
 class ClientRun:
-    """One client's round: of which model, at which workload, with which cut and ranks."""
+    """One client's round: of which model, at which workload, with which cut and ranks.
+
+    ``update_ranks`` are those of the global update that the round starts from.
+    """
 
     config: PretrainedConfig
     workload: Workload
     cut: int
     ranks: Mapping[str, int]
+    update_ranks: Mapping[str, int] = field(default_factory=dict)
+    start: Start = Start.CONTINUE
     labels: Labels = Labels.SERVER
     checkpointing: bool = False
     device: str = "cpu"
@@ -60,7 +66,7 @@ class ClientRun:
             cut=self.cut,
             ranks=self.ranks,
             labels=self.labels,
-            start=Start.RESTART,
+            start=self.start,
             wire_type=WIRE_TYPES[self.workload.wire_dtype_bytes],
         )
 
@@ -117,10 +123,15 @@ def live_peak_bytes(run: ClientRun) -> int:
     held = [t for b in batches for t in (b.input_ids, b.attention_mask, b.labels)]
     live = LiveBytes(ignore=[*resident, *held])
     with live:
-        LocalRound(half, {}, run.spec, worker).train(batches, probe=True)
+        local_round = LocalRound(half, _updates(run, half), run.spec, worker)
+        setting_up_bytes = live.peak_bytes
+        live.reset_peak()
+        local_round.train(batches, probe=True)
+    # There are no messages yet while a round is set up.
+    peak_bytes = max(setting_up_bytes, live.peak_bytes + worker.message_bytes)
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in resident}
     held_bytes: int = sum(storages.values())
-    return live.peak_bytes + held_bytes + worker.message_bytes
+    return peak_bytes + held_bytes
 
 
 def train(run: ClientRun, returns_freed: bool) -> None:
@@ -128,7 +139,9 @@ def train(run: ClientRun, returns_freed: bool) -> None:
     if returns_freed:
         return_freed_memory()
     half = _half(run)
-    LocalRound(half, {}, run.spec, NoisyWorker(run.spec)).train(_batches(run), probe=True)
+    LocalRound(half, _updates(run, half), run.spec, NoisyWorker(run.spec)).train(
+        _batches(run), probe=True
+    )
 
 
 def return_freed_memory() -> None:
@@ -148,7 +161,7 @@ def _allocated_peak_bytes(run: ClientRun) -> int:
     torch.cuda.reset_peak_memory_stats(run.device)
     half = _half(run)
     worker = NoisyWorker(run.spec)
-    LocalRound(half, {}, run.spec, worker).train(_batches(run), probe=True)
+    LocalRound(half, _updates(run, half), run.spec, worker).train(_batches(run), probe=True)
     peak: int = torch.cuda.max_memory_allocated(run.device)
     return peak - before + worker.message_bytes
 
@@ -160,6 +173,18 @@ def _half(run: ClientRun) -> Half:
     half.model.config._attn_implementation = run.workload.attention
     half.checkpointing = run.checkpointing
     return half
+
+
+def _updates(run: ClientRun, half: Half) -> dict[str, LowRank]:
+    """A global update as it arrives: of the weights that this half has, in the host's memory."""
+    return {
+        weight.name: LowRank(
+            b=torch.randn(weight.out_features, rank).div_(rank),
+            a=torch.randn(rank, weight.in_features).div_(rank),
+        )
+        for weight in half.architecture.weights_in(half.parts.span)
+        if (rank := run.update_ranks.get(weight.name, 0))
+    }
 
 
 def _batches(run: ClientRun) -> Iterator[Batch]:

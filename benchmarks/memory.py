@@ -1,14 +1,15 @@
 """Whether clients take as much memory as is predicted, and no more than they were planned to.
 
-Real rounds of a client's half, with random weights, in two families. By its tensors: everything
-that operations make is counted, or on CUDA what the allocator gave out. By its process: how much
-the resident memory of a fresh process grows, where the C library gives back what is freed; a full
-run shows beside it what is taken where the library keeps that for itself. With a CUDA device,
-GPT-2-Large and LLaMA-2-7B in bfloat16 are planned for budgets of 5 to 20 GB and run.
+Real rounds of a client's half, with random weights, in two families: first rounds, and later ones,
+which start from a global update. By its tensors: everything that operations make is counted, or on
+CUDA what the allocator gave out. By its process: how much the resident memory of a fresh process
+grows, where the C library gives back what is freed; a full run shows beside it what is taken where
+the library keeps that for itself. With a CUDA device, GPT-2-Large and LLaMA-2-7B in bfloat16 are
+planned for budgets of 5 to 20 GB and run.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import cycle, product
 from typing import Final
@@ -34,6 +35,9 @@ WITHIN: Final = Target("<=", 0.1)
 NONE: Final = Target("==", 0)
 CUTS: Final = (1, 3, 6)
 RANKS: Final = (2, 16)
+# Of the highest rank there is: few directions, the most that stay factored in a square weight, and
+# where smaller weights and all weights take their update in.
+UPDATE_SHARES: Final = (1 / 16, 0.5, 0.7, 1.0)
 FLEETS: Final = ("homogeneous", "heterogeneous")
 NUM_CLIENTS: Final = 5
 AMPLE: Final = DeviceProfile(memory_bytes=1e15, flops_per_second=1.0)
@@ -77,6 +81,7 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
     """Single configurations, planned fleets, processes; and real sizes on CUDA."""
     torch.manual_seed(settings.seeds[0])
     yield from _summary("tensors", list(configurations(quick=settings.quick)))
+    yield from _summary("later rounds", list(later_rounds(quick=settings.quick)))
     yield from _summary("planned", list(planned_fleets(quick=settings.quick)))
     returning = list(processes(quick=settings.quick, returns_freed=True))
     yield from _summary("process", returning)
@@ -166,13 +171,43 @@ def configurations(*, quick: bool) -> Iterator[Comparison]:
         yield _compared(f"{name} {attention} {kept}", run, costs)
 
 
+def later_rounds(*, quick: bool) -> Iterator[Comparison]:
+    """Rounds that start from a global update of any rank, small batches beside it."""
+    workload = Workload(batch_size=2, sequence_length=32 if quick else 64)
+    cuts = (6,) if quick else (1, 6)
+    for family, start, share, cut in product(("llama", "gpt2"), Start, UPDATE_SHARES, cuts):
+        costs = costs_of(family, workload, quick)
+        run = ClientRun(
+            config=small(family, quick=quick),
+            workload=workload,
+            cut=cut,
+            ranks={weight.name: 4 for weight in costs.weights},
+            update_ranks=update_ranks(costs, share),
+            start=start,
+        )
+        yield _compared(f"{family} cut {cut} {start.value} update {share:g}", run, costs)
+
+
+def update_ranks(costs: ModelCosts, share: float) -> dict[str, int]:
+    """Ranks of a global update, as a share of the highest that each weight's can have."""
+    return {w.name: round(share * min(w.in_features, w.out_features)) for w in costs.weights}
+
+
 def planned_fleets(*, quick: bool) -> Iterator[Comparison]:
-    """Every client of a planned fleet, against its budget."""
+    """Every client of a planned fleet, against its budget; some in a later round."""
+    shares = cycle((0.0, *UPDATE_SHARES))
     for family, fleet in product(("llama", "gpt2"), FLEETS):
         workload = Workload(batch_size=4, sequence_length=64 if quick else 128)
         costs = costs_of(family, workload, quick)
         config = small(family, quick=quick)
-        yield from _planned(f"{family} {fleet}", config, costs, fleet, device="cpu")
+        yield from _planned(
+            f"{family} {fleet}",
+            config,
+            costs,
+            fleet,
+            device="cpu",
+            update_ranks=update_ranks(costs, next(shares)),
+        )
 
 
 def processes(*, quick: bool, returns_freed: bool) -> Iterator[Comparison]:
@@ -212,18 +247,26 @@ def real_sizes(*, quick: bool) -> Iterator[Comparison]:
             wire_dtype_bytes=2,
         )
         costs = trace_costs(config, workload)
-        yield from _planned(name, config, costs, "paper-llama2-7b", device="cuda")
+        yield from _planned(name, config, costs, "paper-llama2-7b", device="cuda", update_ranks={})
 
 
 def _planned(
-    name: str, config: PretrainedConfig, costs: ModelCosts, fleet: str, *, device: str
+    name: str,
+    config: PretrainedConfig,
+    costs: ModelCosts,
+    fleet: str,
+    *,
+    device: str,
+    update_ranks: Mapping[str, int],
 ) -> Iterator[Comparison]:
-    settings = PlanSettings(start=Start.RESTART)
+    settings = PlanSettings()
     whole = whole_model_memory(costs, rank=settings.max_rank).total_bytes
     profiles = dict(
         enumerate(fleet_profiles(fleet, num_devices=NUM_CLIENTS, whole_model_bytes=whole))
     )
-    made = plan(costs, profiles, worker_profile(fleet, AMPLE), settings=settings)
+    made = plan(
+        costs, profiles, worker_profile(fleet, AMPLE), settings=settings, update_ranks=update_ranks
+    )
     known: set[tuple[float, int, tuple[int, ...]]] = set()
     for client, part in made.clients.items():
         budget = profiles[client].memory_bytes
@@ -237,6 +280,8 @@ def _planned(
             workload=costs.workload,
             cut=part.cut,
             ranks=part.ranks,
+            update_ranks=update_ranks,
+            start=settings.start,
             checkpointing=part.checkpointing,
             device=device,
         )
@@ -258,12 +303,13 @@ def _compared(name: str, run: ClientRun, costs: ModelCosts) -> Comparison:
 
 def predicted_bytes(run: ClientRun, costs: ModelCosts) -> float:
     """What the cost model says of a run."""
-    settings = PlanSettings(labels=run.labels, start=Start.RESTART)
+    settings = PlanSettings(labels=run.labels, start=run.start)
     parts = client_memory(
         costs,
         cut=run.cut,
         ranks=run.ranks,
         settings=settings,
+        update_ranks=run.update_ranks,
         checkpointing=run.checkpointing,
     )
     return parts.total_bytes

@@ -117,10 +117,10 @@ def predicted_slopes(shape: Shape, half: Half) -> tuple[float, float]:
         wire_dtype_bytes=shape.dtype.itemsize,
     )
     costs = trace_costs(shape.config(), workload)
-    settings = PlanSettings(labels=Labels.SERVER)
+    settings = PlanSettings(labels=Labels.SERVER, min_cut=CUT)
     ranks = ranks_of(half, Client(cut=CUT, rank=RANK))
     alone = worker_memory(costs, sessions=[(CUT, ranks)], settings=settings)
-    nobody = worker_memory_without_sessions(costs, lowest_cut=CUT, settings=settings)
+    nobody = worker_memory_without_sessions(costs, settings=settings)
     values = sum(w.parameters_per_rank * RANK for w in costs.weights if w.name in ranks)
     step = alone.activations_bytes - nobody.activations_bytes
     head = costs.head.saved_bytes + costs.head.working_bytes

@@ -122,7 +122,7 @@ def _start(
     with halves.lend(key, lambda: load_half(key.model, key.parts), capacity=1) as loan:
         clock.append(time.perf_counter())
         with closing(GrpcStream(address, token, settings.wire_type, LIMITS)) as stream:
-            local_round = LocalRound(loan.half, updates, settings, stream)
+            local_round = LocalRound(loan.half, dict(updates), settings, stream)
             clock.append(time.perf_counter())
             stream.exchange(_first_message(loan.half.architecture.hidden_size))
             clock.append(time.perf_counter())

@@ -118,7 +118,7 @@ def trained_perplexity(
         spec = SessionSpec(client=0, cut=CUT, train=False)
         token = worker.open(spec)
         with closing(_stream(worker, token, WAYS[0])) as stream:
-            evaluated = LocalRound(half, below, spec, stream).evaluate(
+            evaluated = LocalRound(half, dict(below), spec, stream).evaluate(
                 Batch(**fields) for fields in batches(evaluation, BATCH, pad_id=pad_id)
             )
         return evaluated.loss.perplexity

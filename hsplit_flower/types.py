@@ -230,7 +230,10 @@ class SessionSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerDescription:
-    """What a split worker holds and has."""
+    """What a split worker holds and has.
+
+    ``memory_bytes`` is what sessions and their steps may take: free memory beside its loaded half.
+    """
 
     model: str
     num_blocks: int

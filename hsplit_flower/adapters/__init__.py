@@ -15,7 +15,9 @@ from .peft_checkpoint import export_adapter as export_adapter
 from .peft_checkpoint import from_state_dict as from_state_dict
 from .peft_checkpoint import import_adapter as import_adapter
 from .peft_checkpoint import to_state_dict as to_state_dict
+from .round_start import merged_names as merged_names
 from .round_start import starting_points as starting_points
+from .round_start import take_starting_points as take_starting_points
 from .start import StartingPoint as StartingPoint
 from .start import initial_update as initial_update
 from .start import starting_point as starting_point

@@ -7,7 +7,7 @@ the half's in-memory weight instead.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from ..errors import AdapterError
-from ..splitting.linear import add_to_weight_, linear_at, matrix_of
+from ..splitting.linear import add_product_to_weight_, linear_at, matrix_of
 from .start import StartingPoint
 from .trainable import Trainable
 
@@ -26,7 +26,10 @@ LOCAL = "local"
 
 
 def attach(
-    model: nn.Module, starts: Mapping[str, StartingPoint], *, scale: float
+    model: nn.Module,
+    starts: Mapping[str, StartingPoint] | Iterable[tuple[str, StartingPoint]],
+    *,
+    scale: float,
 ) -> dict[str, Trainable]:
     """Attach frozen and trainable factors to the named weights of a model.
 
@@ -35,8 +38,9 @@ def attach(
     model
         A half, or a whole model; changed in place.
     starts
-        Where each weight starts this round. A weight without a trainable rank is not trained, one
-        without a frozen rank has no frozen part.
+        Where each weight starts this round, by name. A weight without a trainable rank is not
+        trained, one without a frozen rank has no frozen part. Of pairs that are made one after
+        another, none is held when the next one is made, only its factors.
     scale
         What the trainable product is multiplied by, the same for every rank.
 
@@ -50,12 +54,20 @@ def attach(
     AdapterError
         If a weight is not a linear layer of this model, or has another shape.
     """
-    for name, start in starts.items():
+    if isinstance(starts, Mapping):
+        for name, start in starts.items():
+            check_fits(model, name, start)
+        starts = starts.items()
+    frozen, trained = {}, {}
+    for name, start in starts:
         check_fits(model, name, start)
         if start.merge is not None:
-            add_to_weight_(linear_at(model, name), start.merge.dense())
-    frozen = {name: (start.frozen.b, start.frozen.a) for name, start in starts.items()}
-    trained = {name: (start.trainable_b, start.trainable_a) for name, start in starts.items()}
+            add_product_to_weight_(linear_at(model, name), start.merge.b, start.merge.a)
+        device = matrix_of(linear_at(model, name)).device
+        frozen[name] = _own(start.frozen.b, device), _own(start.frozen.a, device)
+        trained[name] = _own(start.trainable_b, device), _own(start.trainable_a, device)
+        # Else it would be held while the next one is made.
+        del start
     _inject(model, GLOBAL, frozen, scale=1.0)
     _inject(model, LOCAL, trained, scale=scale)
     trainables = {}
@@ -108,10 +120,15 @@ def _inject(
         inject_adapter_in_model(config, model, adapter_name=adapter, low_cpu_mem_usage=True)
     for name in ranks:
         layer: Any = model.get_submodule(name)
-        device = matrix_of(linear_at(model, name)).device
-        b, a = (factor.to(device, torch.float32).contiguous() for factor in factors[name])
+        b, a = factors[name]
         layer.lora_B[adapter].weight = nn.Parameter(b)
         layer.lora_A[adapter].weight = nn.Parameter(a)
+
+
+def _own(factor: Tensor, device: torch.device) -> Tensor:
+    """The factor in storage of its own: a view would keep all of what it is a view of."""
+    own = factor.to(device, torch.float32).contiguous()
+    return own.clone() if own.untyped_storage().nbytes() > own.nbytes else own
 
 
 def _lora_layers(model: nn.Module) -> Iterator[tuple[str, LoraLayer]]:

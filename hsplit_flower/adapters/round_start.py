@@ -2,14 +2,14 @@
 
 import sys
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 
 from ..errors import AdapterError
 from ..types import Start, Weight
 from .low_rank import LowRank
-from .start import StartingPoint, starting_point
+from .start import StartingPoint, is_merged, starting_point
 
 
 def starting_points(
@@ -38,30 +38,57 @@ def starting_points(
         Source of fresh directions, together with the weight's name: a weight starts the same on
         either side of a cut.
     dtype
-        Of the half's weights: what is coarser than float32 cannot take an update in without
-        rounding it, so there the frozen part stays factored.
+        Of the half's weights.
     """
-    factored_below = None if dtype in (torch.float32, torch.float64) else sys.maxsize
-    points = {}
-    for weight in weights:
-        update = updates.get(weight.name)
-        if update is None:
-            update = LowRank.zeros(weight.out_features, weight.in_features)
-        if (update.out_features, update.in_features) != (weight.out_features, weight.in_features):
-            raise AdapterError(
-                f"the update of {weight.name!r} is for a weight of "
-                f"[{update.out_features}, {update.in_features}], the model has "
-                f"[{weight.out_features}, {weight.in_features}]"
-            )
-        points[weight.name] = starting_point(
-            update,
-            rank=ranks.get(weight.name, 0),
-            start=start,
-            scale=scale,
-            generator=weight_generator(seed, weight.name),
-            factored_below=factored_below,
+    return dict(
+        take_starting_points(
+            weights, dict(updates), ranks, start=start, scale=scale, seed=seed, dtype=dtype
         )
-    return points
+    )
+
+
+def take_starting_points(
+    weights: Iterable[Weight],
+    updates: dict[str, LowRank],
+    ranks: Mapping[str, int],
+    *,
+    start: Start,
+    scale: float,
+    seed: int,
+    dtype: torch.dtype = torch.float32,
+) -> Iterator[tuple[str, StartingPoint]]:
+    """The same one after another, each update taken out of ``updates`` when its turn comes.
+
+    Those that go into the weights come first: who attaches a point before asking for the next one
+    never holds more than the whole update and one weight's factors.
+    """
+    by_name = {weight.name: weight for weight in weights}
+    for name in by_name.keys() & updates.keys():
+        _check_shape(by_name[name], updates[name])
+    first = merged_names(by_name.values(), updates, dtype)
+    for name in sorted(by_name, key=lambda name: name not in first):
+        weight = by_name[name]
+        none_yet = LowRank.zeros(weight.out_features, weight.in_features)
+        # Not named here, where it would be held while the next one is made.
+        yield (
+            name,
+            starting_point(
+                updates.pop(name, none_yet),
+                rank=ranks.get(name, 0),
+                start=start,
+                scale=scale,
+                generator=weight_generator(seed, name),
+                factored_below=_factored_below(dtype),
+            ),
+        )
+
+
+def merged_names(
+    weights: Iterable[Weight], updates: Mapping[str, LowRank], dtype: torch.dtype
+) -> set[str]:
+    """Into which weights, held in this dtype, their update goes instead of staying factored."""
+    names = {weight.name for weight in weights} & updates.keys()
+    return {name for name in names if is_merged(updates[name], _factored_below(dtype))}
 
 
 def weight_generator(seed: int, name: str) -> torch.Generator:
@@ -70,3 +97,17 @@ def weight_generator(seed: int, name: str) -> torch.Generator:
     Torch's generator looks at the lower 32 bits of its seed only, so all of them are mixed.
     """
     return torch.Generator().manual_seed(zlib.crc32(f"{seed} {name}".encode()))
+
+
+def _check_shape(weight: Weight, update: LowRank) -> None:
+    wanted = (weight.out_features, weight.in_features)
+    if (update.out_features, update.in_features) != wanted:
+        raise AdapterError(
+            f"the update of {weight.name!r} is for a weight of "
+            f"[{update.out_features}, {update.in_features}], the model has {list(wanted)}"
+        )
+
+
+def _factored_below(dtype: torch.dtype) -> int | None:
+    """What is coarser than float32 cannot take an update in without rounding it: never there."""
+    return None if dtype in (torch.float32, torch.float64) else sys.maxsize

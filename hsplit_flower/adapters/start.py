@@ -89,8 +89,7 @@ def starting_point(
     missing = rank - initial.rank
     root = math.sqrt(scale)
     random = _random_directions(missing, update.in_features, generator).to(update.a.device)
-    is_merged = _is_dear(update) if factored_below is None else update.rank >= factored_below
-    if is_merged and update.rank > 0:
+    if is_merged(update, factored_below):
         merge, frozen = update, -initial
     else:
         merge, frozen = None, update.tail(initial.rank)
@@ -103,6 +102,14 @@ def starting_point(
         frozen=frozen,
         merge=merge,
     )
+
+
+def is_merged(update: LowRank, factored_below: int | None) -> bool:
+    """Whether an update goes into ``W``; ``factored_below`` as in `starting_point`."""
+    out_features, in_features = update.out_features, update.in_features
+    if factored_below is None:
+        return update.rank * (out_features + in_features) > out_features * in_features
+    return update.rank >= max(1, factored_below)
 
 
 def initial_update(update: LowRank, rank: int, start: Start) -> LowRank:
@@ -133,9 +140,3 @@ def _random_directions(rank: int, in_features: int, generator: torch.Generator) 
     bound = 1 / math.sqrt(in_features)
     directions = torch.empty(rank, in_features, device=generator.device)
     return directions.uniform_(-bound, bound, generator=generator)
-
-
-def _is_dear(update: LowRank) -> bool:
-    """Whether the factors hold more numbers than the dense form."""
-    out_features, in_features = update.out_features, update.in_features
-    return update.rank * (out_features + in_features) > out_features * in_features

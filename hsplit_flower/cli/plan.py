@@ -135,7 +135,8 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         "--worker-memory-gb",
         type=float,
         default=math.inf,
-        help="memory of the split worker in GB of 10^9 bytes; a run takes what its machine has "
+        help="memory of the split worker in GB of 10^9 bytes, its half of the model included, "
+        "which it loads from --min-cut on; a run takes what its machine has "
         "(default: no limit, and the table says what is needed)",
     )
 

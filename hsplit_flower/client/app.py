@@ -242,13 +242,13 @@ def _connect(order: Order) -> GrpcStream:
 
 
 def _update_in(msg: Message, meter: MemoryMeter) -> dict[str, LowRank]:
-    """The global update below the cut; nothing here holds it once the round has taken it over."""
+    """The global update below the cut, taken out of the message: the round is to hold it alone."""
     records = list(msg.content.array_records.values())
     if len(records) != 1:
         raise DataError(
             f"the message has {len(records)} array records: one is wanted, the global adapter"
         )
-    state = records[0].to_torch_state_dict()
+    state = records[0].to_torch_state_dict(keep_input=False)
     meter.adopt(state.values())
     return from_state_dict(state)
 

@@ -23,7 +23,8 @@ from ..adapters import (
     attach,
     collect,
     detach,
-    starting_points,
+    merged_names,
+    take_starting_points,
 )
 from ..devices.enforcement import MemoryMeter, Unmetered
 from ..errors import NonFiniteError, TransportError
@@ -85,7 +86,7 @@ class LocalRound:
     half
         Embeddings and blocks below the cut; norm and head too where the labels stay here.
     updates
-        The global update of the weights below the cut.
+        The global update of the weights below the cut. Emptied, as the round takes it over.
     spec
         What the session on the worker was opened with.
     stream
@@ -100,7 +101,7 @@ class LocalRound:
     def __init__(
         self,
         half: Half,
-        updates: Mapping[str, LowRank],
+        updates: dict[str, LowRank],
         spec: SessionSpec,
         stream: Stream,
         meter: MemoryMeter | None = None,
@@ -112,7 +113,8 @@ class LocalRound:
         self._meter = meter or Unmetered()
         self._micro_batch_size = micro_batch_size
         self._weights = half.architecture.weights_in(half.parts.span)
-        points = starting_points(
+        self._has_merged = bool(merged_names(self._weights, updates, half.dtype))
+        points = take_starting_points(
             self._weights,
             updates,
             spec.ranks,
@@ -121,7 +123,6 @@ class LocalRound:
             seed=spec.seed,
             dtype=half.dtype,
         )
-        self._has_merged = any(point.merge is not None for point in points.values())
         self._trainables: dict[str, Trainable] = attach(half.model, points, scale=spec.scale)
         self._optimizer = adapter_optimizer(
             self._trainables, learning_rate=spec.learning_rate, weight_decay=spec.weight_decay

@@ -19,6 +19,7 @@ from .explain import explain as explain
 from .memory import client_memory as client_memory
 from .memory import session_rank_bytes as session_rank_bytes
 from .memory import whole_model_memory as whole_model_memory
+from .memory import worker_half_bytes as worker_half_bytes
 from .memory import worker_memory as worker_memory
 from .objective import covered_importance as covered_importance
 from .objective import improvement as improvement

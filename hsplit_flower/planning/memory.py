@@ -1,6 +1,7 @@
 """How many bytes a party needs at its peak, for a given cut and given ranks.
 
-A client's peak is at one of three moments of a round. Where a backward pass begins, everything kept
+A client's peak is at one of four moments of a round. When it is set up, the whole global update is
+there, also what then goes into the weights. Where a backward pass begins, everything kept
 is still there and the first gradients are made. The first step also scores importance, before the
 optimizer has made its moments. When a step ends, the activations are gone and all gradients are
 there. What crosses the cut is there twice, as a tensor and as a message.
@@ -20,6 +21,7 @@ NO_UPDATE: Mapping[str, int] = {}
 class Moment(str, Enum):
     """When a client may need the most."""
 
+    SETTING_UP = "setting up"
     TRAINING = "training"
     SCORING = "scoring"
     UPDATING = "updating"
@@ -81,10 +83,9 @@ def client_moments(
     numbers = [0] * max(1, cut)
     frozen = bare.frozen_factors_bytes
     for weight in adapted:
-        numbers[weight.block] += ranks[weight.name] * weight.parameters_per_rank
-        frozen += ranks[weight.name] * frozen_bytes_per_rank(
-            costs, weight, update_ranks.get(weight.name, 0), start=settings.start
-        )
+        rank, update_rank = ranks[weight.name], update_ranks.get(weight.name, 0)
+        numbers[weight.block] += rank * weight.parameters_per_rank
+        frozen += frozen_change_bytes(costs, weight, rank, update_rank, start=settings.start)
     factors, gradients = FLOAT32_BYTES * sum(numbers), FLOAT32_BYTES * max(numbers)
     # What comes and goes with each block that is run again.
     alone = costs.block.saved_bytes + inputs.total_bytes + products if checkpointing else 0.0
@@ -98,6 +99,11 @@ def client_moments(
         probe_bytes=0.0,
     )
     return {
+        Moment.SETTING_UP: MemoryParts(
+            weights_bytes=bare.weights_bytes,
+            frozen_factors_bytes=arriving_bytes(costs, cut, update_ranks),
+            head_bytes=client_head_weights(costs, settings.labels),
+        ),
         Moment.TRAINING: training,
         Moment.SCORING: replace(
             training,
@@ -155,14 +161,12 @@ def worker_memory(
 ) -> MemoryParts:
     """Peak memory of the split worker, for the cut and ranks of every open session.
 
-    The base is there once, with the global update's factors for all sessions; adapters are there
-    per session. One step runs at a time. Where the labels stay on the clients, every session may
+    The base is there once, from the smallest cut that is allowed, whichever are chosen, with the
+    global update's factors for all sessions; adapters are there per session. One step runs at a
+    time. Where the labels stay on the clients, every session may
     have a step that waits for its gradient.
     """
-    lowest = min((cut for cut, _ in sessions), default=costs.num_blocks)
-    parts = worker_memory_without_sessions(
-        costs, lowest_cut=lowest, settings=settings, update_ranks=update_ranks
-    )
+    parts = worker_memory_without_sessions(costs, settings=settings, update_ranks=update_ranks)
     adapters = 0.0
     steps = []
     for cut, ranks in sessions:
@@ -186,17 +190,16 @@ def worker_memory(
 def worker_memory_without_sessions(
     costs: ModelCosts,
     *,
-    lowest_cut: int,
     settings: PlanSettings,
     update_ranks: Mapping[str, int] = NO_UPDATE,
 ) -> MemoryParts:
     """What the worker needs for its half alone, and while any one step runs on it."""
-    weights = [weight for weight in costs.weights if weight.block >= lowest_cut]
+    weights = [weight for weight in costs.weights if weight.block >= settings.min_cut]
     working = max(costs.block.working_bytes, costs.block.scoring_bytes)
     if settings.labels is Labels.SERVER:
         working = max(working, costs.head.saved_bytes + costs.head.working_bytes)
     return MemoryParts(
-        weights_bytes=costs.exit_bytes + sum(costs.block_bytes[lowest_cut:]),
+        weights_bytes=worker_half_bytes(costs, settings),
         frozen_factors_bytes=sum(
             FLOAT32_BYTES * update_ranks.get(weight.name, 0) * weight.parameters_per_rank
             for weight in weights
@@ -204,6 +207,11 @@ def worker_memory_without_sessions(
         activations_bytes=costs.shared_bytes + working,
         in_flight_bytes=2 * (costs.hidden_bytes + costs.wire_hidden_bytes),
     )
+
+
+def worker_half_bytes(costs: ModelCosts, settings: PlanSettings) -> float:
+    """Bytes of the half that a worker loads, and `WorkerDescription.memory_bytes` is beside."""
+    return costs.exit_bytes + sum(costs.block_bytes[settings.min_cut :])
 
 
 def whole_model_memory(
@@ -228,17 +236,36 @@ def frozen_bytes(costs: ModelCosts, weight: Weight, update_rank: int) -> float:
     return float(FLOAT32_BYTES * update_rank * weight.parameters_per_rank)
 
 
+def arriving_bytes(costs: ModelCosts, cut: int, update_ranks: Mapping[str, int]) -> float:
+    """Bytes of the global update below a cut as it arrives: ``4 · R · (in + out)`` each."""
+    return float(
+        sum(
+            FLOAT32_BYTES * update_ranks.get(weight.name, 0) * weight.parameters_per_rank
+            for weight in costs.weights
+            if weight.block < cut
+        )
+    )
+
+
+def frozen_change_bytes(
+    costs: ModelCosts, weight: Weight, rank: int, update_rank: int, *, start: Start
+) -> float:
+    """What training this many ranks of a weight changes about its frozen part.
+
+    Adapters that start from an update's leading directions take these out of it: where it is
+    factored it is smaller by them, where it is in the weight they are held once more, as `-B⁰A⁰`.
+    """
+    if start is not Start.CONTINUE:
+        return 0.0
+    continued = FLOAT32_BYTES * min(rank, update_rank) * weight.parameters_per_rank
+    return float(continued if is_merged(costs, weight, update_rank) else -continued)
+
+
 def frozen_bytes_per_rank(
     costs: ModelCosts, weight: Weight, update_rank: int, *, start: Start
 ) -> float:
-    """What a trained rank adds to the frozen part.
-
-    Where the whole update is in the weight and adapters start from its leading directions, these
-    are taken off again by as many frozen factors.
-    """
-    if start is Start.CONTINUE and is_merged(costs, weight, update_rank):
-        return float(FLOAT32_BYTES * weight.parameters_per_rank)
-    return 0.0
+    """What a trained rank adds to the frozen part at most, whatever the rank."""
+    return max(0.0, frozen_change_bytes(costs, weight, 1, update_rank, start=start))
 
 
 def is_merged(costs: ModelCosts, weight: Weight, update_rank: int) -> bool:

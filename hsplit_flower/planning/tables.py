@@ -9,6 +9,7 @@ from ..types import DeviceProfile, Labels, MemoryParts, Weight
 from .costs import AdapterInputs, ModelCosts, adapter_bytes
 from .cuts import ClientOptions, WorkerOptions
 from .memory import (
+    arriving_bytes,
     client_head_weights,
     client_memory_without_ranks,
     frozen_bytes_per_rank,
@@ -77,7 +78,7 @@ class Tables:
 
     @cached_property
     def client_bounds(self) -> Sequence[tuple[Bound, ...]]:
-        """What keeps ranks within a client's budget, by cut: one bound for each moment of a round.
+        """What keeps ranks within a client's budget, by cut: one bound for each moment of a step.
 
         A rank costs four numbers a parameter while training, two while importance is scored, and
         five where a step ends; what is costed is training.
@@ -131,20 +132,20 @@ class Tables:
         """A client with this rank on all weights below each cut."""
         taken = [rank * sum(self.client_rank_bytes(cut).values()) for cut in self.cuts]
         return [
-            max(bound.fixed_bytes + bound.share * ranks for bound in bounds)
-            for bounds, ranks in zip(self.client_bounds, taken, strict=True)
+            max(setting_up, *(bound.fixed_bytes + bound.share * ranks for bound in bounds))
+            for setting_up, bounds, ranks in zip(
+                self._setting_up_bytes, self.client_bounds, taken, strict=True
+            )
         ]
 
     @cached_property
     def worker_base_bytes(self) -> Sequence[float]:
-        """The worker's half above each lowest cut, and the step that is running on it."""
-        return [
-            worker_memory_without_sessions(
-                self.costs, lowest_cut=cut, settings=self.settings, update_ranks=self.update_ranks
-            ).total_bytes
-            + (self._step_bytes(cut) if self.settings.labels is Labels.SERVER else 0.0)
-            for cut in self.cuts
-        ]
+        """The worker's half, and the step that is running on it, by the lowest cut."""
+        without = worker_memory_without_sessions(
+            self.costs, settings=self.settings, update_ranks=self.update_ranks
+        ).total_bytes
+        runs = self.settings.labels is Labels.SERVER
+        return [without + (self._step_bytes(cut) if runs else 0.0) for cut in self.cuts]
 
     @cached_property
     def session_waiting_bytes(self) -> Sequence[float]:
@@ -232,6 +233,15 @@ class Tables:
             allowed_ranks=self.settings.allowed_ranks,
             gain_base=self.settings.gain_base,
         )
+
+    @cached_property
+    def _setting_up_bytes(self) -> Sequence[float]:
+        """When the global update has arrived, whatever the ranks."""
+        head = client_head_weights(self.costs, self.settings.labels)
+        return [
+            parts.weights_bytes + head + arriving_bytes(self.costs, cut, self.update_ranks)
+            for cut, parts in enumerate(self.client_parts)
+        ]
 
     @cached_property
     def _training_bytes(self) -> Sequence[float]:

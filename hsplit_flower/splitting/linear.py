@@ -37,3 +37,17 @@ def add_to_weight_(module: nn.Linear | Conv1D, update: Tensor) -> None:
     """Add ``[out_features, in_features]`` to the layer's in-memory weight."""
     matrix = matrix_of(module)
     matrix.add_(update.to(matrix.device, matrix.dtype))
+
+
+@torch.no_grad()
+def add_product_to_weight_(module: nn.Linear | Conv1D, b: Tensor, a: Tensor) -> None:
+    """Add the product of ``[out_features, rank]`` and ``[rank, in_features]`` to the same weight.
+
+    No other matrix of that size is made, unless the weight's dtype is coarser than the factors':
+    then the product is rounded, not they.
+    """
+    matrix = matrix_of(module)
+    if matrix.dtype.itemsize < b.dtype.itemsize:
+        add_to_weight_(module, b @ a)
+    else:
+        matrix.addmm_(b.to(matrix), a.to(matrix))

@@ -33,6 +33,7 @@ from ..planning import (
     should_replan,
     trace_costs,
     whole_model_memory,
+    worker_half_bytes,
     worker_seconds,
 )
 from ..sizes import size_text
@@ -123,9 +124,15 @@ class RoundPlanner:
         self._update_ranks: Mapping[str, int] = {}
 
     def meet_worker(self, description: WorkerDescription) -> None:
-        """Take what the split worker has; a simulated fleet has a worker of its own."""
+        """Take what the split worker has; a simulated fleet has a worker of its own.
+
+        It says what it has beside its half, which a plan counts in: several workers' halves once,
+        as they are described together.
+        """
+        half_bytes = worker_half_bytes(self.costs, self.settings)
         own = DeviceProfile(
-            memory_bytes=description.memory_bytes, flops_per_second=description.flops_per_second
+            memory_bytes=description.memory_bytes + half_bytes,
+            flops_per_second=description.flops_per_second,
         )
         self._worker = own if self.fleet is None else self.fleet.worker(own)
 

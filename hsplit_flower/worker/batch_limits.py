@@ -5,10 +5,10 @@ from ..types import Span
 from .scheduler import Limits
 
 MEMORY_SHARE = 0.5
-"""Of the device's memory; base, sessions, and what the allocator loses have the rest."""
+"""Of what base, global update and sessions leave; what the allocator loses has the rest."""
 LOSS_BYTES = 12
 """Of a logit: itself, its softmax and its gradient, in float32."""
-FEWEST_TOKENS, MOST_TOKENS = 2**10, 2**16
+MOST_TOKENS = 2**16
 
 
 def token_bytes(architecture: Architecture, span: Span, value_bytes: int) -> int:
@@ -23,9 +23,10 @@ def token_bytes(architecture: Architecture, span: Span, value_bytes: int) -> int
 def limits_for(
     architecture: Architecture, span: Span, *, value_bytes: int, memory_bytes: float
 ) -> Limits:
-    """The limits of a worker's batches, from the memory that its device has.
+    """The limits of a worker's batches, from the memory that there is for them.
 
-    A batch beyond some ten thousand tokens is no faster per token, so more is never asked for.
+    Where there is too little for two sessions' steps, each runs by itself, as a plan reckons. A
+    batch beyond some ten thousand tokens is no faster per token, so more is never asked for.
     """
     room = MEMORY_SHARE * memory_bytes / token_bytes(architecture, span, value_bytes)
-    return Limits(max_tokens=int(min(max(room, FEWEST_TOKENS), MOST_TOKENS)))
+    return Limits(max_tokens=int(min(max(room, 1), MOST_TOKENS)))

@@ -73,6 +73,11 @@ class Executor:
             self._changed.notify()
         return task.future
 
+    def limit(self, limits: Limits) -> None:
+        """Say what the next batches may be."""
+        with self._changed:
+            self._limits = limits
+
     def stop(self) -> None:
         """Finish the batch that is running, refuse the tasks that wait, end the thread."""
         with self._changed:

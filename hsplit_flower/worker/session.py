@@ -72,6 +72,11 @@ class Session:
         """All that is trained."""
         return [factor for t in self.trainables.values() for factor in (t.a, t.b)]
 
+    @property
+    def held_bytes(self) -> int:
+        """What it takes between steps and in them: factors, gradients and two moments."""
+        return 4 * sum(factor.nbytes for factor in self.factors)
+
     def remember(self, key: ReplyKey, reply: Reply) -> None:
         """Keep a reply in case its request comes again.
 
@@ -202,6 +207,12 @@ class Sessions:
         with self._lock:
             self._drop_silent()
             return {s.spec.client: s.num_steps for s in self._sessions.values()}
+
+    def held_bytes(self) -> int:
+        """What all open sessions take."""
+        with self._lock:
+            self._drop_silent()
+            return sum(session.held_bytes for session in self._sessions.values())
 
     def remove(self, token: str) -> None:
         """Close a session; closing one that is gone already is no error."""

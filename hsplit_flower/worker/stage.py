@@ -49,6 +49,11 @@ class Stage:
         self._updates: dict[str, LowRank] = {}
         self._can_join = True
 
+    @property
+    def update_bytes(self) -> int:
+        """What the global update's factors take."""
+        return sum(update.b.nbytes + update.a.nbytes for update in self._updates.values())
+
     def load_update(self, updates: Mapping[str, LowRank]) -> None:
         """Make ``updates`` the global adapter that sessions start from.
 

@@ -28,11 +28,12 @@ class SplitWorker:
     model
         What the half was loaded from, to be told to who asks.
     memory_bytes, flops_per_second
-        What the worker's device has, to be planned with.
+        What the worker's device has, to be planned with; of its memory, what the half leaves.
     sessions
         The registry; its limits are the worker's.
     limits
-        What a batch of several sessions' steps may be; by default what its memory has room for.
+        What a batch of several sessions' steps may be; by default what the global update and the
+        open sessions leave room for.
     """
 
     def __init__(
@@ -47,13 +48,7 @@ class SplitWorker:
     ) -> None:
         self._stage = Stage(half)
         self._sessions = Sessions() if sessions is None else sessions
-        if limits is None:
-            limits = limits_for(
-                half.architecture,
-                half.parts.span,
-                value_bytes=half.dtype.itemsize,
-                memory_bytes=memory_bytes,
-            )
+        self._takes_what_is_left = limits is None
         self._executor = Executor(run_together=self._stage.handle_together, limits=limits)
         self._description = WorkerDescription(
             model=model,
@@ -63,6 +58,7 @@ class SplitWorker:
             flops_per_second=flops_per_second,
             dtype=str(half.dtype).removeprefix("torch."),
         )
+        self._limit_batches()
 
     def describe(self) -> WorkerDescription:
         """What this worker holds and has."""
@@ -79,10 +75,13 @@ class SplitWorker:
         if num_open := len(self._sessions):
             raise WorkerRejectedError(f"{num_open} sessions are open: close them first")
         self._executor.call(lambda: self._stage.load_update(updates))
+        self._limit_batches()
 
     def open(self, spec: SessionSpec) -> str:
         """Open a session and give its token."""
-        return self._sessions.add(self._executor.call(lambda: self._stage.open(spec)))
+        token = self._sessions.add(self._executor.call(lambda: self._stage.open(spec)))
+        self._limit_batches()
+        return token
 
     def exchange(self, token: str | None, request: Request) -> Reply:
         """Answer one request of the session that the token names."""
@@ -122,6 +121,21 @@ class SplitWorker:
     def close(self, token: str) -> None:
         """End a session; closing one that is gone already is no error."""
         self._sessions.remove(token)
+        self._limit_batches()
+
+    def _limit_batches(self) -> None:
+        """Give batches their part of what is left beside base, update and sessions."""
+        if not self._takes_what_is_left:
+            return
+        half = self._stage.half
+        taken = self._stage.update_bytes + self._sessions.held_bytes()
+        limits = limits_for(
+            half.architecture,
+            half.parts.span,
+            value_bytes=half.dtype.itemsize,
+            memory_bytes=self._description.memory_bytes - taken,
+        )
+        self._executor.limit(limits)
 
     def stop(self) -> None:
         """End the worker's thread; waiting steps are refused."""

@@ -56,7 +56,7 @@ def _split_round(
     client = load_client(family, spec.cut, keeps_labels=spec.labels is Labels.CLIENT)
     token = worker.worker.open(spec)
     with dialogue(in_process, worker, token) as stream:
-        local_round = LocalRound(client, updates, spec, stream)
+        local_round = LocalRound(client, dict(updates), spec, stream)
         batches = [Batch(**batch) for batch in _batches(number)]
         below = local_round.train(batches, probe=False).updates
         trained = {**below, **worker.worker.collect(token).updates}

@@ -293,7 +293,7 @@ def test_objective_prefers_better_ranks_and_faster_steps() -> None:
 def test_a_growing_update_takes_room_from_ranks() -> None:
     costs = costs_of("llama")
     names = [weight.name for weight in costs.weights]
-    chosen = PlanSettings(min_cut=3)
+    chosen = PlanSettings(min_cut=3, start=Start.RESTART)
     tables = Tables(costs=costs, settings=chosen, update_ranks={}, importance=None)
     budget = tables.uniform_rank_bytes(8)[3]
     profiles = {0: device(budget)}

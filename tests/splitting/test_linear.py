@@ -7,7 +7,12 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from hsplit_flower.errors import AdapterError
-from hsplit_flower.splitting.linear import add_to_weight_, linear_at, matrix_of
+from hsplit_flower.splitting.linear import (
+    add_product_to_weight_,
+    add_to_weight_,
+    linear_at,
+    matrix_of,
+)
 
 
 def _model() -> nn.Module:
@@ -29,6 +34,17 @@ def test_an_update_is_added_in_place(name: str) -> None:
     before, memory = layer(x).detach(), layer.weight.data_ptr()
     add_to_weight_(layer, update)
     assert torch.allclose(layer(x), before + x @ update.T, atol=1e-6)
+    assert layer.weight.data_ptr() == memory
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("name", ["linear", "conv"])
+def test_a_product_is_added_in_place(name: str, dtype: torch.dtype) -> None:
+    layer = linear_at(_model().to(dtype), name)
+    b, a, memory = torch.randn(4, 2), torch.randn(2, 3), layer.weight.data_ptr()
+    wanted = matrix_of(layer).detach() + (b @ a).to(dtype)
+    add_product_to_weight_(layer, b, a)
+    assert torch.allclose(matrix_of(layer), wanted, atol=1e-6)
     assert layer.weight.data_ptr() == memory
 
 

@@ -9,7 +9,8 @@ import pytest
 from hsplit_flower.devices.disturbances import Disturbances
 from hsplit_flower.errors import InfeasibleBudgetError, OutOfBudgetError
 from hsplit_flower.importance import ImportanceReport
-from hsplit_flower.planning import PlanSettings, ReplanSettings
+from hsplit_flower.planning import PlanSettings, ReplanSettings, worker_half_bytes
+from hsplit_flower.planning.tables import Tables
 from hsplit_flower.sizes import size_text
 from hsplit_flower.splitting import read_architecture
 from hsplit_flower.strategies import ClientReport, HSplitLoRA, RoundReport, Training
@@ -80,6 +81,19 @@ def ranks_above(planner: RoundPlanner, ending: str) -> list[int]:
     part = planner.standing.clients[NODES[0]]
     blocks = range(part.cut, 3)
     return [part.ranks[f"model.layers.{block}.{ending}"] for block in blocks]
+
+
+def test_the_worker_has_what_it_says_beside_its_half() -> None:
+    planner = planner_of()
+    tables = Tables(costs=planner.costs, settings=TIGHT, update_ranks={}, importance=None)
+    deepest = planner.costs.num_blocks - 1
+    sessions = tables.worker_base_bytes[deepest] + 2 * tables.session_bytes[deepest]
+    beside = sessions - worker_half_bytes(planner.costs, TIGHT)
+    planner.meet_worker(replace(WORKER, memory_bytes=0.999 * beside))
+    with pytest.raises(InfeasibleBudgetError, match="the split worker has"):
+        planner.plan_round(members(), {})
+    planner.meet_worker(replace(WORKER, memory_bytes=1.001 * beside))
+    assert {part.cut for part in planner.plan_round(members(), {}).clients.values()} == {deepest}
 
 
 def test_the_first_round_has_a_plan_without_any_importance() -> None:

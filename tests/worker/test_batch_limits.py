@@ -4,7 +4,7 @@ import torch
 
 from hsplit_flower.splitting import Parts, build_half, read_architecture
 from hsplit_flower.types import Span
-from hsplit_flower.worker.batch_limits import FEWEST_TOKENS, MOST_TOKENS, limits_for, token_bytes
+from hsplit_flower.worker.batch_limits import MOST_TOKENS, limits_for, token_bytes
 from tests.families import FAMILIES, NUM_BLOCKS
 
 ARCHITECTURE = read_architecture(FAMILIES["llama"].config())
@@ -18,8 +18,8 @@ def test_twice_the_memory_is_twice_the_tokens() -> None:
         assert limits.max_tokens == tokens
 
 
-def test_it_is_never_too_few_nor_more_than_pay() -> None:
-    for memory_bytes, tokens in ((1.0, FEWEST_TOKENS), (1e15, MOST_TOKENS)):
+def test_it_is_never_nothing_nor_more_than_pays() -> None:
+    for memory_bytes, tokens in ((-1.0, 1), (1.0, 1), (1e15, MOST_TOKENS)):
         limits = limits_for(ARCHITECTURE, SPAN, value_bytes=4, memory_bytes=memory_bytes)
         assert limits.max_tokens == tokens
 
