@@ -31,6 +31,7 @@ class InFlight:
 
     hidden: Tensor
     last: Tensor
+    is_probe: bool
     scores: dict[str, float]
 
 
