@@ -137,7 +137,6 @@ def host_worker(settings: WorkerSettings) -> HostedWorker:
         port=settings.port,
         operator_token=settings.operator_token,
         max_message_bytes=settings.max_message_bytes,
-        max_streams=settings.max_sessions + 8,
         patience_seconds=settings.session_timeout_seconds,
         credentials=settings.credentials,
     )

@@ -142,7 +142,7 @@ class Sessions:
         timeout_seconds: float = 600.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._max_sessions = max_sessions
+        self.max_sessions = max_sessions
         self._timeout_seconds = timeout_seconds
         self._clock = clock
         self._lock = threading.Lock()
@@ -158,9 +158,9 @@ class Sessions:
         """Register a session; its token is the only way to reach it."""
         with self._lock:
             self._drop_silent()
-            if len(self._sessions) >= self._max_sessions:
+            if len(self._sessions) >= self.max_sessions:
                 raise WorkerRejectedError(
-                    f"{self._max_sessions} sessions are open, no more are allowed: close some"
+                    f"{self.max_sessions} sessions are open, no more are allowed: close some"
                 )
             token = secrets.token_urlsafe(32)
             self._sessions[token] = session

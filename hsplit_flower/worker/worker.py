@@ -13,6 +13,7 @@ from .admission import check_content
 from .batch_limits import limits_for
 from .executor import Executor
 from .joint_pass import group_of
+from .lines import Lines
 from .scheduler import Demand, Limits
 from .session import Sessions
 from .stage import Stage
@@ -33,6 +34,11 @@ class SplitWorker:
         The registry; its limits are the worker's.
     limits
         What a batch of several sessions' steps may be; by default what its memory has room for.
+
+    Attributes
+    ----------
+    lines
+        The streams that its sessions are reached by.
     """
 
     def __init__(
@@ -45,6 +51,7 @@ class SplitWorker:
         sessions: Sessions | None = None,
         limits: Limits | None = None,
     ) -> None:
+        self.lines = Lines()
         self._stage = Stage(half)
         self._sessions = Sessions() if sessions is None else sessions
         if limits is None:
@@ -67,6 +74,11 @@ class SplitWorker:
     def describe(self) -> WorkerDescription:
         """What this worker holds and has."""
         return self._description
+
+    @property
+    def max_sessions(self) -> int:
+        """How many sessions may be open at once."""
+        return self._sessions.max_sessions
 
     def load_update(self, updates: Mapping[str, LowRank]) -> None:
         """Make ``updates`` the global adapter that the next sessions start from.
@@ -116,8 +128,9 @@ class SplitWorker:
         return self._executor.call(session.result, owner=id(session))
 
     def close(self, token: str) -> None:
-        """End a session; closing one that is gone already is no error."""
+        """End a session, and its stream; closing one that is gone already is no error."""
         self._sessions.remove(token)
+        self.lines.end(token)
 
     def stop(self) -> None:
         """End the worker's thread; waiting steps are refused."""
