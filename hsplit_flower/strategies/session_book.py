@@ -191,13 +191,17 @@ class SessionBook:
         return sum(counts)
 
     def close_all(self) -> None:
-        """End every session; one that cannot be reached times out by itself."""
+        """End every session; those on a worker that is silent end with the next update it loads."""
+        silent: set[int] = set()
         while self._tickets:
-            client = next(iter(self._tickets))
+            client, ticket = next(iter(self._tickets.items()))
+            worker = None if ticket.worker in silent else self._worker_of(client)
             try:
-                if worker := self._worker_of(client):
-                    worker.close(self._tickets[client].token)
+                if worker is not None:
+                    worker.close(ticket.token)
             except HSplitError as error:
+                if isinstance(error, WorkerUnavailableError):
+                    silent.add(ticket.worker)
                 log(WARNING, "the session of client %s could not be closed: %s", client, error)
             del self._tickets[client]
 

@@ -35,6 +35,10 @@ class ChannelSettings:
             if not 0 < value < math.inf:
                 raise ConfigError(f"{name} must be a positive number, got {value}")
 
+    def pause_before(self, attempt: int) -> float:
+        """Seconds to wait before a try, counted from 0: none, then a pause that doubles."""
+        return self.pause_seconds * 2 ** (attempt - 1) if attempt else 0.0
+
 
 def open_channel(address: str, settings: ChannelSettings) -> grpc.Channel:
     """A channel to ``host:port``; nothing is sent yet."""

@@ -29,7 +29,7 @@ class WorkerHandle(Protocol):
         """What the worker holds and has."""
 
     def load_update(self, updates: Mapping[str, LowRank]) -> None:
-        """Make ``updates`` the global adapter that the next sessions start from."""
+        """Make ``updates`` the global adapter of the next sessions; those left open are closed."""
 
     def open(self, spec: SessionSpec) -> str:
         """Open a session and give its token."""

@@ -116,6 +116,9 @@ class ControlService(WorkerControlServicer):
             self._authenticate(context)
             spec = spec_from_wire(request)
             token = self._worker.open(spec)
+            if not context.is_active():
+                self._worker.close(token)
+                raise WorkerUnavailableError("whoever asked for the session waits no longer")
             purpose = "train" if spec.train else "evaluate"
             logger.info("client %s may %s, cut at block %s", spec.client, purpose, spec.cut)
             return SessionTicket(token=token)

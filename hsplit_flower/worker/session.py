@@ -198,6 +198,15 @@ class Sessions:
             self._sessions.pop(token, None)
             self._last_heard.pop(token, None)
 
+    def remove_all(self) -> dict[str, int]:
+        """Close every session; gives the client of each, by its token."""
+        with self._lock:
+            self._drop_silent()
+            clients = {token: session.spec.client for token, session in self._sessions.items()}
+            self._sessions.clear()
+            self._last_heard.clear()
+            return clients
+
     def _drop_silent(self) -> None:
         horizon = self._clock() - self._timeout_seconds
         for token in [t for t, heard in self._last_heard.items() if heard < horizon]:

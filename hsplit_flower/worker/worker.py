@@ -1,10 +1,10 @@
 """The split worker: one half of the model, its sessions, and the thread that runs them."""
 
+import logging
 from collections.abc import Mapping
 from concurrent.futures import Future
 
 from ..adapters import LowRank
-from ..errors import WorkerRejectedError
 from ..splitting import Half
 from ..transport.factors import SessionResult
 from ..transport.messages import Backward, Reply, Request
@@ -17,6 +17,8 @@ from .lines import Lines
 from .scheduler import Demand, Limits
 from .session import Sessions
 from .stage import Stage
+
+logger = logging.getLogger(__name__)
 
 
 class SplitWorker:
@@ -83,13 +85,15 @@ class SplitWorker:
     def load_update(self, updates: Mapping[str, LowRank]) -> None:
         """Make ``updates`` the global adapter that the next sessions start from.
 
-        Raises
-        ------
-        WorkerRejectedError
-            While sessions are open: they share what would change.
+        Sessions that are open share what changes. They are of a round that is over, if its end came
+        through or not, and are closed.
         """
-        if num_open := len(self._sessions):
-            raise WorkerRejectedError(f"{num_open} sessions are open: close them first")
+        left = self._sessions.remove_all()
+        for token in left:
+            self.lines.end(token)
+        if left:
+            clients = sorted(left.values())
+            logger.warning("closed the sessions that were left open, of clients %s", clients)
         self._executor.call(lambda: self._stage.load_update(updates))
 
     def open(self, spec: SessionSpec) -> str:

@@ -140,3 +140,28 @@ def test_what_a_living_worker_refuses_is_raised(book: SessionBook) -> None:
     with pytest.raises(SplitError, match="99"):
         book.open_all(wrong, LOADS)
     book.close_all()
+
+
+def test_a_worker_that_does_not_close_its_sessions_does_not_hold_up_the_next_round(
+    book: SessionBook, pair: Pair, monkeypatch: pytest.MonkeyPatch, flower_log: list[str]
+) -> None:
+    """Once it has been silent, it is not asked for each of its sessions."""
+    book.open_all(SPECS, LOADS)
+    close, asked = pair.hosted[0].close, []
+
+    def fail(token: str) -> None:
+        asked.append(token)
+        raise WorkerUnavailableError("not now")
+
+    monkeypatch.setattr(pair.hosted[0], "close", fail)
+    book.close_all()
+    assert len(asked) == 1
+    assert len([line for line in flower_log if "could not be closed: not now" in line]) == 1
+    assert len(pair.hosted[0].steps()) == 2
+    assert not pair.hosted[1].steps()
+    monkeypatch.setattr(pair.hosted[0], "close", close)
+    book.load_update({})
+    assert not pair.hosted[0].steps()
+    book.open_all(SPECS, LOADS)
+    book.close_all()
+    assert not pair.hosted[0].steps()

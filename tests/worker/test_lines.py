@@ -121,6 +121,8 @@ def test_a_stream_ends_with_its_session(worker: Worker) -> None:
         _wait_until(calls[1].done)
         assert not calls[0].done()
         assert _num_streams(worker) == 1
+        worker.worker.load_update({})
+        _wait_until(calls[0].done)
 
 
 def test_an_idle_stream_is_ended_and_its_client_comes_back_on_another() -> None:

@@ -94,13 +94,20 @@ def test_the_registry_that_is_given_is_the_one_that_is_used() -> None:
     worker.stop()
 
 
-def test_an_update_waits_for_all_sessions_to_close(worker: SplitWorker) -> None:
-    tokens = [worker.open(SPEC), worker.open(SPEC)]
-    for token in tokens:
-        with pytest.raises(WorkerRejectedError, match="sessions are open: close them first"):
-            worker.load_update(global_update(FAMILY))
-        worker.close(token)
+def test_an_update_closes_the_sessions_that_were_left_open(
+    worker: SplitWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Their round is over, and whoever might have closed them is perhaps no more."""
+    tokens = [worker.open(replace(SPEC, client=client)) for client in (7, 5)]
     worker.load_update(global_update(FAMILY))
+    assert "closed the sessions that were left open, of clients [5, 7]" in caplog.text
+    assert worker.steps() == {}
+    for token in tokens:
+        with pytest.raises(AuthenticationError):
+            worker.exchange(token, FORWARD)
+    caplog.clear()
+    worker.load_update(global_update(FAMILY))
+    assert not caplog.text
 
 
 def test_a_client_that_never_came_back_does_not_hold_up_the_next_round() -> None:
