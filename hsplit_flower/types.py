@@ -215,7 +215,7 @@ class SessionSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerDescription:
-    """What a split worker holds and has."""
+    """What a split worker holds and has; ``max_sessions`` of them may be open at a time."""
 
     model: str
     num_blocks: int
@@ -223,3 +223,4 @@ class WorkerDescription:
     memory_bytes: float
     flops_per_second: float
     dtype: str
+    max_sessions: int

@@ -57,6 +57,7 @@ class RemoteWorker:
             memory_bytes=message.memory_bytes,
             flops_per_second=message.flops_per_second,
             dtype=message.dtype,
+            max_sessions=message.max_sessions,
         )
 
     def load_update(self, updates: Mapping[str, LowRank]) -> None:

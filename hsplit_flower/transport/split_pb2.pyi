@@ -194,17 +194,19 @@ class SessionSummary(_message.Message):
     def __init__(self, num_steps: _Optional[int] = ..., importance: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class WorkerDescription(_message.Message):
-    __slots__ = ("model", "num_blocks", "lowest_cut", "memory_bytes", "flops_per_second", "dtype")
+    __slots__ = ("model", "num_blocks", "lowest_cut", "memory_bytes", "flops_per_second", "dtype", "max_sessions")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     NUM_BLOCKS_FIELD_NUMBER: _ClassVar[int]
     LOWEST_CUT_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     FLOPS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
+    MAX_SESSIONS_FIELD_NUMBER: _ClassVar[int]
     model: str
     num_blocks: int
     lowest_cut: int
     memory_bytes: float
     flops_per_second: float
     dtype: str
-    def __init__(self, model: _Optional[str] = ..., num_blocks: _Optional[int] = ..., lowest_cut: _Optional[int] = ..., memory_bytes: _Optional[float] = ..., flops_per_second: _Optional[float] = ..., dtype: _Optional[str] = ...) -> None: ...
+    max_sessions: int
+    def __init__(self, model: _Optional[str] = ..., num_blocks: _Optional[int] = ..., lowest_cut: _Optional[int] = ..., memory_bytes: _Optional[float] = ..., flops_per_second: _Optional[float] = ..., dtype: _Optional[str] = ..., max_sessions: _Optional[int] = ...) -> None: ...

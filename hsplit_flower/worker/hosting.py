@@ -16,7 +16,7 @@ from ..transport.channel import Server, ServerCredentials
 from ..transport.factors import SessionResult
 from ..types import SessionSpec, WorkerDescription
 from .service import serve
-from .session import Sessions
+from .session import MAX_SESSIONS, Sessions
 from .worker import SplitWorker
 
 
@@ -66,7 +66,7 @@ class WorkerSettings:
     advertised_host: str = ""
     port: int = 0
     max_message_bytes: int = 64 * 2**20
-    max_sessions: int = 256
+    max_sessions: int = MAX_SESSIONS
     session_timeout_seconds: float = 600.0
     num_threads: int = 0
     checkpointing: bool = False

@@ -101,6 +101,7 @@ class ControlService(WorkerControlServicer):
                 memory_bytes=description.memory_bytes,
                 flops_per_second=description.flops_per_second,
                 dtype=description.dtype,
+                max_sessions=description.max_sessions,
             )
 
     def LoadUpdate(
@@ -186,7 +187,7 @@ def serve(
         If the address cannot be listened on.
     """
     # A session has one stream, and each holds a thread: the operator always finds one.
-    num_threads = worker.max_sessions + OPERATOR_CALLS
+    num_threads = worker.describe().max_sessions + OPERATOR_CALLS
     server = grpc.server(
         ThreadPoolExecutor(max_workers=num_threads, thread_name_prefix="split-worker-stream"),
         options=[*server_options(max_message_bytes), ("grpc.so_reuseport", 0)],

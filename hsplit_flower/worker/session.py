@@ -16,6 +16,9 @@ from ..transport.factors import SessionResult
 from ..transport.messages import Forward, Reply, Request
 from ..types import SessionSpec
 
+MAX_SESSIONS = 2**16
+"""More than a run has clients: the operator alone opens sessions, as many as its round needs."""
+
 ReplyKey = tuple[int, int, str]
 """Step, micro-batch, and kind of request."""
 
@@ -138,7 +141,7 @@ class Sessions:
     def __init__(
         self,
         *,
-        max_sessions: int = 256,
+        max_sessions: int = MAX_SESSIONS,
         timeout_seconds: float = 600.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

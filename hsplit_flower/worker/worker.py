@@ -15,7 +15,7 @@ from .executor import Executor
 from .joint_pass import group_of
 from .lines import Lines
 from .scheduler import Demand, Limits
-from .session import Sessions
+from .session import Sessions, key_of
 from .stage import Stage
 
 logger = logging.getLogger(__name__)
@@ -71,16 +71,12 @@ class SplitWorker:
             memory_bytes=memory_bytes,
             flops_per_second=flops_per_second,
             dtype=str(half.dtype).removeprefix("torch."),
+            max_sessions=self._sessions.max_sessions,
         )
 
     def describe(self) -> WorkerDescription:
         """What this worker holds and has."""
         return self._description
-
-    @property
-    def max_sessions(self) -> int:
-        """How many sessions may be open at once."""
-        return self._sessions.max_sessions
 
     def load_update(self, updates: Mapping[str, LowRank]) -> None:
         """Make ``updates`` the global adapter that the next sessions start from.
@@ -107,7 +103,8 @@ class SplitWorker:
     def submit(self, token: str | None, request: Request) -> "Future[Reply]":
         """Have a request answered, after those that the session has submitted before.
 
-        What does not fit the model or the session is refused at once.
+        What does not fit the model or the session is refused at once, and what is more than the
+        session was granted. A request that comes again while it waits is answered once, for both.
         """
         session = self._sessions.find(token)
         # Here, in the caller's thread: a batch is chosen from what may be in it.
@@ -116,7 +113,13 @@ class SplitWorker:
         demand = Demand(
             group=group_of(request), num_rows=shown.shape[0], num_positions=shown.shape[1]
         )
-        return self._executor.submit((session, request), owner=id(session), demand=demand)
+        return self._executor.submit(
+            (session, request),
+            owner=id(session),
+            demand=demand,
+            key=key_of(request),
+            max_waiting=session.spec.in_flight,
+        )
 
     def spec_of(self, token: str | None) -> SessionSpec:
         """What a session was opened with."""

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from hsplit_flower.errors import SplitError, WorkerUnavailableError
+from hsplit_flower.errors import ConfigError, SplitError, WorkerUnavailableError
+from hsplit_flower.strategies import Training
 from hsplit_flower.strategies.session_book import SessionBook
 from hsplit_flower.transport.channel import ChannelSettings
 from hsplit_flower.transport.control import RemoteWorker
@@ -165,3 +166,23 @@ def test_a_worker_that_does_not_close_its_sessions_does_not_hold_up_the_next_rou
     book.open_all(SPECS, LOADS)
     book.close_all()
     assert not pair.hosted[0].steps()
+
+
+def test_more_clients_than_a_worker_has_sessions_for_are_refused_before_any_is_opened(
+    model: str,
+) -> None:
+    hosted = host_worker(
+        WorkerSettings(model=model, operator_token=OPERATOR_TOKEN, max_sessions=len(SPECS) - 1)
+    )
+    remote = RemoteWorker(hosted.address, OPERATOR_TOKEN)
+    book = SessionBook(model, remote)
+    training = Training(batch_size=3, sequence_length=9)
+    book.open_worker(training, lowest_cut=1, num_blocks=3)
+    with pytest.raises(ConfigError, match=r"4 clients, .* serves 3 at a time: .*--max-sessions"):
+        book.open_all(SPECS, LOADS)
+    assert not hosted.steps()
+    fewer = {client: SPECS[client] for client in (0, 1, 2)}
+    assert book.open_all(fewer, LOADS).keys() == fewer.keys()
+    book.close_worker()
+    remote.stop()
+    hosted.stop()
