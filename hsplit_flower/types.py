@@ -183,7 +183,8 @@ class SessionSpec:
 
     ``seed`` makes the fresh factors; both sides of the cut derive them from it by weight name, so a
     weight starts the same wherever the cut is. ``wire_gradient_type`` None is the same type as that
-    of hidden states. ``in_flight`` is how many requests the client may have on the wire at a time.
+    of hidden states. ``in_flight`` is how many requests the client may have on the wire at a time,
+    ``max_tokens`` how many tokens one of them may bring, padding included.
     """
 
     client: int
@@ -198,6 +199,7 @@ class SessionSpec:
     wire_type: WireType = WireType.FLOAT32
     wire_gradient_type: WireType | None = None
     in_flight: int = 1
+    max_tokens: int = 2**20
     train: bool = True
 
     def __post_init__(self) -> None:
@@ -207,8 +209,9 @@ class SessionSpec:
                 raise ValueError(f"{name} must be a positive number, got {value}")
         if not 0.0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay must be zero or more, got {self.weight_decay}")
-        if self.in_flight < 1:
-            raise ValueError(f"in_flight must be one or more, got {self.in_flight}")
+        for name in ("in_flight", "max_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be one or more, got {getattr(self, name)}")
         if any(rank < 0 for rank in self.ranks.values()):
             raise ValueError("ranks must be zero or more")
 

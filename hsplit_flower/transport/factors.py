@@ -53,6 +53,7 @@ def spec_to_wire(spec: SessionSpec) -> SpecMessage:
         wire_type=spec.wire_type.value,
         wire_gradient_type=spec.wire_gradient_type.value if spec.wire_gradient_type else "",
         in_flight=spec.in_flight,
+        max_tokens=spec.max_tokens,
         train=spec.train,
     )
 
@@ -81,6 +82,7 @@ def spec_from_wire(message: SpecMessage) -> SessionSpec:
                 WireType(message.wire_gradient_type) if message.wire_gradient_type else None
             ),
             in_flight=message.in_flight,
+            max_tokens=message.max_tokens,
             train=message.train,
         )
     except ValueError as error:

@@ -115,7 +115,7 @@ class Factors(_message.Message):
     def __init__(self, weight: _Optional[str] = ..., b: _Optional[_Union[Payload, _Mapping]] = ..., a: _Optional[_Union[Payload, _Mapping]] = ...) -> None: ...
 
 class SessionSpec(_message.Message):
-    __slots__ = ("client", "cut", "ranks", "labels", "start", "scale", "learning_rate", "weight_decay", "seed", "wire_type", "train", "wire_gradient_type", "in_flight")
+    __slots__ = ("client", "cut", "ranks", "labels", "start", "scale", "learning_rate", "weight_decay", "seed", "wire_type", "train", "wire_gradient_type", "in_flight", "max_tokens")
     class RanksEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -136,6 +136,7 @@ class SessionSpec(_message.Message):
     TRAIN_FIELD_NUMBER: _ClassVar[int]
     WIRE_GRADIENT_TYPE_FIELD_NUMBER: _ClassVar[int]
     IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     client: int
     cut: int
     ranks: _containers.ScalarMap[str, int]
@@ -149,7 +150,8 @@ class SessionSpec(_message.Message):
     train: bool
     wire_gradient_type: str
     in_flight: int
-    def __init__(self, client: _Optional[int] = ..., cut: _Optional[int] = ..., ranks: _Optional[_Mapping[str, int]] = ..., labels: _Optional[str] = ..., start: _Optional[str] = ..., scale: _Optional[float] = ..., learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., seed: _Optional[int] = ..., wire_type: _Optional[str] = ..., train: _Optional[bool] = ..., wire_gradient_type: _Optional[str] = ..., in_flight: _Optional[int] = ...) -> None: ...
+    max_tokens: int
+    def __init__(self, client: _Optional[int] = ..., cut: _Optional[int] = ..., ranks: _Optional[_Mapping[str, int]] = ..., labels: _Optional[str] = ..., start: _Optional[str] = ..., scale: _Optional[float] = ..., learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., seed: _Optional[int] = ..., wire_type: _Optional[str] = ..., train: _Optional[bool] = ..., wire_gradient_type: _Optional[str] = ..., in_flight: _Optional[int] = ..., max_tokens: _Optional[int] = ...) -> None: ...
 
 class SessionTicket(_message.Message):
     __slots__ = ("token",)

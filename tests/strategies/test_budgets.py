@@ -1,19 +1,21 @@
 """Budgets over the rounds: enforced, corrected, changed while running, and leased."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flwr.app import Context, Message, MessageType
+from transformers import PretrainedConfig
 
 from hsplit_flower.client.app import split_train
 from hsplit_flower.devices.disturbances import Disturbances, budget_changes
 from hsplit_flower.errors import ConfigError
-from hsplit_flower.planning import ReplanSettings
+from hsplit_flower.planning import ModelCosts, ReplanSettings, Workload
 from hsplit_flower.sizes import size_text
-from hsplit_flower.strategies import HSplitLoRA, RoundReport, Training
+from hsplit_flower.strategies import HSplitLoRA, RoundReport, Training, round_planner
 from tests.strategies.clients import (
     NODES,
     Batches,
@@ -37,22 +39,32 @@ def _run(
     worker: WatchedWorker,
     *,
     rounds: int,
-    rows: int = ROWS,
+    predicted_rows: int = ROWS,
     nodes: dict[int, dict[str, Any]] | None = None,
     before: Callable[[LocalGrid, Message], None] = lambda grid, message: None,
     faults: Mapping[int, Train] | None = None,
     **settings: Any,
 ) -> tuple[list[RoundReport], list[Message]]:
-    """The reports of a run on three nodes, and all messages that were sent."""
+    """The reports of a run on three nodes, and all messages that were sent.
+
+    What clients need is predicted for so many rows, which may be fewer than they train on.
+    """
     reports: list[RoundReport] = []
     values = {"fleet": FLEET, "min_train_nodes": 1, "fraction_evaluate": 0.0} | settings
-    strategy = HSplitLoRA(
-        model,
-        Training(batch_size=rows, sequence_length=SEQUENCE),
-        worker=worker,
-        observer=reports.append,
-        **values,
-    )
+    traced = round_planner.trace_costs
+
+    def predicted(config: PretrainedConfig, workload: Workload) -> ModelCosts:
+        return traced(config, replace(workload, batch_size=predicted_rows))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(round_planner, "trace_costs", predicted)
+        strategy = HSplitLoRA(
+            model,
+            Training(batch_size=ROWS, sequence_length=SEQUENCE),
+            worker=worker,
+            observer=reports.append,
+            **values,
+        )
     grid = LocalGrid(client_app(faults=faults), nodes or node_configs())
     grid._before = lambda message: before(grid, message)
     with grid:
@@ -91,8 +103,8 @@ def test_what_a_client_holds_is_measured_and_inside_its_budget(
 def test_who_takes_too_much_is_left_out_and_planned_lower(
     model: str, worker: WatchedWorker, flower_log: list[str]
 ) -> None:
-    # Planned for one row, the clients train on three; only the first has room for that.
-    reports, _ = _run(model, worker, rounds=4, rows=1, fleet="1.0,0.37,0.37")
+    # Predicted for one row, the clients train on three; only the first has room for that.
+    reports, _ = _run(model, worker, rounds=4, predicted_rows=1, fleet="1.0,0.37,0.37")
     first, *_, last = reports
     failed = {node for node, client in first.clients.items() if client.dropped}
     assert failed == {SECOND, THIRD}
@@ -124,7 +136,7 @@ def test_who_then_stays_well_inside_is_planned_for_all_of_its_memory_again(
         model,
         worker,
         rounds=5,
-        rows=1,
+        predicted_rows=1,
         fleet="1.0,0.37,1.0",
         faults={1: _one_row_from_the_second_round_on},
         replanning=ReplanSettings(cooldown_rounds=0, margin=0.0),
@@ -139,7 +151,7 @@ def test_who_then_stays_well_inside_is_planned_for_all_of_its_memory_again(
 
 
 def test_without_enforcement_nobody_is_stopped(model: str, worker: WatchedWorker) -> None:
-    reports, _ = _run(model, worker, rounds=1, rows=1, enforce_budgets=False)
+    reports, _ = _run(model, worker, rounds=1, predicted_rows=1, enforce_budgets=False)
     for client in reports[0].clients.values():
         assert client.dropped is None
         assert client.peak_bytes == 0.0

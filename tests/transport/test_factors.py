@@ -31,6 +31,7 @@ SPEC = SessionSpec(
     wire_type=WireType.BFLOAT16,
     wire_gradient_type=WireType.INT8,
     in_flight=7,
+    max_tokens=2**40,
     train=False,
 )
 
@@ -54,6 +55,7 @@ def test_settings_come_back() -> None:
         {"wire_gradient_type": "float8"},
         {"scale": 0.0},
         {"in_flight": 0},
+        {"max_tokens": 0},
         {"learning_rate": float("nan")},
         {"weight_decay": -1.0},
     ],
