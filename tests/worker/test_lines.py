@@ -1,5 +1,6 @@
 """One stream a session: the newest, as long as its session is open and somebody is at its end."""
 
+import itertools
 import queue
 import socket
 import threading
@@ -15,7 +16,7 @@ from hsplit_flower.transport import channel as channel_room
 from hsplit_flower.transport.channel import ChannelSettings, open_channel, token_metadata
 from hsplit_flower.transport.control import RemoteWorker
 from hsplit_flower.transport.grpc_stream import SESSION_TOKEN_KEY, GrpcStream
-from hsplit_flower.transport.messages import Reply, Request
+from hsplit_flower.transport.messages import Reply, Request, request_to_wire
 from hsplit_flower.transport.split_pb2 import StepRequest
 from hsplit_flower.transport.split_pb2_grpc import SplitWorkerStub
 from hsplit_flower.types import WireType
@@ -29,17 +30,18 @@ Call = "grpc.CallIterator[StepReply]"
 
 
 class Idle:
-    """Streams on which nothing is ever sent."""
+    """Streams on which nothing more is sent, and no reply is taken."""
 
     def __init__(self, address: str) -> None:
         self._channel = open_channel(address, ChannelSettings())
         self._stub = SplitWorkerStub(self._channel)
         self._silence: queue.SimpleQueue[StepRequest] = queue.SimpleQueue()
 
-    def open(self, token: str) -> Call:
-        """One more stream."""
+    def open(self, token: str, *first: StepRequest) -> Call:
+        """One more stream, and what is sent before it falls silent."""
         metadata = token_metadata(SESSION_TOKEN_KEY, token)
-        return self._stub.Exchange(iter(self._silence.get, None), metadata=metadata)
+        messages = itertools.chain(first, iter(self._silence.get, None))
+        return self._stub.Exchange(messages, metadata=metadata)
 
     def close(self) -> None:
         self._channel.close()
@@ -103,13 +105,27 @@ def test_a_stream_that_takes_no_replies_is_ended_by_a_newer_one(
         return replace(reply, gradient=reply.gradient.repeat(1, 1, 4000))
 
     monkeypatch.setattr(worker.worker, "exchange", exchange)
+    held, over = worker.worker.lines.held, []
+
+    @contextmanager
+    def noted(token: str, hang_up: Callable[[], object]) -> Iterator[None]:
+        try:
+            with held(token, hang_up):
+                yield
+        finally:
+            over.append(token)
+
+    monkeypatch.setattr(worker.worker.lines, "held", noted)
     token = worker.worker.open(SPEC)
-    with closing(over_grpc(worker, token)) as stream, closing(Idle(worker.address)) as idle:
-        stream.send(forward())
+    with closing(Idle(worker.address)) as idle:
+        older = idle.open(token, request_to_wire(forward(), WireType.FLOAT32))
         _wait_until(lambda: worker.worker.steps() == {0: 1})
-        newer = [idle.open(token) for _ in range(2)]
-        _wait_until(newer[0].done)
-        assert _num_streams(worker) == 1
+        time.sleep(0.3)
+        assert not over
+        newer = idle.open(token)
+        _wait_until(lambda: over == [token])
+        assert not newer.done()
+        del older
 
 
 def test_a_stream_ends_with_its_session(worker: Worker) -> None:
