@@ -190,7 +190,8 @@ class SessionSpec:
 
     ``seed`` makes the fresh factors; both sides of the cut derive them from it by weight name, so a
     weight starts the same wherever the cut is. ``wire_gradient_type`` None is the same type as that
-    of hidden states. ``in_flight`` is how many requests the client may have on the wire at a time.
+    of hidden states. ``in_flight`` is how many requests the client may have on the wire at a time,
+    ``max_tokens`` how many tokens one of them may bring, padding included.
     ``round_timeout_seconds`` is how long the round may last: so long a client may wait for its
     turn, and its session for it.
     """
@@ -208,6 +209,7 @@ class SessionSpec:
     wire_gradient_type: WireType | None = None
     in_flight: int = 1
     round_timeout_seconds: float = 3600.0
+    max_tokens: int = 2**20
     train: bool = True
 
     def __post_init__(self) -> None:
@@ -217,8 +219,9 @@ class SessionSpec:
                 raise ValueError(f"{name} must be a positive number, got {value}")
         if not 0.0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay must be zero or more, got {self.weight_decay}")
-        if self.in_flight < 1:
-            raise ValueError(f"in_flight must be one or more, got {self.in_flight}")
+        for name in ("in_flight", "max_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be one or more, got {getattr(self, name)}")
         if not 0.0 < self.round_timeout_seconds <= LONGEST_ROUND_SECONDS:
             raise ValueError(
                 f"round_timeout_seconds must be a positive number of at most "
@@ -230,7 +233,7 @@ class SessionSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerDescription:
-    """What a split worker holds and has.
+    """What a split worker holds and has; ``max_sessions`` of them may be open at a time.
 
     ``memory_bytes`` is what sessions and their steps may take: free memory beside its loaded half.
     """
@@ -241,3 +244,4 @@ class WorkerDescription:
     memory_bytes: float
     flops_per_second: float
     dtype: str
+    max_sessions: int

@@ -59,10 +59,16 @@ def split_worker(half: Half, sessions: Sessions | None = None) -> SplitWorker:
 
 @contextmanager
 def running_worker(
-    name: str, *, lowest_cut: int = 1, dtype: torch.dtype = torch.float32, **limits: int
+    name: str,
+    sessions: Sessions | None = None,
+    *,
+    lowest_cut: int = 1,
+    dtype: torch.dtype = torch.float32,
+    **limits: float,
 ) -> Iterator[Worker]:
     """A worker that is served on a free port until the block ends."""
-    half, sessions = load_worker(name, lowest_cut, dtype), Sessions()
+    half = load_worker(name, lowest_cut, dtype)
+    sessions = Sessions() if sessions is None else sessions
     worker = split_worker(half, sessions)
     server, port = serve(worker, host="127.0.0.1", port=0, operator_token=OPERATOR_TOKEN, **limits)
     try:

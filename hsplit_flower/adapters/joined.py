@@ -142,7 +142,11 @@ class Joined:
         return torch.cat([stack.add(a, b) for stack, a, b in parts]).view_as(output)
 
     def hand_out_gradients(self) -> None:
-        """Give each session its part of the stacks' gradients, added to what it has already."""
+        """Give each session its part of the stacks' gradients, added to what it has already.
+
+        All sessions, or none if it fails: what needs memory comes first.
+        """
+        fresh: list[tuple[Tensor, Tensor]] = []
         held: list[Tensor] = []
         added: list[Tensor] = []
         for stack in itertools.chain.from_iterable(self._stacks.values()):
@@ -154,12 +158,14 @@ class Joined:
                     if not factor.requires_grad:
                         continue
                     if factor.grad is None:
-                        factor.grad = _laid_out_as(factor, part)
+                        fresh.append((factor, _laid_out_as(factor, part)))
                     else:
                         held.append(factor.grad)
                         added.append(part)
         if held:
             torch._foreach_add_(held, added)
+        for factor, gradient in fresh:
+            factor.grad = gradient
 
     def _stacked(self, name: str, count: int) -> Iterator[_Stack]:
         members = self._members[:count]

@@ -80,8 +80,9 @@ def _add_resources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-sessions",
         type=int,
-        default=256,
-        help="most clients that are served at a time (default: %(default)s)",
+        default=2**16,
+        help="most clients that are served at a time; a round with more is refused "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--max-message-mb",

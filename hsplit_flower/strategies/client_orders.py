@@ -91,6 +91,7 @@ def session_spec(
         wire_type=training.hidden_type,
         wire_gradient_type=training.wire_gradient_type,
         in_flight=training.in_flight,
+        max_tokens=training.batch_size * training.sequence_length,
         train=train,
     )
 

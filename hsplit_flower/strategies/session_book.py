@@ -17,6 +17,7 @@ from ..types import SessionSpec, WorkerDescription
 from ..worker.crew import Alone, Crew
 from ..worker.hosting import WorkerHandle, WorkerSettings, host_worker
 from ..worker.pool import PoolSettings, WorkerPool
+from ..worker.session import MAX_SESSIONS
 from ..worker.spreading import spread
 from .training import Training, following
 
@@ -52,6 +53,7 @@ class SessionBook:
         self._is_ours = isinstance(self._settings, WorkerSettings | PoolSettings)
         self._crew: Crew | None = None
         self._described: list[str] = []
+        self._max_sessions = MAX_SESSIONS
         self._tickets: dict[int, Ticket] = {}
 
     @property
@@ -86,8 +88,7 @@ class SessionBook:
             self._crew = self._started(training, lowest_cut, awaits_ray)
             if self._is_ours:
                 log(INFO, "The split worker listens on %s", ", ".join(self._addresses()))
-        there = self._crew.describe()
-        self._described = self._addresses()
+        there = self._describe()
         addresses = ", ".join(self._described)
         if there.num_blocks != num_blocks or there.lowest_cut > lowest_cut:
             raise ConfigError(
@@ -122,8 +123,7 @@ class SessionBook:
             log(WARNING, "%s", line)
         if self._addresses() == self._described:
             return None
-        self._described = self._addresses()
-        return self.crew.describe()
+        return self._describe()
 
     def load_update(self, updates: Mapping[str, LowRank]) -> None:
         """Make ``updates`` the global adapter that the next sessions start from, everywhere."""
@@ -144,7 +144,18 @@ class SessionBook:
             By client.
         loads
             By client, in any unit.
+
+        Raises
+        ------
+        ConfigError
+            If the workers may not have as many open.
         """
+        if len(specs) > self._max_sessions:
+            raise ConfigError(
+                f"the round has {len(specs)} clients, the split worker at "
+                f"{', '.join(self._addresses())} serves {self._max_sessions} at a time: start it "
+                "with a higher --max-sessions, or sample fewer clients"
+            )
         opened: dict[int, Ticket] = {}
         while waiting := {client: loads[client] for client in specs if client not in opened}:
             self._check_somebody_lives()
@@ -191,13 +202,17 @@ class SessionBook:
         return sum(counts)
 
     def close_all(self) -> None:
-        """End every session; one that cannot be reached times out by itself."""
+        """End every session; those on a worker that is silent end with the next update it loads."""
+        silent: set[int] = set()
         while self._tickets:
-            client = next(iter(self._tickets))
+            client, ticket = next(iter(self._tickets.items()))
+            worker = None if ticket.worker in silent else self._worker_of(client)
             try:
-                if worker := self._worker_of(client):
-                    worker.close(self._tickets[client].token)
+                if worker is not None:
+                    worker.close(ticket.token)
             except HSplitError as error:
+                if isinstance(error, WorkerUnavailableError):
+                    silent.add(ticket.worker)
                 log(WARNING, "the session of client %s could not be closed: %s", client, error)
             del self._tickets[client]
 
@@ -236,6 +251,11 @@ class SessionBook:
         if isinstance(self._settings, WorkerSettings):
             return Alone(host_worker(wanted(self._settings)))
         return Alone(self._settings)
+
+    def _describe(self) -> WorkerDescription:
+        there = self.crew.describe()
+        self._described, self._max_sessions = self._addresses(), there.max_sessions
+        return there
 
     def _addresses(self) -> list[str]:
         return [worker.address for worker in self.crew.workers.values()]

@@ -19,7 +19,8 @@ class Training:
     Attributes
     ----------
     batch_size, sequence_length
-        The largest batch that clients send and its longest sequence: plans are made for them.
+        The largest batch that clients send and its longest sequence: plans are made for them, and
+        the worker refuses a request with more tokens than their product.
     learning_rate, weight_decay
         AdamW's, on both sides of the cut.
     scale

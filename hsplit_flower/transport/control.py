@@ -1,6 +1,8 @@
 """A split worker in another process, as the strategy sees it: the same calls as a local one."""
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 from ..adapters import LowRank
 from ..errors import TransportError, WorkerUnavailableError
@@ -13,11 +15,15 @@ from .split_pb2_grpc import WorkerControlStub
 
 OPERATOR_TOKEN_KEY = "hsplit-operator-token"
 
+Answer = TypeVar("Answer")
+
 
 class RemoteWorker:
     """Control of a worker at ``address``, by whoever knows its operator token.
 
-    Every call has the settings' deadline; what fails raises the worker's own error.
+    Every call has the settings' deadline; what fails raises the worker's own error. What a round
+    asks for is asked for again, like a client's requests, if the worker does not answer: all of it
+    may be done twice. A worker that was silent through all tries gets one each until it answers.
     """
 
     def __init__(
@@ -27,6 +33,7 @@ class RemoteWorker:
         self._settings = settings or ChannelSettings()
         self._channel = open_channel(address, self._settings)
         self._stub = WorkerControlStub(self._channel)
+        self._is_silent = False
         self._call = {
             "metadata": token_metadata(OPERATOR_TOKEN_KEY, operator_token),
             "timeout": self._settings.step_timeout_seconds,
@@ -50,18 +57,25 @@ class RemoteWorker:
             memory_bytes=message.memory_bytes,
             flops_per_second=message.flops_per_second,
             dtype=message.dtype,
+            max_sessions=message.max_sessions,
         )
 
     def load_update(self, updates: Mapping[str, LowRank]) -> None:
-        """Make ``updates`` the global adapter that the next sessions start from."""
+        """Make ``updates`` the global adapter of the next sessions; those left open are closed."""
         limit = self._settings.max_message_bytes
-        with raised_as_ours():
-            self._stub.LoadUpdate(factors_to_wire(updates, max_message_bytes=limit), **self._call)
+        self._tried(
+            lambda: self._stub.LoadUpdate(
+                factors_to_wire(updates, max_message_bytes=limit), **self._call
+            )
+        )
 
     def open(self, spec: SessionSpec) -> str:
-        """Open a session and give its token."""
-        with raised_as_ours():
-            return str(self._stub.Open(spec_to_wire(spec), **self._call).token)
+        """Open a session and give its token.
+
+        If the token is lost on its way there is another session, until the next update is loaded.
+        """
+        message = spec_to_wire(spec)
+        return str(self._tried(lambda: self._stub.Open(message, **self._call)).token)
 
     def steps(self) -> dict[int, int]:
         """How many steps each open session has done, by client."""
@@ -70,8 +84,8 @@ class RemoteWorker:
 
     def collect(self, token: str) -> SessionResult:
         """What a session has learnt so far."""
-        with raised_as_ours():
-            replies = list(self._stub.Collect(SessionTicket(token=token), **self._call))
+        ticket = SessionTicket(token=token)
+        replies = self._tried(lambda: list(self._stub.Collect(ticket, **self._call)))
         summary = next((r.summary for r in replies if r.HasField("summary")), None)
         if summary is None:
             raise TransportError("the worker's report on a session ended before its summary")
@@ -79,12 +93,28 @@ class RemoteWorker:
 
     def close(self, token: str) -> None:
         """End a session."""
-        with raised_as_ours():
-            self._stub.Close(SessionTicket(token=token), **self._call)
+        self._tried(lambda: self._stub.Close(SessionTicket(token=token), **self._call))
 
     def stop(self) -> None:
         """Leave the worker to itself; it goes on serving."""
         self._channel.close()
+
+    def _tried(self, call: Callable[[], Answer]) -> Answer:
+        """What a call that may be made twice gives, at one of several tries."""
+        failure: WorkerUnavailableError | None = None
+        for attempt in range(1 if self._is_silent else self._settings.num_tries):
+            time.sleep(self._settings.pause_before(attempt))
+            try:
+                with raised_as_ours():
+                    answer = call()
+            except WorkerUnavailableError as error:
+                failure = error
+            else:
+                self._is_silent = False
+                return answer
+        self._is_silent = True
+        assert failure is not None
+        raise failure
 
 
 def _result(replies: list[CollectReply], summary: SessionSummary) -> SessionResult:

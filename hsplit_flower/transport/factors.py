@@ -100,6 +100,7 @@ def spec_to_wire(spec: SessionSpec) -> SpecMessage:
         wire_gradient_type=spec.wire_gradient_type.value if spec.wire_gradient_type else "",
         in_flight=spec.in_flight,
         round_timeout_seconds=spec.round_timeout_seconds,
+        max_tokens=spec.max_tokens,
         train=spec.train,
     )
 
@@ -129,6 +130,7 @@ def spec_from_wire(message: SpecMessage) -> SessionSpec:
             ),
             in_flight=message.in_flight,
             round_timeout_seconds=message.round_timeout_seconds,
+            max_tokens=message.max_tokens,
             train=message.train,
         )
     except ValueError as error:

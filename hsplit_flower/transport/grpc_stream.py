@@ -83,7 +83,7 @@ class GrpcStream(Stream):
         failure: WorkerUnavailableError | None = None
         for attempt in range(self._settings.num_tries):
             if attempt:
-                time.sleep(self._settings.pause_seconds * 2 ** (attempt - 1))
+                time.sleep(self._settings.pause_before(attempt))
             try:
                 line = self._line or self._connect()
                 reply = line.receive(self._settings.step_timeout_seconds)

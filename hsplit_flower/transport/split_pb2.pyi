@@ -115,7 +115,7 @@ class Factors(_message.Message):
     def __init__(self, weight: _Optional[str] = ..., b: _Optional[_Union[Payload, _Mapping]] = ..., a: _Optional[_Union[Payload, _Mapping]] = ...) -> None: ...
 
 class SessionSpec(_message.Message):
-    __slots__ = ("client", "cut", "ranks", "labels", "start", "scale", "learning_rate", "weight_decay", "seed", "wire_type", "train", "wire_gradient_type", "in_flight", "round_timeout_seconds")
+    __slots__ = ("client", "cut", "ranks", "labels", "start", "scale", "learning_rate", "weight_decay", "seed", "wire_type", "train", "wire_gradient_type", "in_flight", "round_timeout_seconds", "max_tokens")
     class RanksEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -137,6 +137,7 @@ class SessionSpec(_message.Message):
     WIRE_GRADIENT_TYPE_FIELD_NUMBER: _ClassVar[int]
     IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
     ROUND_TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     client: int
     cut: int
     ranks: _containers.ScalarMap[str, int]
@@ -151,7 +152,8 @@ class SessionSpec(_message.Message):
     wire_gradient_type: str
     in_flight: int
     round_timeout_seconds: float
-    def __init__(self, client: _Optional[int] = ..., cut: _Optional[int] = ..., ranks: _Optional[_Mapping[str, int]] = ..., labels: _Optional[str] = ..., start: _Optional[str] = ..., scale: _Optional[float] = ..., learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., seed: _Optional[int] = ..., wire_type: _Optional[str] = ..., train: _Optional[bool] = ..., wire_gradient_type: _Optional[str] = ..., in_flight: _Optional[int] = ..., round_timeout_seconds: _Optional[float] = ...) -> None: ...
+    max_tokens: int
+    def __init__(self, client: _Optional[int] = ..., cut: _Optional[int] = ..., ranks: _Optional[_Mapping[str, int]] = ..., labels: _Optional[str] = ..., start: _Optional[str] = ..., scale: _Optional[float] = ..., learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., seed: _Optional[int] = ..., wire_type: _Optional[str] = ..., train: _Optional[bool] = ..., wire_gradient_type: _Optional[str] = ..., in_flight: _Optional[int] = ..., round_timeout_seconds: _Optional[float] = ..., max_tokens: _Optional[int] = ...) -> None: ...
 
 class SessionTicket(_message.Message):
     __slots__ = ("token",)
@@ -196,17 +198,19 @@ class SessionSummary(_message.Message):
     def __init__(self, num_steps: _Optional[int] = ..., importance: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class WorkerDescription(_message.Message):
-    __slots__ = ("model", "num_blocks", "lowest_cut", "memory_bytes", "flops_per_second", "dtype")
+    __slots__ = ("model", "num_blocks", "lowest_cut", "memory_bytes", "flops_per_second", "dtype", "max_sessions")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     NUM_BLOCKS_FIELD_NUMBER: _ClassVar[int]
     LOWEST_CUT_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     FLOPS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
+    MAX_SESSIONS_FIELD_NUMBER: _ClassVar[int]
     model: str
     num_blocks: int
     lowest_cut: int
     memory_bytes: float
     flops_per_second: float
     dtype: str
-    def __init__(self, model: _Optional[str] = ..., num_blocks: _Optional[int] = ..., lowest_cut: _Optional[int] = ..., memory_bytes: _Optional[float] = ..., flops_per_second: _Optional[float] = ..., dtype: _Optional[str] = ...) -> None: ...
+    max_sessions: int
+    def __init__(self, model: _Optional[str] = ..., num_blocks: _Optional[int] = ..., lowest_cut: _Optional[int] = ..., memory_bytes: _Optional[float] = ..., flops_per_second: _Optional[float] = ..., dtype: _Optional[str] = ..., max_sessions: _Optional[int] = ...) -> None: ...

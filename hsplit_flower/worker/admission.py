@@ -14,9 +14,7 @@ from ..transport.messages import Backward, Forward, Request
 from ..types import IGNORED_LABEL, Labels, SessionSpec
 from .session import Session
 
-MAX_TOKENS = 2**20
 MAX_MICRO_BATCHES = 2**10
-MAX_STEP_TOKENS = MAX_MICRO_BATCHES * MAX_TOKENS
 
 
 def check_content(request: Request, spec: SessionSpec, architecture: Architecture) -> None:
@@ -123,6 +121,12 @@ def _check_micro_batch(request: Forward, session: Session) -> None:
                 "the micro-batches of a step must agree on their number, on the step's tokens, and "
                 "on whether they train"
             )
+        granted, num_graphs = session.spec.in_flight, len(progress.in_flight)
+        if num_graphs >= granted:
+            raise WorkerRejectedError(
+                f"{num_graphs} micro-batches wait for their gradients, {granted} were granted: "
+                "send gradients first, or raise in-flight"
+            )
 
 
 def _check_forward(request: Forward, spec: SessionSpec, architecture: Architecture) -> None:
@@ -135,12 +139,15 @@ def _check_forward(request: Forward, spec: SessionSpec, architecture: Architectu
         raise CodecError(
             f"a sequence of {seq}: the model has {architecture.max_positions} positions"
         )
-    if batch * seq > MAX_TOKENS:
-        raise CodecError(f"{batch * seq} tokens in one step: at most {MAX_TOKENS} are allowed")
-    if request.total_tokens > MAX_STEP_TOKENS:
+    if batch * seq > spec.max_tokens:
         raise CodecError(
-            f"{request.total_tokens} target tokens in the step: at most {MAX_STEP_TOKENS} are "
-            "allowed"
+            f"{batch * seq} tokens at a time: the session was opened for {spec.max_tokens}, as the "
+            "run was planned; send smaller batches, or plan for larger ones"
+        )
+    most_targets = MAX_MICRO_BATCHES * spec.max_tokens
+    if request.total_tokens > most_targets:
+        raise CodecError(
+            f"{request.total_tokens} target tokens in the step: at most {most_targets} are allowed"
         )
     if request.train and not spec.train:
         raise CodecError("a training step in a session that was opened for evaluation")

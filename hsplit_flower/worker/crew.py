@@ -57,10 +57,10 @@ def described_together(
 ) -> WorkerDescription:
     """What workers of the same model have together, to be planned with as if they were one.
 
-    Memory and FLOP/s of different devices add up. Workers on one device share what it has, they do
-    not multiply it: its speed is the highest that one of them measured; its free memory the
-    smallest, which was measured when the others had their base. No base is in the sum: each worker
-    measures what is free beside its own.
+    Sessions add up, and so do memory and FLOP/s of different devices. Workers on one device share
+    what it has, they do not multiply it: its speed is the highest that one of them measured; its
+    free memory the smallest, which was measured when the others had their base. No base is in the
+    sum: each worker measures what is free beside its own.
 
     Parameters
     ----------
@@ -81,5 +81,8 @@ def described_together(
         ),
         flops_per_second=math.fsum(
             max(worker.flops_per_second for worker in workers) for workers in by_device.values()
+        ),
+        max_sessions=sum(
+            worker.max_sessions for workers in by_device.values() for worker in workers
         ),
     )

@@ -5,11 +5,12 @@ reply to a third goes out: one reads and decodes, one has requests answered, and
 iterates over the replies, sends them.
 """
 
+import math
 import queue
 import threading
 from collections.abc import Callable, Iterator
 
-from ..errors import HSplitError, WorkerRejectedError
+from ..errors import HSplitError, WorkerRejectedError, WorkerUnavailableError
 from ..transport.messages import Reply, Request, request_from_wire
 from ..transport.split_pb2 import StepRequest
 
@@ -23,11 +24,21 @@ class Dialogue:
         Gives the reply to a request; called by one thread, in the requests' order.
     granted
         How many requests may be unanswered at a time; the stream ends with an error at one more.
+    patience_seconds
+        How long it may be before the next request comes; then the stream ends.
     """
 
-    def __init__(self, answer: Callable[[Request], Reply], *, granted: int) -> None:
+    def __init__(
+        self,
+        answer: Callable[[Request], Reply],
+        *,
+        granted: int,
+        patience_seconds: float = math.inf,
+    ) -> None:
         self._answer = answer
         self._granted = granted
+        # A wait without end is a wait until a time that the system can still count to.
+        self._patience_seconds = min(patience_seconds, threading.TIMEOUT_MAX)
         self._lock = threading.Lock()
         self._unanswered = 0
         self._is_over = False
@@ -41,6 +52,8 @@ class Dialogue:
         ------
         WorkerRejectedError
             If more requests are unanswered than granted.
+        WorkerUnavailableError
+            If no request came for too long: the client may open another stream for its next one.
         HSplitError
             What decoding or answering a request raised.
         """
@@ -50,7 +63,7 @@ class Dialogue:
         ):
             threading.Thread(target=target, args=args, name=name, daemon=True).start()
         try:
-            while (reply := self._replies.get()) is not None:
+            while (reply := self._next_reply()) is not None:
                 if isinstance(reply, BaseException):
                     raise reply
                 # Counted before it goes out: the client's next request may be here at once.
@@ -59,6 +72,24 @@ class Dialogue:
                 yield reply
         finally:
             self._is_over = True
+
+    def end(self) -> None:
+        """Let whoever waits for the next reply go."""
+        self._is_over = True
+        self._replies.put(None)
+
+    def _next_reply(self) -> Reply | BaseException | None:
+        while True:
+            try:
+                return self._replies.get(timeout=self._patience_seconds)
+            except queue.Empty:
+                with self._lock:
+                    is_idle = not self._unanswered
+                if is_idle:
+                    raise WorkerUnavailableError(
+                        f"no request came for {self._patience_seconds:g} s: the stream is ended, "
+                        "another one may be opened"
+                    ) from None
 
     def _read(self, messages: Iterator[StepRequest]) -> None:
         """Take requests off the wire, so that one too many is seen and not only kept waiting."""

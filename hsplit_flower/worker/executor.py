@@ -23,20 +23,13 @@ class Executor:
         Runs the tasks of one batch.
     limits
         What a batch may be.
-    max_waiting
-        How many tasks may wait; more are refused.
     """
 
     def __init__(
-        self,
-        *,
-        run_together: Together | None = None,
-        limits: Limits | None = None,
-        max_waiting: int = 256,
+        self, *, run_together: Together | None = None, limits: Limits | None = None
     ) -> None:
         self._run_together = run_together
         self._limits = limits or Limits()
-        self._max_waiting = max_waiting
         self._arrivals = itertools.count()
         self._queue: list[Task] = []
         self._changed = threading.Condition()
@@ -50,25 +43,49 @@ class Executor:
         return result
 
     def submit(
-        self, work: Any, *, owner: Hashable = None, demand: Demand | None = None
+        self,
+        work: Any,
+        *,
+        owner: Hashable = None,
+        demand: Demand | None = None,
+        key: Hashable = None,
+        max_waiting: int = 1,
     ) -> "Future[Any]":
         """Put work into the queue: with a demand, to be run together with what else waits.
 
         What one owner submits is run in that order.
 
+        Parameters
+        ----------
+        work, owner, demand
+            Those of a task.
+        key
+            By what work that comes again is known: while it waits it is not queued once more.
+        max_waiting
+            How much of the owner's work may wait that has a key. Without one it always may.
+
         Raises
         ------
         WorkerRejectedError
-            If too many tasks are waiting.
+            If too much of the owner's is waiting.
         WorkerUnavailableError
             If the worker is stopping.
         """
         with self._changed:
             if self._is_stopping:
                 raise WorkerUnavailableError("the split worker is stopping")
-            if len(self._queue) >= self._max_waiting:
-                raise WorkerRejectedError(f"{self._max_waiting} steps are waiting: try again later")
-            task = Task(arrival=next(self._arrivals), work=work, owner=owner, demand=demand)
+            if key is not None:
+                waiting = {t.key: t for t in self._queue if t.owner == owner and t.key is not None}
+                if key in waiting:
+                    return waiting[key].future
+                if len(waiting) >= max_waiting:
+                    raise WorkerRejectedError(
+                        f"{len(waiting)} requests of this session are waiting, {max_waiting} were "
+                        "granted: wait for replies"
+                    )
+            task = Task(
+                arrival=next(self._arrivals), work=work, owner=owner, demand=demand, key=key
+            )
             self._queue.append(task)
             self._changed.notify()
         return task.future

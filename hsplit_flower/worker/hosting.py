@@ -16,7 +16,7 @@ from ..transport.channel import Server, ServerCredentials
 from ..transport.factors import SessionResult
 from ..types import SessionSpec, WorkerDescription
 from .service import serve
-from .session import Sessions
+from .session import MAX_SESSIONS, Sessions
 from .worker import SplitWorker
 
 
@@ -29,7 +29,7 @@ class WorkerHandle(Protocol):
         """What the worker holds and has."""
 
     def load_update(self, updates: Mapping[str, LowRank]) -> None:
-        """Make ``updates`` the global adapter that the next sessions start from."""
+        """Make ``updates`` the global adapter of the next sessions; those left open are closed."""
 
     def open(self, spec: SessionSpec) -> str:
         """Open a session and give its token."""
@@ -66,7 +66,7 @@ class WorkerSettings:
     advertised_host: str = ""
     port: int = 0
     max_message_bytes: int = 64 * 2**20
-    max_sessions: int = 256
+    max_sessions: int = MAX_SESSIONS
     session_timeout_seconds: float = 600.0
     num_threads: int = 0
     checkpointing: bool = False
@@ -137,7 +137,6 @@ def host_worker(settings: WorkerSettings) -> HostedWorker:
         port=settings.port,
         operator_token=settings.operator_token,
         max_message_bytes=settings.max_message_bytes,
-        max_streams=settings.max_sessions + 8,
         patience_seconds=settings.session_timeout_seconds,
         credentials=settings.credentials,
     )

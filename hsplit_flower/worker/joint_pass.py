@@ -85,8 +85,9 @@ class _Targets:
 def run_pass(half: Half, bank: AdapterBank, parts: Sequence[Part]) -> list[PassResult]:
     """Run several sessions' requests together; nothing of the sessions changes but gradients.
 
-    The gradients of their factors are added to what is there. Losses and gradients may be anything
-    but finite, for one session and not for another: that is for the caller to look at.
+    The gradients of their factors are added to what is there; those of several sessions to all or,
+    if this fails, to none. Losses and gradients may be anything but finite, for one session and not
+    for another: that is for the caller to look at.
     """
     order = sorted(range(len(parts)), key=lambda i: (parts[i].cut, parts[i].num_rows))
     results = _run_in_order(half, bank, [parts[i] for i in order])
@@ -105,15 +106,17 @@ def _run_in_order(half: Half, bank: AdapterBank, parts: Sequence[Part]) -> list[
         sums = _loss_sums(half, _carry_on(half, parts, leaves, num_positions), targets)
         if train and any(targets.num_tokens):
             _mean_losses(sums, parts, targets).sum().backward()
-        if isinstance(active, Joined):
-            active.hand_out_gradients()
     gradients = _gradients(parts, leaves) if train else [None] * len(parts)
-    return [
+    results = [
         PassResult(loss_sum=loss_sum, num_tokens=num_tokens, gradient=gradient)
         for loss_sum, num_tokens, gradient in zip(
             sums.tolist(), targets.num_tokens, gradients, strict=True
         )
     ]
+    # Last: a pass that fails is run again, and what it had added until then would count twice.
+    if isinstance(active, Joined):
+        active.hand_out_gradients()
+    return results
 
 
 def _leaves(half: Half, parts: Sequence[Part], num_positions: int) -> dict[int, Tensor]:

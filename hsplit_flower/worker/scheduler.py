@@ -23,14 +23,15 @@ class Task:
     """Work for the device, and where its result goes.
 
     ``arrival`` counts up by one. Tasks of one ``owner`` keep their order, and are never in one
-    batch. ``work`` is called where the task runs by itself, without a ``demand``; else it is what
-    is run together with others.
+    batch; what waits under an owner's ``key`` is there once. ``work`` is called where the task runs
+    by itself, without a ``demand``; else it is what is run together with others.
     """
 
     arrival: int
     work: Any
     owner: Hashable = None
     demand: Demand | None = None
+    key: Hashable = None
     future: "Future[Any]" = field(default_factory=Future)
 
 

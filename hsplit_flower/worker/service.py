@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 
 from ..errors import AuthenticationError, ConfigError, WorkerUnavailableError
-from ..transport.channel import message_options, token_from
+from ..transport.channel import server_options, token_from
 from ..transport.control import OPERATOR_TOKEN_KEY
 from ..transport.deadline import deadline
 from ..transport.errors import sent_as_status
@@ -39,9 +39,15 @@ from .worker import SplitWorker
 
 logger = logging.getLogger(__name__)
 
+OPERATOR_CALLS = 8
+"""How many calls there is room for beside every session's stream."""
+
 
 class TrainingService(SplitWorkerServicer):
-    """The clients' side of a worker; a client that takes no reply for too long loses its stream."""
+    """The clients' side of a worker: one stream a session, the newest.
+
+    A client that sends nothing, or takes no reply, for too long loses its stream.
+    """
 
     def __init__(self, worker: SplitWorker, *, patience_seconds: float) -> None:
         self._worker = worker
@@ -52,19 +58,25 @@ class TrainingService(SplitWorkerServicer):
     ) -> Iterator[StepReply]:
         """One session's dialogue, a reply for every request."""
         with sent_as_status(context):
-            token = token_from(context, SESSION_TOKEN_KEY)
-            spec = self._worker.spec_of(token)
-            dialogue = Dialogue(
-                lambda request: self._worker.exchange(token, request), granted=spec.in_flight
-            )
-            for reply in dialogue.replies(request_iterator):
-                message = reply_to_wire(reply, spec.wire_type, spec.wire_gradient_type)
-                # gRPC comes back from here when the message has gone out.
-                with deadline(context, self._patience_seconds, lambda: self._give_up(spec)):
-                    yield message
-            # A stream that broke is not there any more.
-            if token is not None and context.is_active():
-                self._worker.say_goodbye(token)
+            token = token_from(context, SESSION_TOKEN_KEY) or ""
+            # Held before the session is looked for, or it might be closed in between, unheard.
+            with self._worker.lines.held(token, context.cancel):
+                spec = self._worker.spec_of(token)
+                dialogue = Dialogue(
+                    lambda request: self._worker.exchange(token, request),
+                    granted=spec.in_flight,
+                    patience_seconds=self._patience_seconds,
+                )
+                # However the call ends, this thread waits no longer.
+                context.add_callback(dialogue.end)
+                for reply in dialogue.replies(request_iterator):
+                    message = reply_to_wire(reply, spec.wire_type, spec.wire_gradient_type)
+                    # gRPC comes back from here when the message has gone out.
+                    with deadline(context, self._patience_seconds, lambda: self._give_up(spec)):
+                        yield message
+                # A stream that broke is not there any more.
+                if context.is_active():
+                    self._worker.say_goodbye(token)
 
     def _give_up(self, spec: SessionSpec) -> None:
         logger.warning(
@@ -93,6 +105,7 @@ class ControlService(WorkerControlServicer):
                 memory_bytes=description.memory_bytes,
                 flops_per_second=description.flops_per_second,
                 dtype=description.dtype,
+                max_sessions=description.max_sessions,
             )
 
     def LoadUpdate(
@@ -108,6 +121,9 @@ class ControlService(WorkerControlServicer):
             self._authenticate(context)
             spec = spec_from_wire(request)
             token = self._worker.open(spec)
+            if not context.is_active():
+                self._worker.close(token)
+                raise WorkerUnavailableError("whoever asked for the session waits no longer")
             purpose = "train" if spec.train else "evaluate"
             logger.info("client %s may %s, cut at block %s", spec.client, purpose, spec.cut)
             return SessionTicket(token=token)
@@ -150,7 +166,6 @@ def serve(
     port: int,
     operator_token: str | None = None,
     max_message_bytes: int = 64 * 2**20,
-    max_streams: int = 256,
     patience_seconds: float = 600.0,
     credentials: grpc.ServerCredentials | None = None,
 ) -> tuple[grpc.Server, int]:
@@ -166,10 +181,8 @@ def serve(
         Opens the strategy's side of the service; without it only clients are served.
     max_message_bytes
         Larger messages are refused in both directions.
-    max_streams
-        How many clients can be in dialogue at once.
     patience_seconds
-        How long a reply may wait to be taken before its client's stream is ended.
+        How long a reply may wait to be taken, or a stream be without a request, before it is ended.
     credentials
         None serves a plain channel, for loopback and trusted networks.
 
@@ -178,9 +191,11 @@ def serve(
     ConfigError
         If the address cannot be listened on.
     """
+    # A session has one stream, and each holds a thread: the operator always finds one.
+    num_threads = worker.describe().max_sessions + OPERATOR_CALLS
     server = grpc.server(
-        ThreadPoolExecutor(max_workers=max_streams, thread_name_prefix="split-worker-stream"),
-        options=[*message_options(max_message_bytes), ("grpc.so_reuseport", 0)],
+        ThreadPoolExecutor(max_workers=num_threads, thread_name_prefix="split-worker-stream"),
+        options=[*server_options(max_message_bytes), ("grpc.so_reuseport", 0)],
     )
     add_SplitWorkerServicer_to_server(
         TrainingService(worker, patience_seconds=patience_seconds), server

@@ -16,6 +16,9 @@ from ..transport.factors import SessionResult
 from ..transport.messages import Forward, Reply, Request
 from ..types import SessionSpec
 
+MAX_SESSIONS = 2**16
+"""More than a run has clients: the operator alone opens sessions, as many as its round needs."""
+
 ReplyKey = tuple[int, int, str]
 """Step, micro-batch, and kind of request."""
 
@@ -31,6 +34,7 @@ class InFlight:
 
     hidden: Tensor
     last: Tensor
+    is_probe: bool
     scores: dict[str, float]
 
 
@@ -146,11 +150,11 @@ class Sessions:
     def __init__(
         self,
         *,
-        max_sessions: int = 256,
+        max_sessions: int = MAX_SESSIONS,
         timeout_seconds: float = 600.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._max_sessions = max_sessions
+        self.max_sessions = max_sessions
         self._timeout_seconds = timeout_seconds
         self._clock = clock
         self._lock = threading.Lock()
@@ -167,9 +171,9 @@ class Sessions:
         """Register a session; its token is the only way to reach it."""
         with self._lock:
             self._drop_silent()
-            if len(self._sessions) >= self._max_sessions:
+            if len(self._sessions) >= self.max_sessions:
                 raise WorkerRejectedError(
-                    f"{self._max_sessions} sessions are open, no more are allowed: close some"
+                    f"{self.max_sessions} sessions are open, no more are allowed: close some"
                 )
             token = secrets.token_urlsafe(32)
             self._sessions[token] = session
@@ -218,6 +222,15 @@ class Sessions:
         """Close a session; closing one that is gone already is no error."""
         with self._lock:
             self._forget(token)
+
+    def remove_all(self) -> dict[str, int]:
+        """Close every session; gives the client of each, by its token."""
+        with self._lock:
+            self._drop_silent()
+            clients = {token: session.spec.client for token, session in self._sessions.items()}
+            for token in clients:
+                self._forget(token)
+            return clients
 
     def _drop_silent(self) -> None:
         horizon = self._clock() - self._timeout_seconds

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -163,8 +163,15 @@ class Stage:
             dtype=self.half.dtype,
         )
 
-    def _weights_above(self, cut: int) -> list[str]:
-        return [weight.name for weight in self._weights if weight.block >= cut]
+    def _probing(
+        self, session: Session, *, is_probe: bool
+    ) -> AbstractContextManager[dict[str, float]]:
+        """Score the weights above a session's cut in the pass inside, or do nothing."""
+        if not is_probe:
+            return nullcontext({})
+        cut = session.spec.cut
+        names = [weight.name for weight in self._weights if weight.block >= cut]
+        return probing(self.half.model, names)
 
     def _run_joint(self, parts: Sequence[Part]) -> list[Outcome]:
         """One pass for all; should it fail for all, one for each, and one at most fails again."""
@@ -187,11 +194,8 @@ class Stage:
 
     def _run_one(self, part: Part) -> Outcome:
         try:
-            with ExitStack() as stack:
-                scores: dict[str, float] = {}
-                if part.request.probe and part.request.train:
-                    names = self._weights_above(part.cut)
-                    scores = stack.enter_context(probing(self.half.model, names))
+            is_probe = part.request.probe and part.request.train
+            with self._probing(part.session, is_probe=is_probe) as scores:
                 (result,) = run_pass(self.half, self._bank, [part])
         except Exception as error:
             part.session.forget_step()
@@ -239,21 +243,20 @@ class Stage:
         """Forward through the blocks above the cut."""
         device = self.half.device
         mask = None if request.attention_mask is None else request.attention_mask.to(device)
-        scores: dict[str, float] = {}
+        is_probe = request.probe and request.train
         self.half.model.train(request.train)
-        with ExitStack() as stack:
-            stack.enter_context(torch.set_grad_enabled(request.train))
-            stack.enter_context(self._bank.activate(session.active))
-            if request.probe and request.train:
-                names = self._weights_above(session.spec.cut)
-                scores = stack.enter_context(probing(self.half.model, names))
+        with (
+            torch.set_grad_enabled(request.train),
+            self._bank.activate(session.active),
+            self._probing(session, is_probe=is_probe) as scores,
+        ):
             # Cut loose: a request that is handled twice must not add its gradients up.
             hidden = request.hidden.detach().to(device, self.half.dtype)
             hidden.requires_grad_(request.train)
             last = self.half.hidden(hidden, mask, start=session.spec.cut)
         progress = session.start(request)
         if request.train:
-            flight = InFlight(hidden=hidden, last=last, scores=scores)
+            flight = InFlight(hidden=hidden, last=last, is_probe=is_probe, scores=scores)
             progress.in_flight[request.micro_batch] = flight
         else:
             session.finish_micro_batch()
@@ -264,9 +267,12 @@ class Stage:
         assert session.progress is not None
         flight = session.progress.in_flight.pop(request.micro_batch)
         gradient = request.gradient.to(flight.last.device, flight.last.dtype)
-        # Checkpointed blocks are run once more: as they were, with this session's terms.
+        # Checkpointed blocks run once more, as they were: with this session's terms, and scored.
         self.half.model.train()
-        with self._bank.activate(session.active):
+        with (
+            self._bank.activate(session.active),
+            self._probing(session, is_probe=flight.is_probe),
+        ):
             torch.autograd.backward(flight.last, gradient)
         _check_gradients(session, flight.hidden.grad, flight.scores)
         session.finish_micro_batch()

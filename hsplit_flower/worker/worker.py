@@ -1,10 +1,10 @@
 """The split worker: one half of the model, its sessions, and the thread that runs them."""
 
+import logging
 from collections.abc import Mapping
 from concurrent.futures import Future
 
 from ..adapters import LowRank
-from ..errors import WorkerRejectedError
 from ..splitting import Half
 from ..transport.factors import SessionResult
 from ..transport.messages import Backward, Reply, Request
@@ -13,9 +13,12 @@ from .admission import check_content
 from .batch_limits import limits_for
 from .executor import Executor
 from .joint_pass import group_of
+from .lines import Lines
 from .scheduler import Demand, Limits
-from .session import Sessions
+from .session import Sessions, key_of
 from .stage import Stage
+
+logger = logging.getLogger(__name__)
 
 
 class SplitWorker:
@@ -34,6 +37,11 @@ class SplitWorker:
     limits
         What a batch of several sessions' steps may be; by default what the global update and the
         open sessions leave room for.
+
+    Attributes
+    ----------
+    lines
+        The streams that its sessions are reached by.
     """
 
     def __init__(
@@ -46,6 +54,7 @@ class SplitWorker:
         sessions: Sessions | None = None,
         limits: Limits | None = None,
     ) -> None:
+        self.lines = Lines()
         self._stage = Stage(half)
         self._sessions = Sessions() if sessions is None else sessions
         self._takes_what_is_left = limits is None
@@ -57,6 +66,7 @@ class SplitWorker:
             memory_bytes=memory_bytes,
             flops_per_second=flops_per_second,
             dtype=str(half.dtype).removeprefix("torch."),
+            max_sessions=self._sessions.max_sessions,
         )
         self._limit_batches()
 
@@ -67,13 +77,15 @@ class SplitWorker:
     def load_update(self, updates: Mapping[str, LowRank]) -> None:
         """Make ``updates`` the global adapter that the next sessions start from.
 
-        Raises
-        ------
-        WorkerRejectedError
-            While sessions are open: they share what would change.
+        Sessions that are open share what changes. They are of a round that is over, if its end came
+        through or not, and are closed.
         """
-        if num_open := len(self._sessions):
-            raise WorkerRejectedError(f"{num_open} sessions are open: close them first")
+        left = self._sessions.remove_all()
+        for token in left:
+            self.lines.end(token)
+        if left:
+            clients = sorted(left.values())
+            logger.warning("closed the sessions that were left open, of clients %s", clients)
         self._executor.call(lambda: self._stage.load_update(updates))
         self._limit_batches()
 
@@ -90,7 +102,8 @@ class SplitWorker:
     def submit(self, token: str | None, request: Request) -> "Future[Reply]":
         """Have a request answered, after those that the session has submitted before.
 
-        What does not fit the model or the session is refused at once.
+        What does not fit the model or the session is refused at once, and what is more than the
+        session was granted. A request that comes again while it waits is answered once, for both.
         """
         session = self._sessions.find(token)
         # Here, in the caller's thread: a batch is chosen from what may be in it.
@@ -99,7 +112,13 @@ class SplitWorker:
         demand = Demand(
             group=group_of(request), num_rows=shown.shape[0], num_positions=shown.shape[1]
         )
-        return self._executor.submit((session, request), owner=id(session), demand=demand)
+        return self._executor.submit(
+            (session, request),
+            owner=id(session),
+            demand=demand,
+            key=key_of(request),
+            max_waiting=session.spec.in_flight,
+        )
 
     def spec_of(self, token: str | None) -> SessionSpec:
         """What a session was opened with."""
@@ -119,8 +138,9 @@ class SplitWorker:
         return self._executor.call(session.result, owner=id(session))
 
     def close(self, token: str) -> None:
-        """End a session; closing one that is gone already is no error."""
+        """End a session, and its stream; closing one that is gone already is no error."""
         self._sessions.remove(token)
+        self.lines.end(token)
         self._limit_batches()
 
     def _limit_batches(self) -> None:

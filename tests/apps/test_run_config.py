@@ -35,6 +35,7 @@ WORKER = WorkerDescription(
     memory_bytes=8e9,
     flops_per_second=1e10,
     dtype="float32",
+    max_sessions=256,
 )
 
 

@@ -1,11 +1,15 @@
 """A run of three clients on parts of what the whole model needs, as tests of budgets want it."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+import pytest
 from flwr.app import Message, MessageType
+from transformers import PretrainedConfig
 
-from hsplit_flower.strategies import HSplitLoRA, RoundReport, Training
+from hsplit_flower.planning import ModelCosts, Workload
+from hsplit_flower.strategies import HSplitLoRA, RoundReport, Training, round_planner
 from tests.strategies.clients import Train, WatchedWorker, client_app, node_configs
 from tests.strategies.local_grid import LocalGrid
 
@@ -18,22 +22,32 @@ def run(
     worker: WatchedWorker,
     *,
     rounds: int,
-    rows: int = ROWS,
+    predicted_rows: int = ROWS,
     nodes: dict[int, dict[str, Any]] | None = None,
     before: Callable[[LocalGrid, Message], None] = lambda grid, message: None,
     faults: Mapping[int, Train] | None = None,
     **settings: Any,
 ) -> tuple[list[RoundReport], list[Message]]:
-    """The reports of a run on three nodes, and all messages that were sent."""
+    """The reports of a run on three nodes, and all messages that were sent.
+
+    What clients need is predicted for so many rows, which may be fewer than they train on.
+    """
     reports: list[RoundReport] = []
     values = {"fleet": FLEET, "min_train_nodes": 1, "fraction_evaluate": 0.0} | settings
-    strategy = HSplitLoRA(
-        model,
-        Training(batch_size=rows, sequence_length=SEQUENCE),
-        worker=worker,
-        observer=reports.append,
-        **values,
-    )
+    traced = round_planner.trace_costs
+
+    def predicted(config: PretrainedConfig, workload: Workload) -> ModelCosts:
+        return traced(config, replace(workload, batch_size=predicted_rows))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(round_planner, "trace_costs", predicted)
+        strategy = HSplitLoRA(
+            model,
+            Training(batch_size=ROWS, sequence_length=SEQUENCE),
+            worker=worker,
+            observer=reports.append,
+            **values,
+        )
     grid = LocalGrid(client_app(faults=faults), nodes or node_configs())
     grid._before = lambda message: before(grid, message)
     with grid:

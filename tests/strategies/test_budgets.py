@@ -4,6 +4,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 from flwr.app import Context, Message, MessageType
 
 from hsplit_flower.client.app import split_train
@@ -49,8 +50,8 @@ def test_what_a_client_holds_is_measured_and_inside_its_budget(
 def test_who_takes_too_much_is_left_out_and_planned_lower(
     model: str, worker: WatchedWorker, flower_log: list[str]
 ) -> None:
-    # Planned for one row, the clients train on three; only the first has room for that.
-    reports, _ = run(model, worker, rounds=4, rows=1, fleet="1.0,0.37,0.37")
+    # Predicted for one row, the clients train on three; only the first has room for that.
+    reports, _ = run(model, worker, rounds=4, predicted_rows=1, fleet="1.0,0.37,0.37")
     first, *_, last = reports
     failed = {node for node, client in first.clients.items() if client.dropped}
     assert failed == {SECOND, THIRD}
@@ -82,7 +83,7 @@ def test_who_then_stays_well_inside_is_planned_for_all_of_its_memory_again(
         model,
         worker,
         rounds=5,
-        rows=1,
+        predicted_rows=1,
         fleet="1.0,0.37,1.0",
         faults={1: _one_row_from_the_second_round_on},
         replanning=ReplanSettings(cooldown_rounds=0, margin=0.0),
@@ -97,12 +98,19 @@ def test_who_then_stays_well_inside_is_planned_for_all_of_its_memory_again(
 
 
 def _exceeding_in(*rounds: int) -> Train:
-    """Train on four times the batch that is planned for, in these rounds."""
+    """In these rounds keep tensors beside the batches, half of what the client is planned for."""
 
     def train(msg: Message, context: Context, some: Batches) -> Message:
-        times = 4 if msg.content.config_records["config"]["server-round"] in rounds else 1
-        batches = [{name: field.repeat(times, 1) for name, field in b.items()} for b in some]
-        return split_train(msg, context, batches)
+        predicted_bytes = msg.content.config_records["hsplit-order"]["predicted-bytes"]
+        if msg.content.config_records["config"]["server-round"] not in rounds:
+            return split_train(msg, context, some)
+
+        def batches() -> Batches:
+            beside = torch.zeros(int(predicted_bytes / 2 / 4))
+            yield from some
+            del beside
+
+        return split_train(msg, context, batches())
 
     return train
 
@@ -147,7 +155,7 @@ def test_who_exceeds_again_waits_longer(model: str, worker: WatchedWorker) -> No
 
 
 def test_without_enforcement_nobody_is_stopped(model: str, worker: WatchedWorker) -> None:
-    reports, _ = run(model, worker, rounds=1, rows=1, enforce_budgets=False)
+    reports, _ = run(model, worker, rounds=1, predicted_rows=1, enforce_budgets=False)
     for client in reports[0].clients.values():
         assert client.dropped is None
         assert client.peak_bytes == 0.0

@@ -59,6 +59,7 @@ def test_an_order_says_all_that_the_settings_say() -> None:
         "step_timeout_seconds",
     ):
         assert getattr(told, name) == getattr(TRAINING, name), name
+    assert spec.max_tokens == 2 * 8
     assert (told.server_round, told.num_examples, told.probe) == (6, 11, True)
     assert Order.from_config(told.to_config()) == told
 

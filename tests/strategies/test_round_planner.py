@@ -33,6 +33,7 @@ WORKER = WorkerDescription(
     memory_bytes=4e9,
     flops_per_second=1e10,
     dtype="float32",
+    max_sessions=256,
 )
 
 

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from hsplit_flower.errors import SplitError, WorkerUnavailableError
+from hsplit_flower.errors import ConfigError, SplitError, WorkerUnavailableError
+from hsplit_flower.strategies import Training
 from hsplit_flower.strategies.session_book import SessionBook
 from hsplit_flower.transport.channel import ChannelSettings
 from hsplit_flower.transport.control import RemoteWorker
@@ -140,3 +141,48 @@ def test_what_a_living_worker_refuses_is_raised(book: SessionBook) -> None:
     with pytest.raises(SplitError, match="99"):
         book.open_all(wrong, LOADS)
     book.close_all()
+
+
+def test_a_worker_that_does_not_close_its_sessions_does_not_hold_up_the_next_round(
+    book: SessionBook, pair: Pair, monkeypatch: pytest.MonkeyPatch, flower_log: list[str]
+) -> None:
+    """Once it has been silent, it is not asked for each of its sessions."""
+    book.open_all(SPECS, LOADS)
+    close, asked = pair.hosted[0].close, []
+
+    def fail(token: str) -> None:
+        asked.append(token)
+        raise WorkerUnavailableError("not now")
+
+    monkeypatch.setattr(pair.hosted[0], "close", fail)
+    book.close_all()
+    assert len(asked) == 1
+    assert len([line for line in flower_log if "could not be closed: not now" in line]) == 1
+    assert len(pair.hosted[0].steps()) == 2
+    assert not pair.hosted[1].steps()
+    monkeypatch.setattr(pair.hosted[0], "close", close)
+    book.load_update({})
+    assert not pair.hosted[0].steps()
+    book.open_all(SPECS, LOADS)
+    book.close_all()
+    assert not pair.hosted[0].steps()
+
+
+def test_more_clients_than_a_worker_has_sessions_for_are_refused_before_any_is_opened(
+    model: str,
+) -> None:
+    hosted = host_worker(
+        WorkerSettings(model=model, operator_token=OPERATOR_TOKEN, max_sessions=len(SPECS) - 1)
+    )
+    remote = RemoteWorker(hosted.address, OPERATOR_TOKEN)
+    book = SessionBook(model, remote)
+    training = Training(batch_size=3, sequence_length=9)
+    book.open_worker(training, lowest_cut=1, num_blocks=3)
+    with pytest.raises(ConfigError, match=r"4 clients, .* serves 3 at a time: .*--max-sessions"):
+        book.open_all(SPECS, LOADS)
+    assert not hosted.steps()
+    fewer = {client: SPECS[client] for client in (0, 1, 2)}
+    assert book.open_all(fewer, LOADS).keys() == fewer.keys()
+    book.close_worker()
+    remote.stop()
+    hosted.stop()

@@ -1,5 +1,7 @@
 """A worker in another process, as the strategy sees it: the same calls as a local one."""
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -180,12 +182,91 @@ def test_what_does_not_fit_the_model_is_refused(worker: Worker, remote: RemoteWo
     assert isinstance(remote.open(SPEC), str), "the update that was refused is still there"
 
 
-def test_an_update_cannot_be_loaded_while_sessions_are_open(remote: RemoteWorker) -> None:
-    token = remote.open(SPEC)
-    with pytest.raises(WorkerRejectedError, match="1 sessions are open: close them first"):
-        remote.load_update(global_update(FAMILY))
-    remote.close(token)
+def test_an_update_closes_what_an_operator_that_is_gone_left_open(
+    worker: Worker, remote: RemoteWorker
+) -> None:
+    with _remote(worker) as gone:
+        gone.open(SPEC)
     remote.load_update(global_update(FAMILY))
+    assert remote.steps() == {}
+
+
+TRIED_AGAIN = {
+    "load_update": lambda remote, token: remote.load_update(global_update(FAMILY)),
+    "open": lambda remote, token: remote.open(SPEC),
+    "collect": lambda remote, token: remote.collect(token),
+    "close": lambda remote, token: remote.close(token),
+}
+
+
+def _fails_at_first(
+    monkeypatch: pytest.MonkeyPatch, worker: Worker, name: str, num_times: int
+) -> list[int]:
+    """Have a worker's method fail before it does anything; gives a list of its calls."""
+    work, calls = getattr(worker.worker, name), []
+
+    def fail(*args: object) -> object:
+        calls.append(len(calls))
+        if len(calls) <= num_times:
+            raise WorkerUnavailableError("not now")
+        return work(*args)
+
+    monkeypatch.setattr(worker.worker, name, fail)
+    return calls
+
+
+@pytest.mark.parametrize("name", TRIED_AGAIN)
+def test_a_call_that_was_not_answered_is_made_again(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    settings = ChannelSettings(num_tries=3, pause_seconds=0.01)
+    remote = RemoteWorker(worker.address, OPERATOR_TOKEN, settings)
+    token = remote.open(SPEC)
+    calls = _fails_at_first(monkeypatch, worker, name, num_times=2)
+    TRIED_AGAIN[name](remote, token)
+    assert len(calls) == 3
+    remote.stop()
+
+
+def test_a_worker_that_is_silent_is_tried_once_until_it_answers(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a hundred sessions to close, each would wait through all the pauses."""
+    settings = ChannelSettings(num_tries=3, pause_seconds=0.01)
+    remote = RemoteWorker(worker.address, OPERATOR_TOKEN, settings)
+    calls = _fails_at_first(monkeypatch, worker, "load_update", num_times=7)
+    for num_calls in (3, 4, 5):
+        with pytest.raises(WorkerUnavailableError, match="not now"):
+            remote.load_update({})
+        assert len(calls) == num_calls
+    remote.open(SPEC)
+    remote.load_update({})
+    assert len(calls) == 8
+    remote.stop()
+
+
+def test_a_session_that_nobody_waits_for_any_more_is_not_left_open(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_session, is_late = worker.worker.open, threading.Event()
+
+    def open_late(spec: SessionSpec) -> str:
+        if not is_late.is_set():
+            is_late.set()
+            time.sleep(1.0)
+        return open_session(spec)
+
+    monkeypatch.setattr(worker.worker, "open", open_late)
+    settings = ChannelSettings(step_timeout_seconds=0.5, num_tries=5, pause_seconds=0.5)
+    remote = RemoteWorker(worker.address, OPERATOR_TOKEN, settings)
+    token = remote.open(SPEC)
+    deadline = time.monotonic() + 10
+    while len(worker.sessions) != 1 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(1.0)
+    assert len(worker.sessions) == 1
+    assert remote.collect(token).num_steps == 0
+    remote.stop()
 
 
 def test_a_session_that_is_gone(remote: RemoteWorker) -> None:

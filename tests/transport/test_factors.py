@@ -33,6 +33,7 @@ SPEC = SessionSpec(
     wire_gradient_type=WireType.INT8,
     in_flight=7,
     round_timeout_seconds=90.5,
+    max_tokens=2**40,
     train=False,
 )
 
@@ -59,6 +60,7 @@ def test_settings_come_back() -> None:
         {"round_timeout_seconds": 0.0},
         {"round_timeout_seconds": float("inf")},
         {"round_timeout_seconds": 1.01 * LONGEST_ROUND_SECONDS},
+        {"max_tokens": 0},
         {"learning_rate": float("nan")},
         {"weight_decay": -1.0},
     ],

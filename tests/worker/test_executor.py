@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from hsplit_flower.worker.scheduler import Demand
 
 @pytest.fixture
 def executor() -> Iterator[Executor]:
-    made = Executor(max_waiting=3)
+    made = Executor()
     yield made
     made.stop()
 
@@ -100,13 +100,40 @@ def test_tasks_run_in_the_order_in_which_they_came(executor: Executor, busy: Bus
     assert order == [0, 1, 2]
 
 
-def test_more_than_may_wait_are_refused(executor: Executor, busy: Busy) -> None:
-    futures = [busy.put(lambda: "done") for _ in range(3)]
-    with pytest.raises(WorkerRejectedError, match="3 steps are waiting: try again later"):
-        executor.call(lambda: "one too many")
+def test_an_owner_has_no_more_waiting_than_it_was_granted(executor: Executor, busy: Busy) -> None:
+    def put(owner: str, key: int) -> "Future[str]":
+        return executor.submit(lambda: "done", owner=owner, key=key, max_waiting=3)
+
+    futures = [put("one", key) for key in range(3)]
+    with pytest.raises(WorkerRejectedError, match="3 requests of this session are waiting, 3 were"):
+        put("one", 3)
+    futures += [executor.submit(lambda: "done", owner="one"), put("another", 0)]
     busy.let_go()
-    assert [future.result(10) for future in futures] == ["done"] * 3
-    assert executor.call(lambda: "room again") == "room again"
+    assert [future.result(10) for future in futures] == ["done"] * 5
+    assert put("one", 3).result(10) == "done"
+
+
+def test_as_many_may_wait_as_there_are_owners(executor: Executor, busy: Busy) -> None:
+    futures = [executor.submit(int, owner=number, key=1) for number in range(1000)]
+    futures += [executor.submit(int) for _ in range(1000)]
+    busy.let_go()
+    assert [future.result(10) for future in futures] == [0] * 2000
+
+
+def test_what_comes_again_while_it_waits_is_run_once(executor: Executor, busy: Busy) -> None:
+    runs: list[str] = []
+
+    def put(owner: str) -> "Future[str]":
+        return executor.submit(lambda: runs.append(owner), owner=owner, key="same")
+
+    waiting = [put("one"), put("one"), put("another")]
+    assert waiting[0] is waiting[1]
+    busy.let_go()
+    for future in waiting:
+        future.result(10)
+    assert runs == ["one", "another"]
+    put("one").result(10)
+    assert runs == ["one", "another", "one"]
 
 
 def test_stopping_ends_the_running_task_and_refuses_the_waiting_ones(

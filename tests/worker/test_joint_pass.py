@@ -4,16 +4,19 @@ What one session sends cannot reach another: not what is refused, and not what t
 finite number on the way.
 """
 
+import itertools
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
+from hsplit_flower.adapters import joined as joined_room
 from hsplit_flower.errors import NonFiniteError, WorkerRejectedError
 from hsplit_flower.splitting import Half
 from hsplit_flower.transport.messages import LastHidden, Loss
 from hsplit_flower.types import Labels
+from hsplit_flower.worker import joint_pass as pass_room
 from hsplit_flower.worker import stage as stage_room
 from tests.families import FAMILIES, NUM_BLOCKS
 from tests.tolerances import assert_same
@@ -272,3 +275,27 @@ def test_a_pass_that_fails_is_run_again_by_each_alone(
     assert isinstance(replies.pop(unlucky), torch.OutOfMemoryError)
     assert [type(reply) for reply in replies] == [Loss] * 3
     assert [t.session.num_steps for t in opened] == [1, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("room", "function", "calls_before"),
+    [(pass_room, "_gradients", 0), (joined_room, "_laid_out_as", 4)],
+    ids=["before gradients are handed out", "while they are"],
+)
+def test_a_pass_that_fails_late_leaves_no_gradient_to_be_counted_twice(
+    monkeypatch: pytest.MonkeyPatch, room: object, function: str, calls_before: int
+) -> None:
+    trace: Trace = []
+    alone = train_all(new_stage("llama"), "llama", MIXED, together=False, trace=trace)
+    compute, calls = getattr(room, function), itertools.count()
+
+    def fails_once(*args: object) -> object:
+        if next(calls) == calls_before:
+            raise torch.OutOfMemoryError("all is used")
+        return compute(*args)
+
+    monkeypatch.setattr(room, function, fails_once)
+    together = train_all(new_stage("llama"), "llama", MIXED, together=True, trace=trace)
+    assert next(calls) > calls_before, "it has failed"
+    for got, wanted in zip(together, alone, strict=True):
+        assert_same_training(got, wanted)

@@ -110,7 +110,7 @@ ORDERS: dict[str, Callable[[list[Forward], list[Backward]], list[Forward | Backw
 @pytest.mark.parametrize("order", ORDERS)
 def test_with_labels_at_the_client_they_add_up_in_any_order(stage: Stage, order: str) -> None:
     sizes = (1, 1, 1)
-    whole, divided = stage.open(AT_CLIENT), stage.open(AT_CLIENT)
+    whole, divided = stage.open(AT_CLIENT), stage.open(replace(AT_CLIENT, in_flight=3))
     for step in (1, 2):
         last = stage.handle(whole, forward(step, seed=step, labels=None))
         gradient = stage.handle(whole, backward(step, seed=50 + step))
@@ -151,7 +151,9 @@ def test_each_micro_batch_is_answered_again_and_counted_once(stage: Stage) -> No
 
 
 @pytest.mark.parametrize("bad", [0, 1, 2])
-@pytest.mark.parametrize("spec", [SPEC, AT_CLIENT], ids=["labels here", "labels there"])
+@pytest.mark.parametrize(
+    "spec", [SPEC, replace(AT_CLIENT, in_flight=3)], ids=["labels here", "labels there"]
+)
 def test_one_that_is_not_finite_voids_the_whole_step(
     stage: Stage, spec: SessionSpec, bad: int
 ) -> None:
@@ -225,6 +227,27 @@ def test_the_steps_tokens_must_be_told_and_cover_the_part(
 ) -> None:
     with pytest.raises(CodecError, match=message):
         stage.handle(stage.open(SPEC), replace(FIRST, total_tokens=total))
+
+
+@pytest.mark.parametrize("granted", [1, 2])
+def test_no_more_graphs_are_held_than_were_granted(stage: Stage, granted: int) -> None:
+    """Each waits for its own gradient, with all that its blocks keep."""
+    session, clean = (stage.open(replace(AT_CLIENT, in_flight=n)) for n in (granted, 3))
+    parts, gradients = _parts((1, 1, 1), labels=None), _gradients((1, 1, 1))
+    for part in parts[:granted]:
+        stage.handle(session, part)
+    with pytest.raises(
+        WorkerRejectedError, match=rf"{granted} micro-batches wait .*{granted} were"
+    ):
+        stage.handle(session, parts[granted])
+    for number in range(3):
+        stage.handle(session, gradients[number])
+        if number + granted < 3:
+            stage.handle(session, parts[number + granted])
+    for request in (*parts, *gradients):
+        stage.handle(clean, request)
+    assert session.num_steps == 1
+    assert is_equal(factors_of(session), factors_of(clean))
 
 
 def test_a_part_without_targets_trains_on_nothing(stage: Stage) -> None:

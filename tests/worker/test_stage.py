@@ -18,9 +18,11 @@ from hsplit_flower.errors import (
 )
 from hsplit_flower.transport.messages import Backward, Forward, Gradient, LastHidden, Loss
 from hsplit_flower.types import Labels, SessionSpec
-from hsplit_flower.worker import Stage, admission
+from hsplit_flower.worker import Stage
+from hsplit_flower.worker.session import Session
 from tests.families import IGNORED, POSITIONS, VOCABULARY
 from tests.rounds import architecture
+from tests.tolerances import assert_same
 from tests.worker.steps import (
     AT_CLIENT,
     BATCH,
@@ -126,12 +128,20 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(stage: Stage, case: st
     assert stage.handle(session, good).step == 1
 
 
-def test_a_step_too_large_for_the_device_is_refused(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(admission, "MAX_TOKENS", 26)
-    with pytest.raises(CodecError, match="27 tokens in one step: at most 26"):
-        stage.handle(stage.open(SPEC), forward())
+@pytest.mark.parametrize("labels", Labels)
+def test_more_tokens_than_the_run_was_planned_for_are_refused(stage: Stage, labels: Labels) -> None:
+    request = forward() if labels is Labels.SERVER else without_labels()
+    spec = replace(SPEC, labels=labels, max_tokens=26)
+    with pytest.raises(CodecError, match="27 tokens at a time: the session was opened for 26"):
+        stage.handle(stage.open(spec), request)
+    assert stage.handle(stage.open(replace(spec, max_tokens=27)), request).step == 1
+
+
+def test_more_targets_than_a_steps_requests_can_bring_are_refused(stage: Stage) -> None:
+    spec = replace(SPEC, max_tokens=27)
+    request = forward(num_micro_batches=2, total_tokens=27 * 1024 + 1)
+    with pytest.raises(CodecError, match="27649 target tokens in the step: at most 27648"):
+        stage.handle(stage.open(spec), request)
 
 
 def test_a_label_on_the_first_token_is_not_looked_at(stage: Stage) -> None:
@@ -223,6 +233,30 @@ def test_repeated_requests_are_answered_from_memory(stage: Stage) -> None:
         assert isinstance(stage.handle(often, backward(step, seed=step)), Gradient)
     assert once.num_steps == often.num_steps == 2
     assert is_equal(factors_of(once), factors_of(often))
+
+
+def _run_step(session: Session, stage: Stage, *, probe: bool) -> Tensor:
+    """One step; the gradient that the client is given."""
+    labels = session.spec.labels
+    request = forward() if labels is Labels.SERVER else without_labels()
+    reply = stage.handle(session, replace(request, probe=probe))
+    if labels is Labels.CLIENT:
+        reply = stage.handle(session, backward())
+    assert isinstance(reply, Loss | Gradient)
+    assert reply.gradient is not None
+    return reply.gradient
+
+
+@pytest.mark.parametrize("probe", [False, True])
+@pytest.mark.parametrize("labels", Labels)
+def test_checkpointed_blocks_make_no_difference(stage: Stage, labels: Labels, probe: bool) -> None:
+    plain, checkpointed = (stage.open(replace(SPEC, labels=labels)) for _ in range(2))
+    wanted = _run_step(plain, stage, probe=probe)
+    stage.half.checkpointing = True
+    assert_same(_run_step(checkpointed, stage, probe=probe), wanted)
+    assert bool(checkpointed.importance) is probe
+    assert checkpointed.importance == pytest.approx(plain.importance, rel=1e-5)
+    assert checkpointed.num_steps == 1
 
 
 def test_a_step_before_the_last_is_out_of_turn(stage: Stage) -> None:

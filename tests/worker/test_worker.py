@@ -17,6 +17,7 @@ from hsplit_flower.errors import (
 from hsplit_flower.transport.messages import Forward, Loss
 from hsplit_flower.types import SessionSpec, WorkerDescription
 from hsplit_flower.worker import Sessions, SplitWorker
+from hsplit_flower.worker.session import MAX_SESSIONS
 from tests.families import NUM_BLOCKS, fields
 from tests.rounds import global_update, ranks
 from tests.tolerances import assert_same
@@ -47,6 +48,7 @@ def test_it_says_what_it_holds(worker: SplitWorker) -> None:
         memory_bytes=3e9,
         flops_per_second=2e12,
         dtype="float32",
+        max_sessions=MAX_SESSIONS,
     )
 
 
@@ -94,13 +96,20 @@ def test_the_registry_that_is_given_is_the_one_that_is_used() -> None:
     worker.stop()
 
 
-def test_an_update_waits_for_all_sessions_to_close(worker: SplitWorker) -> None:
-    tokens = [worker.open(SPEC), worker.open(SPEC)]
-    for token in tokens:
-        with pytest.raises(WorkerRejectedError, match="sessions are open: close them first"):
-            worker.load_update(global_update(FAMILY))
-        worker.close(token)
+def test_an_update_closes_the_sessions_that_were_left_open(
+    worker: SplitWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Their round is over, and whoever might have closed them is perhaps no more."""
+    tokens = [worker.open(replace(SPEC, client=client)) for client in (7, 5)]
     worker.load_update(global_update(FAMILY))
+    assert "closed the sessions that were left open, of clients [5, 7]" in caplog.text
+    assert worker.steps() == {}
+    for token in tokens:
+        with pytest.raises(AuthenticationError):
+            worker.exchange(token, FORWARD)
+    caplog.clear()
+    worker.load_update(global_update(FAMILY))
+    assert not caplog.text
 
 
 def test_a_client_that_never_came_back_does_not_hold_up_the_next_round() -> None:
@@ -171,3 +180,24 @@ def test_requests_that_wait_share_a_pass_and_a_bad_one_is_refused_before(
     assert all(isinstance(reply, Loss) for reply in replies)
     assert runs == [9]
     assert worker.steps() == {0: 1, 1: 1, 2: 1, 3: 0}
+
+
+def test_a_request_that_comes_again_while_it_waits_is_done_once_and_no_more_than_granted_wait(
+    worker: SplitWorker,
+) -> None:
+    """A client whose stream broke sends again what the worker has not come to."""
+    started, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        started.set()
+        assert release.wait(10)
+
+    token = worker.open(replace(SPEC, in_flight=1))
+    worker._executor.submit(hold)
+    assert started.wait(10)
+    first, again = (worker.submit(token, FORWARD) for _ in range(2))
+    with pytest.raises(WorkerRejectedError, match="1 requests of this session are waiting, 1 were"):
+        worker.submit(token, replace(FORWARD, step=2))
+    release.set()
+    assert first.result(10) is again.result(10)
+    assert worker.steps() == {3: 1}
