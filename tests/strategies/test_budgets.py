@@ -4,7 +4,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-import torch
 from flwr.app import Context, Message, MessageType
 
 from hsplit_flower.client.app import split_train
@@ -98,19 +97,12 @@ def test_who_then_stays_well_inside_is_planned_for_all_of_its_memory_again(
 
 
 def _exceeding_in(*rounds: int) -> Train:
-    """In these rounds keep tensors beside the batches, half of what the client is planned for."""
+    """Train on a batch of many times what is planned for, in these rounds."""
 
     def train(msg: Message, context: Context, some: Batches) -> Message:
-        predicted_bytes = msg.content.config_records["hsplit-order"]["predicted-bytes"]
-        if msg.content.config_records["config"]["server-round"] not in rounds:
-            return split_train(msg, context, some)
-
-        def batches() -> Batches:
-            beside = torch.zeros(int(predicted_bytes / 2 / 4))
-            yield from some
-            del beside
-
-        return split_train(msg, context, batches())
+        times = 8 if msg.content.config_records["config"]["server-round"] in rounds else 1
+        batches = [{name: field.repeat(times, 1) for name, field in b.items()} for b in some]
+        return split_train(msg, context, batches)
 
     return train
 
