@@ -334,7 +334,7 @@ def test_a_budget_too_small_for_anybody_names_them_all_before_anybody_trains(
 def test_bad_settings_are_refused_when_the_strategy_is_made(model: str, tmp_path: Any) -> None:
     with pytest.raises(ConfigError, match=r"fraction_train.*1\.5"):
         strategy_of(model, fraction_train=1.5)
-    with pytest.raises(ConfigError, match="sequence_length is 25: the model has 24 positions"):
+    with pytest.raises(ConfigError, match=r"sequence_length .*is 25: the model has 24 positions"):
         strategy_of(model, training=Training(batch_size=1, sequence_length=25))
     with pytest.raises(UnsupportedModelError, match="no-such-model"):
         strategy_of(str(tmp_path / "no-such-model"))

@@ -266,8 +266,9 @@ def test_a_worker_that_is_too_small_for_who_joins_leaves_out_the_round() -> None
     planner = planner_of(settings=PlanSettings(max_rank=6))
     planner.plan_round(members(), {})
     planner.meet_worker(replace(WORKER, memory_bytes=1.0))
+    has = size_text(worker_half_bytes(planner.costs, planner.settings) + 1.0)
     assert not planner.plan_round(members(3), {}).clients
-    assert "split worker has 1 B and needs" in planner.decision.reason
+    assert f"split worker has {has} and needs" in planner.decision.reason
 
 
 def _clock(planner: RoundPlanner, plan: Plan, num_batch_tokens: int) -> RoundClock:
