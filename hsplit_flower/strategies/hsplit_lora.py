@@ -238,7 +238,9 @@ class HSplitLoRA(Strategy):
             return []
         everyone = self._turnout.everyone(grid)
         plan = self.planner.plan_round(everyone, self.adapter.ranks, server_round)
-        parts = {node: plan.clients[node] for node in members if node in plan.clients}
+        # Who left while others were asked is in the standing plan still.
+        there = members.keys() & everyone.keys() & plan.clients.keys()
+        parts = {node: plan.clients[node] for node in members if node in there}
         if not parts:
             log(WARNING, "Nobody of %s can take part: the round is left out", len(members))
             return []

@@ -16,6 +16,7 @@ from .split_pb2 import DataType, Payload
 
 MAX_DIMENSIONS = 8
 MAX_SIZE = 2**31
+MAX_STRIDE = 2**62
 SCALE_BYTES = 4
 
 _TORCH_TYPES: dict[DataType, torch.dtype] = {
@@ -110,8 +111,13 @@ def decode(payload: Payload) -> Tensor:
         raise CodecError(
             f"a payload of shape {list(shape)} and {dtype} needs {wanted} bytes, got {len(data)}"
         )
-    if max(shape, default=0) > MAX_SIZE:
-        raise CodecError(f"a payload of shape {list(shape)}: at most {MAX_SIZE} in a dimension")
+    # An empty tensor, too, has strides, which must be numbers of 64 bits.
+    stride = math.prod(max(size, 1) for size in shape)
+    if max(shape, default=0) > MAX_SIZE or stride > MAX_STRIDE:
+        raise CodecError(
+            f"a payload of shape {list(shape)}: at most {MAX_SIZE} in a dimension and {MAX_STRIDE} "
+            "in all are allowed"
+        )
     scales = _scales_of(payload, shape)
     if wanted == 0:
         return torch.empty(shape, dtype=torch.float32 if scales is not None else dtype)

@@ -1,6 +1,6 @@
 """Budgets over the rounds: enforced, corrected, and changed while running."""
 
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,8 @@ from hsplit_flower.errors import ConfigError
 from hsplit_flower.planning import ReplanSettings
 from hsplit_flower.sizes import size_text
 from hsplit_flower.strategies import RoundReport
+from hsplit_flower.strategies.roster import Member
+from hsplit_flower.strategies.turnout import Turnout
 from tests.strategies.budget_run import ROWS, orders_in, run
 from tests.strategies.clients import (
     NODES,
@@ -231,6 +233,22 @@ def test_a_round_without_any_device_that_fits_is_left_out_and_the_run_goes_on(
     assert sum("the round is left out" in line for line in flower_log) == 2
     for node in (SECOND, THIRD):
         assert sum(f"client {node} is left out: it has" in line for line in flower_log) == 4
+
+
+def test_a_device_that_leaves_while_others_are_asked_is_not_asked_to_train(
+    model: str, worker: WatchedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = Turnout.everyone
+    rounds = count(1)
+
+    def everyone(turnout: Turnout, grid: LocalGrid) -> dict[int, Member]:
+        left = {SECOND} if next(rounds) == 2 else set()
+        return {node: member for node, member in seen(turnout, grid).items() if node not in left}
+
+    monkeypatch.setattr(Turnout, "everyone", everyone)
+    reports, _ = run(model, worker, rounds=3)
+    assert [set(report.clients) for report in reports] == [{*NODES}, {FIRST, THIRD}, {*NODES}]
+    assert all(report.completed for report in reports)
 
 
 def test_a_device_that_joins_late_is_planned_for(
