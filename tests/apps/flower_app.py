@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hsplit_flower.cli.local_flower import LocalFlower
-from tests.ray_starts import RAY_STARTS
+from tests.ray_starts import RAY_IS_LATE, RAY_STARTS
 
 APP = Path(__file__).parents[2] / "apps" / "nlg"
 TINY = {
@@ -19,7 +19,6 @@ TINY = {
     "evaluation-examples": 16,
     "run-name": "run",
 }
-RAY_IS_LATE = "The current node timed out during startup"
 LAST_LINE = re.compile(r"perplexity ([\d.]+) -> ([\d.]+) in ([\d.]+) s; adapter: (\S+)")
 
 
