@@ -21,6 +21,7 @@ LONG = (
     "ablation",
     "half-loading",
     "memory",
+    "budgets",
 )
 WITHOUT_FRAMEWORKS = """
 import sys
