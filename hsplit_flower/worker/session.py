@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -76,9 +77,12 @@ class Session:
         """All that is trained."""
         return [factor for t in self.trainables.values() for factor in (t.a, t.b)]
 
-    @property
+    @cached_property
     def held_bytes(self) -> int:
-        """What it takes between steps and in them: factors, gradients and two moments."""
+        """What it takes between steps and in them: factors, gradients and two moments.
+
+        Reckoned once: it is asked of all open sessions whenever one is opened or closed.
+        """
         return 4 * sum(factor.nbytes for factor in self.factors)
 
     def remember(self, key: ReplyKey, reply: Reply) -> None:
