@@ -200,10 +200,7 @@ def worker_memory_without_sessions(
         working = max(working, costs.head.saved_bytes + costs.head.working_bytes)
     return MemoryParts(
         weights_bytes=worker_half_bytes(costs, settings),
-        frozen_factors_bytes=sum(
-            FLOAT32_BYTES * update_ranks.get(weight.name, 0) * weight.parameters_per_rank
-            for weight in weights
-        ),
+        frozen_factors_bytes=_factors_bytes(weights, update_ranks),
         activations_bytes=costs.shared_bytes + working,
         in_flight_bytes=2 * (costs.hidden_bytes + costs.wire_hidden_bytes),
     )
@@ -238,13 +235,7 @@ def frozen_bytes(costs: ModelCosts, weight: Weight, update_rank: int) -> float:
 
 def arriving_bytes(costs: ModelCosts, cut: int, update_ranks: Mapping[str, int]) -> float:
     """Bytes of the global update below a cut as it arrives: ``4 · R · (in + out)`` each."""
-    return float(
-        sum(
-            FLOAT32_BYTES * update_ranks.get(weight.name, 0) * weight.parameters_per_rank
-            for weight in costs.weights
-            if weight.block < cut
-        )
-    )
+    return _factors_bytes((w for w in costs.weights if w.block < cut), update_ranks)
 
 
 def frozen_change_bytes(
@@ -293,6 +284,13 @@ def scoring_bytes(costs: ModelCosts, labels: Labels) -> float:
 def num_inside(cut: int, *, checkpointing: bool) -> int:
     """Of how many blocks what is inside them is there at once."""
     return min(1, cut) if checkpointing else cut
+
+
+def _factors_bytes(weights: Iterable[Weight], update_ranks: Mapping[str, int]) -> float:
+    """The global update of these weights as factors."""
+    return float(
+        sum(FLOAT32_BYTES * update_ranks.get(w.name, 0) * w.parameters_per_rank for w in weights)
+    )
 
 
 def _kept_for_adapters(
