@@ -26,6 +26,26 @@ def random_update(rank: int, generator: torch.Generator) -> LowRank:
     )
 
 
+def _round(
+    momentum: Momentum,
+    updates: dict[str, LowRank],
+    remainders: dict[str, LowRank],
+    clients: list[ClientUpdate],
+    max_rank: int | None = None,
+) -> tuple[dict[str, LowRank], dict[str, LowRank]]:
+    """The updates and remainders after a round, of which momentum has learnt."""
+    result = aggregate_adapters(
+        updates, clients, remainders=momentum.carried(remainders), max_rank=max_rank
+    )
+    momentum.learn(
+        updates,
+        result.updates,
+        remainders_before=remainders,
+        remainders_after=result.remainders,
+    )
+    return dict(result.updates), dict(result.remainders)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     beta=st.sampled_from([0.0, 0.3, 0.5, 0.9]),
@@ -54,16 +74,7 @@ def test_every_round_goes_a_share_of_the_way_of_the_round_before(
             )
             for examples in (1, 3)
         ]
-        result = aggregate_adapters(
-            updates, clients, remainders=momentum.carried(remainders), max_rank=max_rank
-        )
-        momentum.learn(
-            updates,
-            result.updates,
-            remainders_before=remainders,
-            remainders_after=result.remainders,
-        )
-        updates, remainders = dict(result.updates), dict(result.remainders)
+        updates, remainders = _round(momentum, updates, remainders, clients, max_rank)
         for name in NAMES:
             contributions = [client.contribution(name, updates[name]) for client in clients]
             change = aggregate(torch.zeros_like(velocity[name]), contributions)
@@ -96,14 +107,7 @@ def test_a_weight_that_nobody_adapts_goes_on_and_keeps_its_rank() -> None:
     updates, remainders = {"q": LowRank.zeros(OUT, IN)}, {}
     for server_round in range(4):
         client = ClientUpdate(num_examples=1, trained={} if server_round else trained)
-        result = aggregate_adapters(updates, [client], remainders=momentum.carried(remainders))
-        momentum.learn(
-            updates,
-            result.updates,
-            remainders_before=remainders,
-            remainders_after=result.remainders,
-        )
-        updates, remainders = dict(result.updates), dict(result.remainders)
+        updates, remainders = _round(momentum, updates, remainders, [client])
     assert remainders == {}
     assert updates["q"].rank == 1
     wanted = sum(0.9**i for i in range(4)) * dense(trained["q"])

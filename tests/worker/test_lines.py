@@ -214,28 +214,29 @@ def _quick_to_ask(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _cut_off(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Worker, Call]]:
+    """A worker and an idle call of its client's, between which nothing comes through any more."""
+    with _quick_to_ask(monkeypatch), running_worker(FAMILY) as worker:
+        token = worker.worker.open(SPEC)
+        with closing(Cable(worker.address)) as cable, closing(Idle(cable.address)) as idle:
+            call = idle.open(token)
+            _wait_until(lambda: _num_streams(worker) == 1)
+            cable.cut()
+            yield worker, call
+
+
 def test_a_client_that_is_gone_without_a_word_holds_no_stream(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with _quick_to_ask(monkeypatch), running_worker(FAMILY) as worker:
-        token = worker.worker.open(SPEC)
-        with closing(Cable(worker.address)) as cable, closing(Idle(cable.address)) as idle:
-            call = idle.open(token)
-            _wait_until(lambda: _num_streams(worker) == 1)
-            cable.cut()
-            _wait_until(lambda: _num_streams(worker) == 0)
-            del call
+    with _cut_off(monkeypatch) as (worker, _):
+        _wait_until(lambda: _num_streams(worker) == 0)
 
 
 def test_a_worker_that_is_gone_without_a_word_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    with _quick_to_ask(monkeypatch), running_worker(FAMILY) as worker:
-        token = worker.worker.open(SPEC)
-        with closing(Cable(worker.address)) as cable, closing(Idle(cable.address)) as idle:
-            call = idle.open(token)
-            _wait_until(lambda: _num_streams(worker) == 1)
-            cable.cut()
-            _wait_until(call.done)
-            assert call.code() is grpc.StatusCode.UNAVAILABLE
+    with _cut_off(monkeypatch) as (_, call):
+        _wait_until(call.done)
+        assert call.code() is grpc.StatusCode.UNAVAILABLE
 
 
 def test_signs_of_life_are_not_taken_for_an_attack(monkeypatch: pytest.MonkeyPatch) -> None:
