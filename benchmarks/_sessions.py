@@ -21,7 +21,7 @@ from hsplit_flower.worker.admission import check_content
 from hsplit_flower.worker.session import Session
 from hsplit_flower.worker.stage import Stage
 
-SCALE: Final = 2
+ALPHA: Final = 16
 LEARNING_RATE: Final = 1e-4
 
 
@@ -154,7 +154,7 @@ class BatchedWorker:
             client=len(self.sessions),
             cut=client.cut,
             ranks=ranks_of(self.half, client),
-            scale=float(SCALE),
+            lora_alpha=ALPHA,
             learning_rate=LEARNING_RATE,
             seed=len(self.sessions),
         )
@@ -188,9 +188,7 @@ class PeftModel:
         self._optimizers = []
         for number, client in enumerate(clients):
             ranks = ranks_of(half, client)
-            config = LoraConfig(
-                r=client.rank, lora_alpha=SCALE * client.rank, target_modules=list(ranks)
-            )
+            config = LoraConfig(r=client.rank, lora_alpha=ALPHA, target_modules=list(ranks))
             with warnings.catch_warnings():
                 # Several adapters on a model are what is wanted here.
                 warnings.filterwarnings("ignore", message=".*more than one.*|.*[Aa]lready.*")

@@ -20,17 +20,22 @@ from typing import Any
 
 from benchmarks.harness import Benchmark, Detail, Figure, Settings, Spread, Target
 from benchmarks.harness.machine import ROOT
-from benchmarks.trial import Allocation, Examples, ScaleRule, Setting, federated
+from benchmarks.trial import Allocation, Examples, Setting, federated
 from hsplit_flower.aggregation import Dividing
-from hsplit_flower.types import Start
+from hsplit_flower.types import ScaleRule, Start
 
 LEARNING_RATES = (2e-3, 4e-3, 8e-3, 16e-3)
 # Adapter bytes of the five clients, 1 : 1.6 : 2.2 : 3 : 4, as ranks over all weights.
 FLEETS = {"heterogeneous": (2.0, 3.2, 4.4, 6.0, 8.0), "homogeneous": (4.72,) * 5}
-IMPORTANCE, UNIFORM = "importance", "uniform"
+IMPORTANCE = "importance"
+ONE_SCALE = {"lora_alpha": 8.0, "scale_rule": ScaleRule.CONSTANT}
+UNIFORM = {"allocation": Allocation.UNIFORM}
+# On both bases and fleets. All scales agree at rank 4.
 MAIN_ARMS: Mapping[str, Mapping[str, Any]] = {
     IMPORTANCE: {},
-    UNIFORM: {"allocation": Allocation.UNIFORM},
+    "uniform": UNIFORM,
+    "one scale": ONE_SCALE,
+    "one scale, uniform": {**ONE_SCALE, **UNIFORM},
 }
 # These alone decide which weights get the ranks, not how far a step goes.
 FOLLOWERS: Mapping[str, Mapping[str, Any]] = {
@@ -45,16 +50,16 @@ FOLLOWERS: Mapping[str, Mapping[str, Any]] = {
     "g = 1 - 0.95^r": {"gain_base": 0.95},
     "unit of two ranks": {"rank_unit": 2},
 }
+HALF_SCALE = {"lora_alpha": 4.0, "scale_rule": ScaleRule.CONSTANT}
+ROOT_SCALE = {"lora_alpha": 16.0, "scale_rule": ScaleRule.RSLORA}
 # On the first base and unequal devices only.
 OTHER_ARMS: Mapping[str, Mapping[str, Any]] = {
-    "half the scale": {"scale": 4.0},
-    "half the scale, uniform": {"scale": 4.0, "allocation": Allocation.UNIFORM},
-    "scale / r": {"scale_rule": ScaleRule.ALPHA},
-    "scale / r, uniform": {"scale_rule": ScaleRule.ALPHA, "allocation": Allocation.UNIFORM},
-    "scale / sqrt(r)": {"scale_rule": ScaleRule.ROOT},
-    "scale / sqrt(r), uniform": {"scale_rule": ScaleRule.ROOT, "allocation": Allocation.UNIFORM},
+    "half of one scale": HALF_SCALE,
+    "half of one scale, uniform": {**HALF_SCALE, **UNIFORM},
+    "alpha / sqrt(r)": ROOT_SCALE,
+    "alpha / sqrt(r), uniform": {**ROOT_SCALE, **UNIFORM},
     "restart": {"start": Start.RESTART},
-    "restart, uniform": {"start": Start.RESTART, "allocation": Allocation.UNIFORM},
+    "restart, uniform": {"start": Start.RESTART, **UNIFORM},
     "divided by holders": {"dividing": Dividing.HOLDERS},
     **FOLLOWERS,
 }
@@ -92,7 +97,7 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
 def _promise(
     trials: "Trials", plain: Setting, label: str, settings: Settings
 ) -> Iterator[Figure | Detail]:
-    """Importance against uniform ranks, on both fleets."""
+    """Importance against uniform ranks, and alpha / r against one scale, on both fleets."""
     rates = LEARNING_RATES[1:2] if settings.quick else LEARNING_RATES
     tuned = _tuned(trials, plain, MAIN_ARMS, rates)
     yield Detail(name=f"{label}, learning rates", value=tuned)
@@ -104,8 +109,13 @@ def _promise(
             yield Figure.of_repeats(
                 f"{label}, {fleet}: {name}", [done[setting] for setting in several], "perplexity"
             )
-        name = f"{label}, {fleet}: importance / uniform"
-        yield _ratio(name, done, wanted[IMPORTANCE], wanted[UNIFORM], target)
+        for ours, theirs, wished in (
+            (IMPORTANCE, "uniform", target),
+            ("one scale", "one scale, uniform", None),
+            (IMPORTANCE, "one scale", None),
+        ):
+            name = f"{label}, {fleet}: {ours} / {theirs}"
+            yield _ratio(name, done, wanted[ours], wanted[theirs], wished)
 
 
 def _choices(
@@ -121,8 +131,8 @@ def _choices(
         yield Figure.of_repeats(
             f"{label}, heterogeneous: {name}", [done[setting] for setting in several], "perplexity"
         )
-    for name in ("half the scale", "scale / r", "scale / sqrt(r)", "restart"):
-        ratio = f"{label}, heterogeneous, {name}: importance / uniform"
+    for name in ("half of one scale", "alpha / sqrt(r)", "restart"):
+        ratio = f"{label}, heterogeneous: {name} / {name}, uniform"
         yield _ratio(ratio, done, wanted[name], wanted[f"{name}, uniform"])
 
 

@@ -1,6 +1,6 @@
 """The main job on real text: federated, split and unequal against centralised PEFT LoRA.
 
-Both sides train llama-tiny on E2E with one learning rate and scale, and are measured on the same
+Both sides train llama-tiny on E2E with one learning rate and alpha, and are measured on the same
 dev examples. The federated side is ``flwr run apps/nlg`` as a user types it; the centralised side
 is plain PEFT on the whole model and all training examples, with as many adapter bytes as the mean
 client has on both sides of its cut, and as many examples a step as all clients together.
@@ -55,7 +55,7 @@ class Job:
     centralised_examples: int | None
     seed: int
     learning_rate: float = 4e-3
-    scale: float = 8.0
+    lora_alpha: float = 16.0
     start: str = "restart"
     server_momentum: float = 0.3
     max_rank: int = 6
@@ -87,7 +87,7 @@ class Job:
             seed=self.seed,
             budgets=(1.0,) * NUM_CLIENTS,
             learning_rate=self.learning_rate,
-            scale=self.scale,
+            lora_alpha=self.lora_alpha,
             num_rounds=self.num_rounds,
             local_steps=self.local_steps,
             batch_size=self.batch_size,
@@ -157,7 +157,7 @@ def federated(
         "local-steps": job.local_steps,
         "batch-size": job.batch_size,
         "learning-rate": job.learning_rate,
-        "scale": job.scale,
+        "lora-alpha": job.lora_alpha,
         "start": job.start,
         "server-momentum": job.server_momentum,
         "max-rank": job.max_rank,

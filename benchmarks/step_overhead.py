@@ -33,7 +33,7 @@ from hsplit_flower.splitting import read_architecture
 from hsplit_flower.types import Labels, SessionSpec
 
 RANK: Final = 8
-SCALE: Final = 2.0
+ALPHA: Final = 16
 LEARNING_RATE: Final = 1e-4
 TARGET: Final = Target("<=", 1.10)
 
@@ -56,7 +56,7 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
                 cut=cut,
                 ranks=ranks,
                 labels=labels,
-                scale=SCALE,
+                lora_alpha=ALPHA,
                 learning_rate=LEARNING_RATE,
             )
             half = load_client(folder, spec, device)
@@ -124,7 +124,7 @@ def central_step(
     model.to(device)
     config = LoraConfig(
         r=RANK,
-        lora_alpha=int(SCALE * RANK),
+        lora_alpha=ALPHA,
         target_modules=list(ranks),
         lora_dropout=0.0,
         fan_in_fan_out=True,

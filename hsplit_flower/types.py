@@ -36,6 +36,36 @@ class Start(str, Enum):
     CONTINUE = "continue"
 
 
+class ScaleRule(str, Enum):
+    """How an adapter's scale follows from its rank ``r`` and ``α``.
+
+    ``LORA``: ``α / r`` (Hu et al. 2021, arXiv 2106.09685, section 4.1). ``RSLORA``: ``α / √r``
+    (Kalajdzievski 2023, arXiv 2312.03732). ``CONSTANT``: ``α``, whatever the rank.
+    """
+
+    LORA = "lora"
+    RSLORA = "rslora"
+    CONSTANT = "constant"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaling:
+    """What adapters' products are multiplied by in training; clients differ in rank, so by rank."""
+
+    alpha: float = 32.0
+    rule: ScaleRule = ScaleRule.LORA
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.alpha < math.inf:
+            raise ValueError(f"alpha must be a positive number, got {self.alpha}")
+
+    def of(self, rank: int) -> float:
+        """The scale of an adapter of this rank; one of rank 0 has nothing to be scaled."""
+        if rank == 0 or self.rule is ScaleRule.CONSTANT:
+            return self.alpha
+        return self.alpha / (rank if self.rule is ScaleRule.LORA else math.sqrt(rank))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Span:
     """The blocks ``[start, stop)`` of a decoder."""
@@ -201,7 +231,8 @@ class SessionSpec:
     ranks: Mapping[str, int] = field(default_factory=dict)
     labels: Labels = Labels.SERVER
     start: Start = Start.CONTINUE
-    scale: float = 8.0
+    lora_alpha: float = 32.0
+    scale_rule: ScaleRule = ScaleRule.LORA
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     seed: int = 0
@@ -213,7 +244,7 @@ class SessionSpec:
     train: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("scale", "learning_rate"):
+        for name in ("lora_alpha", "learning_rate"):
             value = getattr(self, name)
             if not 0.0 < value < math.inf:
                 raise ValueError(f"{name} must be a positive number, got {value}")
@@ -229,6 +260,11 @@ class SessionSpec:
             )
         if any(rank < 0 for rank in self.ranks.values()):
             raise ValueError("ranks must be zero or more")
+
+    @property
+    def scaling(self) -> Scaling:
+        """What its adapters' products are multiplied by."""
+        return Scaling(alpha=self.lora_alpha, rule=self.scale_rule)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hsplit_flower.adapters import LowRank, compress, starting_points
 from hsplit_flower.splitting import Architecture, read_architecture
-from hsplit_flower.types import SessionSpec
+from hsplit_flower.types import ScaleRule, SessionSpec
 from tests.families import FAMILIES
 from tests.reference.unsplit import Factors, Step, base_model, train, with_peft
 
@@ -29,6 +29,12 @@ def ranks(name: str) -> dict[str, int]:
     """A rank for every weight, 0 among them."""
     weights = architecture(name).weights
     return {w.name: TRAINED_RANKS[i % len(TRAINED_RANKS)] for i, w in enumerate(weights)}
+
+
+def scale_rule(name: str) -> ScaleRule:
+    """Each rule is that of some families."""
+    rules = list(ScaleRule)
+    return rules[list(FAMILIES).index(name) % len(rules)]
 
 
 @functools.cache
@@ -70,7 +76,7 @@ def start(name: str, spec: SessionSpec) -> Start:
         global_update(name),
         spec.ranks,
         start=spec.start,
-        scale=spec.scale,
+        scaling=spec.scaling,
         seed=spec.seed,
     )
     return Start(
@@ -86,7 +92,8 @@ def training_spec(name: str, cut: int, **settings: Any) -> SessionSpec:
         client=3,
         cut=cut,
         ranks=ranks(name),
-        scale=4.0,
+        lora_alpha=4.0,
+        scale_rule=scale_rule(name),
         weight_decay=0.01,
         seed=5,
         **{"learning_rate": 4e-3, **settings},
@@ -98,5 +105,5 @@ def unsplit_steps(
 ) -> list[Step]:
     """What the whole model does with the batches of a session, from where the session starts."""
     at = start(name, spec)
-    model = with_peft(base_model(name, at.merged), at.trained, spec.scale, at.frozen)
+    model = with_peft(base_model(name, at.merged), at.trained, spec.scaling, at.frozen)
     return train(model, batches, learning_rate=spec.learning_rate, weight_decay=spec.weight_decay)

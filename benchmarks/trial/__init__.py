@@ -12,5 +12,4 @@ from benchmarks.trial.federation import federated as federated
 from benchmarks.trial.federation import perplexity as perplexity
 from benchmarks.trial.federation import thinned as thinned
 from benchmarks.trial.setting import Allocation as Allocation
-from benchmarks.trial.setting import ScaleRule as ScaleRule
 from benchmarks.trial.setting import Setting as Setting

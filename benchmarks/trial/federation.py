@@ -14,10 +14,8 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks.trial.ranks import choose
 from benchmarks.trial.setting import Setting
-from hsplit_flower.adapters import LowRank, attach, initial_update, starting_point
-from hsplit_flower.adapters.attach import LOCAL
+from hsplit_flower.adapters import LowRank, attach, collect, initial_update, starting_point
 from hsplit_flower.adapters.round_start import weight_generator
-from hsplit_flower.adapters.start import fold
 from hsplit_flower.aggregation import ClientUpdate, aggregate_adapters
 from hsplit_flower.data import (
     EncodedExample,
@@ -133,7 +131,7 @@ def centralised(setting: Setting, train: list[EncodedExample], pad_id: int, rank
     architecture = read_architecture(Checkpoint(source=setting.model).config())
     config = LoraConfig(
         r=rank,
-        lora_alpha=setting.scale_rule.scale(setting.scale, rank) * rank,  # type: ignore[arg-type]
+        lora_alpha=setting.scaling.of(rank) * rank,  # type: ignore[arg-type]
         target_modules=[weight.name for weight in architecture.weights],
         fan_in_fan_out=architecture.is_transposed,
     )
@@ -183,21 +181,18 @@ def _train(
     client: int,
 ) -> tuple[dict[str, LowRank], dict[str, float]]:
     """One client's round on the whole model: its folded factors, and its weights' importance."""
-    scales = {name: setting.scale_rule.scale(setting.scale, rank) for name, rank in ranks.items()}
     points = {
         name: starting_point(
             updates[name],
             rank=rank,
             start=setting.start,
-            scale=scales[name],
+            scale=setting.scaling.of(rank),
             generator=weight_generator(hash((setting.seed, server_round, client)), name),
         )
         for name, rank in ranks.items()
     }
     model = copy.deepcopy(base)
-    trainables = attach(model, points, scale=1.0)
-    for name in trainables:
-        model.get_submodule(name).set_scale(LOCAL, scales[name])
+    trainables = attach(model, points, scaling=setting.scaling)
     optimizer = _optimizer(model, setting)
     model.train()
     scores = {weight.name: 0.0 for weight in architecture.weights}
@@ -217,10 +212,7 @@ def _train(
             scores[name] += score / setting.probe_steps
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    trained = {
-        name: fold(factors.b, factors.a, scales[name]) for name, factors in trainables.items()
-    }
-    return trained, scores
+    return collect(trainables, scaling=setting.scaling), scores
 
 
 def _loss(model: Any, batch: Mapping[str, Tensor], setting: Setting) -> Tensor:

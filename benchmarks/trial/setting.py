@@ -5,7 +5,7 @@ from enum import Enum
 
 from hsplit_flower.aggregation import Dividing
 from hsplit_flower.planning import PlanSettings
-from hsplit_flower.types import Start
+from hsplit_flower.types import ScaleRule, Scaling, Start
 
 
 class Allocation(str, Enum):
@@ -19,24 +19,6 @@ class Allocation(str, Enum):
     UNIFORM = "uniform"
     IMPORTANCE = "importance"
     FLOOR = "floor"
-
-
-class ScaleRule(str, Enum):
-    """What an adapter's product is multiplied by, ``s`` being the setting's scale.
-
-    ``ONE``: ``s`` whatever the rank. ``ALPHA``: ``s · 4 / r``. ``ROOT``: ``s · 2 / √r``. All three
-    agree at rank 4.
-    """
-
-    ONE = "one"
-    ALPHA = "alpha"
-    ROOT = "root"
-
-    def scale(self, scale: float, rank: int) -> float:
-        """The scale of an adapter of this rank."""
-        if rank == 0 or self is ScaleRule.ONE:
-            return scale
-        return scale * (4 / rank if self is ScaleRule.ALPHA else 2 / rank**0.5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +44,8 @@ class Setting:
     seed: int
     budgets: tuple[float, ...]
     learning_rate: float
-    scale: float = 8.0
-    scale_rule: ScaleRule = ScaleRule.ONE
+    lora_alpha: float = 32.0
+    scale_rule: ScaleRule = ScaleRule.LORA
     allocation: Allocation = Allocation.IMPORTANCE
     start: Start = Start.CONTINUE
     dividing: Dividing = Dividing.ALL
@@ -79,3 +61,8 @@ class Setting:
     evaluation_examples: int = 500
     max_length: int = 192
     autocast: bool = True
+
+    @property
+    def scaling(self) -> Scaling:
+        """What adapters' products are multiplied by."""
+        return Scaling(alpha=self.lora_alpha, rule=self.scale_rule)

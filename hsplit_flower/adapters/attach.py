@@ -18,18 +18,20 @@ from transformers.pytorch_utils import Conv1D
 
 from ..errors import AdapterError
 from ..splitting.linear import add_product_to_weight_, linear_at, matrix_of
+from ..types import ScaleRule, Scaling
 from .start import StartingPoint
 from .trainable import Trainable
 
 GLOBAL = "global"
 LOCAL = "local"
+AS_IT_IS = Scaling(alpha=1.0, rule=ScaleRule.CONSTANT)
 
 
 def attach(
     model: nn.Module,
     starts: Mapping[str, StartingPoint] | Iterable[tuple[str, StartingPoint]],
     *,
-    scale: float,
+    scaling: Scaling,
 ) -> dict[str, Trainable]:
     """Attach frozen and trainable factors to the named weights of a model.
 
@@ -41,8 +43,8 @@ def attach(
         Where each weight starts this round, by name. A weight without a trainable rank is not
         trained, one without a frozen rank has no frozen part. Of pairs that are made one after
         another, none is held when the next one is made, only its factors.
-    scale
-        What the trainable product is multiplied by, the same for every rank.
+    scaling
+        What the trainable products are multiplied by, by their ranks.
 
     Returns
     -------
@@ -68,8 +70,8 @@ def attach(
         trained[name] = _own(start.trainable_b, device), _own(start.trainable_a, device)
         # Else it would be held while the next one is made.
         del start
-    _inject(model, GLOBAL, frozen, scale=1.0)
-    _inject(model, LOCAL, trained, scale=scale)
+    _inject(model, GLOBAL, frozen, scaling=AS_IT_IS)
+    _inject(model, LOCAL, trained, scaling=scaling)
     trainables = {}
     for name, layer in _lora_layers(model):
         layer.set_adapter([adapter for adapter in (GLOBAL, LOCAL) if adapter in layer.lora_A])
@@ -101,7 +103,11 @@ def check_fits(model: nn.Module, name: str, start: StartingPoint) -> None:
 
 
 def _inject(
-    model: nn.Module, adapter: str, factors: Mapping[str, tuple[Tensor, Tensor]], *, scale: float
+    model: nn.Module,
+    adapter: str,
+    factors: Mapping[str, tuple[Tensor, Tensor]],
+    *,
+    scaling: Scaling,
 ) -> None:
     ranks = {name: b.shape[1] for name, (b, _) in factors.items() if b.shape[1]}
     if not ranks:
@@ -111,7 +117,7 @@ def _inject(
         lora_alpha=1,
         target_modules=list(ranks),
         rank_pattern=dict(ranks),
-        alpha_pattern={name: scale * rank for name, rank in ranks.items()},
+        alpha_pattern={name: scaling.of(rank) * rank for name, rank in ranks.items()},
         fan_in_fan_out=isinstance(linear_at(model, next(iter(ranks))), Conv1D),
     )
     with warnings.catch_warnings():

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import torch
 
 from ..errors import AdapterError
-from ..types import Start, Weight
+from ..types import Scaling, Start, Weight
 from .low_rank import LowRank
 from .start import StartingPoint, is_merged, starting_point
 
@@ -18,7 +18,7 @@ def starting_points(
     ranks: Mapping[str, int],
     *,
     start: Start,
-    scale: float,
+    scaling: Scaling,
     seed: int,
     dtype: torch.dtype = torch.float32,
 ) -> dict[str, StartingPoint]:
@@ -32,8 +32,10 @@ def starting_points(
         The global update in canonical form; a weight that is missing has none yet.
     ranks
         How many directions are trained; 0 or missing trains none.
-    start, scale
+    start
         As in :func:`~hsplit_flower.adapters.start.starting_point`.
+    scaling
+        What the layers multiply the trainable products by.
     seed
         Source of fresh directions, together with the weight's name: a weight starts the same on
         either side of a cut.
@@ -42,7 +44,7 @@ def starting_points(
     """
     return dict(
         take_starting_points(
-            weights, dict(updates), ranks, start=start, scale=scale, seed=seed, dtype=dtype
+            weights, dict(updates), ranks, start=start, scaling=scaling, seed=seed, dtype=dtype
         )
     )
 
@@ -53,7 +55,7 @@ def take_starting_points(
     ranks: Mapping[str, int],
     *,
     start: Start,
-    scale: float,
+    scaling: Scaling,
     seed: int,
     dtype: torch.dtype = torch.float32,
 ) -> Iterator[tuple[str, StartingPoint]]:
@@ -68,15 +70,16 @@ def take_starting_points(
     first = merged_names(by_name.values(), updates, dtype)
     for name in sorted(by_name, key=lambda name: name not in first):
         weight = by_name[name]
+        rank = ranks.get(name, 0)
         none_yet = LowRank.zeros(weight.out_features, weight.in_features)
         # Not named here, where it would be held while the next one is made.
         yield (
             name,
             starting_point(
                 updates.pop(name, none_yet),
-                rank=ranks.get(name, 0),
+                rank=rank,
                 start=start,
-                scale=scale,
+                scale=scaling.of(rank),
                 generator=weight_generator(seed, name),
                 factored_below=_factored_below(dtype),
             ),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from ..types import Scaling
 from .low_rank import LowRank
 from .start import fold
 
@@ -20,14 +21,18 @@ class Trainable:
     b: nn.Parameter
     a: nn.Parameter
 
+    @property
+    def rank(self) -> int:
+        return len(self.a)
+
     def folded(self, scale: float) -> LowRank:
         """The update that these factors stand for now: a copy on the host, scale folded in."""
         return fold(self.b.detach().cpu().clone(), self.a.detach().cpu().clone(), scale)
 
 
-def collect(trainables: Mapping[str, Trainable], *, scale: float) -> dict[str, LowRank]:
-    """The trained updates with the scale folded in, cut loose from the graph."""
-    return {name: trainable.folded(scale) for name, trainable in trainables.items()}
+def collect(trainables: Mapping[str, Trainable], *, scaling: Scaling) -> dict[str, LowRank]:
+    """The trained updates with their scales folded in, cut loose from the graph."""
+    return {name: t.folded(scaling.of(t.rank)) for name, t in trainables.items()}
 
 
 def adapter_optimizer(

@@ -119,11 +119,11 @@ class LocalRound:
             updates,
             spec.ranks,
             start=spec.start,
-            scale=spec.scale,
+            scaling=spec.scaling,
             seed=spec.seed,
             dtype=half.dtype,
         )
-        self._trainables: dict[str, Trainable] = attach(half.model, points, scale=spec.scale)
+        self._trainables: dict[str, Trainable] = attach(half.model, points, scaling=spec.scaling)
         self._optimizer = adapter_optimizer(
             self._trainables, learning_rate=spec.learning_rate, weight_decay=spec.weight_decay
         )
@@ -169,7 +169,7 @@ class LocalRound:
             num_batch_tokens=num_batch_tokens,
             seconds=time.perf_counter() - started,
             peak_bytes=self._meter.peak_bytes,
-            updates=collect(self._trainables, scale=self._spec.scale),
+            updates=collect(self._trainables, scaling=self._spec.scaling),
             importance=importance,
         )
 

@@ -206,7 +206,8 @@ class HSplitLoRA(Strategy):
         lines = (
             f"Model: {self.model}, {self.architecture.model_type} of "
             f"{self.architecture.num_blocks} blocks, {len(self.architecture.weights)} weights",
-            f"Training: AdamW {training.learning_rate:g}, scale {training.scale:g}, "
+            f"Training: AdamW {training.learning_rate:g}, "
+            f"alpha {training.lora_alpha:g} ({training.scale_rule.value}), "
             f"{training.start.value}, labels on the {training.labels.value}",
             f"Planning: cut from {limits.min_cut}, ranks to {limits.max_rank}, "
             f"fleet {self.fleet or 'as the devices say'}",

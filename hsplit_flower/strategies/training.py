@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 from ..errors import ConfigError
-from ..types import Labels, Start, WireType
+from ..types import Labels, ScaleRule, Start, WireType
 
 Settings = TypeVar("Settings")
 
@@ -23,8 +23,9 @@ class Training:
         the worker refuses a request with more tokens than their product.
     learning_rate, weight_decay
         AdamW's, on both sides of the cut.
-    scale
-        What every adapter's product is multiplied by in training, whatever its rank.
+    lora_alpha, scale_rule
+        What an adapter's product is multiplied by in training: ``lora_alpha`` divided by its rank,
+        by the root of its rank, or by nothing.
     labels, start
         Who computes the loss, and what a round starts from.
     seed
@@ -51,7 +52,8 @@ class Training:
     sequence_length: int
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
-    scale: float = 8.0
+    lora_alpha: float = 32.0
+    scale_rule: ScaleRule = ScaleRule.LORA
     labels: Labels = Labels.SERVER
     start: Start = Start.CONTINUE
     seed: int = 0
@@ -73,7 +75,7 @@ class Training:
                 "batch_size",
                 "sequence_length",
                 "learning_rate",
-                "scale",
+                "lora_alpha",
                 "in_flight",
                 "max_message_bytes",
                 "step_timeout_seconds",

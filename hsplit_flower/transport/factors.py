@@ -6,7 +6,7 @@ from itertools import groupby
 
 from ..adapters import LowRank, concatenate
 from ..errors import CodecError
-from ..types import Labels, SessionSpec, Start, WireType
+from ..types import Labels, ScaleRule, SessionSpec, Start, WireType
 from .codec import decode, encode
 from .split_pb2 import Factors
 from .split_pb2 import SessionSpec as SpecMessage
@@ -92,7 +92,8 @@ def spec_to_wire(spec: SessionSpec) -> SpecMessage:
         ranks=spec.ranks,
         labels=spec.labels.value,
         start=spec.start.value,
-        scale=spec.scale,
+        lora_alpha=spec.lora_alpha,
+        scale_rule=spec.scale_rule.value,
         learning_rate=spec.learning_rate,
         weight_decay=spec.weight_decay,
         seed=spec.seed,
@@ -120,7 +121,8 @@ def spec_from_wire(message: SpecMessage) -> SessionSpec:
             ranks=dict(message.ranks),
             labels=Labels(message.labels),
             start=Start(message.start),
-            scale=message.scale,
+            lora_alpha=message.lora_alpha,
+            scale_rule=ScaleRule(message.scale_rule),
             learning_rate=message.learning_rate,
             weight_decay=message.weight_decay,
             seed=message.seed,

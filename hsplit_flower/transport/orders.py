@@ -7,16 +7,25 @@ process.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from enum import Enum
 from typing import Any
 
 from ..errors import ConfigError
-from ..types import Labels, SessionSpec, Start, WireType
+from ..types import Labels, ScaleRule, SessionSpec, Start, WireType
 
 ORDER_KEY = "hsplit-order"
 UPDATE_KEY = "hsplit-update"
 METRICS_KEY = "hsplit-metrics"
 IMPORTANCE_KEY = "hsplit-importance"
 PROFILE_KEY = "hsplit-profile"
+
+# Of a session, the values that are one of a few.
+CHOICES: Mapping[str, type[Enum]] = {
+    "labels": Labels,
+    "start": Start,
+    "scale_rule": ScaleRule,
+    "wire_type": WireType,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +96,7 @@ class Order:
             }
             session = {field.name: values.pop(field.name) for field in fields(SessionSpec)}
             session["ranks"] = {str(k): int(v) for k, v in json.loads(session["ranks"]).items()}
-            for name, kind in (("labels", Labels), ("start", Start), ("wire_type", WireType)):
+            for name, kind in CHOICES.items():
                 session[name] = kind(session[name])
             gradient_type = session["wire_gradient_type"]
             session["wire_gradient_type"] = WireType(gradient_type) if gradient_type else None
@@ -107,4 +116,4 @@ def _plain(value: Any) -> Any:
     """A scalar for a ``ConfigRecord``, which knows no None: nothing is the empty string."""
     if value is None:
         return ""
-    return value.value if isinstance(value, (Labels, Start, WireType)) else value
+    return value.value if isinstance(value, Enum) else value

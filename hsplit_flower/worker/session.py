@@ -129,7 +129,7 @@ class Session:
         """What this session has learnt so far."""
         return SessionResult(
             num_steps=self.num_steps,
-            updates=collect(self.trainables, scale=self.spec.scale),
+            updates=collect(self.trainables, scaling=self.spec.scaling),
             importance=dict(self.importance),
         )
 

@@ -86,7 +86,7 @@ class Stage:
             for name, point in points.items()
             if point.trainable_b.shape[1]
         }
-        terms = {name: [(t.b, t.a, spec.scale)] for name, t in trainables.items()}
+        terms = {name: [(t.b, t.a, spec.scaling.of(t.rank))] for name, t in trainables.items()}
         shares = {
             name: point.frozen_shares().to(self.half.device)
             for name, point in points.items()
@@ -158,7 +158,7 @@ class Stage:
             updates,
             spec.ranks,
             start=spec.start,
-            scale=spec.scale,
+            scaling=spec.scaling,
             seed=spec.seed,
             dtype=self.half.dtype,
         )

@@ -18,20 +18,20 @@ from hsplit_flower.adapters import (
 from hsplit_flower.errors import AdapterError
 from hsplit_flower.splitting import Half
 from hsplit_flower.splitting.linear import linear_at, matrix_of
-from hsplit_flower.types import Start
+from hsplit_flower.types import ScaleRule, Scaling, Start
 from tests.families import fields
 from tests.reference.unsplit import base_model, trainable_factors
 from tests.rounds import architecture, below, ranks
 from tests.tolerances import assert_same
 from tests.workers import load_client
 
-SCALE = 4.0
+SCALING = Scaling(alpha=8.0, rule=ScaleRule.RSLORA)
 CUT = 2
 
 
 def _starts(name: str, **changes: object) -> dict[str, StartingPoint]:
     weights = [w for w in architecture(name).weights if w.block < CUT]
-    settings = {"start": Start.CONTINUE, "scale": SCALE, "seed": 1} | changes
+    settings = {"start": Start.CONTINUE, "scaling": SCALING, "seed": 1} | changes
     return starting_points(weights, below(name, CUT), ranks(name), **settings)
 
 
@@ -44,7 +44,7 @@ def _hidden(half: Half) -> torch.Tensor:
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_the_half_starts_as_the_global_update(name: str, start: Start) -> None:
     half = load_client(name, CUT)
-    attach(half.model, _starts(name, start=start), scale=SCALE)
+    attach(half.model, _starts(name, start=start), scaling=SCALING)
     plain = base_model(name, {n: u.dense() for n, u in below(name, CUT).items()})
     wanted = plain(**fields("right"), output_hidden_states=True).hidden_states[CUT].detach()
     assert_same(_hidden(half), wanted)
@@ -53,7 +53,7 @@ def test_the_half_starts_as_the_global_update(name: str, start: Start) -> None:
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_only_the_local_factors_are_trained(name: str) -> None:
     half, starts = load_client(name, CUT), _starts(name)
-    trainables = attach(half.model, starts, scale=SCALE)
+    trainables = attach(half.model, starts, scaling=SCALING)
     wanted = {n: rank for n, rank in ranks(name).items() if n in starts and rank}
     assert {n: t.a.shape[0] for n, t in trainables.items()} == wanted
     assert trainable_factors(half.model).keys() == {f"{n}.{k}" for n in wanted for k in "ab"}
@@ -65,7 +65,7 @@ def test_only_the_local_factors_are_trained(name: str) -> None:
 
 def test_a_weight_has_the_adapters_that_it_needs() -> None:
     half, starts = load_client("llama", CUT), _starts("llama")
-    attach(half.model, starts, scale=SCALE)
+    attach(half.model, starts, scaling=SCALING)
     kinds = set()
     for name, start in starts.items():
         layer = half.model.get_submodule(name)
@@ -75,14 +75,15 @@ def test_a_weight_has_the_adapters_that_it_needs() -> None:
         if wanted:
             assert set(layer.lora_A) == set(layer.active_adapters) == wanted
             for adapter in wanted:
-                assert layer.scaling[adapter] == pytest.approx(SCALE if adapter == "local" else 1)
+                scale = SCALING.of(layer.r[adapter]) if adapter == "local" else 1
+                assert layer.scaling[adapter] == pytest.approx(scale)
         kinds.add(frozenset(wanted))
     assert len(kinds) == 4, "the example does not hold all four kinds"
 
 
 def test_training_changes_the_local_factors_alone() -> None:
     half = load_client("llama", CUT)
-    trainables = attach(half.model, _starts("llama"), scale=SCALE)
+    trainables = attach(half.model, _starts("llama"), scaling=SCALING)
     before = {key: p.detach().clone() for key, p in half.model.named_parameters()}
     optimizer = adapter_optimizer(trainables, learning_rate=0.1, weight_decay=0.0)
     batch = fields("right")
@@ -95,10 +96,11 @@ def test_training_changes_the_local_factors_alone() -> None:
 
 def test_what_is_collected_has_its_scale_folded_in_and_is_a_copy() -> None:
     half, starts = load_client("llama", CUT), _starts("llama")
-    trainables = attach(half.model, starts, scale=SCALE)
-    updates = collect(trainables, scale=SCALE)
+    trainables = attach(half.model, starts, scaling=SCALING)
+    updates = collect(trainables, scaling=SCALING)
     for name, update in updates.items():
-        product = SCALE * starts[name].trainable_b.double() @ starts[name].trainable_a.double()
+        b, a = starts[name].trainable_b.double(), starts[name].trainable_a.double()
+        product = SCALING.of(starts[name].trainable_a.shape[0]) * b @ a
         assert_same(update.dense(), product)
         assert not update.b.requires_grad
         trainables[name].b.data.zero_()
@@ -110,7 +112,7 @@ def test_an_update_dearer_than_the_weight_is_added_to_the_copy_in_memory() -> No
     half, starts = load_client("llama", CUT), _starts("llama")
     merged = [name for name, start in starts.items() if start.merge is not None]
     before = {name: matrix_of(linear_at(half.model, name)).clone() for name in starts}
-    attach(half.model, starts, scale=SCALE)
+    attach(half.model, starts, scaling=SCALING)
     assert merged
     for name in starts:
         wanted = before[name]
@@ -122,8 +124,8 @@ def test_an_update_dearer_than_the_weight_is_added_to_the_copy_in_memory() -> No
 def test_nothing_to_attach_leaves_the_half_as_it_is() -> None:
     half = load_client("gpt2", CUT)
     weights = [w for w in architecture("gpt2").weights if w.block < CUT]
-    starts = starting_points(weights, {}, {}, start=Start.RESTART, scale=1.0, seed=0)
-    assert attach(half.model, starts, scale=1.0) == {}
+    starts = starting_points(weights, {}, {}, start=Start.RESTART, scaling=Scaling(), seed=0)
+    assert attach(half.model, starts, scaling=Scaling()) == {}
     assert not any(isinstance(module, LoraLayer) for module in half.model.modules())
     assert adapter_optimizer({}, learning_rate=1.0, weight_decay=0.0) is None
 
@@ -131,7 +133,7 @@ def test_nothing_to_attach_leaves_the_half_as_it_is() -> None:
 def test_factors_are_float32_on_a_narrower_half() -> None:
     half = load_client("llama", CUT)
     half.model.to(torch.bfloat16)
-    trainables = attach(half.model, _starts("llama", dtype=torch.bfloat16), scale=SCALE)
+    trainables = attach(half.model, _starts("llama", dtype=torch.bfloat16), scaling=SCALING)
     assert {t.a.dtype for t in trainables.values()} == {torch.float32}
     batch = fields("right")
     hidden = half.embed(batch["input_ids"], batch["attention_mask"])
@@ -153,14 +155,14 @@ def test_names_that_begin_alike_are_kept_apart() -> None:
         )
         for name, rank in wanted.items()
     }
-    trainables = attach(model, starts, scale=1.0)
+    trainables = attach(model, starts, scaling=SCALING)
     assert {name: t.a.shape[0] for name, t in trainables.items()} == wanted
     scaling = {
         name: module.scaling["local"]
         for name, module in model.named_modules()
         if isinstance(module, LoraLayer)
     }
-    assert scaling == pytest.approx(dict.fromkeys(wanted, 1.0))
+    assert scaling == pytest.approx({name: SCALING.of(rank) for name, rank in wanted.items()})
 
 
 def _point(out_features: int, in_features: int) -> StartingPoint:
@@ -184,10 +186,10 @@ def _point(out_features: int, in_features: int) -> StartingPoint:
 def test_factors_that_fit_no_weight_are_refused(name: str, message: str) -> None:
     half = load_client("llama", CUT)
     with pytest.raises(AdapterError, match=f"'{name}'.*{message}"):
-        attach(half.model, {name: _point(16, 15)}, scale=1.0)
+        attach(half.model, {name: _point(16, 15)}, scaling=Scaling())
 
 
 def test_two_adapters_are_no_cause_for_a_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        attach(load_client("llama", CUT).model, _starts("llama"), scale=SCALE)
+        attach(load_client("llama", CUT).model, _starts("llama"), scaling=SCALING)

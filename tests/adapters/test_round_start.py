@@ -6,10 +6,10 @@ import torch
 from hsplit_flower.adapters import LowRank, compress, starting_points
 from hsplit_flower.adapters.round_start import weight_generator
 from hsplit_flower.errors import AdapterError
-from hsplit_flower.types import Span, Start, Weight
+from hsplit_flower.types import Scaling, Span, Start, Weight
 from tests.reference.aggregation import dense, relative_error
 
-SETTINGS = {"start": Start.CONTINUE, "scale": 4.0, "seed": 3}
+SETTINGS = {"start": Start.CONTINUE, "scaling": Scaling(alpha=4.0), "seed": 3}
 WEIGHTS = [
     Weight(name=f"blocks.{index}.{name}", block=index, in_features=18, out_features=24)
     for index in range(3)
@@ -72,7 +72,8 @@ def test_ranks_that_are_missing_or_zero_train_nothing(start: Start) -> None:
         WEIGHTS[1].name: 3
     }
     for name, point in points.items():
-        trained = 4.0 * point.trainable_b.double() @ point.trainable_a.double()
+        scale = SETTINGS["scaling"].of(point.trainable_b.shape[1])
+        trained = scale * point.trainable_b.double() @ point.trainable_a.double()
         assert relative_error(dense(point.frozen) + trained, dense(updates[name])) <= 1e-6
 
 

@@ -85,7 +85,13 @@ def test_every_key_is_there_and_described_once(settings: dict[str, Any]):
 def test_all_problems_are_reported_at_once(settings: dict[str, Any]):
     from nlg.run_config import RunConfig
 
-    wrong = {"learnin-rate": 1.0, "batch-size": "16", "scale": 0, "labels": "nobody", "seed": -1}
+    wrong = {
+        "learnin-rate": 1.0,
+        "batch-size": "16",
+        "lora-alpha": 0,
+        "labels": "nobody",
+        "seed": -1,
+    }
     wrong |= {"fraction-train": 1.5, "server-evaluation": 1, "step-timeout": float("nan")}
     wrong |= {"server-momentum": 1.0}
     del settings["partition"]
@@ -97,7 +103,7 @@ def test_all_problems_are_reported_at_once(settings: dict[str, Any]):
         "unknown key 'learnin-rate', did you mean 'learning-rate'?",
         "missing key 'partition'",
         "batch-size = '16': a whole number is wanted",
-        "scale = 0.0: a positive number is wanted",
+        "lora-alpha = 0.0: a positive number is wanted",
         "labels = 'nobody': one of 'server', 'client' is wanted",
         "seed = -1: 0 or more is wanted",
         "fraction-train = 1.5: a fraction from 0 to 1 is wanted",

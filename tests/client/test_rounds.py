@@ -17,7 +17,7 @@ from hsplit_flower.adapters.round_start import weight_generator
 from hsplit_flower.aggregation import ClientUpdate, aggregate_adapters
 from hsplit_flower.client import LocalRound
 from hsplit_flower.client.batch import Batch
-from hsplit_flower.types import Labels, SessionSpec, Start
+from hsplit_flower.types import Labels, ScaleRule, SessionSpec, Start
 from tests.families import NUM_BLOCKS, fields
 from tests.reference.unsplit import Factors, base_model, train, with_peft
 from tests.rounds import TRAINED_RANKS, architecture
@@ -25,7 +25,8 @@ from tests.tolerances import assert_same
 from tests.workers import Worker, dialogue, in_process, load_client, running_worker
 
 NUM_ROUNDS = 5
-SCALE = 4.0
+ALPHA = 4.0
+RULES = list(ScaleRule)
 
 
 def _spec(family: str, number: int, labels: Labels, start: Start) -> SessionSpec:
@@ -39,7 +40,8 @@ def _spec(family: str, number: int, labels: Labels, start: Start) -> SessionSpec
         ranks=ranks,
         labels=labels,
         start=start,
-        scale=SCALE,
+        lora_alpha=ALPHA,
+        scale_rule=RULES[number % len(RULES)],
         learning_rate=5e-3,
         seed=100 + number,
     )
@@ -75,7 +77,7 @@ def _plain_start(update: Tensor, rank: int, name: str, spec: SessionSpec) -> tup
     known = 0
     if spec.start is Start.CONTINUE:
         known = min(rank, int((sigma > 1e-6 * sigma[0]).sum()))
-    root = (sigma[:known] / spec.scale).sqrt()
+    root = (sigma[:known] / spec.scaling.of(rank)).sqrt()
     bound = 1 / math.sqrt(update.shape[1])
     fresh = torch.empty(rank - known, update.shape[1])
     fresh.uniform_(-bound, bound, generator=weight_generator(spec.seed, name))
@@ -89,15 +91,16 @@ def _plain_round(
     factors: Factors = {
         name: _plain_start(update, spec.ranks[name], name, spec) for name, update in updates.items()
     }
+    scales = {name: spec.scaling.of(rank) for name, rank in spec.ranks.items()}
     rest = {
-        name: update - SCALE * factors[name][0].double() @ factors[name][1].double()
+        name: update - scales[name] * factors[name][0].double() @ factors[name][1].double()
         for name, update in updates.items()
     }
-    model = with_peft(base_model(family, rest), factors, SCALE)
+    model = with_peft(base_model(family, rest), factors, spec.scaling)
     steps = train(model, _batches(number), learning_rate=spec.learning_rate, weight_decay=0.0)
     after = steps[-1].factors
     return {
-        name: rest[name] + SCALE * after[f"{name}.b"].double() @ after[f"{name}.a"].double()
+        name: rest[name] + scales[name] * after[f"{name}.b"].double() @ after[f"{name}.a"].double()
         if spec.ranks[name]
         else update
         for name, update in updates.items()

@@ -118,7 +118,9 @@ def test_five_steps_equal_those_of_the_unsplit_model(
     for name, rank in spec.ranks.items():
         assert (trained[name].rank if name in trained else 0) == rank
         if rank:
-            assert_same(trained[name].b, spec.scale * wanted[-1].factors[f"{name}.b"], name)
+            assert_same(
+                trained[name].b, spec.scaling.of(rank) * wanted[-1].factors[f"{name}.b"], name
+            )
             assert_same(trained[name].a, wanted[-1].factors[f"{name}.a"], name)
 
 

@@ -31,7 +31,7 @@ def _plain_scores(family: str, kind: str, is_trained_above_only: bool) -> dict[s
     """``Σ |W G|`` with ``G`` from autograd, the base weights trainable beside the adapters."""
     spec = _spec(family, 1, is_trained_above_only)
     at = start(family, spec)
-    model = with_peft(base_model(family, at.merged), at.trained, spec.scale, at.frozen)
+    model = with_peft(base_model(family, at.merged), at.trained, spec.scaling, at.frozen)
     plain = model.base_model.model
     layers = {w.name: plain.get_submodule(w.name) for w in architecture(family).weights}
     weights = {n: getattr(layer, "base_layer", layer).weight for n, layer in layers.items()}

@@ -14,7 +14,7 @@ from hsplit_flower.metrics import summed_token_loss
 from hsplit_flower.planning import Workload
 from hsplit_flower.planning.metering import LiveBytes
 from hsplit_flower.splitting import Half, Parts, build_half
-from hsplit_flower.types import Labels, Start, Weight
+from hsplit_flower.types import Labels, Scaling, Start, Weight
 from tests.reference.planning import saved_storages
 
 DTYPES = {2: torch.bfloat16, 4: torch.float32}
@@ -57,11 +57,11 @@ def measure_client(
             _updates(weights, update_ranks or {}),
             ranks,
             start=start,
-            scale=2.0,
+            scaling=Scaling(alpha=2.0),
             seed=0,
             dtype=half.dtype,
         )
-        trainables = attach(half.model, points, scale=2.0)
+        trainables = attach(half.model, points, scaling=Scaling(alpha=2.0))
         optimizer = adapter_optimizer(trainables, learning_rate=1e-3, weight_decay=0.0)
         assert optimizer is not None
         there_anyway = [*resident, *(factor for t in trainables.values() for factor in (t.b, t.a))]

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
+from hsplit_flower.types import ScaleRule, Scaling
 from tests.families import FAMILIES, checkpoint
 
 Factors = dict[str, tuple[Tensor, Tensor]]
@@ -51,11 +52,13 @@ def base_model(name: str, updates: Mapping[str, Tensor] | None = None) -> torch.
 
 
 def with_peft(
-    model: torch.nn.Module, factors: Factors, scale: float, frozen: Factors | None = None
+    model: torch.nn.Module, factors: Factors, scaling: Scaling, frozen: Factors | None = None
 ) -> PeftModel:
     """The model with a PEFT adapter of these factors, and another that is not trained."""
-    config = _config(model, factors, scale)
-    frozen_config = _config(model, frozen, 1.0) if frozen else None
+    config = _config(model, factors, scaling)
+    frozen_config = (
+        _config(model, frozen, Scaling(alpha=1.0, rule=ScaleRule.CONSTANT)) if frozen else None
+    )
     with peft_calls_old_names():
         peft_model = get_peft_model(model, config, "trained")
     _fill(peft_model, "trained", factors)
@@ -69,14 +72,21 @@ def with_peft(
     return peft_model
 
 
-def _config(model: torch.nn.Module, factors: Factors, scale: float) -> LoraConfig:
+def _config(model: torch.nn.Module, factors: Factors, scaling: Scaling) -> LoraConfig:
+    """PEFT's own rules, but for ``CONSTANT``, which it does not have."""
     ranks = {name: b.shape[1] for name, (b, _) in factors.items() if b.shape[1]}
     first = model.get_submodule(next(iter(ranks)))
     return LoraConfig(
         r=max(ranks.values()),
         target_modules=list(ranks),
         rank_pattern=ranks,
-        alpha_pattern={name: scale * rank for name, rank in ranks.items()},
+        lora_alpha=scaling.alpha,
+        use_rslora=scaling.rule is ScaleRule.RSLORA,
+        alpha_pattern=(
+            {name: scaling.alpha * rank for name, rank in ranks.items()}
+            if scaling.rule is ScaleRule.CONSTANT
+            else {}
+        ),
         lora_dropout=0.0,
         fan_in_fan_out=isinstance(first, Conv1D),
     )

@@ -11,7 +11,7 @@ from hsplit_flower.adapters import attach, starting_points
 from hsplit_flower.importance import probing
 from hsplit_flower.planning.metering import SavedBytes
 from hsplit_flower.splitting import Half, Parts, build_half
-from hsplit_flower.types import Start
+from hsplit_flower.types import Scaling, Start
 from tests.families import FAMILIES, NUM_BLOCKS, VOCABULARY
 
 CUT = NUM_BLOCKS
@@ -23,8 +23,10 @@ def trained_half(family: str) -> tuple[Half, dict[str, Tensor]]:
     half = build_half(FAMILIES[family].config(), Parts.of_client(CUT, keeps_labels=False))
     weights = half.architecture.weights_in(half.parts.span)
     ranks = {weight.name: 2 for weight in weights if weight.block > 0}
-    points = starting_points(weights, {}, ranks, start=Start.RESTART, scale=2.0, seed=0)
-    trainables = attach(half.model, points, scale=2.0)
+    points = starting_points(
+        weights, {}, ranks, start=Start.RESTART, scaling=Scaling(alpha=2.0), seed=0
+    )
+    trainables = attach(half.model, points, scaling=Scaling(alpha=2.0))
     factors = {
         f"{name}.{side}": getattr(t, side) for name, t in trainables.items() for side in "ba"
     }
@@ -71,8 +73,10 @@ def test_dropout_drops_the_same() -> None:
     half.model.train()
     weights = half.architecture.weights_in(half.parts.span)
     ranks = {weight.name: 2 for weight in weights}
-    points = starting_points(weights, {}, ranks, start=Start.RESTART, scale=2.0, seed=0)
-    trainables = attach(half.model, points, scale=2.0)
+    points = starting_points(
+        weights, {}, ranks, start=Start.RESTART, scaling=Scaling(alpha=2.0), seed=0
+    )
+    trainables = attach(half.model, points, scaling=Scaling(alpha=2.0))
     factors = {name: trainable.b for name, trainable in trainables.items()}
     kept, _ = step(half, factors)
     half.checkpointing = True

@@ -6,7 +6,7 @@ from hsplit_flower.strategies import Training
 from hsplit_flower.strategies.client_orders import mixed_seed, order, session_spec
 from hsplit_flower.strategies.roster import Member
 from hsplit_flower.transport.orders import Order
-from hsplit_flower.types import ClientPlan, DeviceProfile, Labels, Span, Start, WireType
+from hsplit_flower.types import ClientPlan, DeviceProfile, Labels, ScaleRule, Span, Start, WireType
 
 PROFILE = DeviceProfile(memory_bytes=1e9, flops_per_second=1e9)
 MEMBER = Member(profile=PROFILE, num_examples=11, partition=3, num_partitions=5)
@@ -15,7 +15,8 @@ TRAINING = Training(
     sequence_length=8,
     learning_rate=3e-3,
     weight_decay=0.1,
-    scale=4.0,
+    lora_alpha=4.0,
+    scale_rule=ScaleRule.RSLORA,
     labels=Labels.CLIENT,
     start=Start.RESTART,
     seed=5,
@@ -41,7 +42,8 @@ def test_an_order_says_all_that_the_settings_say() -> None:
     for name in (
         "learning_rate",
         "weight_decay",
-        "scale",
+        "lora_alpha",
+        "scale_rule",
         "labels",
         "start",
         "wire_type",

@@ -17,7 +17,14 @@ from hsplit_flower.transport.factors import (
 )
 from hsplit_flower.transport.split_pb2 import Factors
 from hsplit_flower.transport.split_pb2 import SessionSpec as SpecMessage
-from hsplit_flower.types import LONGEST_ROUND_SECONDS, Labels, SessionSpec, Start, WireType
+from hsplit_flower.types import (
+    LONGEST_ROUND_SECONDS,
+    Labels,
+    ScaleRule,
+    SessionSpec,
+    Start,
+    WireType,
+)
 
 SPEC = SessionSpec(
     client=2**63,
@@ -25,7 +32,8 @@ SPEC = SessionSpec(
     ranks={"a.0": 4, "b.1": 0},
     labels=Labels.CLIENT,
     start=Start.RESTART,
-    scale=0.1,
+    lora_alpha=0.1,
+    scale_rule=ScaleRule.RSLORA,
     learning_rate=1e-5,
     weight_decay=0.3,
     seed=2**63 + 1,
@@ -55,7 +63,8 @@ def test_settings_come_back() -> None:
         {"start": ""},
         {"wire_type": "float8"},
         {"wire_gradient_type": "float8"},
-        {"scale": 0.0},
+        {"lora_alpha": 0.0},
+        {"scale_rule": "none"},
         {"in_flight": 0},
         {"round_timeout_seconds": 0.0},
         {"round_timeout_seconds": float("inf")},

@@ -55,7 +55,8 @@ def test_a_key_that_is_missing_is_named(key: str) -> None:
         ("wire-type", "float8"),
         ("wire-gradient-type", "float8"),
         ("ranks", "{"),
-        ("scale", 0.0),
+        ("scale-rule", "none"),
+        ("lora-alpha", 0.0),
     ],
 )
 def test_a_value_that_cannot_be_read_is_refused(key: str, value: Any) -> None:

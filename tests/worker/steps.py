@@ -12,7 +12,7 @@ from tests.families import fields
 from tests.rounds import ranks
 
 FAMILY = "llama"
-SPEC = SessionSpec(client=0, cut=2, ranks=ranks(FAMILY), learning_rate=1e-2, scale=4.0)
+SPEC = SessionSpec(client=0, cut=2, ranks=ranks(FAMILY), learning_rate=1e-2, lora_alpha=4.0)
 AT_CLIENT = replace(SPEC, labels=Labels.CLIENT)
 BATCH = fields("right")
 

@@ -24,7 +24,7 @@ from tests.workers import load_worker
 
 SPECS = [
     SPEC,
-    replace(AT_CLIENT, client=1, cut=1, seed=1, scale=2.0),
+    replace(AT_CLIENT, client=1, cut=1, seed=1, lora_alpha=2.0),
     replace(
         SPEC,
         client=2,

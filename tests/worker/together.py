@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hsplit_flower.transport.messages import Forward, Loss
-from hsplit_flower.types import SessionSpec, Start
+from hsplit_flower.types import ScaleRule, SessionSpec, Start
 from hsplit_flower.worker import Stage
 from hsplit_flower.worker.session import Session
 from tests.families import fields
@@ -31,7 +31,8 @@ class Client:
     seq: int
     padding: str = "unpadded"
     rank: int | None = None
-    scale: float = 4.0
+    lora_alpha: float = 4.0
+    scale_rule: ScaleRule = ScaleRule.LORA
     start: Start = Start.CONTINUE
 
     def spec(self, name: str, client: int) -> SessionSpec:
@@ -40,7 +41,8 @@ class Client:
             client=client,
             cut=self.cut,
             ranks=ranks(name) if self.rank is None else {w.name: self.rank for w in weights},
-            scale=self.scale,
+            lora_alpha=self.lora_alpha,
+            scale_rule=self.scale_rule,
             start=self.start,
             learning_rate=1e-2,
             seed=client,
@@ -61,10 +63,10 @@ class Client:
 MIXED = [
     Client(cut=3, rows=2, seq=9),
     Client(cut=1, rows=1, seq=12, rank=2),
-    Client(cut=1, rows=3, seq=9, padding="right", scale=1.0),
+    Client(cut=1, rows=3, seq=9, padding="right", lora_alpha=1.0),
     Client(cut=2, rows=3, seq=7, padding="left", rank=0),
-    Client(cut=1, rows=3, seq=6, rank=5, start=Start.RESTART),
-    Client(cut=2, rows=2, seq=12, padding="right", rank=1),
+    Client(cut=1, rows=3, seq=6, rank=5, start=Start.RESTART, scale_rule=ScaleRule.RSLORA),
+    Client(cut=2, rows=2, seq=12, padding="right", scale_rule=ScaleRule.CONSTANT),
 ]
 ALIKE = [Client(cut=2, rows=3, seq=9, rank=4) for _ in range(4)]
 

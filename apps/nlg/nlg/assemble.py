@@ -13,7 +13,7 @@ from hsplit_flower.planning import PlanSettings, ReplanSettings
 from hsplit_flower.strategies import HSplitLoRA, ServerEvaluation, Training
 from hsplit_flower.transport.channel import ChannelSettings
 from hsplit_flower.transport.control import RemoteWorker
-from hsplit_flower.types import Labels, Start, WireType
+from hsplit_flower.types import Labels, ScaleRule, Start, WireType
 from hsplit_flower.worker.hosting import WorkerHandle, WorkerSettings
 from hsplit_flower.worker.pool import PoolSettings
 from nlg import task
@@ -29,7 +29,8 @@ def strategy_of(config: RunConfig) -> HSplitLoRA:
             sequence_length=config.max_length,
             learning_rate=config.learning_rate,
             weight_decay=config.weight_decay,
-            scale=config.scale,
+            lora_alpha=config.lora_alpha,
+            scale_rule=ScaleRule(config.scale_rule),
             labels=Labels(config.labels),
             start=Start(config.start),
             seed=config.seed,

@@ -49,8 +49,9 @@ class RunConfig:
         Examples in a step.
     learning_rate, weight_decay
         AdamW's, on both sides of the cut.
-    scale
-        What every adapter's product is multiplied by in training, whatever its rank.
+    lora_alpha, scale_rule
+        What an adapter's product is multiplied by in training: ``lora-alpha`` divided by its rank
+        (``lora``), by the root of its rank (``rslora``), or by nothing (``constant``).
     start
         What a round starts from: ``continue`` trains the leading directions of the global adapter,
         ``restart`` fresh ones on top of it.
@@ -164,7 +165,8 @@ class RunConfig:
     batch_size: int
     learning_rate: float
     weight_decay: float
-    scale: float
+    lora_alpha: float
+    scale_rule: str
     start: str
     labels: str
     seed: int
