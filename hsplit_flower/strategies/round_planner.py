@@ -18,7 +18,6 @@ from ..planning import (
     PlanSettings,
     ReplanSettings,
     Workload,
-    budget_text,
     drift,
     explain,
     fleet_changes,
@@ -36,11 +35,11 @@ from ..planning import (
     worker_half_bytes,
     worker_seconds,
 )
-from ..sizes import size_text
 from ..splitting import Architecture
 from ..transport.codec import value_bytes
 from ..types import ClientPlan, DeviceProfile, Plan, Shortfall, Span, WorkerDescription
 from .corrections import Corrections
+from .device_news import device_news, log_left_out
 from .roster import Member
 from .round_report import ClientReport
 from .simulated_clock import RoundClock, simulate_round
@@ -142,7 +141,7 @@ class RoundPlanner:
         away: set[int] = set()
         if self.fleet is not None:
             devices, away = self.fleet.in_round(members, server_round)
-        for line in _news(self.devices, devices, self.away, away):
+        for line in device_news(self.devices, devices, self.away, away):
             log(INFO, "\t> %s", line)
         self.devices, self.away = devices, frozenset(away)
 
@@ -174,6 +173,11 @@ class RoundPlanner:
             ):
                 log(INFO, "\t> client %s is planned for all of its memory again", node)
 
+    def unfit(self, nodes: Iterable[int]) -> set[int]:
+        """Which of these do not hold the smallest cut, of those whose devices are known."""
+        known = {node: self.devices[node] for node in nodes if node in self.devices}
+        return set(self._shortfalls(known))
+
     def plan_round(
         self,
         members: Mapping[int, Member],
@@ -194,13 +198,7 @@ class RoundPlanner:
         self.look(members, server_round)
         self._update_ranks = dict(update_ranks)
         present = {node: own for node, own in self.devices.items() if node not in self.away}
-        self.left_out = shortfalls(
-            self.costs,
-            present,
-            settings=self.settings,
-            update_ranks=update_ranks,
-            corrections=self._corrections.factors(),
-        )
+        self.left_out = self._shortfalls(present)
         try:
             made = self._made_for(present)
         except InfeasibleBudgetError as error:
@@ -209,7 +207,7 @@ class RoundPlanner:
             log(WARNING, "Nobody is planned for: %s", error)
             self.decision = Decision(replan=False, reason=str(error))
             made = Plan(clients={}, left_out=self.left_out)
-        _log_left_out(self.left_out)
+        log_left_out(self.left_out)
         self._corrections.fade(
             node
             for node, shortfall in self.left_out.items()
@@ -286,7 +284,7 @@ class RoundPlanner:
         length = workload.sequence_length // 2 or 2
         return trace_costs(self._config, replace(workload, sequence_length=length))
 
-    def parts_for_evaluation(self, nodes: Iterable[int]) -> dict[int, ClientPlan]:
+    def parts_for_evaluation(self, nodes: Collection[int]) -> dict[int, ClientPlan]:
         """Each client's cut without any ranks, and what it takes of the worker compared to others.
 
         Evaluation trains nothing. Who cannot hold the smallest cut is left out here, too.
@@ -294,10 +292,11 @@ class RoundPlanner:
         cuts: dict[int, int] = {}
         if self.standing is not None:
             cuts = {node: part.cut for node, part in self.standing.clients.items()}
+        able = set(nodes) - self.unfit(nodes)
         return {
             node: self._part_for_evaluation(cuts.get(node, self.settings.min_cut))
             for node in nodes
-            if node not in self.left_out
+            if node in able
         }
 
     def _part_for_evaluation(self, cut: int) -> ClientPlan:
@@ -331,6 +330,15 @@ class RoundPlanner:
         )
         return ask(improvement=gain)
 
+    def _shortfalls(self, devices: Mapping[int, DeviceProfile]) -> dict[int, Shortfall]:
+        return shortfalls(
+            self.costs,
+            devices,
+            settings=self.settings,
+            update_ranks=self._update_ranks,
+            corrections=self._corrections.factors(),
+        )
+
     def _could_plan(self, devices: Mapping[int, DeviceProfile]) -> bool:
         """Whether there is a plan for these devices."""
         try:
@@ -363,38 +371,3 @@ class RoundPlanner:
     def _known_worker(self) -> DeviceProfile:
         assert self._worker is not None, "the worker is met before the first round"
         return self._worker
-
-
-def _news(
-    before: Mapping[int, DeviceProfile],
-    now: Mapping[int, DeviceProfile],
-    were_away: Collection[int],
-    are_away: Collection[int],
-) -> list[str]:
-    """What is different from the last round, in words."""
-    lines = [
-        f"client {node} has {size_text(profile.memory_bytes)}, it had "
-        f"{size_text(before[node].memory_bytes)}"
-        for node, profile in now.items()
-        if node in before and profile.memory_bytes != before[node].memory_bytes
-    ]
-    lines += [f"client {node} is away" for node in sorted(set(are_away) - set(were_away))]
-    lines += [
-        f"client {node} is back" for node in sorted(set(were_away) & now.keys() - set(are_away))
-    ]
-    if before:
-        lines += [f"client {node} has joined" for node in sorted(now.keys() - before.keys())]
-        lines += [f"client {node} is gone" for node in sorted(before.keys() - now.keys())]
-    return lines
-
-
-def _log_left_out(left_out: Mapping[int, Shortfall]) -> None:
-    for node, shortfall in left_out.items():
-        log(
-            WARNING,
-            "\t> client %s is left out: it has %s, the smallest cut needs %s, it lacks %s",
-            node,
-            budget_text(shortfall),
-            size_text(shortfall.needed_bytes),
-            size_text(shortfall.lacking_bytes),
-        )

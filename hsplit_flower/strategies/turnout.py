@@ -1,5 +1,6 @@
 """Who is there in a round, what they have, and which of them take part."""
 
+import random
 from collections.abc import Iterable
 from typing import final
 
@@ -34,6 +35,8 @@ class Turnout:
     ) -> dict[int, Member]:
         """Who takes part in this round, of those that are there; nobody if these are too few.
 
+        Who is sampled and cannot hold the smallest cut is among them, and another one besides.
+
         Parameters
         ----------
         grid, server_round
@@ -55,6 +58,24 @@ class Turnout:
         members = roster.members(grid, nodes, anew=doubtful)
         self._failed -= doubtful
         self._planner.look(roster.met(connected), server_round)
+        able = members.keys() - self._planner.unfit(members)
+        rest = set(connected) - {*nodes, *self._planner.away}
+        return members | self._stand_ins(grid, server_round, rest, size=len(nodes) - len(able))
+
+    def _stand_ins(
+        self, grid: Grid, server_round: int, others: Iterable[int], *, size: int
+    ) -> dict[int, Member]:
+        """So many of the others who can take part, as far as there are; met as they are needed."""
+        members: dict[int, Member] = {}
+        rest = sorted(others)
+        random.shuffle(rest)
+        while rest and len(members) < size:
+            lacking = size - len(members)
+            tried, rest = rest[:lacking], rest[lacking:]
+            met = self._roster.members(grid, tried)
+            self._planner.look(self.everyone(grid), server_round)
+            unfit = self._planner.unfit(met)
+            members |= {node: member for node, member in met.items() if node not in unfit}
         return members
 
     def everyone(self, grid: Grid) -> dict[int, Member]:

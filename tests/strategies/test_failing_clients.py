@@ -1,6 +1,7 @@
 """Clients that cannot, will not or lie: they are left out with their reason, the round goes on."""
 
 import math
+import random
 import re
 import threading
 from typing import Any
@@ -185,6 +186,33 @@ def test_a_client_that_does_not_fit_is_left_out_with_the_memory_that_it_lacks(
         if message.metadata.message_type != MessageType.QUERY
     }
     assert asked == GOOD_NODES, "what cannot hold the smallest cut is not asked to evaluate either"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_others_take_the_place_of_sampled_clients_that_do_not_fit(
+    model: str, worker: WatchedWorker, seed: int
+) -> None:
+    random.seed(seed)
+    reports: list[RoundReport] = []
+    strategy = strategy_of(
+        model,
+        worker,
+        observer=reports.append,
+        fleet="0.5,0.01,0.01",
+        fraction_train=0.3,
+        fraction_evaluate=0.3,
+        min_train_nodes=1,
+        min_evaluate_nodes=1,
+    )
+    with LocalGrid(client_app(), node_configs()) as grid:
+        strategy.start(grid, num_rounds=3)
+    assert [set(report.clients) for report in reports] == [{NODES[0]}] * 3
+    asked = [
+        message.metadata.dst_node_id
+        for message in grid.sent
+        if message.metadata.message_type == MessageType.EVALUATE
+    ]
+    assert asked == [NODES[0]] * 3
 
 
 def _sizes(text: str) -> list[float]:
