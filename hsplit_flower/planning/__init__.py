@@ -28,7 +28,6 @@ from .planner import plan as plan
 from .planner import planned_bytes as planned_bytes
 from .planner import session_need_bytes as session_need_bytes
 from .planner import shortfalls as shortfalls
-from .planner import worker_need_bytes as worker_need_bytes
 from .ranks import choose_ranks as choose_ranks
 from .ranks import rank_gain as rank_gain
 from .seconds import PartSeconds as PartSeconds

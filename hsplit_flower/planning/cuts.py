@@ -46,21 +46,25 @@ class WorkerOptions:
         One client's session at ``s``; must not increase.
     budget_bytes
         All that the worker has.
+    round_share
+        What share of the clients takes part in a round.
     """
 
     seconds: Sequence[float]
     base_bytes: Sequence[float]
     session_bytes: Sequence[float]
     budget_bytes: float
+    round_share: float = 1.0
 
     def load_seconds(self, cuts: Iterable[int]) -> float:
-        """``Σ_i S(s_i)``: sessions take turns."""
-        return sum(self.seconds[cut] for cut in cuts)
+        """``Σ_i S(s_i)`` over a round's clients, in the mean of rounds: sessions take turns."""
+        return self.round_share * sum(self.seconds[cut] for cut in cuts)
 
     def needed_bytes(self, cuts: Iterable[int]) -> float:
-        """The base above the smallest cut, and every session."""
+        """The base above the smallest cut, and a round's sessions, in the mean of rounds."""
         held = list(cuts)
-        return self.base_bytes[min(held)] + sum(self.session_bytes[cut] for cut in held)
+        sessions = self.round_share * sum(self.session_bytes[cut] for cut in held)
+        return self.base_bytes[min(held)] + sessions
 
 
 def makespan(

@@ -55,7 +55,7 @@ def objective(
         )
         for client, part in there.items()
     )
-    load = sum(
+    load = settings.round_share * sum(
         worker_seconds(costs, cut=part.cut, worker=worker, labels=settings.labels)
         for part in there.values()
     )

@@ -94,7 +94,7 @@ def plan(
     return Plan(
         clients=clients,
         left_out=left_out,
-        step_seconds=_step_seconds(clients),
+        step_seconds=_step_seconds(clients, settings.round_share),
     )
 
 
@@ -150,21 +150,6 @@ def session_need_bytes(
     return rank * sum(tables.session_rank_bytes(settings.min_cut).values())
 
 
-def worker_need_bytes(
-    costs: ModelCosts, *, num_sessions: int, rank: int, settings: PlanSettings | None = None
-) -> float:
-    """Memory with which a worker can give every session this rank on all weights.
-
-    Held for the smallest cut, where the worker has the most to hold.
-    """
-    settings = settings or PlanSettings()
-    tables = Tables(costs=costs, settings=settings, update_ranks=NO_UPDATE, importance=None)
-    cut = settings.min_cut
-    return tables.worker_base_bytes[cut] + num_sessions * (
-        tables.session_waiting_bytes[cut] + session_need_bytes(costs, rank=rank, settings=settings)
-    )
-
-
 def _shortfalls(
     choices: CutChoices, profiles: Mapping[int, DeviceProfile], corrections: Mapping[int, float]
 ) -> dict[int, Shortfall]:
@@ -192,8 +177,10 @@ def _session_budgets(
     least = {client: unit * per_rank[cut] for client, cut in cuts.items()}
     useful = {client: highest * per_rank[cut] for client, cut in cuts.items()}
     waiting = sum(tables.session_waiting_bytes[cut] for cut in cuts.values())
-    base = tables.worker_base_bytes[min(cuts.values())] + waiting
-    return _shared(worker.memory_bytes - base - sum(least.values()), least, useful)
+    # As much for all clients as leaves a round's, in the mean, what the worker has.
+    beside_half = worker.memory_bytes - tables.worker_base_bytes[min(cuts.values())]
+    free_bytes = beside_half / tables.settings.round_share - waiting - sum(least.values())
+    return _shared(free_bytes, least, useful)
 
 
 def _shared(
@@ -249,10 +236,11 @@ def _client_plan(
     )
 
 
-def _step_seconds(clients: Mapping[int, ClientPlan]) -> float:
+def _step_seconds(clients: Mapping[int, ClientPlan], round_share: float) -> float:
     """``max( max_i T_i, Σ_i S_i )``, now that the ranks are known too."""
     slowest = max((part.client_seconds for part in clients.values()), default=0.0)
-    return max(slowest, math.fsum(part.worker_seconds for part in clients.values()))
+    load = round_share * math.fsum(part.worker_seconds for part in clients.values())
+    return max(slowest, load)
 
 
 def _nobody_fits(left_out: Mapping[int, Shortfall], min_cut: int) -> str:

@@ -9,7 +9,7 @@ from .memory import NO_UPDATE, is_merged
 
 # A number of a trained factor is used in three products, one of a frozen factor in two: forward,
 # the input's gradient, and its own. A product takes a multiplication and an addition.
-TRAINED_FLOPS, FROZEN_FLOPS = 6, 4
+FORWARD_FLOPS, FROZEN_FLOPS, TRAINED_FLOPS = 2, 4, 6
 # The block was traced with adapters of this rank on all weights.
 TRACED_RANK = 1
 
@@ -124,9 +124,19 @@ def part_seconds(
         Whether the step also scores importance, as the first one of a round does.
     """
     below, above = (
-        adapter_flops(costs, span=span, ranks=part.ranks, start=start, update_ranks=update_ranks)
+        adapter_flops(
+            costs,
+            span=span,
+            ranks=part.ranks,
+            start=start,
+            update_ranks=update_ranks,
+            checkpointing=checkpointing,
+        )
         + (scoring_flops(costs, span) if scores else 0.0)
-        for span in (part.span, Span(start=part.cut, stop=costs.num_blocks))
+        for span, checkpointing in (
+            (part.span, part.checkpointing),
+            (Span(start=part.cut, stop=costs.num_blocks), False),
+        )
     )
     link = link_seconds(costs, profile=profile, labels=labels)
     own = client_seconds(
@@ -190,12 +200,15 @@ def adapter_flops(
     ranks: Mapping[str, int],
     start: Start,
     update_ranks: Mapping[str, int] = NO_UPDATE,
+    checkpointing: bool = False,
 ) -> float:
     """Operations of the adapters of these blocks beyond those of the rank that was traced.
 
     ``n (in + out) (6 (r − 1) + 4 f)`` a weight, for ``n`` tokens, ``r`` trained and ``f`` frozen
-    ranks; less than nothing where a weight is not adapted.
+    ranks; less than nothing where a weight is not adapted. ``checkpointing`` runs them forward
+    twice, which is 2 more of each.
     """
+    again = FORWARD_FLOPS if checkpointing else 0
     total = 0.0
     for weight in costs.weights:
         if weight.block not in span:
@@ -203,6 +216,7 @@ def adapter_flops(
         rank, update_rank = ranks.get(weight.name, 0), update_ranks.get(weight.name, 0)
         continued = min(rank, update_rank) if start is Start.CONTINUE else 0
         frozen = continued if is_merged(costs, weight, update_rank) else update_rank - continued
-        per_number = TRAINED_FLOPS * (rank - TRACED_RANK) + FROZEN_FLOPS * frozen
+        trained = (TRAINED_FLOPS + again) * (rank - TRACED_RANK)
+        per_number = trained + (FROZEN_FLOPS + again) * frozen
         total += per_number * weight.parameters_per_rank
     return total * costs.workload.num_tokens

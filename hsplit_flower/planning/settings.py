@@ -34,6 +34,8 @@ class PlanSettings:
     worker_session_bytes
         What one client's adapters on the worker may take; None shares the worker's free memory
         equally among the sessions.
+    round_share
+        What share of the planned clients takes part in a round: they alone load the worker.
     checkpointing
         Whether clients may run their blocks once more in the backward pass instead of keeping what
         is inside them. It is done where the smallest cut does not fit otherwise, or where the
@@ -50,6 +52,7 @@ class PlanSettings:
     max_rank: int = 16
     gain_base: float = 0.9
     worker_session_bytes: float | None = None
+    round_share: float = 1.0
     checkpointing: bool = True
 
     def __post_init__(self) -> None:
@@ -60,6 +63,8 @@ class PlanSettings:
             wrong.append(f"max_cut must be min_cut ({self.min_cut}) or more, got {self.max_cut}")
         if not 0.0 <= self.makespan_slack < 1.0:
             wrong.append(f"makespan_slack must be in [0, 1), got {self.makespan_slack}")
+        if not 0.0 < self.round_share <= 1.0:
+            wrong.append(f"round_share must be above 0 and at most 1, got {self.round_share}")
         if not 1 <= self.rank_unit <= self.max_rank:
             wrong.append(
                 "rank_unit must be between 1 and max_rank, "

@@ -187,6 +187,7 @@ class Tables:
             base_bytes=self.worker_base_bytes,
             session_bytes=self.session_bytes,
             budget_bytes=worker.memory_bytes,
+            round_share=self.settings.round_share,
         )
 
     def client_ranks(self, cut: int, memory_bytes: float) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """What the log says of devices: what is different from the last round, and who is left out."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from logging import WARNING
 
 from flwr.common.logger import log
@@ -9,24 +9,21 @@ from ..planning import budget_text
 from ..sizes import size_text
 from ..types import DeviceProfile, Shortfall
 
+Devices = tuple[Mapping[int, DeviceProfile], frozenset[int]]
+"""What clients have, and who of them is away."""
 
-def device_news(
-    before: Mapping[int, DeviceProfile],
-    now: Mapping[int, DeviceProfile],
-    were_away: Collection[int],
-    are_away: Collection[int],
-) -> list[str]:
-    """What is different from the last round, in words."""
+
+def device_news(then: Devices, today: Devices) -> list[str]:
+    """What is different from the round before, in words."""
+    (before, were_away), (now, are_away) = then, today
     lines = [
         f"client {node} has {size_text(profile.memory_bytes)}, it had "
         f"{size_text(before[node].memory_bytes)}"
         for node, profile in now.items()
         if node in before and profile.memory_bytes != before[node].memory_bytes
     ]
-    lines += [f"client {node} is away" for node in sorted(set(are_away) - set(were_away))]
-    lines += [
-        f"client {node} is back" for node in sorted(set(were_away) & now.keys() - set(are_away))
-    ]
+    lines += [f"client {node} is away" for node in sorted(are_away - were_away)]
+    lines += [f"client {node} is back" for node in sorted(were_away & now.keys() - are_away)]
     if before:
         lines += [f"client {node} has joined" for node in sorted(now.keys() - before.keys())]
         lines += [f"client {node} is gone" for node in sorted(before.keys() - now.keys())]

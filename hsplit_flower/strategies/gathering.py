@@ -1,6 +1,6 @@
 """What a round's clients brought home, joined with what their sessions learnt; who fails, why."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from logging import INFO, WARNING
 
@@ -17,6 +17,8 @@ from .replies import TrainReply, check_side, join_halves, read_reply
 from .roster import Member
 from .round_report import ClientReport
 from .session_book import SessionBook
+
+NO_ANSWER = "it did not answer in time"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +77,7 @@ class Gatherer:
         finished: dict[int, TrainReply] = {}
         exceeded: dict[int, OutOfBudgetError] = {}
         no_card: NoCardError | None = None
-        reports = {
-            node: _report(task, dropped="it did not answer in time") for node, task in tasks.items()
-        }
+        reports = {node: _report(task, dropped=NO_ANSWER) for node, task in tasks.items()}
         came = list(replies)
         while came:
             for reply in came:
@@ -102,22 +102,28 @@ class Gatherer:
             raise no_card
         return Gathered(finished=finished, reports=reports, exceeded=exceeded)
 
-    def gather_losses(self, replies: Iterable[Message], *, least: int) -> dict[int, TokenLoss]:
+    def gather_losses(
+        self, replies: Iterable[Message], tasks: Collection[int], *, least: int
+    ) -> dict[int, TokenLoss]:
         """What each client evaluated, nothing if too few could; who could not is told in the log.
 
         Parameters
         ----------
         replies
             Of the clients.
+        tasks
+            The clients that were asked.
         least
             With fewer the evaluation does not count.
         """
         losses: dict[int, TokenLoss] = {}
-        failures: dict[int, HSplitError] = {}
+        failures: dict[int, HSplitError | str] = dict.fromkeys(tasks, NO_ANSWER)
         came = list(replies)
         while came:
             for reply in came:
                 node = reply.metadata.src_node_id
+                if node not in tasks:
+                    continue
                 failures.pop(node, None)
                 try:
                     losses[node] = read_reply(reply, is_training=False).loss

@@ -229,24 +229,20 @@ class HSplitLoRA(Strategy):
         if self.fraction_train == 0.0:
             return []
         members = self._turnout.members(
-            grid,
-            server_round,
-            fraction=self.fraction_train,
-            least=self.min_train_nodes,
-            anew=True,
+            grid, server_round, fraction=self.fraction_train, least=self.min_train_nodes, anew=True
         )
         if not members:
             return []
         everyone = self._turnout.everyone(grid)
-        plan = self.planner.plan_round(everyone, self.adapter.ranks, server_round)
+        plan = self.planner.plan_round(
+            everyone, self.adapter.ranks, server_round, num_sessions=len(members)
+        )
         # Who left while others were asked is in the standing plan still.
         there = members.keys() & everyone.keys() & plan.clients.keys()
         parts = {node: plan.clients[node] for node in members if node in there}
-        if not parts:
-            log(WARNING, "Nobody of %s can take part: the round is left out", len(members))
-            return []
         messages = self._messages(server_round, parts, members, config, MessageType.TRAIN, grid)
-        self._progress.start(server_round, expected_steps=self._steps_per_client * len(parts))
+        if messages:
+            self._progress.start(server_round, expected_steps=self._steps_per_client * len(parts))
         return messages
 
     def aggregate_train(
@@ -302,7 +298,7 @@ class HSplitLoRA(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
         """Loss and perplexity over all clients' tokens: sums travel, the ratio is taken here."""
-        losses = self._gatherer.gather_losses(replies, least=self.min_evaluate_nodes)
+        losses = self._gatherer.gather_losses(replies, self._tasks, least=self.min_evaluate_nodes)
         self._sessions.close_all()
         total = sum(losses.values(), TokenLoss())
         if not total.num_tokens:
@@ -314,6 +310,7 @@ class HSplitLoRA(Strategy):
     def _begin(self, arrays: ArrayRecord) -> None:
         """Take over the global adapter, and see which workers there are."""
         self.adapter.adopt(arrays)
+        self.planner.begin(self.adapter.ranks)
         self._tasks = {}
         if (workers := self._sessions.muster()) is not None:
             self.planner.meet_worker(workers)
@@ -327,7 +324,13 @@ class HSplitLoRA(Strategy):
         message_type: str,
         grid: Grid,
     ) -> list[Message]:
-        """Open a session for each client and write down its part."""
+        """Open a session for each client and write down its part; none where too few can do it."""
+        trains = message_type == MessageType.TRAIN
+        least = max(1, self.min_train_nodes if trains else self.min_evaluate_nodes)
+        if len(parts) < least:
+            told = len(parts), least, "training" if trains else "evaluation"
+            log(WARNING, "%s clients can take part, %s are wanted: %s is left out", *told)
+            return []
         budgets = {node: self.planner.devices[node].memory_bytes for node in parts}
         self._tasks = {
             node: Task(plan=part, member=members[node], budget_bytes=budgets[node])
@@ -341,7 +344,7 @@ class HSplitLoRA(Strategy):
             members,
             model=self.model,
             server_round=server_round,
-            train=message_type == MessageType.TRAIN,
+            train=trains,
             budgets_bytes=budgets,
             enforce_budgets=self.enforce_budgets,
             lease_card_bytes=self.lease_card_bytes,
@@ -385,7 +388,7 @@ class HSplitLoRA(Strategy):
             largest_rank=max(self.adapter.ranks.values(), default=0),
             dropped_energy=self.adapter.dropped_energy,
             away=tuple(sorted(self.planner.away)),
-            moved=tuple(sorted(self._dispatch.moved)),
+            moved=tuple(sorted(self._dispatch.moved & clients.keys())),
             simulated=self.planner.simulated(clients),
         )
 

@@ -39,7 +39,7 @@ from ..splitting import Architecture
 from ..transport.codec import value_bytes
 from ..types import ClientPlan, DeviceProfile, Plan, Shortfall, Span, WorkerDescription
 from .corrections import Corrections
-from .device_news import device_news, log_left_out
+from .device_news import Devices, device_news, log_left_out
 from .roster import Member
 from .round_report import ClientReport
 from .simulated_clock import RoundClock, simulate_round
@@ -99,12 +99,13 @@ class RoundPlanner:
             granted = session_need_bytes(self.costs, rank=session_rank, settings=self.settings)
             self.settings = replace(self.settings, worker_session_bytes=granted)
         self.history = ImportanceHistory()
-        self.decision = Decision(replan=False, reason="nothing is planned yet")
+        self.decision = Decision(replan=False, reason="nothing is planned")
         self.drift = 0.0
         self.standing: Plan | None = None
         self.devices: Mapping[int, DeviceProfile] = {}
         self.away: frozenset[int] = frozenset()
         self.left_out: Mapping[int, Shortfall] = {}
+        self._told: Devices = ({}, frozenset())
         self._corrections = Corrections()
         self._replanning = replanning or ReplanSettings()
         whole = whole_model_memory(self.costs, rank=self.settings.max_rank, settings=self.settings)
@@ -136,13 +137,11 @@ class RoundPlanner:
         self._worker = own if self.fleet is None else self.fleet.worker(own)
 
     def look(self, members: Mapping[int, Member], server_round: int) -> None:
-        """See what every client has in this round, and who is away; the log says what changed."""
+        """See what every client has in this round, and who is away."""
         devices = {node: member.profile for node, member in members.items()}
         away: set[int] = set()
         if self.fleet is not None:
             devices, away = self.fleet.in_round(members, server_round)
-        for line in device_news(self.devices, devices, self.away, away):
-            log(INFO, "\t> %s", line)
         self.devices, self.away = devices, frozenset(away)
 
     def correct(self, node: int, error: OutOfBudgetError) -> None:
@@ -173,6 +172,11 @@ class RoundPlanner:
             ):
                 log(INFO, "\t> client %s is planned for all of its memory again", node)
 
+    def begin(self, update_ranks: Mapping[str, int]) -> None:
+        """Begin a round, for which nothing is decided yet, with a global update of these ranks."""
+        self.decision = Decision(replan=False, reason="nothing is planned")
+        self._update_ranks = dict(update_ranks)
+
     def unfit(self, nodes: Iterable[int]) -> set[int]:
         """Which of these do not hold the smallest cut, of those whose devices are known."""
         known = {node: self.devices[node] for node in nodes if node in self.devices}
@@ -183,11 +187,24 @@ class RoundPlanner:
         members: Mapping[int, Member],
         update_ranks: Mapping[str, int],
         server_round: int = 1,
+        *,
+        num_sessions: int | None = None,
     ) -> Plan:
         """The plan for these clients: the standing one, or a new one if there is reason for it.
 
         Those that are away in this round are left out. Where nobody can be planned for in a run
         that has begun, or that only waits for devices that are away, nobody is.
+
+        Parameters
+        ----------
+        members
+            All that are known, sampled or not.
+        update_ranks
+            Rank of the global update by weight name.
+        server_round
+            Which round it is.
+        num_sessions
+            How many of them take part in it, and load the worker; None for all.
 
         Raises
         ------
@@ -196,9 +213,15 @@ class RoundPlanner:
             cut, or the worker not its half.
         """
         self.look(members, server_round)
+        for line in device_news(self._told, (self.devices, self.away)):
+            log(INFO, "\t> %s", line)
+        self._told = self.devices, self.away
         self._update_ranks = dict(update_ranks)
         present = {node: own for node, own in self.devices.items() if node not in self.away}
         self.left_out = self._shortfalls(present)
+        num_able = len(present) - len(self.left_out)
+        share = min(1.0, num_sessions / num_able) if num_sessions and num_able else 1.0
+        self.settings = replace(self.settings, round_share=share)
         try:
             made = self._made_for(present)
         except InfeasibleBudgetError as error:

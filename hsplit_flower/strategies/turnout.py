@@ -1,9 +1,12 @@
 """Who is there in a round, what they have, and which of them take part."""
 
 import random
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
+from itertools import islice
+from logging import INFO
 from typing import final
 
+from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from .gathering import Gathered
@@ -29,6 +32,7 @@ class Turnout:
         self._least_available = least_available
         self._roster = Roster()
         self._failed: set[int] = set()
+        self._silent: set[int] = set()
 
     def members(
         self, grid: Grid, server_round: int, *, fraction: float, least: int, anew: bool = False
@@ -58,25 +62,45 @@ class Turnout:
         members = roster.members(grid, nodes, anew=doubtful)
         self._failed -= doubtful
         self._planner.look(roster.met(connected), server_round)
-        able = members.keys() - self._planner.unfit(members)
-        rest = set(connected) - {*nodes, *self._planner.away}
-        return members | self._stand_ins(grid, server_round, rest, size=len(nodes) - len(able))
+        lacking = len(nodes) - len(self._able(members))
+        return members | self._stand_ins(grid, server_round, connected, nodes, size=lacking)
 
     def _stand_ins(
-        self, grid: Grid, server_round: int, others: Iterable[int], *, size: int
+        self,
+        grid: Grid,
+        server_round: int,
+        connected: Collection[int],
+        sampled: Collection[int],
+        *,
+        size: int,
     ) -> dict[int, Member]:
-        """So many of the others who can take part, as far as there are; met as they are needed."""
-        members: dict[int, Member] = {}
-        rest = sorted(others)
+        """So many of those who were not sampled and can take part, as far as there are.
+
+        Who has said already what it has comes first. The others are asked a few at a time, and not
+        again by this if they do not answer.
+        """
+        rest = [node for node in connected if node not in {*sampled, *self._planner.away}]
         random.shuffle(rest)
-        while rest and len(members) < size:
-            lacking = size - len(members)
-            tried, rest = rest[:lacking], rest[lacking:]
-            met = self._roster.members(grid, tried)
-            self._planner.look(self.everyone(grid), server_round)
-            unfit = self._planner.unfit(met)
-            members |= {node: member for node, member in met.items() if node not in unfit}
-        return members
+        known = self._roster.met(rest) if size > 0 else {}
+        able = self._able(known)
+        strangers = [node for node in rest if node not in known and node not in self._silent]
+        at_a_time = size
+        while strangers and len(able) < size:
+            asked, strangers = strangers[:at_a_time], strangers[at_a_time:]
+            met = self._roster.members(grid, asked)
+            self._silent |= set(asked) - met.keys()
+            self._planner.look(self._roster.met(connected), server_round)
+            able |= self._able(met)
+            at_a_time *= 2
+        chosen = dict(islice(able.items(), max(size, 0)))
+        if chosen:
+            log(INFO, "Clients %s take the place of some that do not fit", sorted(chosen))
+        return chosen
+
+    def _able(self, members: Mapping[int, Member]) -> dict[int, Member]:
+        """Those of them that hold the smallest cut."""
+        unfit = self._planner.unfit(members)
+        return {node: member for node, member in members.items() if node not in unfit}
 
     def everyone(self, grid: Grid) -> dict[int, Member]:
         """All that are connected and have said what they have."""

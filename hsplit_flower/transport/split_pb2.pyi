@@ -115,7 +115,7 @@ class Factors(_message.Message):
     def __init__(self, weight: _Optional[str] = ..., b: _Optional[_Union[Payload, _Mapping]] = ..., a: _Optional[_Union[Payload, _Mapping]] = ...) -> None: ...
 
 class SessionSpec(_message.Message):
-    __slots__ = ("client", "cut", "ranks", "labels", "start", "lora_alpha", "learning_rate", "weight_decay", "seed", "wire_type", "train", "wire_gradient_type", "in_flight", "round_timeout_seconds", "max_tokens", "scale_rule")
+    __slots__ = ("client", "cut", "ranks", "labels", "start", "learning_rate", "weight_decay", "seed", "wire_type", "train", "wire_gradient_type", "in_flight", "round_timeout_seconds", "max_tokens", "lora_alpha", "scale_rule")
     class RanksEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -128,7 +128,6 @@ class SessionSpec(_message.Message):
     RANKS_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
-    LORA_ALPHA_FIELD_NUMBER: _ClassVar[int]
     LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
@@ -138,13 +137,13 @@ class SessionSpec(_message.Message):
     IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
     ROUND_TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    LORA_ALPHA_FIELD_NUMBER: _ClassVar[int]
     SCALE_RULE_FIELD_NUMBER: _ClassVar[int]
     client: int
     cut: int
     ranks: _containers.ScalarMap[str, int]
     labels: str
     start: str
-    lora_alpha: float
     learning_rate: float
     weight_decay: float
     seed: int
@@ -154,8 +153,9 @@ class SessionSpec(_message.Message):
     in_flight: int
     round_timeout_seconds: float
     max_tokens: int
+    lora_alpha: float
     scale_rule: str
-    def __init__(self, client: _Optional[int] = ..., cut: _Optional[int] = ..., ranks: _Optional[_Mapping[str, int]] = ..., labels: _Optional[str] = ..., start: _Optional[str] = ..., lora_alpha: _Optional[float] = ..., learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., seed: _Optional[int] = ..., wire_type: _Optional[str] = ..., train: _Optional[bool] = ..., wire_gradient_type: _Optional[str] = ..., in_flight: _Optional[int] = ..., round_timeout_seconds: _Optional[float] = ..., max_tokens: _Optional[int] = ..., scale_rule: _Optional[str] = ...) -> None: ...
+    def __init__(self, client: _Optional[int] = ..., cut: _Optional[int] = ..., ranks: _Optional[_Mapping[str, int]] = ..., labels: _Optional[str] = ..., start: _Optional[str] = ..., learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., seed: _Optional[int] = ..., wire_type: _Optional[str] = ..., train: _Optional[bool] = ..., wire_gradient_type: _Optional[str] = ..., in_flight: _Optional[int] = ..., round_timeout_seconds: _Optional[float] = ..., max_tokens: _Optional[int] = ..., lora_alpha: _Optional[float] = ..., scale_rule: _Optional[str] = ...) -> None: ...
 
 class SessionTicket(_message.Message):
     __slots__ = ("token",)

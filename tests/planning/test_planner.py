@@ -31,7 +31,6 @@ from hsplit_flower.planning import (
     trace_costs,
     whole_model_memory,
     worker_memory,
-    worker_need_bytes,
     worker_seconds,
 )
 from hsplit_flower.planning.tables import Tables
@@ -224,21 +223,6 @@ def test_nobody_fits() -> None:
         InfeasibleBudgetError, match=r"client 3 has 1 kB, .* lacks [\d.]+ kB; client 5 has 2 kB"
     ):
         plan(costs, profiles, device(ROOM))
-
-
-def test_a_worker_that_is_too_small_is_named() -> None:
-    with pytest.raises(InfeasibleBudgetError, match=r"split worker has 1 kB and needs .* lacks"):
-        plan(costs_of("gpt2"), {0: device(ROOM)}, device(1000.0))
-
-
-def test_worker_need_is_enough_for_that_rank() -> None:
-    costs = costs_of("llama")
-    worker = device(worker_need_bytes(costs, num_sessions=3, rank=4), 1e15)
-    slow_link = {client: device(ROOM, 1.0) for client in range(3)}
-    made = plan(costs, slow_link, worker, settings=PlanSettings(makespan_slack=0.0))
-    for part in made.clients.values():
-        assert part.cut == 1
-        assert min(part.ranks.values()) == 4
 
 
 def test_no_clients_no_plan() -> None:

@@ -93,6 +93,13 @@ def test_higher_ranks_and_a_frozen_update_are_computed_too() -> None:
     # Of rank 3 the factors are dearer than the matrix: what is trained is taken off it again.
     merged = adapter_flops(costs, ranks={"w0": 1}, update_ranks={"w0": 3}, **ask)
     assert merged == 1 * 4 * 10 * 10
+    # Blocks that run forward twice run their adapters twice.
+    ask["start"] = Start.RESTART
+    once, twice = (
+        adapter_flops(costs, ranks={"w0": 3}, update_ranks=updates, checkpointing=again, **ask)
+        for again in (False, True)
+    )
+    assert twice - once == (2 + 2) * 2 * 10 * 10
     extra = client_seconds(costs, cut=1, profile=DEVICE, labels=Labels.SERVER, more_flops=600.0)
     plain = client_seconds(costs, cut=1, profile=DEVICE, labels=Labels.SERVER)
     assert extra - plain == pytest.approx(100.0)
@@ -121,15 +128,15 @@ def test_the_seconds_of_a_part_count_adapters_recomputation_and_scoring() -> Non
         return got.compute_seconds, got.link_seconds, got.worker_seconds
 
     # Ten tokens; 7 numbers a rank, 12 a weight; two ranks beyond the one that was traced.
-    adapters, scoring = 10 * 7 * 6 * 2, 2 * 10 * 12
+    adapters, again, scoring = 10 * 7 * 6 * 2, 10 * 7 * 2 * 2, 2 * 10 * 12
     link = link_seconds(costs, profile=DEVICE, labels=Labels.SERVER)
-    own, above = 10 + 30 + adapters, 3 * (30 + adapters) + 6
+    own, above = 10 + again + 30 + adapters, 3 * (30 + adapters) + 6
     assert seconds(part, scores=False) == pytest.approx((own / 6, link, above / 2))
     assert seconds(part, scores=True) == pytest.approx(
         ((own + scoring) / 6, link, (above + 3 * scoring) / 2)
     )
     kept = replace(part, checkpointing=False)
-    assert seconds(kept, scores=False)[0] == pytest.approx((own - 10) / 6)
+    assert seconds(kept, scores=False)[0] == pytest.approx((own - 10 - again) / 6)
 
 
 @pytest.mark.parametrize("labels", Labels)

@@ -1,7 +1,6 @@
 """Clients that cannot, will not or lie: they are left out with their reason, the round goes on."""
 
 import math
-import random
 import re
 import threading
 from typing import Any
@@ -188,31 +187,18 @@ def test_a_client_that_does_not_fit_is_left_out_with_the_memory_that_it_lacks(
     assert asked == GOOD_NODES, "what cannot hold the smallest cut is not asked to evaluate either"
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_others_take_the_place_of_sampled_clients_that_do_not_fit(
-    model: str, worker: WatchedWorker, seed: int
+def test_a_round_that_too_few_fit_is_not_begun(
+    model: str, worker: WatchedWorker, flower_log: list[str]
 ) -> None:
-    random.seed(seed)
     reports: list[RoundReport] = []
     strategy = strategy_of(
-        model,
-        worker,
-        observer=reports.append,
-        fleet="0.5,0.01,0.01",
-        fraction_train=0.3,
-        fraction_evaluate=0.3,
-        min_train_nodes=1,
-        min_evaluate_nodes=1,
+        model, worker, observer=reports.append, fleet="0.5,0.01,0.01", fraction_evaluate=1.0
     )
     with LocalGrid(client_app(), node_configs()) as grid:
-        strategy.start(grid, num_rounds=3)
-    assert [set(report.clients) for report in reports] == [{NODES[0]}] * 3
-    asked = [
-        message.metadata.dst_node_id
-        for message in grid.sent
-        if message.metadata.message_type == MessageType.EVALUATE
-    ]
-    assert asked == [NODES[0]] * 3
+        strategy.start(grid, num_rounds=1)
+    assert {message.metadata.message_type for message in grid.sent} == {MessageType.QUERY}
+    assert sum("1 clients can take part, 2 are wanted" in line for line in flower_log) == 2
+    assert not any(report.completed for report in reports)
 
 
 def _sizes(text: str) -> list[float]:
@@ -344,6 +330,27 @@ def test_a_client_that_fails_to_evaluate_is_left_out_of_the_mean(
         {1: 2} if is_enough else {}
     )
     assert any("2 clients finished, 3 are wanted" in line for line in flower_log) != is_enough
+
+
+def test_a_client_that_evaluates_too_late_is_told_of(
+    model: str, worker: WatchedWorker, flower_log: list[str]
+) -> None:
+    app, wake_up = client_app(), threading.Event()
+    healthy = app._registered_funcs["evaluate.default"]
+
+    def evaluate(msg: Message, context: Context) -> Message:
+        if context.node_id == BAD_NODE:
+            wake_up.wait(30.0)
+        return healthy(msg, context)
+
+    app._registered_funcs["evaluate.default"] = evaluate
+    strategy = strategy_of(model, worker, fraction_train=0.0, fraction_evaluate=1.0)
+    with LocalGrid(app, node_configs(), last=[BAD_NODE]) as grid:
+        result = strategy.start(grid, num_rounds=1, timeout=5.0)
+        wake_up.set()
+    assert result.evaluate_metrics_clientapp[1]["num-clients"] == 2
+    told = f"client {BAD_NODE} is left out: it did not answer in time"
+    assert any(told in line for line in flower_log)
 
 
 def test_clients_that_join_and_leave(
