@@ -54,8 +54,8 @@ class Job:
     final_examples: int
     centralised_examples: int | None
     seed: int
-    learning_rate: float = 4e-3
-    lora_alpha: float = 16.0
+    learning_rate: float = 8e-3
+    lora_alpha: float = 32.0
     start: str = "restart"
     server_momentum: float = 0.3
     max_rank: int = 6

@@ -24,6 +24,8 @@ from hsplit_flower.worker import SplitWorker
 MODEL: Final = "llama-tiny"
 CUT: Final = 3
 RANK: Final = 8
+# A scale of 8.
+ALPHA: Final = 64.0
 NUM_STEPS: Final = 60
 BATCH: Final = 16
 MAX_LENGTH: Final = 192
@@ -101,6 +103,7 @@ def trained_perplexity(
             client=0,
             cut=CUT,
             ranks=ranks,
+            lora_alpha=ALPHA,
             learning_rate=2e-3,
             seed=seed,
             wire_type=way[0],

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .transport.control import RemoteWorker as RemoteWorker
     from .types import DeviceProfile as DeviceProfile
     from .types import Labels as Labels
+    from .types import ScaleRule as ScaleRule
     from .types import Start as Start
     from .worker.hosting import WorkerSettings as WorkerSettings
 
@@ -46,6 +47,7 @@ _ROOM_OF = {
     "RemoteWorker": "transport.control",
     "DeviceProfile": "types",
     "Labels": "types",
+    "ScaleRule": "types",
     "Start": "types",
     "WorkerSettings": "worker.hosting",
 }

@@ -38,7 +38,7 @@ from ..adapters import LowRank, from_state_dict, to_state_dict
 from ..devices import machine_profile, profile_from_node_config
 from ..devices.enforcement import MemoryMeter, within_budget
 from ..devices.lease import leased
-from ..errors import DataError, HSplitError
+from ..errors import ConfigError, DataError, HSplitError
 from ..splitting import Half, Parts, load_half
 from ..transport.channel import ChannelSettings
 from ..transport.grpc_stream import GrpcStream
@@ -47,6 +47,7 @@ from ..transport.orders import (
     METRICS_KEY,
     ORDER_KEY,
     PROFILE_KEY,
+    QUERY_KEY,
     UPDATE_KEY,
     Order,
 )
@@ -81,7 +82,9 @@ def describe_device(msg: Message, context: Context, num_examples: int) -> Messag
     def describe() -> RecordDict:
         if num_examples < 1:
             raise DataError("this client's partition is empty: one example or more is wanted")
-        return RecordDict({PROFILE_KEY: _description(context, num_examples)})
+        asked = msg.content.config_records.get(QUERY_KEY, ConfigRecord())
+        dtype = str(asked.get("dtype", "float32"))
+        return RecordDict({PROFILE_KEY: _description(context, num_examples, dtype)})
 
     return _answer(msg, describe)
 
@@ -100,7 +103,7 @@ def split_train(msg: Message, context: Context, batches: Batches) -> Message:
     def train() -> RecordDict:
         order = _order_of(msg)
         # As the device is before the half is loaded: the next plan is made for this.
-        device = _description(context, order.num_examples)
+        device = _description(context, order.num_examples, order.dtype)
         outcome = _run(order, msg, context, batches)
         scores = outcome.importance
         return RecordDict(
@@ -136,9 +139,9 @@ def split_evaluate(msg: Message, context: Context, batches: Batches) -> Message:
     return _answer(msg, evaluate)
 
 
-def _description(context: Context, num_examples: int) -> ConfigRecord:
+def _description(context: Context, num_examples: int, dtype: str) -> ConfigRecord:
     """What this device has now: what its node config says, and the machine for the rest."""
-    profile = profile_from_node_config(context.node_config, _machine())
+    profile = profile_from_node_config(context.node_config, _machine(dtype))
     values: dict[str, Any] = {"num-examples": num_examples}
     for field in fields(DeviceProfile):
         values[field.name.replace("_", "-")] = float(getattr(profile, field.name))
@@ -148,14 +151,22 @@ def _description(context: Context, num_examples: int) -> ConfigRecord:
     return ConfigRecord(values)
 
 
-def _machine() -> DeviceProfile:
+def _machine(dtype: str) -> DeviceProfile:
     """The machine as it is without the halves that are kept.
 
     They make way for what is planned, but for what a run without budgets is told to keep.
     """
-    profile = machine_profile()
+    profile = machine_profile(dtype=_floating(dtype))
     kept_bytes = HALVES.held_bytes("cuda" if torch.cuda.is_available() else "cpu")
     return replace(profile, memory_bytes=profile.memory_bytes + kept_bytes)
+
+
+def _floating(name: str) -> torch.dtype:
+    """A type that a model may have, by its name in torch."""
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ConfigError(f"dtype is {name!r}: a floating-point type of torch is wanted")
+    return dtype
 
 
 def _run(order: Order, msg: Message, context: Context, batches: Batches) -> Outcome:
@@ -184,7 +195,7 @@ def _half_of(order: Order, context: Context, device: str) -> HalfKey:
         model=str(context.node_config.get("model", order.model)),
         parts=Parts.of_client(spec.cut, keeps_labels=spec.labels is Labels.CLIENT),
         revision=order.revision or None,
-        dtype=getattr(torch, order.dtype),
+        dtype=_floating(order.dtype),
         device=device,
         attention=order.attention or None,
     )

@@ -63,7 +63,7 @@ class HSplitLoRA(Strategy):
     planning, replanning
         What ARMSC may choose, and how readily it chooses anew.
     fleet
-        What simulated clients have (see :func:`hsplit_flower.devices.fleet_profiles`); None takes
+        What simulated clients have (see :func:`hsplit_flower.devices.fleet_devices`); None takes
         what each client says of itself.
     disturbances
         What happens to a simulated fleet's devices: away in some rounds, more or less memory.
@@ -154,7 +154,7 @@ class HSplitLoRA(Strategy):
         self._sessions = SessionBook(model, worker)
         self._dispatch = Dispatch(self._sessions)
         self._gatherer = Gatherer(self.architecture, self.adapter, self._sessions, self._dispatch)
-        self._turnout = Turnout(self.planner, min_available_nodes)
+        self._turnout = Turnout(self.planner, min_available_nodes, training.dtype)
         self._progress = Progress(self._sessions.steps)
         self._steps_per_client = 0
         self._tasks: dict[int, Task] = {}

@@ -6,12 +6,12 @@ from dataclasses import dataclass, fields, replace
 from logging import INFO, WARNING
 from typing import Any
 
-from flwr.app import Message, MessageType, RecordDict
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from ..devices.device_keys import DEVICE_KEYS
-from ..transport.orders import PROFILE_KEY
+from ..transport.orders import PROFILE_KEY, QUERY_KEY
 from ..types import DeviceProfile
 
 QUERY_TIMEOUT_SECONDS = 120.0
@@ -44,9 +44,15 @@ class Roster:
 
     A node is asked once; after that it says with each reply what it has. Who does not reply, for it
     failed or had nothing to do, can be asked anew.
+
+    Parameters
+    ----------
+    dtype
+        What the model computes in, for which nodes measure their speed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: str = "float32") -> None:
+        self._dtype = dtype
         self._members: dict[int, Member] = {}
 
     def members(
@@ -95,8 +101,9 @@ class Roster:
     def _ask(self, grid: Grid, node_ids: list[int]) -> None:
         log(INFO, "Asking %s nodes what their devices have", len(node_ids))
         known = {node: self._members.pop(node) for node in node_ids if node in self._members}
+        query = RecordDict({QUERY_KEY: ConfigRecord({"dtype": self._dtype})})
         messages = [
-            Message(content=RecordDict(), message_type=MessageType.QUERY, dst_node_id=node)
+            Message(content=query, message_type=MessageType.QUERY, dst_node_id=node)
             for node in node_ids
         ]
         for reply in grid.send_and_receive(messages, timeout=QUERY_TIMEOUT_SECONDS):

@@ -25,12 +25,14 @@ class Turnout:
         Knows the devices of a simulated fleet, and who of them is away.
     least_available
         So many nodes must be connected before a round begins.
+    dtype
+        What the model computes in.
     """
 
-    def __init__(self, planner: RoundPlanner, least_available: int) -> None:
+    def __init__(self, planner: RoundPlanner, least_available: int, dtype: str = "float32") -> None:
         self._planner = planner
         self._least_available = least_available
-        self._roster = Roster()
+        self._roster = Roster(dtype)
         self._failed: set[int] = set()
         self._silent: set[int] = set()
 

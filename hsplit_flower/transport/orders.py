@@ -13,6 +13,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..types import Labels, ScaleRule, SessionSpec, Start, WireType
 
+QUERY_KEY = "hsplit-query"
 ORDER_KEY = "hsplit-order"
 UPDATE_KEY = "hsplit-update"
 METRICS_KEY = "hsplit-metrics"

@@ -110,18 +110,18 @@ def host_worker(settings: WorkerSettings) -> HostedWorker:
     revision = settings.revision or None
     architecture = read_architecture(Checkpoint(source=settings.model, revision=revision).config())
     architecture.check_cut(settings.lowest_cut)
-    device = device_of(settings.device)
+    device, dtype = device_of(settings.device), getattr(torch, settings.dtype)
     half = load_half(
         settings.model,
         Parts.of_worker(settings.lowest_cut, architecture.num_blocks),
         revision=revision,
-        dtype=getattr(torch, settings.dtype),
+        dtype=dtype,
         device=device,
         attention=settings.attention or None,
         architecture=architecture,
     )
     half.checkpointing = settings.checkpointing
-    profile = machine_profile(device)
+    profile = machine_profile(device, dtype)
     worker = HostedWorker(
         half,
         model=settings.model,

@@ -69,7 +69,7 @@ def test_the_apps_own_settings_are_read(settings: dict[str, Any]):
     from nlg.run_config import RunConfig
 
     config = RunConfig.from_run_config(settings)
-    assert config.model == "llama-tiny" and config.learning_rate == 2e-3
+    assert config.model == "llama-tiny" and config.learning_rate == 8e-3
 
 
 def test_every_key_is_there_and_described_once(settings: dict[str, Any]):

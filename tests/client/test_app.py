@@ -33,6 +33,7 @@ from hsplit_flower.transport.orders import (
     METRICS_KEY,
     ORDER_KEY,
     PROFILE_KEY,
+    QUERY_KEY,
     UPDATE_KEY,
     Order,
 )
@@ -149,6 +150,17 @@ def test_what_the_node_config_does_not_say_is_measured(worker: Worker) -> None:
     assert set(told) == {"num-examples", *names}
     assert told["memory-bytes"] == 1e9
     assert told["flops-per-second"] == pytest.approx(machine_profile().flops_per_second)
+
+
+def test_speed_is_measured_in_the_type_that_the_model_computes_in(worker: Worker) -> None:
+    message = query()
+    message.content[QUERY_KEY] = ConfigRecord({"dtype": "bfloat16"})
+    told = describe_device(message, context(), num_examples=1).content.config_records[PROFILE_KEY]
+    measured = machine_profile(dtype=torch.bfloat16).flops_per_second
+    assert told["flops-per-second"] == measured != machine_profile().flops_per_second
+    message.content[QUERY_KEY] = ConfigRecord({"dtype": "int64"})
+    refused = describe_device(message, context(), num_examples=1)
+    assert "ConfigError: dtype is 'int64'" in refused.error.reason
 
 
 @pytest.mark.parametrize(

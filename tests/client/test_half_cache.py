@@ -162,12 +162,12 @@ def test_free_memory_is_told_as_if_nothing_were_kept(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = app.machine_profile()
-    monkeypatch.setattr(app, "machine_profile", lambda: plain)
-    assert app._machine().memory_bytes == plain.memory_bytes
+    monkeypatch.setattr(app, "machine_profile", lambda dtype: plain)
+    assert app._machine("float32").memory_bytes == plain.memory_bytes
     _run(worker)
     half = next(iter(app.HALVES._halves.values()))
     own = sum(t.nbytes for t in (*half.model.parameters(), *half.model.buffers()))
-    assert app._machine().memory_bytes == plain.memory_bytes + own
+    assert app._machine("float32").memory_bytes == plain.memory_bytes + own
 
 
 def test_a_budget_counts_the_half_that_was_kept(worker: Worker) -> None:

@@ -23,6 +23,14 @@ def test_speed_is_measured_once() -> None:
     assert machine_profile("cpu").flops_per_second == machine_profile("cpu").flops_per_second
 
 
+def test_speed_is_that_of_the_type_that_is_asked_for() -> None:
+    """Processors differ by several times between types, and which is faster differs, too."""
+    plain, half = (
+        machine.measured_flops("cpu", dtype) for dtype in (torch.float32, torch.bfloat16)
+    )
+    assert machine_profile("cpu", torch.bfloat16).flops_per_second == half != plain
+
+
 def test_a_container_limits_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit, used = tmp_path / "memory.max", tmp_path / "memory.current"
     used.write_text("30000\n")

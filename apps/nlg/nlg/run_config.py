@@ -48,7 +48,8 @@ class RunConfig:
     batch_size
         Examples in a step.
     learning_rate, weight_decay
-        AdamW's, on both sides of the cut.
+        AdamW's, on both sides of the cut. The rate suits a tiny base; larger ones want less, GPT-2
+        medium about 2e-4.
     lora_alpha, scale_rule
         What an adapter's product is multiplied by in training: ``lora-alpha`` divided by its rank
         (``lora``), by the root of its rank (``rslora``), or by nothing (``constant``).
