@@ -210,6 +210,19 @@ def test_a_round_without_enough_devices_leaves_the_adapter_as_it_is(
     assert orders_in(sent) == []
 
 
+def test_a_round_that_is_left_out_repeats_nothing_of_the_one_before(
+    model: str, worker: WatchedWorker
+) -> None:
+    disturbances = Disturbances(unavailable=(0.0, 0.5, 0.5), seed=2)
+    reports, _ = run(model, worker, rounds=2, disturbances=disturbances, min_train_nodes=2)
+    assert [report.completed for report in reports] == [True, False]
+    assert [report.replanned for report in reports] == [True, False]
+    assert [report.planning_reason for report in reports] == [
+        "the first round",
+        "nothing is planned",
+    ]
+
+
 def test_a_round_without_any_device_that_fits_is_left_out_and_the_run_goes_on(
     model: str, worker: WatchedWorker, flower_log: list[str]
 ) -> None:
