@@ -1,10 +1,11 @@
 """Ranks that pay: each choice of HSplitLoRA against its alternatives, at equal adapter bytes.
 
-Every arm differs from the first in one choice, or from such a one in having uniform ranks. Arms
-whose choice changes how far a step goes have a learning rate of their own, the best of a small grid
-on the first seed; the others have the first arm's (`benchmarks.trial` says what a trial is). Each
-trial is written down as it ends in ``results/ablation.jsonl``, and a run that was stopped goes on
-from there; whoever changes what is trained removes the file first.
+Every arm differs from the first in one choice, from one scale for all ranks where its name says so,
+or from such a one in having uniform ranks. Arms whose choice changes how far a step goes have a
+learning rate of their own, the best of a small grid on the first seed; the others have the first
+arm's (`benchmarks.trial` says what a trial is). Each trial is written down as it ends in
+``results/ablation.jsonl``, and a run that was stopped goes on from there; whoever changes what is
+trained removes the file first.
 """
 
 import json
@@ -37,7 +38,7 @@ MAIN_ARMS: Mapping[str, Mapping[str, Any]] = {
     "one scale": ONE_SCALE,
     "one scale, uniform": {**ONE_SCALE, **UNIFORM},
 }
-# These alone decide which weights get the ranks, not how far a step goes.
+# These decide which weights get the ranks, and through those alone how far a step goes.
 FOLLOWERS: Mapping[str, Mapping[str, Any]] = {
     "importance, no rank 0": {"allocation": Allocation.FLOOR},
     "importance as means": {"means": True},
@@ -58,9 +59,9 @@ OTHER_ARMS: Mapping[str, Mapping[str, Any]] = {
     "half of one scale, uniform": {**HALF_SCALE, **UNIFORM},
     "alpha / sqrt(r)": ROOT_SCALE,
     "alpha / sqrt(r), uniform": {**ROOT_SCALE, **UNIFORM},
-    "restart": {"start": Start.RESTART},
-    "restart, uniform": {"start": Start.RESTART, **UNIFORM},
-    "divided by holders": {"dividing": Dividing.HOLDERS},
+    "one scale, restart": {**ONE_SCALE, "start": Start.RESTART},
+    "one scale, restart, uniform": {**ONE_SCALE, "start": Start.RESTART, **UNIFORM},
+    "one scale, divided by holders": {**ONE_SCALE, "dividing": Dividing.HOLDERS},
     **FOLLOWERS,
 }
 BETTER = Target("<=", 0.97)
@@ -131,7 +132,7 @@ def _choices(
         yield Figure.of_repeats(
             f"{label}, heterogeneous: {name}", [done[setting] for setting in several], "perplexity"
         )
-    for name in ("half of one scale", "alpha / sqrt(r)", "restart"):
+    for name in ("half of one scale", "alpha / sqrt(r)", "one scale, restart"):
         ratio = f"{label}, heterogeneous: {name} / {name}, uniform"
         yield _ratio(ratio, done, wanted[name], wanted[f"{name}, uniform"])
 
