@@ -63,6 +63,7 @@ class Turnout:
         doubtful = self._doubtful(connected) if anew and nodes else set()
         members = roster.members(grid, nodes, anew=doubtful)
         self._failed -= doubtful
+        self._silent |= doubtful - roster.met(doubtful).keys()
         self._planner.look(roster.met(connected), server_round)
         lacking = len(nodes) - len(self._able(members))
         return members | self._stand_ins(grid, server_round, connected, nodes, size=lacking)
