@@ -14,7 +14,7 @@ from ..types import WireType
 from .channel import ChannelSettings, open_channel, token_metadata
 from .errors import raised_as_ours
 from .messages import Reply, Request, reply_from_wire, request_to_wire
-from .split_pb2 import StepReply, StepRequest
+from .split_pb2 import Empty, StepReply, StepRequest
 from .split_pb2_grpc import SplitWorkerStub
 from .stream import Stream
 
@@ -157,13 +157,13 @@ class _Line:
 
     def say_goodbye(self, timeout_seconds: float) -> None:
         """Tell the worker that nothing more comes, and wait until it has heard it."""
+        self._outbox.put(StepRequest(goodbye=Empty()))
         self._outbox.put(None)
         with suppress(HSplitError):
             self.receive(timeout_seconds)
 
     def hang_up(self) -> None:
         """End the stream; nothing more comes from it."""
-        # Before its requests end: the worker must not take this for a goodbye.
         with suppress(grpc.RpcError):
             self._call.cancel()
         self._outbox.put(None)

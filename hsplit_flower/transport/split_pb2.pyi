@@ -43,18 +43,20 @@ class Payload(_message.Message):
     def __init__(self, data_type: _Optional[_Union[DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ..., scales: _Optional[bytes] = ...) -> None: ...
 
 class StepRequest(_message.Message):
-    __slots__ = ("step", "forward", "backward", "micro_batch", "num_micro_batches")
+    __slots__ = ("step", "forward", "backward", "goodbye", "micro_batch", "num_micro_batches")
     STEP_FIELD_NUMBER: _ClassVar[int]
     FORWARD_FIELD_NUMBER: _ClassVar[int]
     BACKWARD_FIELD_NUMBER: _ClassVar[int]
+    GOODBYE_FIELD_NUMBER: _ClassVar[int]
     MICRO_BATCH_FIELD_NUMBER: _ClassVar[int]
     NUM_MICRO_BATCHES_FIELD_NUMBER: _ClassVar[int]
     step: int
     forward: Forward
     backward: Backward
+    goodbye: Empty
     micro_batch: int
     num_micro_batches: int
-    def __init__(self, step: _Optional[int] = ..., forward: _Optional[_Union[Forward, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ..., micro_batch: _Optional[int] = ..., num_micro_batches: _Optional[int] = ...) -> None: ...
+    def __init__(self, step: _Optional[int] = ..., forward: _Optional[_Union[Forward, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ..., goodbye: _Optional[_Union[Empty, _Mapping]] = ..., micro_batch: _Optional[int] = ..., num_micro_batches: _Optional[int] = ...) -> None: ...
 
 class Forward(_message.Message):
     __slots__ = ("hidden", "labels", "lengths", "mask", "train", "probe", "total_tokens")

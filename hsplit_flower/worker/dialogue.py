@@ -42,6 +42,8 @@ class Dialogue:
         self._lock = threading.Lock()
         self._unanswered = 0
         self._is_over = False
+        # Not told by the requests' end: gRPC ends those of a call that was cancelled, too.
+        self.has_heard_goodbye = False
         self._requests: queue.SimpleQueue[Request | BaseException | None] = queue.SimpleQueue()
         self._replies: queue.SimpleQueue[Reply | BaseException | None] = queue.SimpleQueue()
 
@@ -95,6 +97,9 @@ class Dialogue:
         """Take requests off the wire, so that one too many is seen and not only kept waiting."""
         try:
             for message in messages:
+                if message.HasField("goodbye"):
+                    self.has_heard_goodbye = True
+                    break
                 with self._lock:
                     self._unanswered += 1
                     num_unanswered = self._unanswered

@@ -74,8 +74,7 @@ class TrainingService(SplitWorkerServicer):
                     # gRPC comes back from here when the message has gone out.
                     with deadline(context, self._patience_seconds, lambda: self._give_up(spec)):
                         yield message
-                # A stream that broke is not there any more.
-                if context.is_active():
+                if dialogue.has_heard_goodbye:
                     self._worker.say_goodbye(token)
 
     def _give_up(self, spec: SessionSpec) -> None:

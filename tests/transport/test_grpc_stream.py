@@ -329,7 +329,7 @@ def test_a_worker_that_is_stopping_is_unavailable() -> None:
                 stream.exchange(FORWARD)
 
 
-@pytest.mark.parametrize("how", ["closed", "cut off"])
+@pytest.mark.parametrize("how", ["closed", "cut off", "just ended"])
 def test_only_a_stream_that_is_closed_is_a_goodbye(how: str) -> None:
     """A client that was cut off may come back, or never; one that has finished waits for others."""
     sessions = Sessions(timeout_seconds=0.3)
@@ -341,6 +341,9 @@ def test_only_a_stream_that_is_closed_is_a_goodbye(how: str) -> None:
         stream.exchange(FORWARD)
         if how == "cut off":
             stream._hang_up()
+        elif how == "just ended":
+            stream._line._outbox.put(None)
+            stream._line = None
         stream.close()
         time.sleep(0.5)
         assert len(sessions) == (1 if how == "closed" else 0)
