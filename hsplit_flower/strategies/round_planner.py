@@ -315,11 +315,11 @@ class RoundPlanner:
         cuts: dict[int, int] = {}
         if self.standing is not None:
             cuts = {node: part.cut for node, part in self.standing.clients.items()}
-        able = set(nodes) - self.unfit(nodes)
+        unfit = self.unfit(nodes)
         return {
             node: self._part_for_evaluation(cuts.get(node, self.settings.min_cut))
             for node in nodes
-            if node in able
+            if node not in unfit
         }
 
     def _part_for_evaluation(self, cut: int) -> ClientPlan:

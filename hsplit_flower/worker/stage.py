@@ -86,7 +86,8 @@ class Stage:
             for name, point in points.items()
             if point.trainable_b.shape[1]
         }
-        terms = {name: [(t.b, t.a, spec.scaling.of(t.rank))] for name, t in trainables.items()}
+        scaling = spec.scaling
+        terms = {name: [(t.b, t.a, scaling.of(t.rank))] for name, t in trainables.items()}
         shares = {
             name: point.frozen_shares().to(self.half.device)
             for name, point in points.items()
