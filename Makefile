@@ -54,7 +54,7 @@ benchmarks: $(STAMP) ## run every benchmark at its full size; the reports go to 
 # Named from the project's root, the files import each other by their full names.
 protocol: $(STAMP) ## regenerate the gRPC stubs from the .proto
 	$(BIN)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. \
-		--grpc_python_out=. hsplit_flower/transport/*.proto
+		--grpc_python_out=. hsplit_flower/wire/proto/*.proto
 
 test-lower-bounds: ## run the tests with the oldest versions that pyproject.toml admits
 	$(PYTHON) -m venv --clear .venv-lowest

@@ -17,10 +17,12 @@ from transformers import PretrainedConfig
 from hsplit_flower.adapters import LowRank
 from hsplit_flower.client.batch import Batch
 from hsplit_flower.client.local_round import LocalRound
-from hsplit_flower.planning import Workload
-from hsplit_flower.planning.metering import LiveBytes
+from hsplit_flower.costs import Workload
+from hsplit_flower.costs.metering import LiveBytes
 from hsplit_flower.splitting import Half, Parts, build_half
-from hsplit_flower.transport.messages import (
+from hsplit_flower.transport.streams import Stream
+from hsplit_flower.types import Labels, SessionSpec, Start, WireType
+from hsplit_flower.wire.messages import (
     Backward,
     Forward,
     Gradient,
@@ -31,8 +33,6 @@ from hsplit_flower.transport.messages import (
     reply_to_wire,
     request_to_wire,
 )
-from hsplit_flower.transport.stream import Stream
-from hsplit_flower.types import Labels, SessionSpec, Start, WireType
 
 NUM_STEPS: Final = 3
 # From <malloc.h>; setting it also ends its adjustment.

@@ -15,8 +15,8 @@ from transformers import LlamaConfig, PretrainedConfig
 
 from hsplit_flower.metrics import count_label_tokens, summed_token_loss
 from hsplit_flower.splitting import Half, Parts, build_half
-from hsplit_flower.transport.messages import Forward, Loss
 from hsplit_flower.types import SessionSpec
+from hsplit_flower.wire.messages import Forward, Loss
 from hsplit_flower.worker.admission import check_content
 from hsplit_flower.worker.session import Session
 from hsplit_flower.worker.stage import Stage

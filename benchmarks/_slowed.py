@@ -8,7 +8,7 @@ import threading
 import time
 
 from benchmarks._shaped_link import sleep_until
-from hsplit_flower.transport.messages import Reply, Request
+from hsplit_flower.wire.messages import Reply, Request
 from hsplit_flower.worker.hosting import HostedWorker
 
 

@@ -25,8 +25,8 @@ from hsplit_flower.client.batch import Batch
 from hsplit_flower.client.local_round import LocalRound
 from hsplit_flower.splitting import Half, Parts, load_half
 from hsplit_flower.transport.channel import ChannelSettings
-from hsplit_flower.transport.control import RemoteWorker
 from hsplit_flower.transport.grpc_stream import GrpcStream
+from hsplit_flower.transport.remote_worker import RemoteWorker
 from hsplit_flower.types import Labels, SessionSpec
 from hsplit_flower.worker.hosting import WorkerSettings, host_worker
 

@@ -39,7 +39,7 @@ class Held:
 
 def measure(settings: Settings) -> Iterable[Figure | Detail]:
     """Makespans, what was leased at most, and what a killed client leaves."""
-    from hsplit_flower.devices.lease import gpu_fraction
+    from hsplit_flower.simulation.lease import gpu_fraction
 
     work_seconds = 1.0 if settings.quick else 4.0
     step = (HIGHEST_BYTES - LOWEST_BYTES) / (NUM_CLIENTS - 1)
@@ -92,13 +92,13 @@ class Client:
 
     def process(self) -> int:
         """Its process id, once everything it needs is imported."""
-        import hsplit_flower.devices.lease  # noqa: F401
+        import hsplit_flower.simulation.lease  # noqa: F401
 
         return os.getpid()
 
     def work(self, budget_bytes: float, fraction: float, seconds: float) -> Held:
         """Work for so long with this part of a card; gives when it was held."""
-        from hsplit_flower.devices.lease import leased
+        from hsplit_flower.simulation.lease import leased
 
         with leased(fraction, timeout_seconds=LEASE_SECONDS):
             began = time.time()
@@ -156,7 +156,7 @@ def _kill_one(clients: list[Any], budget_bytes: float) -> tuple[int, float]:
     import ray
     from ray.util.placement_group import placement_group_table
 
-    from hsplit_flower.devices.lease import gpu_fraction
+    from hsplit_flower.simulation.lease import gpu_fraction
 
     victim = clients.pop()
     process = ray.get(victim.process.remote())

@@ -19,16 +19,10 @@ from transformers import GPT2Config, LlamaConfig, PretrainedConfig
 
 from benchmarks._client_run import ClientRun, live_peak_bytes, train
 from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target, peak_memory_of
-from hsplit_flower.devices import fleet_profiles, worker_profile
-from hsplit_flower.planning import (
-    ModelCosts,
-    PlanSettings,
-    Workload,
-    client_memory,
-    plan,
-    trace_costs,
-    whole_model_memory,
-)
+from hsplit_flower.costs import ModelCosts, Workload, client_memory, trace_costs, whole_model_memory
+from hsplit_flower.planning import plan
+from hsplit_flower.settings import PlanSettings
+from hsplit_flower.simulation import fleet_profiles, worker_profile
 from hsplit_flower.types import DeviceProfile, Labels, Start
 
 WITHIN: Final = Target("<=", 0.1)

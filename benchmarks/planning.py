@@ -15,18 +15,15 @@ from typing import Final
 from transformers import LlamaConfig
 
 from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target
+from hsplit_flower.costs import ModelCosts, Workload, trace_costs, whole_model_memory
 from hsplit_flower.errors import InfeasibleBudgetError
 from hsplit_flower.planning import (
     ClientOptions,
-    ModelCosts,
     WorkerOptions,
-    Workload,
     choose_cuts,
     makespan,
     plan,
     rank_gain,
-    trace_costs,
-    whole_model_memory,
 )
 from hsplit_flower.planning.ranks import build_ladder, climb
 from hsplit_flower.types import DeviceProfile

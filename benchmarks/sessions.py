@@ -21,12 +21,13 @@ from benchmarks._sessions import (
     worker_half,
 )
 from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target
-from hsplit_flower.planning import PlanSettings, Workload, trace_costs
-from hsplit_flower.planning.memory import worker_memory, worker_memory_without_sessions
-from hsplit_flower.planning.metering import LiveBytes
+from hsplit_flower.costs import Workload, trace_costs
+from hsplit_flower.costs.memory import worker_memory, worker_memory_without_sessions
+from hsplit_flower.costs.metering import LiveBytes
+from hsplit_flower.settings import PlanSettings
 from hsplit_flower.splitting import Half
-from hsplit_flower.transport.messages import Forward
 from hsplit_flower.types import Labels, SessionSpec
+from hsplit_flower.wire.messages import Forward
 from hsplit_flower.worker.worker import SplitWorker
 
 COUNTS: Final = (1, 2, 4, 8, 16, 32, 64)

@@ -37,18 +37,12 @@ from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target
 from hsplit_flower.client.app import describe_device, split_train
 from hsplit_flower.client.batch import Batch
 from hsplit_flower.client.local_round import LocalRound
-from hsplit_flower.planning import (
-    PartSeconds,
-    PlanSettings,
-    Workload,
-    part_seconds,
-    trace_costs,
-)
+from hsplit_flower.costs import PartSeconds, Workload, part_seconds, trace_costs
+from hsplit_flower.server import RoundReport
+from hsplit_flower.settings import PlanSettings, Training
 from hsplit_flower.splitting import Checkpoint, Parts, load_half, read_architecture
-from hsplit_flower.strategies import HSplitLoRA, RoundReport, Training
-from hsplit_flower.transport.messages import Forward, Loss, Reply, Request
-from hsplit_flower.transport.orders import ORDER_KEY
-from hsplit_flower.transport.stream import Stream
+from hsplit_flower.strategies import HSplitLoRA
+from hsplit_flower.transport.streams import Stream
 from hsplit_flower.types import (
     IGNORED_LABEL,
     ClientPlan,
@@ -58,6 +52,8 @@ from hsplit_flower.types import (
     Span,
     Start,
 )
+from hsplit_flower.wire.instructions import ORDER_KEY
+from hsplit_flower.wire.messages import Forward, Loss, Reply, Request
 from hsplit_flower.worker.service import serve
 
 MODEL = "llama-tiny"

@@ -24,8 +24,8 @@ from hsplit_flower.client.half_cache import HalfCache, HalfKey
 from hsplit_flower.client.local_round import LocalRound
 from hsplit_flower.splitting import Parts, load_half, read_architecture
 from hsplit_flower.transport.grpc_stream import GrpcStream
-from hsplit_flower.transport.messages import Forward
 from hsplit_flower.types import IGNORED_LABEL, SessionSpec
+from hsplit_flower.wire.messages import Forward
 
 RANK: Final = 8
 UPDATE_RANK: Final = 40

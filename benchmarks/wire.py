@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target
-from hsplit_flower.transport.codec import decode, encode, value_bytes
-from hsplit_flower.transport.messages import (
+from hsplit_flower.types import Labels, WireType
+from hsplit_flower.wire.codec import decode, encode, value_bytes
+from hsplit_flower.wire.messages import (
     Backward,
     Forward,
     Gradient,
@@ -25,8 +26,7 @@ from hsplit_flower.transport.messages import (
     reply_to_wire,
     request_to_wire,
 )
-from hsplit_flower.transport.split_pb2 import Payload
-from hsplit_flower.types import Labels, WireType
+from hsplit_flower.wire.proto.split_pb2 import Payload
 
 BATCH: Final = 8
 SEQUENCE: Final = 128

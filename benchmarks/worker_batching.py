@@ -18,7 +18,7 @@ from benchmarks._sessions import (
     worker_half,
 )
 from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target, interleave
-from hsplit_flower.transport.messages import Forward
+from hsplit_flower.wire.messages import Forward
 
 NUM_SESSIONS: Final = 8
 RANKS: Final = (4, 8, 16, 32)

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from .client.app import split_evaluate as split_evaluate
     from .client.app import split_train as split_train
     from .errors import HSplitError as HSplitError
-    from .planning import PlanSettings as PlanSettings
     from .planning import ReplanSettings as ReplanSettings
+    from .server import RoundReport as RoundReport
+    from .server import ServerEvaluation as ServerEvaluation
+    from .settings import PlanSettings as PlanSettings
+    from .settings import Training as Training
     from .splitting import load_half as load_half
     from .strategies import HSplitLoRA as HSplitLoRA
-    from .strategies import RoundReport as RoundReport
-    from .strategies import ServerEvaluation as ServerEvaluation
-    from .strategies import Training as Training
-    from .transport.control import RemoteWorker as RemoteWorker
+    from .transport.remote_worker import RemoteWorker as RemoteWorker
     from .types import DeviceProfile as DeviceProfile
     from .types import Labels as Labels
     from .types import ScaleRule as ScaleRule
@@ -37,14 +37,14 @@ _ROOM_OF = {
     "split_evaluate": "client.app",
     "split_train": "client.app",
     "HSplitError": "errors",
-    "PlanSettings": "planning",
+    "PlanSettings": "settings",
     "ReplanSettings": "planning",
     "load_half": "splitting",
     "HSplitLoRA": "strategies",
-    "RoundReport": "strategies",
-    "ServerEvaluation": "strategies",
-    "Training": "strategies",
-    "RemoteWorker": "transport.control",
+    "RoundReport": "server",
+    "ServerEvaluation": "server",
+    "Training": "settings",
+    "RemoteWorker": "transport.remote_worker",
     "DeviceProfile": "types",
     "Labels": "types",
     "ScaleRule": "types",

@@ -130,6 +130,16 @@ class DeviceProfile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Member:
+    """One client: what its device has, and how many examples it trains on."""
+
+    profile: DeviceProfile
+    num_examples: int
+    partition: int | None = None
+    num_partitions: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class MemoryParts:
     """Predicted peak memory of one party, by what it is spent on, in bytes."""
 

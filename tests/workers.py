@@ -9,7 +9,7 @@ import torch
 from hsplit_flower.splitting import Half, Parts, load_half
 from hsplit_flower.transport.channel import ChannelSettings
 from hsplit_flower.transport.grpc_stream import GrpcStream
-from hsplit_flower.transport.stream import InProcessStream, Stream
+from hsplit_flower.transport.streams import InProcessStream, Stream
 from hsplit_flower.types import WireType
 from hsplit_flower.worker import Sessions, SplitWorker
 from hsplit_flower.worker.service import serve

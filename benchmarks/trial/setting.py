@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from hsplit_flower.aggregation import Dividing
-from hsplit_flower.planning import PlanSettings
+from hsplit_flower.settings import PlanSettings
 from hsplit_flower.types import ScaleRule, Scaling, Start
 
 

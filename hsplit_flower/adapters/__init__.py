@@ -3,10 +3,10 @@
 from .attach import attach as attach
 from .attach import detach as detach
 from .bank import AdapterBank as AdapterBank
-from .joined import Active as Active
-from .joined import Joined as Joined
-from .joined import Member as Member
-from .joined import NotRowwiseError as NotRowwiseError
+from .batched import Active as Active
+from .batched import Joined as Joined
+from .batched import Member as Member
+from .batched import NotRowwiseError as NotRowwiseError
 from .low_rank import Compression as Compression
 from .low_rank import LowRank as LowRank
 from .low_rank import compress as compress

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..splitting.linear import linear_at, matrix_of
-from .joined import Active, Joined, add_shared
+from .batched import Active, Joined, add_shared
 from .low_rank import LowRank
 
 

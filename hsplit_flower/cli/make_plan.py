@@ -5,21 +5,15 @@ from dataclasses import replace
 
 from transformers import PretrainedConfig
 
-from ..devices import fleet_devices, fleet_size, worker_profile
-from ..devices.device_keys import GIGABYTE
+from ..costs import ModelCosts, Workload, trace_costs, whole_model_memory
 from ..errors import ConfigError
-from ..planning import (
-    ModelCosts,
-    PlanSettings,
-    Workload,
-    plan,
-    session_need_bytes,
-    trace_costs,
-    whole_model_memory,
-)
+from ..planning import plan, session_need_bytes
+from ..settings import PlanSettings
+from ..settings.device import GIGABYTE
+from ..simulation import fleet_devices, fleet_size, worker_profile
 from ..splitting import Checkpoint
-from ..transport.codec import value_bytes
 from ..types import DeviceProfile, Labels, WireType
+from ..wire.codec import value_bytes
 from .plan_report import PlanReport
 
 

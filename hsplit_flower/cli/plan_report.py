@@ -5,17 +5,11 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
-from ..devices import Device
-from ..planning import (
-    ModelCosts,
-    PlanSettings,
-    StepTime,
-    bottleneck,
-    step_times,
-    wire_bytes,
-    worker_memory,
-)
+from ..costs import ModelCosts, wire_bytes, worker_memory
+from ..planning import StepTime, bottleneck, step_times
 from ..planning.explain import aligned, explain
+from ..settings import PlanSettings
+from ..simulation import Device
 from ..types import DeviceProfile, MemoryParts, Plan
 
 PARTS = tuple(field.name for field in fields(MemoryParts))

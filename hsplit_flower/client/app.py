@@ -23,26 +23,20 @@ from dataclasses import fields, replace
 from typing import Any
 
 import torch
-from flwr.app import (
-    ArrayRecord,
-    ConfigRecord,
-    Context,
-    Error,
-    Message,
-    MetricRecord,
-    RecordDict,
-)
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.common.constant import ErrorCode
 
 from ..adapters import LowRank, from_state_dict, to_state_dict
 from ..devices import machine_profile, profile_from_node_config
-from ..devices.enforcement import MemoryMeter, within_budget
-from ..devices.lease import leased
+from ..devices.memory_budget import MemoryMeter, within_budget
 from ..errors import ConfigError, DataError, HSplitError
+from ..simulation.lease import leased
 from ..splitting import Half, Parts, load_half
 from ..transport.channel import ChannelSettings
 from ..transport.grpc_stream import GrpcStream
-from ..transport.orders import (
+from ..types import DeviceProfile, Labels
+from ..wire.error_text import write_refusal
+from ..wire.instructions import (
     IMPORTANCE_KEY,
     METRICS_KEY,
     ORDER_KEY,
@@ -51,8 +45,6 @@ from ..transport.orders import (
     UPDATE_KEY,
     Order,
 )
-from ..transport.refusals import write_refusal
-from ..types import DeviceProfile, Labels
 from .batch import Batch, checked
 from .half_cache import HalfCache, HalfKey
 from .local_round import LocalRound, Outcome

@@ -26,14 +26,14 @@ from ..adapters import (
     merged_names,
     take_starting_points,
 )
-from ..devices.enforcement import MemoryMeter, Unmetered
+from ..devices.memory_budget import MemoryMeter, Unmetered
 from ..errors import NonFiniteError, TransportError
 from ..importance import check_finite, probing
 from ..metrics import TokenLoss, count_label_tokens, summed_token_loss
 from ..splitting import Half
-from ..transport.messages import Backward, Forward, Gradient, LastHidden, Loss
-from ..transport.stream import Stream
+from ..transport.streams import Stream
 from ..types import Labels, SessionSpec
+from ..wire.messages import Backward, Forward, Gradient, LastHidden, Loss
 from .batch import Batch
 
 

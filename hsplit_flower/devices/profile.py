@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ..errors import ConfigError
+from ..settings.device import profile_fields
 from ..types import DeviceProfile
-from .device_keys import profile_fields
 
 
 def profile_from_node_config(

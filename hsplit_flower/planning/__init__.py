@@ -1,26 +1,11 @@
-"""What a configuration costs, and which one each client gets (ARMSC)."""
+"""Which cut and ranks each client gets (ARMSC), and when that is decided anew."""
 
-from .costs import ModelCosts as ModelCosts
-from .costs import PassCosts as PassCosts
-from .costs import SavedInput as SavedInput
-from .costs import Workload as Workload
 from .cuts import ClientOptions as ClientOptions
 from .cuts import WorkerOptions as WorkerOptions
 from .cuts import choose_cuts as choose_cuts
 from .cuts import makespan as makespan
-from .drift import Decision as Decision
-from .drift import FleetChanges as FleetChanges
-from .drift import ReplanSettings as ReplanSettings
-from .drift import drift as drift
-from .drift import fleet_changes as fleet_changes
-from .drift import should_replan as should_replan
 from .explain import budget_text as budget_text
 from .explain import explain as explain
-from .memory import client_memory as client_memory
-from .memory import session_rank_bytes as session_rank_bytes
-from .memory import whole_model_memory as whole_model_memory
-from .memory import worker_half_bytes as worker_half_bytes
-from .memory import worker_memory as worker_memory
 from .objective import covered_importance as covered_importance
 from .objective import improvement as improvement
 from .objective import objective as objective
@@ -30,17 +15,13 @@ from .planner import session_need_bytes as session_need_bytes
 from .planner import shortfalls as shortfalls
 from .ranks import choose_ranks as choose_ranks
 from .ranks import rank_gain as rank_gain
-from .seconds import PartSeconds as PartSeconds
-from .seconds import adapter_flops as adapter_flops
-from .seconds import client_seconds as client_seconds
-from .seconds import link_seconds as link_seconds
-from .seconds import part_seconds as part_seconds
-from .seconds import seconds_at as seconds_at
-from .seconds import wire_bytes as wire_bytes
-from .seconds import worker_seconds as worker_seconds
-from .settings import PlanSettings as PlanSettings
+from .replanning import Decision as Decision
+from .replanning import FleetChanges as FleetChanges
+from .replanning import ReplanSettings as ReplanSettings
+from .replanning import drift as drift
+from .replanning import fleet_changes as fleet_changes
+from .replanning import should_replan as should_replan
 from .step_time import Bottleneck as Bottleneck
 from .step_time import StepTime as StepTime
 from .step_time import bottleneck as bottleneck
 from .step_time import step_times as step_times
-from .tracing import trace_costs as trace_costs

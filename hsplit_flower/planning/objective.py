@@ -3,11 +3,11 @@
 import math
 from collections.abc import Mapping
 
+from ..costs.model_costs import ModelCosts
+from ..costs.seconds import client_seconds, worker_seconds
+from ..settings.planning import PlanSettings
 from ..types import DeviceProfile, Plan
-from .costs import ModelCosts
 from .ranks import rank_gain
-from .seconds import client_seconds, worker_seconds
-from .settings import PlanSettings
 
 
 def covered_importance(

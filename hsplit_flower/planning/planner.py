@@ -4,16 +4,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
+from ..costs.memory import NO_UPDATE, client_memory
+from ..costs.model_costs import ModelCosts
+from ..costs.seconds import part_seconds, wire_bytes
 from ..errors import ConfigError, InfeasibleBudgetError
+from ..settings.planning import PlanSettings
 from ..sizes import size_text
 from ..types import ClientPlan, DeviceProfile, Plan, Shortfall, Span
 from .choices import CutChoices
-from .costs import ModelCosts
 from .cuts import choose_cuts
 from .explain import budget_text
-from .memory import NO_UPDATE, client_memory
-from .seconds import part_seconds, wire_bytes
-from .settings import PlanSettings
 from .tables import Tables
 
 MOST_CLIENTS_IN_A_MESSAGE = 20

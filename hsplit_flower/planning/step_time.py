@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from ..costs.model_costs import ModelCosts
+from ..costs.seconds import link_seconds
 from ..types import DeviceProfile, Labels, Plan
-from .costs import ModelCosts
-from .seconds import link_seconds
 
 
 class Bottleneck(str, Enum):

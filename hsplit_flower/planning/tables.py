@@ -5,10 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from ..types import DeviceProfile, Labels, MemoryParts, Weight
-from .costs import AdapterInputs, ModelCosts, adapter_bytes
-from .cuts import ClientOptions, WorkerOptions
-from .memory import (
+from ..costs.memory import (
     arriving_bytes,
     client_head_weights,
     client_memory_without_ranks,
@@ -18,9 +15,12 @@ from .memory import (
     session_rank_bytes,
     worker_memory_without_sessions,
 )
+from ..costs.model_costs import AdapterInputs, ModelCosts, adapter_bytes
+from ..costs.seconds import client_seconds, worker_seconds
+from ..settings.planning import PlanSettings
+from ..types import DeviceProfile, Labels, MemoryParts, Weight
+from .cuts import ClientOptions, WorkerOptions
 from .ranks import Ladder, build_ladder, climb, is_known, uniform_rank
-from .seconds import client_seconds, worker_seconds
-from .settings import PlanSettings
 
 # Five numbers a parameter where a step ends, of the four that a rank is costed at.
 UPDATING_SHARE = 5 / 4

@@ -11,41 +11,36 @@ from contextlib import ExitStack
 from logging import INFO, WARNING
 from typing import Any
 
-from flwr.app import (
-    ArrayRecord,
-    ConfigRecord,
-    Message,
-    MessageType,
-    MetricRecord,
-)
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from ..aggregation import Dividing
-from ..devices.disturbances import Disturbances
 from ..errors import ConfigError
 from ..importance import ImportanceReport
 from ..metrics import TokenLoss
-from ..planning import PlanSettings, ReplanSettings
+from ..planning import ReplanSettings
+from ..server.client_selection import Turnout
+from ..server.collection import Gatherer, Task
+from ..server.dispatch import Dispatch, Letter
+from ..server.global_adapter import GlobalAdapter
+from ..server.instructions import orders_for
+from ..server.preflight import check_cards, is_simulated_here
+from ..server.progress import Progress
+from ..server.replies import TrainReply
+from ..server.round_planner import RoundPlanner
+from ..server.round_report import ClientReport, RoundReport
+from ..server.worker_sessions import SessionBook
+from ..settings import PlanSettings
+from ..settings.training import Training
+from ..simulation.disturbances import Disturbances
+from ..simulation.simulated_devices import check_fleet
 from ..splitting import read_architecture
 from ..splitting.checkpoint import Checkpoint
-from ..types import ClientPlan
+from ..types import ClientPlan, Member
 from ..worker.hosting import WorkerHandle, WorkerSettings
 from ..worker.pool import PoolSettings
-from .client_orders import orders_for
-from .dispatch import Dispatch, Letter
-from .gathering import Gatherer, Task
-from .global_adapter import GlobalAdapter
-from .progress import Progress
-from .replies import TrainReply
-from .roster import Member
-from .round_planner import RoundPlanner
-from .round_report import ClientReport, RoundReport
-from .session_book import SessionBook
-from .simulated_fleet import check_cards, check_fleet, is_simulated_here
-from .training import Training
-from .turnout import Turnout
 
 Observer = Callable[[RoundReport], None]
 

@@ -1,1 +1,1 @@
-"""How client, worker and strategy reach each other: codec, messages, streams, error mapping."""
+"""How bytes travel: channels, streams, deadlines, and errors as gRPC's statuses."""

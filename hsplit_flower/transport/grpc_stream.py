@@ -11,12 +11,12 @@ import grpc
 
 from ..errors import HSplitError, TransportError, WorkerUnavailableError
 from ..types import WireType
+from ..wire.messages import Reply, Request, reply_from_wire, request_to_wire
+from ..wire.proto.split_pb2 import Empty, StepReply, StepRequest
+from ..wire.proto.split_pb2_grpc import SplitWorkerStub
 from .channel import ChannelSettings, open_channel, token_metadata
-from .errors import raised_as_ours
-from .messages import Reply, Request, reply_from_wire, request_to_wire
-from .split_pb2 import Empty, StepReply, StepRequest
-from .split_pb2_grpc import SplitWorkerStub
-from .stream import Stream
+from .status import raised_as_ours
+from .streams import Stream
 
 SESSION_TOKEN_KEY = "hsplit-session-token"
 # A worker that lives takes a goodbye at once; one that does not hears nothing.

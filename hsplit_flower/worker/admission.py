@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..errors import AdapterError, CodecError, NonFiniteError, WorkerRejectedError
 from ..splitting import Architecture
-from ..transport.messages import Backward, Forward, Request
 from ..types import IGNORED_LABEL, Labels, SessionSpec
+from ..wire.messages import Backward, Forward, Request
 from .session import Session
 
 MAX_MICRO_BATCHES = 2**10

@@ -13,8 +13,8 @@ from ..errors import ConfigError
 from ..splitting import Parts, load_half, read_architecture
 from ..splitting.checkpoint import Checkpoint
 from ..transport.channel import Server, ServerCredentials
-from ..transport.factors import SessionResult
 from ..types import SessionSpec, WorkerDescription
+from ..wire.factors import SessionResult
 from .service import serve
 from .session import MAX_SESSIONS, Sessions
 from .worker import SplitWorker

@@ -9,13 +9,14 @@ import grpc
 
 from ..errors import AuthenticationError, ConfigError, WorkerUnavailableError
 from ..transport.channel import server_options, token_from
-from ..transport.control import OPERATOR_TOKEN_KEY
 from ..transport.deadline import deadline
-from ..transport.errors import sent_as_status
-from ..transport.factors import factors_from_wire, factors_to_wire, spec_from_wire
 from ..transport.grpc_stream import SESSION_TOKEN_KEY
-from ..transport.messages import reply_to_wire
-from ..transport.split_pb2 import (
+from ..transport.remote_worker import OPERATOR_TOKEN_KEY
+from ..transport.status import sent_as_status
+from ..types import SessionSpec
+from ..wire.factors import factors_from_wire, factors_to_wire, spec_from_wire
+from ..wire.messages import reply_to_wire
+from ..wire.proto.split_pb2 import (
     CollectReply,
     Empty,
     Factors,
@@ -25,16 +26,15 @@ from ..transport.split_pb2 import (
     StepReply,
     StepRequest,
 )
-from ..transport.split_pb2 import SessionSpec as SpecMessage
-from ..transport.split_pb2 import WorkerDescription as DescriptionMessage
-from ..transport.split_pb2_grpc import (
+from ..wire.proto.split_pb2 import SessionSpec as SpecMessage
+from ..wire.proto.split_pb2 import WorkerDescription as DescriptionMessage
+from ..wire.proto.split_pb2_grpc import (
     SplitWorkerServicer,
     WorkerControlServicer,
     add_SplitWorkerServicer_to_server,
     add_WorkerControlServicer_to_server,
 )
-from ..types import SessionSpec
-from .dialogue import Dialogue
+from .stream_handler import Dialogue
 from .worker import SplitWorker
 
 logger = logging.getLogger(__name__)

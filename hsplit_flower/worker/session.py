@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ..adapters import Active, Trainable, collect
 from ..errors import AuthenticationError, WorkerRejectedError
-from ..transport.factors import SessionResult
-from ..transport.messages import Forward, Reply, Request
 from ..types import SessionSpec
+from ..wire.factors import SessionResult
+from ..wire.messages import Forward, Reply, Request
 
 MAX_SESSIONS = 2**16
 """More than a run has clients: the operator alone opens sessions, as many as its round needs."""

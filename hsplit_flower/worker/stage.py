@@ -22,10 +22,10 @@ from ..adapters import (
 from ..errors import NonFiniteError, SplitError
 from ..importance import check_finite, probing
 from ..splitting import Half
-from ..transport.messages import Backward, Forward, Gradient, LastHidden, Loss, Reply, Request
 from ..types import SessionSpec, Span
+from ..wire.messages import Backward, Forward, Gradient, LastHidden, Loss, Reply, Request
 from .admission import check_content, check_names, check_ranks, check_turn
-from .joint_pass import Group, Part, PassResult, group_of, run_pass
+from .batched_pass import Group, Part, PassResult, group_of, run_pass
 from .session import InFlight, Session, key_of
 
 logger = logging.getLogger(__name__)

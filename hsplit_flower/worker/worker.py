@@ -6,17 +6,17 @@ from concurrent.futures import Future
 
 from ..adapters import LowRank
 from ..splitting import Half
-from ..transport.factors import SessionResult
-from ..transport.messages import Backward, Reply, Request
 from ..types import SessionSpec, WorkerDescription
+from ..wire.factors import SessionResult
+from ..wire.messages import Backward, Reply, Request
 from .admission import check_content
 from .batch_limits import limits_for
+from .batched_pass import group_of
 from .executor import Executor
-from .joint_pass import group_of
-from .lines import Lines
 from .scheduler import Demand, Limits
 from .session import Sessions, key_of
 from .stage import Stage
+from .stream_registry import Lines
 
 logger = logging.getLogger(__name__)
 

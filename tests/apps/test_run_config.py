@@ -18,8 +18,7 @@ from hsplit_flower.errors import (
     SplitError,
     UnsupportedModelError,
 )
-from hsplit_flower.strategies.roster import Member
-from hsplit_flower.types import DeviceProfile, WorkerDescription
+from hsplit_flower.types import DeviceProfile, Member, WorkerDescription
 
 from .flower_app import APP
 

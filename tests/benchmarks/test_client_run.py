@@ -5,9 +5,9 @@ import torch
 
 from benchmarks._client_run import ClientRun, NoisyWorker, live_peak_bytes
 from benchmarks.memory import costs_of, predicted_bytes, small, update_ranks
-from hsplit_flower.planning import Workload
-from hsplit_flower.transport.messages import Backward, Forward, Gradient, LastHidden, Loss
+from hsplit_flower.costs import Workload
 from hsplit_flower.types import Labels, SessionSpec
+from hsplit_flower.wire.messages import Backward, Forward, Gradient, LastHidden, Loss
 
 WORKLOAD = Workload(batch_size=2, sequence_length=32)
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from benchmarks.wire import step_messages
-from hsplit_flower.transport.messages import reply_to_wire, request_to_wire
 from hsplit_flower.types import Labels, WireType
+from hsplit_flower.wire.messages import reply_to_wire, request_to_wire
 
 HIDDEN = torch.ones(4, 6, 32)
 

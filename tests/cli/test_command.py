@@ -8,7 +8,7 @@ import pytest
 
 from hsplit_flower.cli import build_parser, main
 from hsplit_flower.cli.plan import FLEETS
-from hsplit_flower.devices.presets import PRESETS
+from hsplit_flower.simulation.presets import PRESETS
 from hsplit_flower.worker.hosting import WorkerSettings
 
 WHAT_CAME_ALONG = """

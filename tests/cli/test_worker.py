@@ -15,7 +15,7 @@ import pytest
 from hsplit_flower.cli import main
 from hsplit_flower.cli.worker import TOKEN_VARIABLE, operator_token
 from hsplit_flower.errors import AuthenticationError, ConfigError
-from hsplit_flower.transport.control import RemoteWorker
+from hsplit_flower.transport.remote_worker import RemoteWorker
 from hsplit_flower.types import SessionSpec
 
 COMMAND = [sys.executable, "-m", "hsplit_flower.cli", "worker", "--model", "llama-tiny"]

@@ -11,14 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from flwr.app import (
-    ArrayRecord,
-    ConfigRecord,
-    Context,
-    Message,
-    MessageType,
-    RecordDict,
-)
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.common.constant import ErrorCode
 
 from benchmarks._threads import be_the_server
@@ -27,8 +20,9 @@ from hsplit_flower.client import LocalRound, app
 from hsplit_flower.client.app import describe_device, split_evaluate, split_train
 from hsplit_flower.client.batch import Batch
 from hsplit_flower.devices import machine_profile
-from hsplit_flower.devices.lease import leased
-from hsplit_flower.transport.orders import (
+from hsplit_flower.simulation.lease import leased
+from hsplit_flower.types import DeviceProfile, Labels, SessionSpec, WireType
+from hsplit_flower.wire.instructions import (
     IMPORTANCE_KEY,
     METRICS_KEY,
     ORDER_KEY,
@@ -37,7 +31,6 @@ from hsplit_flower.transport.orders import (
     UPDATE_KEY,
     Order,
 )
-from hsplit_flower.types import DeviceProfile, Labels, SessionSpec, WireType
 from tests.families import checkpoint, fields
 from tests.rounds import architecture, below, global_update, ranks
 from tests.workers import Worker, dialogue, in_process, load_client, running_worker

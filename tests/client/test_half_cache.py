@@ -18,10 +18,10 @@ from hsplit_flower.client import LocalRound, app
 from hsplit_flower.client.app import split_evaluate, split_train
 from hsplit_flower.client.batch import Batch
 from hsplit_flower.client.half_cache import HalfCache, HalfKey
-from hsplit_flower.devices.enforcement import within_budget
+from hsplit_flower.devices.memory_budget import within_budget
 from hsplit_flower.splitting import Half, Parts
-from hsplit_flower.transport.orders import METRICS_KEY, ORDER_KEY, UPDATE_KEY
 from hsplit_flower.types import Labels, SessionSpec
+from hsplit_flower.wire.instructions import METRICS_KEY, ORDER_KEY, UPDATE_KEY
 from tests.client.test_app import BATCHES, CUT, FAMILY, NODE, SPEC, context, order_for
 from tests.families import fields
 from tests.rounds import architecture, below, global_update

@@ -12,7 +12,9 @@ from hsplit_flower.client import LocalRound
 from hsplit_flower.client.batch import Batch
 from hsplit_flower.errors import AdapterError, NonFiniteError, TransportError
 from hsplit_flower.splitting import Half
-from hsplit_flower.transport.messages import (
+from hsplit_flower.transport.streams import InProcessStream
+from hsplit_flower.types import Labels, SessionSpec, WireType
+from hsplit_flower.wire.messages import (
     Backward,
     Forward,
     Gradient,
@@ -21,8 +23,6 @@ from hsplit_flower.transport.messages import (
     Reply,
     Request,
 )
-from hsplit_flower.transport.stream import InProcessStream
-from hsplit_flower.types import Labels, SessionSpec, WireType
 from tests.families import fields
 from tests.reference.unsplit import trainable_factors
 from tests.rounds import architecture, ranks

@@ -4,8 +4,10 @@ import math
 
 import pytest
 
+from hsplit_flower.costs import Workload, trace_costs
 from hsplit_flower.errors import ConfigError
-from hsplit_flower.planning import PlanSettings, Workload, plan, trace_costs
+from hsplit_flower.planning import plan
+from hsplit_flower.settings import PlanSettings
 from hsplit_flower.types import DeviceProfile
 from tests.families import FAMILIES
 

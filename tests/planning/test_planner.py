@@ -12,14 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, LlamaConfig
 
-from hsplit_flower.errors import ConfigError, InfeasibleBudgetError
-from hsplit_flower.planning import (
+from hsplit_flower.costs import (
     ModelCosts,
-    PlanSettings,
     Workload,
     adapter_flops,
     client_memory,
     client_seconds,
+    session_rank_bytes,
+    trace_costs,
+    whole_model_memory,
+    worker_memory,
+    worker_seconds,
+)
+from hsplit_flower.errors import ConfigError, InfeasibleBudgetError
+from hsplit_flower.planning import (
     covered_importance,
     explain,
     improvement,
@@ -27,13 +33,9 @@ from hsplit_flower.planning import (
     plan,
     planned_bytes,
     session_need_bytes,
-    session_rank_bytes,
-    trace_costs,
-    whole_model_memory,
-    worker_memory,
-    worker_seconds,
 )
 from hsplit_flower.planning.tables import Tables
+from hsplit_flower.settings import PlanSettings
 from hsplit_flower.sizes import size_text
 from hsplit_flower.types import DeviceProfile, Labels, Plan, Span, Start
 from tests.families import FAMILIES

@@ -4,7 +4,7 @@ import pytest
 
 from hsplit_flower.planning import Bottleneck, bottleneck, step_times
 from hsplit_flower.types import ClientPlan, DeviceProfile, Labels, Plan, Span
-from tests.planning.test_seconds import COSTS, DEVICE, link_seconds
+from tests.costs.test_seconds import COSTS, DEVICE, link_seconds
 
 LINK = link_seconds(COSTS, profile=DEVICE, labels=Labels.SERVER)
 FREE = DeviceProfile(memory_bytes=1.0, flops_per_second=6.0)

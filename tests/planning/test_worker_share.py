@@ -4,17 +4,11 @@ import math
 
 import pytest
 
+from hsplit_flower.costs import ModelCosts, Workload, trace_costs, whole_model_memory
 from hsplit_flower.errors import ConfigError, InfeasibleBudgetError
-from hsplit_flower.planning import (
-    ModelCosts,
-    PlanSettings,
-    Workload,
-    plan,
-    session_need_bytes,
-    trace_costs,
-    whole_model_memory,
-)
+from hsplit_flower.planning import plan, session_need_bytes
 from hsplit_flower.planning.tables import Tables
+from hsplit_flower.settings import PlanSettings
 from hsplit_flower.types import DeviceProfile
 from tests.families import FAMILIES
 

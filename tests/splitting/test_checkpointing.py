@@ -8,8 +8,8 @@ from torch import Tensor
 from transformers import GPT2Config
 
 from hsplit_flower.adapters import attach, starting_points
+from hsplit_flower.costs.metering import SavedBytes
 from hsplit_flower.importance import probing
-from hsplit_flower.planning.metering import SavedBytes
 from hsplit_flower.splitting import Half, Parts, build_half
 from hsplit_flower.types import Scaling, Start
 from tests.families import FAMILIES, NUM_BLOCKS, VOCABULARY

@@ -8,8 +8,10 @@ import pytest
 from flwr.app import Message, MessageType
 from transformers import PretrainedConfig
 
-from hsplit_flower.planning import ModelCosts, Workload
-from hsplit_flower.strategies import HSplitLoRA, RoundReport, Training, round_planner
+from hsplit_flower.costs import ModelCosts, Workload
+from hsplit_flower.server import RoundReport, round_planner
+from hsplit_flower.settings import Training
+from hsplit_flower.strategies import HSplitLoRA
 from tests.strategies.clients import Train, WatchedWorker, client_app, node_configs
 from tests.strategies.local_grid import LocalGrid
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from hsplit_flower.adapters import LowRank
 from hsplit_flower.client.app import describe_device, split_evaluate, split_train
-from hsplit_flower.transport.factors import SessionResult
 from hsplit_flower.types import SessionSpec, WorkerDescription
+from hsplit_flower.wire.factors import SessionResult
 from hsplit_flower.worker.hosting import WorkerHandle
 from tests.families import fields
 

@@ -1,65 +1,7 @@
-"""A split worker that outlives the tests of a file, and Flower's log as lines."""
+"""Rounds of a tiny model, with a real worker and Flower's log."""
 
-import logging
-from collections.abc import Iterator
-
-import pytest
-from transformers import PretrainedConfig
-
-from hsplit_flower.planning import ModelCosts, Workload, trace_costs
-from hsplit_flower.strategies import round_planner
-from hsplit_flower.worker.hosting import WorkerSettings, host_worker
-from tests.families import checkpoint
-from tests.strategies.clients import WatchedWorker
-
-OPERATOR_TOKEN = "a token for tests"
-TRACED: dict[tuple[str, Workload], ModelCosts] = {}
-
-
-@pytest.fixture(autouse=True)
-def _traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Costs depend on model and workload alone: trace them once for all strategies of a file."""
-
-    def traced(config: PretrainedConfig, workload: Workload) -> ModelCosts:
-        key = (config.to_json_string(), workload)
-        if key not in TRACED:
-            TRACED[key] = trace_costs(config, workload)
-        return TRACED[key]
-
-    monkeypatch.setattr(round_planner, "trace_costs", traced)
-
-
-@pytest.fixture(scope="session")
-def model() -> str:
-    """Folder of a tiny llama of three blocks."""
-    return str(checkpoint("llama"))
-
-
-@pytest.fixture(scope="module")
-def running(model: str) -> Iterator[WatchedWorker]:
-    worker = host_worker(WorkerSettings(model=model, operator_token=OPERATOR_TOKEN))
-    try:
-        yield WatchedWorker(worker)
-    finally:
-        worker.stop()
-
-
-@pytest.fixture
-def worker(running: WatchedWorker) -> Iterator[WatchedWorker]:
-    """A running worker that is watched from now on; every session must be closed at the end."""
-    watched = WatchedWorker(running.worker)
-    yield watched
-    assert not watched.open_tokens
-    assert not watched.steps(), "the worker still has sessions"
-
-
-@pytest.fixture
-def flower_log() -> Iterator[list[str]]:
-    """The lines that Flower logs while the test runs."""
-    lines: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("flwr")
-    logger.addHandler(handler)
-    yield lines
-    logger.removeHandler(handler)
+from tests.strategies.fixtures import _traced_once as _traced_once
+from tests.strategies.fixtures import flower_log as flower_log
+from tests.strategies.fixtures import model as model
+from tests.strategies.fixtures import running as running
+from tests.strategies.fixtures import worker as worker

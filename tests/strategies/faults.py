@@ -9,13 +9,8 @@ from flwr.app import ArrayRecord, Context, Message, RecordDict
 
 from hsplit_flower.adapters import LowRank, to_state_dict
 from hsplit_flower.client.app import split_train
-from hsplit_flower.transport.orders import IMPORTANCE_KEY, METRICS_KEY, PROFILE_KEY, UPDATE_KEY
-from tests.strategies.clients import (
-    Batches,
-    Train,
-    change_factors,
-    with_reply,
-)
+from hsplit_flower.wire.instructions import IMPORTANCE_KEY, METRICS_KEY, PROFILE_KEY, UPDATE_KEY
+from tests.strategies.clients import Batches, Train, change_factors, with_reply
 
 
 def raises(msg: Message, context: Context, some: Batches) -> Message:

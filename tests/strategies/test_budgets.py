@@ -7,21 +7,15 @@ import pytest
 from flwr.app import Context, Message, MessageType
 
 from hsplit_flower.client.app import split_train
-from hsplit_flower.devices.disturbances import Disturbances, budget_changes
 from hsplit_flower.errors import ConfigError
 from hsplit_flower.planning import ReplanSettings
+from hsplit_flower.server import RoundReport
+from hsplit_flower.server.client_selection import Turnout
+from hsplit_flower.simulation.disturbances import Disturbances, budget_changes
 from hsplit_flower.sizes import size_text
-from hsplit_flower.strategies import RoundReport
-from hsplit_flower.strategies.roster import Member
-from hsplit_flower.strategies.turnout import Turnout
+from hsplit_flower.types import Member
 from tests.strategies.budget_run import ROWS, orders_in, run
-from tests.strategies.clients import (
-    NODES,
-    Batches,
-    Train,
-    WatchedWorker,
-    node_configs,
-)
+from tests.strategies.clients import NODES, Batches, Train, WatchedWorker, node_configs
 from tests.strategies.local_grid import LocalGrid
 
 FIRST, SECOND, THIRD = NODES

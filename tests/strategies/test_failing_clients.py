@@ -11,9 +11,10 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, R
 from flwr.clientapp import ClientApp
 
 from hsplit_flower.client.app import describe_device, split_train
-from hsplit_flower.planning import PlanSettings
-from hsplit_flower.strategies import HSplitLoRA, RoundReport, Training
-from hsplit_flower.transport.orders import ORDER_KEY, PROFILE_KEY
+from hsplit_flower.server import RoundReport
+from hsplit_flower.settings import PlanSettings, Training
+from hsplit_flower.strategies import HSplitLoRA
+from hsplit_flower.wire.instructions import ORDER_KEY, PROFILE_KEY
 from tests.reference.aggregation import dense
 from tests.strategies.clients import (
     NODES,

@@ -18,10 +18,10 @@ from hsplit_flower.adapters import (
 )
 from hsplit_flower.aggregation import Dividing
 from hsplit_flower.errors import ConfigError, InfeasibleBudgetError, UnsupportedModelError
-from hsplit_flower.planning import PlanSettings
-from hsplit_flower.strategies import RoundReport, ServerEvaluation, Training
-from hsplit_flower.transport.orders import ORDER_KEY
+from hsplit_flower.server import RoundReport, ServerEvaluation
+from hsplit_flower.settings import PlanSettings, Training
 from hsplit_flower.types import Labels, Start
+from hsplit_flower.wire.instructions import ORDER_KEY
 from tests.reference.aggregation import relative_error
 from tests.strategies.clients import (
     NODES,

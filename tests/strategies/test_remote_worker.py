@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 
 from hsplit_flower.errors import AuthenticationError, ConfigError, WorkerUnavailableError
-from hsplit_flower.planning import PlanSettings
-from hsplit_flower.strategies import HSplitLoRA, RoundReport, Training
+from hsplit_flower.server import RoundReport
+from hsplit_flower.settings import PlanSettings, Training
+from hsplit_flower.strategies import HSplitLoRA
 from hsplit_flower.transport.channel import ChannelSettings
-from hsplit_flower.transport.control import RemoteWorker
+from hsplit_flower.transport.remote_worker import RemoteWorker
 from hsplit_flower.worker.hosting import WorkerSettings, host_worker
 from tests.families import checkpoint
 from tests.reference.aggregation import dense, relative_error
 from tests.strategies.clients import NODES, client_app, node_configs
-from tests.strategies.conftest import OPERATOR_TOKEN
+from tests.strategies.fixtures import OPERATOR_TOKEN
 from tests.strategies.local_grid import LocalGrid
 
 IMPATIENT = ChannelSettings(step_timeout_seconds=5.0, num_tries=2, pause_seconds=0.05)

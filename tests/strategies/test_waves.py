@@ -6,9 +6,9 @@ import pytest
 from flwr.app import Context, Message
 
 from hsplit_flower.client.app import split_train
-from hsplit_flower.strategies import RoundReport
-from hsplit_flower.transport.orders import ORDER_KEY
+from hsplit_flower.server import RoundReport
 from hsplit_flower.types import LONGEST_ROUND_SECONDS
+from hsplit_flower.wire.instructions import ORDER_KEY
 from hsplit_flower.worker.hosting import WorkerSettings
 from tests.strategies.clients import Batches, WatchedWorker, client_app, node_configs
 from tests.strategies.local_grid import LocalGrid

@@ -5,8 +5,8 @@ import socket
 import pytest
 
 from hsplit_flower.errors import ConfigError
-from hsplit_flower.strategies import RoundReport
-from hsplit_flower.transport.orders import ORDER_KEY
+from hsplit_flower.server import RoundReport
+from hsplit_flower.wire.instructions import ORDER_KEY
 from hsplit_flower.worker.hosting import WorkerSettings
 from tests.strategies.clients import WatchedWorker, client_app, node_configs
 from tests.strategies.local_grid import LocalGrid

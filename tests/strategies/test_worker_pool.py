@@ -17,8 +17,9 @@ from torch import Tensor
 
 from hsplit_flower.client.app import split_train
 from hsplit_flower.errors import SplitError, WorkerUnavailableError
-from hsplit_flower.strategies import HSplitLoRA, RoundReport
-from hsplit_flower.transport.orders import ORDER_KEY
+from hsplit_flower.server import RoundReport
+from hsplit_flower.strategies import HSplitLoRA
+from hsplit_flower.wire.instructions import ORDER_KEY
 from hsplit_flower.worker.hosting import WorkerSettings
 from hsplit_flower.worker.pool import PoolSettings, WorkerPool
 from hsplit_flower.worker.pool.cluster import connected

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from hsplit_flower.planning import PlanSettings
-from hsplit_flower.strategies import HSplitLoRA, Training
+from hsplit_flower.settings import PlanSettings, Training
+from hsplit_flower.strategies import HSplitLoRA
 
 # Three devices of which the first cannot afford every rank, and the last cuts higher.
 FLEET = "0.35,0.6,1"

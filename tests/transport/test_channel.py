@@ -10,8 +10,8 @@ import torch
 from hsplit_flower.errors import ConfigError
 from hsplit_flower.transport.channel import ChannelSettings, message_options, token_metadata
 from hsplit_flower.transport.grpc_stream import GrpcStream
-from hsplit_flower.transport.messages import Forward
 from hsplit_flower.types import SessionSpec, WireType
+from hsplit_flower.wire.messages import Forward
 from hsplit_flower.worker.service import serve
 from tests.families import fields
 from tests.workers import load_worker, split_worker

@@ -22,13 +22,13 @@ from hsplit_flower.errors import (
 )
 from hsplit_flower.transport import grpc_stream
 from hsplit_flower.transport.channel import ChannelSettings
-from hsplit_flower.transport.codec import encode
-from hsplit_flower.transport.errors import ERROR_NAME_KEY
 from hsplit_flower.transport.grpc_stream import SESSION_TOKEN_KEY, GrpcStream
-from hsplit_flower.transport.messages import Forward, Loss, Reply, Request, request_to_wire
-from hsplit_flower.transport.split_pb2 import StepRequest
-from hsplit_flower.transport.split_pb2_grpc import SplitWorkerStub
+from hsplit_flower.transport.status import ERROR_NAME_KEY
 from hsplit_flower.types import Labels, SessionSpec, WireType
+from hsplit_flower.wire.codec import encode
+from hsplit_flower.wire.messages import Forward, Loss, Reply, Request, request_to_wire
+from hsplit_flower.wire.proto.split_pb2 import StepRequest
+from hsplit_flower.wire.proto.split_pb2_grpc import SplitWorkerStub
 from hsplit_flower.worker import Sessions, SplitWorker
 from hsplit_flower.worker.service import serve
 from tests.families import fields

@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from hsplit_flower.transport.messages import Backward, Forward
 from hsplit_flower.types import Labels, SessionSpec
+from hsplit_flower.wire.messages import Backward, Forward
 from hsplit_flower.worker.session import Session
 from tests.families import fields
 from tests.rounds import ranks

@@ -15,7 +15,7 @@ from hsplit_flower.errors import (
     WorkerUnavailableError,
 )
 from hsplit_flower.transport.channel import ChannelSettings
-from hsplit_flower.transport.control import RemoteWorker
+from hsplit_flower.transport.remote_worker import RemoteWorker
 from hsplit_flower.types import SessionSpec
 from hsplit_flower.worker.hosting import WorkerSettings, device_of, host_worker
 from tests.families import NUM_BLOCKS, checkpoint

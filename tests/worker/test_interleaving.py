@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from hsplit_flower.transport.messages import Backward, Forward, LastHidden, Loss, Reply
 from hsplit_flower.types import Labels, SessionSpec, Start
+from hsplit_flower.wire.messages import Backward, Forward, LastHidden, Loss, Reply
 from hsplit_flower.worker import Stage
 from tests.rounds import architecture, global_update, ranks
 from tests.worker.steps import (

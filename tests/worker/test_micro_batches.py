@@ -10,8 +10,8 @@ from torch import Tensor
 
 from hsplit_flower.errors import CodecError, NonFiniteError, WorkerRejectedError
 from hsplit_flower.metrics import count_label_tokens
-from hsplit_flower.transport.messages import Backward, Forward, Gradient, LastHidden, Loss
 from hsplit_flower.types import SessionSpec
+from hsplit_flower.wire.messages import Backward, Forward, Gradient, LastHidden, Loss
 from hsplit_flower.worker import Stage
 from hsplit_flower.worker.session import Session
 from tests.tolerances import assert_same

@@ -4,20 +4,15 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from hsplit_flower.planning import (
-    PlanSettings,
-    Workload,
-    trace_costs,
-    worker_half_bytes,
-    worker_memory,
-)
-from hsplit_flower.planning.metering import LiveBytes
-from hsplit_flower.transport.messages import Forward
+from hsplit_flower.costs import Workload, trace_costs, worker_half_bytes, worker_memory
+from hsplit_flower.costs.metering import LiveBytes
+from hsplit_flower.settings import PlanSettings
 from hsplit_flower.types import SessionSpec
+from hsplit_flower.wire.messages import Forward
 from hsplit_flower.worker.hosting import HostedWorker, WorkerSettings, host_worker
 from hsplit_flower.worker.worker import SplitWorker
+from tests.costs.real_step import bytes_of
 from tests.families import checkpoint
-from tests.planning.real_step import bytes_of
 
 ROWS, POSITIONS, STEPS, RANK = 16, 24, 2, 2
 SETTINGS = PlanSettings(min_cut=1)

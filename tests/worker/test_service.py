@@ -7,9 +7,9 @@ import grpc
 import pytest
 
 from hsplit_flower.errors import ConfigError
-from hsplit_flower.transport.control import OPERATOR_TOKEN_KEY
-from hsplit_flower.transport.split_pb2 import Empty
-from hsplit_flower.transport.split_pb2_grpc import WorkerControlStub
+from hsplit_flower.transport.remote_worker import OPERATOR_TOKEN_KEY
+from hsplit_flower.wire.proto.split_pb2 import Empty
+from hsplit_flower.wire.proto.split_pb2_grpc import WorkerControlStub
 from hsplit_flower.worker import SplitWorker
 from hsplit_flower.worker.service import serve
 from tests.workers import load_worker, running_worker, split_worker

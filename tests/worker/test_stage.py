@@ -16,8 +16,8 @@ from hsplit_flower.errors import (
     SplitError,
     WorkerRejectedError,
 )
-from hsplit_flower.transport.messages import Backward, Forward, Gradient, LastHidden, Loss
 from hsplit_flower.types import Labels, SessionSpec
+from hsplit_flower.wire.messages import Backward, Forward, Gradient, LastHidden, Loss
 from hsplit_flower.worker import Stage
 from hsplit_flower.worker.session import Session
 from tests.families import IGNORED, POSITIONS, VOCABULARY

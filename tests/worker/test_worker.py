@@ -14,8 +14,8 @@ from hsplit_flower.errors import (
     WorkerRejectedError,
     WorkerUnavailableError,
 )
-from hsplit_flower.transport.messages import Forward, Loss
 from hsplit_flower.types import SessionSpec, WorkerDescription
+from hsplit_flower.wire.messages import Forward, Loss
 from hsplit_flower.worker import Sessions, SplitWorker
 from hsplit_flower.worker.session import MAX_SESSIONS
 from tests.families import NUM_BLOCKS, fields

@@ -6,13 +6,15 @@ from collections.abc import Callable
 from flwr.app import ArrayRecord, MetricRecord
 
 from hsplit_flower.cli.worker import TOKEN_VARIABLE
-from hsplit_flower.devices.device_keys import GIGABYTE
-from hsplit_flower.devices.disturbances import Disturbances, budget_changes
 from hsplit_flower.errors import ConfigError
-from hsplit_flower.planning import PlanSettings, ReplanSettings
-from hsplit_flower.strategies import HSplitLoRA, ServerEvaluation, Training
+from hsplit_flower.planning import ReplanSettings
+from hsplit_flower.server import ServerEvaluation
+from hsplit_flower.settings import PlanSettings, Training
+from hsplit_flower.settings.device import GIGABYTE
+from hsplit_flower.simulation.disturbances import Disturbances, budget_changes
+from hsplit_flower.strategies import HSplitLoRA
 from hsplit_flower.transport.channel import ChannelSettings
-from hsplit_flower.transport.control import RemoteWorker
+from hsplit_flower.transport.remote_worker import RemoteWorker
 from hsplit_flower.types import Labels, ScaleRule, Start, WireType
 from hsplit_flower.worker.hosting import WorkerHandle, WorkerSettings
 from hsplit_flower.worker.pool import PoolSettings

@@ -12,7 +12,7 @@ from hsplit_flower.cli.limits import (
     Limit,
     at_least,
 )
-from hsplit_flower.devices.device_keys import DEVICE_KEYS
+from hsplit_flower.settings.device import DEVICE_KEYS
 
 
 def _one_of(*choices: str) -> Limit:

@@ -11,7 +11,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from hsplit_flower.adapters import import_adapter, to_state_dict
 from hsplit_flower.reports import RunFolder
-from hsplit_flower.strategies import RoundReport
+from hsplit_flower.server import RoundReport
 from nlg.assemble import evaluation_of, strategy_of
 from nlg.run_config import RunConfig
 

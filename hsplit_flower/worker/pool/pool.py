@@ -16,9 +16,9 @@ from typing import Any
 
 from ...errors import ConfigError, HSplitError, WorkerUnavailableError
 from ...transport.channel import ChannelSettings
-from ...transport.control import RemoteWorker
+from ...transport.remote_worker import RemoteWorker
 from ...types import HIGHEST_PORT, WorkerDescription
-from ..crew import described_together
+from ..group import described_together
 from ..hosting import WorkerHandle, WorkerSettings
 from . import cluster
 from .actor import Seat, WorkerActor

@@ -1,0 +1,5 @@
+"""The ServerApp's side of a round: who takes part, with which plan, and what comes of it."""
+
+from .evaluation import ServerEvaluation as ServerEvaluation
+from .round_report import ClientReport as ClientReport
+from .round_report import RoundReport as RoundReport

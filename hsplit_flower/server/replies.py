@@ -1,0 +1,160 @@
+"""From a client's reply to the values that a round is made of; what cannot be used says why."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from flwr.app import Message
+
+from ..adapters import LowRank, from_state_dict
+from ..errors import AdapterError, HSplitError
+from ..importance import LARGEST_SCORE, check_finite
+from ..metrics import TokenLoss
+from ..types import DeviceProfile
+from ..wire.error_text import read_refusal
+from ..wire.factors import SessionResult
+from ..wire.instructions import IMPORTANCE_KEY, METRICS_KEY, PROFILE_KEY
+from .client_registry import read_count, read_profile
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainReply:
+    """What a client sends back: its side of the update, its importance, its measurements."""
+
+    loss: TokenLoss
+    num_steps: int
+    num_batch_tokens: int
+    seconds: float
+    peak_bytes: float = 0.0
+    profile: DeviceProfile | None = None
+    updates: Mapping[str, LowRank] = field(default_factory=dict)
+    importance: Mapping[str, float] = field(default_factory=dict)
+
+
+def read_reply(reply: Message, *, is_training: bool) -> TrainReply:
+    """The values of a reply.
+
+    Raises
+    ------
+    HSplitError
+        If the reply is an error (an `OutOfBudgetError` where the client ran out of its budget), or
+        lacks something, or holds what is not a finite number, or one beyond all measure.
+    """
+    if reply.has_error():
+        raise read_refusal(reply.error.reason or f"error {reply.error.code}")
+    content = reply.content
+    try:
+        metrics = content.metric_records[METRICS_KEY]
+        loss = TokenLoss(
+            loss_sum=_number(metrics, "loss-sum"), num_tokens=_count(metrics, "num-tokens")
+        )
+        num_steps, seconds = _count(metrics, "num-steps"), _number(metrics, "seconds")
+        num_batch_tokens = _count(metrics, "num-batch-tokens")
+        peak_bytes = _number(metrics, "peak-bytes") if "peak-bytes" in metrics else 0.0
+        measured = {"loss": loss.loss_sum, "seconds": seconds, "peak-bytes": peak_bytes}
+        check_finite(measured, most=LARGEST_SCORE)
+        if not is_training:
+            return TrainReply(
+                loss=loss,
+                num_steps=num_steps,
+                num_batch_tokens=num_batch_tokens,
+                seconds=seconds,
+                peak_bytes=peak_bytes,
+            )
+        arrays = next(iter(content.array_records.values()))
+        updates = from_state_dict(arrays.to_torch_state_dict())
+        scores = content.config_records[IMPORTANCE_KEY]
+        described = content.config_records.get(PROFILE_KEY)
+        profile = read_profile(described) if described is not None else None
+        importance = dict(zip(_texts(scores["weights"]), _numbers(scores["scores"]), strict=True))
+    except HSplitError:
+        raise
+    except Exception as error:
+        # Whatever it is: arrays are bytes in numpy's formats, whose readers raise as they please
+        # (BadZipFile, TokenError, MemoryError, ...), and one client must not end everybody's run.
+        raise HSplitError(
+            f"its reply cannot be read ({error!r}): split_train or split_evaluate is wanted there"
+        ) from error
+    check_finite(importance, most=LARGEST_SCORE)
+    return TrainReply(
+        loss=loss,
+        num_steps=num_steps,
+        num_batch_tokens=num_batch_tokens,
+        seconds=seconds,
+        peak_bytes=peak_bytes,
+        profile=profile,
+        updates=updates,
+        importance=importance,
+    )
+
+
+def join_halves(below: TrainReply, above: SessionResult) -> TrainReply:
+    """A client's reply with what its session on the worker has trained.
+
+    Raises
+    ------
+    HSplitError
+        If the two have not taken the same steps, or none, or have seen no token, or if a score of
+        the worker's is not a number to reckon with.
+    """
+    if above.num_steps != below.num_steps:
+        raise HSplitError(
+            f"it took {below.num_steps} steps, its session on the worker {above.num_steps}: "
+            "the halves do not belong together"
+        )
+    if not below.num_steps:
+        raise HSplitError("it took no step")
+    if not below.loss.num_tokens:
+        raise HSplitError("its loss is of no token")
+    # The worker computed these, from what the client sent it.
+    check_finite(above.importance, most=LARGEST_SCORE)
+    return replace(
+        below,
+        updates={**below.updates, **above.updates},
+        importance={**above.importance, **below.importance},
+    )
+
+
+def check_side(reply: TrainReply, ranks: Mapping[str, int], names: set[str]) -> None:
+    """Refuse updates or scores of other weights than this side of the cut has, or other ranks.
+
+    Raises
+    ------
+    AdapterError
+        Naming a weight that is not as planned.
+    """
+    wanted = {name: ranks[name] for name in names if ranks.get(name, 0)}
+    got = {name: update.rank for name, update in reply.updates.items()}
+    if got != wanted:
+        different = sorted(n for n in got.keys() | wanted.keys() if got.get(n) != wanted.get(n))
+        name = different[0]
+        raise AdapterError(
+            f"{len(different)} weights have other ranks than planned, for instance {name!r}: "
+            f"{got.get(name, 0)} for {wanted.get(name, 0)}"
+        )
+    if strangers := sorted(set(reply.importance) - names):
+        raise AdapterError(
+            f"it scores weights that it does not hold, for instance {strangers[0]!r}"
+        )
+
+
+def _number(record: Mapping[str, object], key: str) -> float:
+    value = record[key]
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"{key} is {value!r}")
+    return float(value)
+
+
+def _count(record: Mapping[str, object], key: str) -> int:
+    return read_count(_number(record, key), key)
+
+
+def _texts(values: object) -> list[str]:
+    if not isinstance(values, list):
+        raise TypeError(f"a list of names is wanted, got {values!r}")
+    return [str(value) for value in values]
+
+
+def _numbers(values: object) -> list[float]:
+    if not isinstance(values, list):
+        raise TypeError(f"a list of numbers is wanted, got {values!r}")
+    return [float(value) for value in values]

@@ -1,0 +1,128 @@
+"""A split worker in another process, as the strategy sees it: the same calls as a local one."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
+
+from ..adapters import LowRank
+from ..errors import TransportError, WorkerUnavailableError
+from ..types import SessionSpec, WorkerDescription
+from ..wire.factors import SessionResult, factors_from_wire, factors_to_wire, spec_to_wire
+from ..wire.proto.split_pb2 import CollectReply, Empty, Factors, SessionSummary, SessionTicket
+from ..wire.proto.split_pb2_grpc import WorkerControlStub
+from .channel import ChannelSettings, open_channel, token_metadata
+from .status import raised_as_ours
+
+OPERATOR_TOKEN_KEY = "hsplit-operator-token"
+
+Answer = TypeVar("Answer")
+
+
+class RemoteWorker:
+    """Control of a worker at ``address``, by whoever knows its operator token.
+
+    Every call has the settings' deadline; what fails raises the worker's own error. What a round
+    asks for is asked for again, like a client's requests, if the worker does not answer: all of it
+    may be done twice. A worker that was silent through all tries gets one each until it answers.
+    """
+
+    def __init__(
+        self, address: str, operator_token: str, settings: ChannelSettings | None = None
+    ) -> None:
+        self.address = address
+        self._settings = settings or ChannelSettings()
+        self._channel = open_channel(address, self._settings)
+        self._stub = WorkerControlStub(self._channel)
+        self._is_silent = False
+        self._call = {
+            "metadata": token_metadata(OPERATOR_TOKEN_KEY, operator_token),
+            "timeout": self._settings.step_timeout_seconds,
+        }
+
+    def describe(self) -> WorkerDescription:
+        """What the worker holds and has; waits for it to be there."""
+        try:
+            with raised_as_ours():
+                message = self._stub.Describe(Empty(), wait_for_ready=True, **self._call)
+        except WorkerUnavailableError as error:
+            seconds = self._settings.step_timeout_seconds
+            raise WorkerUnavailableError(
+                f"no split worker at {self.address} within {seconds:g} s: {error}. Is it running, "
+                "and can it be reached from here?"
+            ) from error
+        return WorkerDescription(
+            model=message.model,
+            num_blocks=message.num_blocks,
+            lowest_cut=message.lowest_cut,
+            memory_bytes=message.memory_bytes,
+            flops_per_second=message.flops_per_second,
+            dtype=message.dtype,
+            max_sessions=message.max_sessions,
+        )
+
+    def load_update(self, updates: Mapping[str, LowRank]) -> None:
+        """Make ``updates`` the global adapter of the next sessions; those left open are closed."""
+        limit = self._settings.max_message_bytes
+        self._tried(
+            lambda: self._stub.LoadUpdate(
+                factors_to_wire(updates, max_message_bytes=limit), **self._call
+            )
+        )
+
+    def open(self, spec: SessionSpec) -> str:
+        """Open a session and give its token.
+
+        If the token is lost on its way there is another session, until the next update is loaded.
+        """
+        message = spec_to_wire(spec)
+        return str(self._tried(lambda: self._stub.Open(message, **self._call)).token)
+
+    def steps(self) -> dict[int, int]:
+        """How many steps each open session has done, by client."""
+        with raised_as_ours():
+            return dict(self._stub.Steps(Empty(), **self._call).steps)
+
+    def collect(self, token: str) -> SessionResult:
+        """What a session has learnt so far."""
+        ticket = SessionTicket(token=token)
+        replies = self._tried(lambda: list(self._stub.Collect(ticket, **self._call)))
+        summary = next((r.summary for r in replies if r.HasField("summary")), None)
+        if summary is None:
+            raise TransportError("the worker's report on a session ended before its summary")
+        return _result(replies, summary)
+
+    def close(self, token: str) -> None:
+        """End a session."""
+        self._tried(lambda: self._stub.Close(SessionTicket(token=token), **self._call))
+
+    def stop(self) -> None:
+        """Leave the worker to itself; it goes on serving."""
+        self._channel.close()
+
+    def _tried(self, call: Callable[[], Answer]) -> Answer:
+        """What a call that may be made twice gives, at one of several tries."""
+        failure: WorkerUnavailableError | None = None
+        for attempt in range(1 if self._is_silent else self._settings.num_tries):
+            time.sleep(self._settings.pause_before(attempt))
+            try:
+                with raised_as_ours():
+                    answer = call()
+            except WorkerUnavailableError as error:
+                failure = error
+            else:
+                self._is_silent = False
+                return answer
+        self._is_silent = True
+        assert failure is not None
+        raise failure
+
+
+def _result(replies: list[CollectReply], summary: SessionSummary) -> SessionResult:
+    def factors() -> Iterator[Factors]:
+        return (reply.factors for reply in replies if reply.HasField("factors"))
+
+    return SessionResult(
+        num_steps=summary.num_steps,
+        updates=factors_from_wire(factors()),
+        importance=dict(summary.importance),
+    )

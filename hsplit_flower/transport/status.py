@@ -1,0 +1,106 @@
+"""Our errors as gRPC status codes, and back.
+
+The catalogue is read in order: the first class that an error is an instance of gives the code. The
+class's own name travels along, so that the other side raises the same one.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import grpc
+
+from .. import errors
+from ..errors import HSplitError, OutOfBudgetError
+from ..wire.error_text import read_refusal, write_refusal
+
+logger = logging.getLogger(__name__)
+
+ERROR_NAME_KEY = "hsplit-error"
+
+_Code = grpc.StatusCode
+CATALOGUE: tuple[tuple[type[HSplitError], grpc.StatusCode], ...] = (
+    (errors.AuthenticationError, _Code.UNAUTHENTICATED),
+    (errors.CodecError, _Code.INVALID_ARGUMENT),
+    (errors.SplitError, _Code.INVALID_ARGUMENT),
+    (errors.AdapterError, _Code.INVALID_ARGUMENT),
+    (errors.ConfigError, _Code.INVALID_ARGUMENT),
+    (errors.DataError, _Code.INVALID_ARGUMENT),
+    (errors.UnsupportedModelError, _Code.INVALID_ARGUMENT),
+    (errors.InfeasibleBudgetError, _Code.FAILED_PRECONDITION),
+    (errors.OutOfBudgetError, _Code.FAILED_PRECONDITION),
+    (errors.NoCardError, _Code.FAILED_PRECONDITION),
+    (errors.LeaseError, _Code.FAILED_PRECONDITION),
+    (errors.NonFiniteError, _Code.FAILED_PRECONDITION),
+    (errors.WorkerUnavailableError, _Code.UNAVAILABLE),
+    (errors.WorkerRejectedError, _Code.FAILED_PRECONDITION),
+    (errors.TransportError, _Code.INTERNAL),
+    (HSplitError, _Code.INTERNAL),
+)
+_MAY_BE_TRIED_AGAIN = (_Code.UNAVAILABLE, _Code.DEADLINE_EXCEEDED, _Code.CANCELLED)
+_BY_NAME = {error.__name__: error for error, _ in CATALOGUE}
+
+
+def status_of(error: HSplitError) -> grpc.StatusCode:
+    """The status code that an error travels under."""
+    return next(code for kind, code in CATALOGUE if isinstance(error, kind))
+
+
+def error_from(call: grpc.RpcError) -> HSplitError:
+    """The error that a failed call stands for."""
+    code, details = call.code(), call.details() or "no details"
+    for key, value in call.trailing_metadata() or ():
+        if key == ERROR_NAME_KEY and value in _BY_NAME:
+            return _made_again(_BY_NAME[value], details)
+    if code in _MAY_BE_TRIED_AGAIN:
+        return errors.WorkerUnavailableError(
+            f"the split worker did not answer: {details} ({code.name})"
+        )
+    if code is _Code.UNAUTHENTICATED:
+        return errors.AuthenticationError(details)
+    if code is _Code.RESOURCE_EXHAUSTED:
+        return errors.WorkerRejectedError(
+            f"a message is over the limit: {details}; send smaller batches or raise max-message-mb"
+        )
+    return errors.WorkerRejectedError(f"the split worker failed: {details} ({code.name})")
+
+
+@contextmanager
+def raised_as_ours() -> Iterator[None]:
+    """On the caller's side: turn a failed call into one of our errors."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise error_from(error) from error
+
+
+@contextmanager
+def sent_as_status(context: grpc.ServicerContext) -> Iterator[None]:
+    """On the serving side: end the call with the status of what was raised.
+
+    What is refused is logged. What is not ours is logged whole and not told to the caller.
+    """
+    try:
+        yield
+    except HSplitError as error:
+        logger.info("refused to %s: %s", context.peer(), error)
+        context.set_trailing_metadata(((ERROR_NAME_KEY, _name_of(error)),))
+        context.abort(status_of(error), _details_of(error))
+    except Exception as error:
+        if not context.is_active() or isinstance(error, grpc.RpcError):
+            raise
+        logger.exception("the split worker failed while it answered a call")
+        context.abort(_Code.INTERNAL, "the split worker failed; its log says why")
+
+
+def _name_of(error: HSplitError) -> str:
+    return next(kind.__name__ for kind, _ in CATALOGUE if isinstance(error, kind))
+
+
+def _details_of(error: HSplitError) -> str:
+    """What an error says; one that is made of numbers sends them along."""
+    return write_refusal(error) if isinstance(error, OutOfBudgetError) else str(error)
+
+
+def _made_again(kind: type[HSplitError], details: str) -> HSplitError:
+    return read_refusal(details) if kind is OutOfBudgetError else kind(details)

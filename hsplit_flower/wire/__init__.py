@@ -1,0 +1,1 @@
+"""What bytes are: tensors, factors, instructions and errors as messages carry them."""

@@ -1,0 +1,228 @@
+"""What client and worker say to each other, as tensors, and its form on the wire.
+
+One training step is one exchange where the worker has the labels (hidden state and labels there,
+loss and gradient back), and two where they stay on the client (hidden state there, last hidden
+state back; its gradient there, the hidden state's gradient back).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..errors import CodecError
+from ..types import WireType
+from .codec import decode, encode_into
+from .proto.split_pb2 import Forward as ForwardMessage
+from .proto.split_pb2 import StepReply, StepRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forward:
+    """A hidden state to be carried on, with labels where the worker computes the loss.
+
+    It is micro-batch ``micro_batch`` of the ``num_micro_batches`` that make up a step; the
+    optimizer steps after the last one's gradient. ``total_tokens`` counts the target tokens of the
+    whole step, so that gradients add up to those of its mean loss; 0 is this batch's own count.
+    """
+
+    step: int
+    hidden: Float[Tensor, "batch seq hidden"]
+    labels: Int[Tensor, "batch seq"] | None = None
+    attention_mask: Int[Tensor, "batch seq"] | None = None
+    train: bool = True
+    probe: bool = False
+    micro_batch: int = 0
+    num_micro_batches: int = 1
+    total_tokens: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backward:
+    """The gradient of the last hidden state, from a client that computed the loss."""
+
+    step: int
+    gradient: Float[Tensor, "batch seq hidden"]
+    micro_batch: int = 0
+    num_micro_batches: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """Summed loss over the target tokens, and the gradient of their mean; none in evaluation."""
+
+    step: int
+    loss_sum: float
+    num_tokens: int
+    gradient: Float[Tensor, "batch seq hidden"] | None = None
+    micro_batch: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastHidden:
+    """The hidden state after the last block, before the final norm."""
+
+    step: int
+    hidden: Float[Tensor, "batch seq hidden"]
+    micro_batch: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gradient:
+    """The gradient of the hidden state that was sent."""
+
+    step: int
+    gradient: Float[Tensor, "batch seq hidden"]
+    micro_batch: int = 0
+
+
+Request = Forward | Backward
+Reply = Loss | LastHidden | Gradient
+
+
+def request_to_wire(
+    request: Request, wire_type: WireType, gradient_type: WireType | None = None
+) -> StepRequest:
+    """A request in its form on the wire; gradients have the hidden states' type by default."""
+    message = StepRequest(
+        step=request.step,
+        micro_batch=request.micro_batch,
+        num_micro_batches=request.num_micro_batches,
+    )
+    if isinstance(request, Backward):
+        encode_into(message.backward.gradient, request.gradient, gradient_type or wire_type)
+        return message
+    forward = message.forward
+    encode_into(forward.hidden, request.hidden, wire_type)
+    forward.train, forward.probe = request.train, request.probe
+    forward.total_tokens = request.total_tokens
+    if request.labels is not None:
+        encode_into(forward.labels, request.labels.to(torch.int32))
+    if request.attention_mask is not None:
+        _put_mask(forward, request.attention_mask)
+    return message
+
+
+def request_from_wire(message: StepRequest) -> Request:
+    """The request that a message says it is.
+
+    Raises
+    ------
+    CodecError
+        If the message is empty, or one of its tensors has another type or shape than its place
+        asks for.
+    """
+    kind = message.WhichOneof("content")
+    if kind == "backward":
+        gradient = _hidden_like(decode(message.backward.gradient), "gradient")
+        return Backward(
+            step=message.step,
+            gradient=gradient,
+            micro_batch=message.micro_batch,
+            num_micro_batches=message.num_micro_batches or 1,
+        )
+    if kind != "forward":
+        raise CodecError("an empty step request: forward or backward is wanted")
+    forward = message.forward
+    hidden = _hidden_like(decode(forward.hidden), "hidden state")
+    batch, seq = hidden.shape[:2]
+    labels = None
+    if forward.HasField("labels"):
+        labels = _integers(decode(forward.labels), (batch, seq), "labels").long()
+    return Forward(
+        step=message.step,
+        hidden=hidden,
+        labels=labels,
+        attention_mask=_take_mask(forward, batch, seq),
+        train=forward.train,
+        probe=forward.probe,
+        micro_batch=message.micro_batch,
+        num_micro_batches=message.num_micro_batches or 1,
+        total_tokens=forward.total_tokens,
+    )
+
+
+def reply_to_wire(
+    reply: Reply, wire_type: WireType, gradient_type: WireType | None = None
+) -> StepReply:
+    """A reply in its form on the wire; gradients have the hidden states' type by default."""
+    message = StepReply(step=reply.step, micro_batch=reply.micro_batch)
+    gradient_type = gradient_type or wire_type
+    if isinstance(reply, LastHidden):
+        encode_into(message.hidden, reply.hidden, wire_type)
+    elif isinstance(reply, Gradient):
+        encode_into(message.gradient, reply.gradient, gradient_type)
+    else:
+        message.loss.SetInParent()
+        message.loss.loss_sum, message.loss.num_tokens = reply.loss_sum, reply.num_tokens
+        if reply.gradient is not None:
+            encode_into(message.loss.gradient, reply.gradient, gradient_type)
+    return message
+
+
+def reply_from_wire(message: StepReply) -> Reply:
+    """The reply that a message says it is."""
+    kind = message.WhichOneof("content")
+    step, micro_batch = message.step, message.micro_batch
+    if kind == "hidden":
+        hidden = _hidden_like(decode(message.hidden), "last hidden state")
+        return LastHidden(step=step, hidden=hidden, micro_batch=micro_batch)
+    if kind == "gradient":
+        gradient = _hidden_like(decode(message.gradient), "gradient")
+        return Gradient(step=step, gradient=gradient, micro_batch=micro_batch)
+    if kind != "loss":
+        raise CodecError("an empty step reply: loss, hidden or gradient is wanted")
+    has_gradient = message.loss.HasField("gradient")
+    return Loss(
+        step=step,
+        loss_sum=message.loss.loss_sum,
+        num_tokens=message.loss.num_tokens,
+        gradient=_hidden_like(decode(message.loss.gradient), "gradient") if has_gradient else None,
+        micro_batch=micro_batch,
+    )
+
+
+def _put_mask(forward: ForwardMessage, mask: Tensor) -> None:
+    """Nothing for a full batch, lengths for rows padded on the right, else the mask itself."""
+    lengths = mask.sum(dim=1)
+    seq = mask.shape[1]
+    if bool((lengths == seq).all()):
+        return
+    positions = torch.arange(seq, device=mask.device)
+    if bool((mask.bool() == (positions < lengths[:, None])).all()):
+        encode_into(forward.lengths, lengths.to(torch.int32))
+    else:
+        encode_into(forward.mask, mask.to(torch.uint8))
+
+
+def _take_mask(forward: ForwardMessage, batch: int, seq: int) -> Tensor | None:
+    if forward.HasField("lengths"):
+        lengths = _integers(decode(forward.lengths), (batch,), "lengths")
+        if bool(((lengths < 1) | (lengths > seq)).any()):
+            raise CodecError(f"lengths must be in [1, {seq}], got {lengths.tolist()}")
+        return (torch.arange(seq) < lengths[:, None]).long()
+    if forward.HasField("mask"):
+        mask = _integers(decode(forward.mask), (batch, seq), "mask")
+        if bool(((mask < 0) | (mask > 1)).any()):
+            raise CodecError("a mask holds zeros and ones only")
+        return mask.long()
+    return None
+
+
+def _hidden_like(tensor: Tensor, what: str) -> Tensor:
+    if tensor.ndim != 3 or not tensor.is_floating_point() or tensor.numel() == 0:
+        raise CodecError(
+            f"a {what} of shape {list(tensor.shape)} and {tensor.dtype}: floating-point "
+            "[batch, seq, hidden] is wanted"
+        )
+    return tensor
+
+
+def _integers(tensor: Tensor, shape: tuple[int, ...], what: str) -> Tensor:
+    if tuple(tensor.shape) != shape or tensor.is_floating_point():
+        raise CodecError(
+            f"{what} of shape {list(tensor.shape)} and {tensor.dtype}: "
+            f"integers of shape {list(shape)} are wanted"
+        )
+    return tensor

@@ -1,0 +1,1 @@
+"""The messages that cross the network, and what is generated from their description."""

@@ -1,0 +1,71 @@
+"""Who is asked what it has, and when anew; every question is really answered."""
+
+from collections.abc import Iterable
+
+import pytest
+from flwr.app import Message
+
+from hsplit_flower.server.client_registry import Roster
+from tests.strategies.clients import NODES, client_app, node_configs
+from tests.strategies.local_grid import LocalGrid
+
+FIRST, SECOND, THIRD = NODES
+
+
+class Counting(LocalGrid):
+    """Remembers who was asked together."""
+
+    def __init__(self) -> None:
+        super().__init__(client_app(), node_configs(**{"memory-gb": 1.0, "flops": 1e9}))
+        self.asked: list[set[int]] = []
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        ready = list(messages)
+        self.asked.append({message.metadata.dst_node_id for message in ready})
+        return super().send_and_receive(ready, timeout=timeout)
+
+    def set(self, node: int, **settings: float | str) -> None:
+        changed = {key.replace("_", "-"): value for key, value in settings.items()}
+        self.nodes[node] = {**self.nodes[node], **changed}
+
+
+def test_all_are_asked_anew_together_with_who_is_not_known() -> None:
+    roster = Roster()
+    with Counting() as grid:
+        assert set(roster.members(grid, [FIRST, SECOND])) == {FIRST, SECOND}
+        grid.set(FIRST, memory_gb=2.0)
+        met = roster.members(grid, [SECOND, THIRD], anew={FIRST, SECOND})
+        assert grid.asked == [{FIRST, SECOND}, set(NODES)]
+        assert set(met) == {SECOND, THIRD}
+        assert roster.met(NODES)[FIRST].profile.memory_bytes == 2e9
+        roster.members(grid, NODES)
+        assert len(grid.asked) == 2, "nobody is asked for nothing"
+
+
+@pytest.mark.parametrize(
+    ("memory_gb", "flops", "told"),
+    [(1.01, 2e9, (1.01e9, 2e9)), (0.95, 1.2e9, (1e9, 1e9)), (0.8, 1.2e9, (0.8e9, 1.2e9))],
+)
+def test_a_little_more_memory_is_news_from_who_is_asked_anew(
+    memory_gb: float, flops: float, told: tuple[float, float]
+) -> None:
+    roster = Roster()
+    with Counting() as grid:
+        roster.members(grid, [FIRST])
+        grid.set(FIRST, memory_gb=memory_gb, flops=flops)
+        profile = roster.members(grid, [FIRST], anew={FIRST})[FIRST].profile
+    assert (profile.memory_bytes, profile.flops_per_second) == pytest.approx(told)
+
+
+def test_who_does_not_answer_anew_is_a_stranger_until_it_does() -> None:
+    roster = Roster()
+    with Counting() as grid:
+        roster.members(grid, [FIRST, SECOND])
+        grid.set(FIRST, memory_gb="plenty")
+        assert set(roster.members(grid, [FIRST, SECOND], anew={FIRST})) == {SECOND}
+        assert set(roster.met(NODES)) == {SECOND}
+        grid.set(FIRST, memory_gb=1.0)
+        assert set(roster.members(grid, [FIRST, SECOND])) == {FIRST, SECOND}
+        assert grid.asked == [{FIRST, SECOND}, {FIRST}, {FIRST}]

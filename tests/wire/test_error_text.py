@@ -1,0 +1,36 @@
+"""A client's error as Flower's text, and back."""
+
+import pytest
+
+from hsplit_flower.errors import DataError, HSplitError, NoCardError, OutOfBudgetError
+from hsplit_flower.wire.error_text import read_refusal, write_refusal
+
+
+def test_an_exceeded_budget_comes_back_with_its_bytes() -> None:
+    error = OutOfBudgetError(predicted_bytes=1e9, measured_bytes=1.5e9, budget_bytes=1.25e9)
+    back = read_refusal(write_refusal(error))
+    assert isinstance(back, OutOfBudgetError)
+    assert vars(back) == vars(error)
+    assert str(back) == str(error)
+
+
+def test_a_card_that_is_not_there_comes_back_as_such() -> None:
+    back = read_refusal(write_refusal(NoCardError("Ray has 0 here: start it with cards")))
+    assert type(back) is NoCardError
+    assert str(back) == "Ray has 0 here: start it with cards"
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        write_refusal(DataError("no batches")),
+        "OutOfBudgetError: but without the bytes",
+        "OutOfBudgetError[predicted-bytes=-1 measured-bytes=x budget-bytes=1]: made up",
+        f"OutOfBudgetError[predicted-bytes=1 measured-bytes={'9' * 400} budget-bytes=1]: too much",
+        "",
+    ],
+)
+def test_anything_else_comes_back_as_words(reason: str) -> None:
+    back = read_refusal(reason)
+    assert type(back) is HSplitError
+    assert str(back) == reason
