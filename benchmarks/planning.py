@@ -25,7 +25,7 @@ from hsplit_flower.planning import (
     plan,
     rank_gain,
 )
-from hsplit_flower.planning.ranks import build_ladder, climb
+from hsplit_flower.planning.ranks import greedy_ranks, greedy_steps
 from hsplit_flower.types import DeviceProfile
 from tests.reference.planning import best_gain, best_makespan
 
@@ -179,8 +179,8 @@ def check_ranks(source: random.Random) -> RankCheck:
     importance = {name: source.uniform(0.0, 100.0) for name in names}
     base = source.uniform(0.05, 0.95)
     budget = source.uniform(0.0, 1.1) * ALLOWED_RANKS[-1] * sum(rank_bytes.values())
-    ladder = build_ladder(rank_bytes, importance, allowed_ranks=ALLOWED_RANKS, gain_base=base)
-    ranks = climb(ladder, budget)
+    ladder = greedy_steps(rank_bytes, importance, allowed_ranks=ALLOWED_RANKS, gain_base=base)
+    ranks = greedy_ranks(ladder, budget)
     gain = sum(importance[name] * rank_gain(rank, base) for name, rank in ranks.items())
     best = best_gain(
         list(rank_bytes.values()),

@@ -52,7 +52,7 @@ from hsplit_flower.types import (
     Span,
     Start,
 )
-from hsplit_flower.wire.instructions import ORDER_KEY
+from hsplit_flower.wire.instructions import INSTRUCTIONS_KEY
 from hsplit_flower.wire.messages import Forward, Loss, Reply, Request
 from hsplit_flower.worker.service import serve
 
@@ -240,8 +240,10 @@ class _Run:
         @app.train()
         def train(msg: Message, context: Context) -> Message:
             number = int(context.node_config["partition-id"])
-            order = msg.content.config_records[ORDER_KEY]
-            msg.content[ORDER_KEY] = ConfigRecord({**order, "address": self._addresses[number]})
+            order = msg.content.config_records[INSTRUCTIONS_KEY]
+            msg.content[INSTRUCTIONS_KEY] = ConfigRecord(
+                {**order, "address": self._addresses[number]}
+            )
             self._loading.acquire()
             return split_train(msg, context, self._paced(number))
 

@@ -130,7 +130,7 @@ class DeviceProfile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Member:
+class ClientInfo:
     """One client: what its device has, and how many examples it trains on."""
 
     profile: DeviceProfile

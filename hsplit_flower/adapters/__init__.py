@@ -4,7 +4,7 @@ from .attach import attach as attach
 from .attach import detach as detach
 from .bank import AdapterBank as AdapterBank
 from .batched import Active as Active
-from .batched import Joined as Joined
+from .batched import BatchedAdapters as BatchedAdapters
 from .batched import Member as Member
 from .batched import NotRowwiseError as NotRowwiseError
 from .low_rank import Compression as Compression

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..splitting.linear import linear_at, matrix_of
-from .batched import Active, Joined, add_shared
+from .batched import Active, BatchedAdapters, add_shared
 from .low_rank import LowRank
 
 
@@ -32,14 +32,14 @@ class AdapterBank:
 
     def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
         self._layers = {name: linear_at(model, name) for name in names}
-        self._active: Active | Joined | None = None
+        self._active: Active | BatchedAdapters | None = None
         self._shared: Mapping[str, LowRank] = {}
         self._pristine: dict[str, Tensor] = {}
         for name, layer in self._layers.items():
             layer.register_forward_hook(self._hook(name))
 
     @contextmanager
-    def activate(self, active: Active | Joined) -> Iterator[None]:
+    def activate(self, active: Active | BatchedAdapters) -> Iterator[None]:
         """Run what is inside with one session's terms added, or those of many that joined."""
         self._active = active
         try:
@@ -74,7 +74,7 @@ class AdapterBank:
             if active is None:
                 return None
             shared = self._shared.get(name)
-            if isinstance(active, Joined):
+            if isinstance(active, BatchedAdapters):
                 return active.add(name, shared, args[0], output)
             shares = active.shares.get(name)
             if shared is not None and shares is not None:

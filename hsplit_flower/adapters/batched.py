@@ -90,7 +90,7 @@ class _Stack:
         return (base + (alpha * (product @ self.b)).to(base.dtype)).view_as(output)
 
 
-class Joined:
+class BatchedAdapters:
     """Sessions whose rows run together: in a layer, all of them or the first few.
 
     Parameters

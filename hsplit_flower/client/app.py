@@ -35,15 +35,15 @@ from ..splitting import Half, Parts, load_half
 from ..transport.channel import ChannelSettings
 from ..transport.grpc_stream import GrpcStream
 from ..types import DeviceProfile, Labels
-from ..wire.error_text import write_refusal
+from ..wire.error_text import write_error
 from ..wire.instructions import (
     IMPORTANCE_KEY,
+    INSTRUCTIONS_KEY,
     METRICS_KEY,
-    ORDER_KEY,
     PROFILE_KEY,
     QUERY_KEY,
     UPDATE_KEY,
-    Order,
+    Instructions,
 )
 from .batch import Batch, checked
 from .half_cache import HalfCache, HalfKey
@@ -93,7 +93,7 @@ def split_train(msg: Message, context: Context, batches: Batches) -> Message:
     """
 
     def train() -> RecordDict:
-        order = _order_of(msg)
+        order = _instructions_of(msg)
         # As the device is before the half is loaded: the next plan is made for this.
         device = _description(context, order.num_examples, order.dtype)
         outcome = _run(order, msg, context, batches)
@@ -124,7 +124,7 @@ def split_evaluate(msg: Message, context: Context, batches: Batches) -> Message:
     """
 
     def evaluate() -> RecordDict:
-        order = _order_of(msg)
+        order = _instructions_of(msg)
         outcome = _run(order, msg, context, batches)
         return RecordDict({METRICS_KEY: _metrics(order, outcome)})
 
@@ -161,7 +161,7 @@ def _floating(name: str) -> torch.dtype:
     return dtype
 
 
-def _run(order: Order, msg: Message, context: Context, batches: Batches) -> Outcome:
+def _run(order: Instructions, msg: Message, context: Context, batches: Batches) -> Outcome:
     """The round inside its lease of a card, if it has one, and inside its memory budget."""
     with ExitStack() as stack:
         device = stack.enter_context(
@@ -181,7 +181,7 @@ def _run(order: Order, msg: Message, context: Context, batches: Batches) -> Outc
         return _run_half(order, msg, batches, key, meter)
 
 
-def _half_of(order: Order, context: Context, device: str) -> HalfKey:
+def _half_of(order: Instructions, context: Context, device: str) -> HalfKey:
     spec = order.session
     return HalfKey(
         model=str(context.node_config.get("model", order.model)),
@@ -193,7 +193,7 @@ def _half_of(order: Order, context: Context, device: str) -> HalfKey:
     )
 
 
-def _capacity(order: Order) -> int:
+def _capacity(order: Instructions) -> int:
     """How many halves this process keeps, the order's own among them."""
     if order.lease_gpu_fraction:
         # What lies on a leased card goes with the lease.
@@ -203,7 +203,7 @@ def _capacity(order: Order) -> int:
 
 
 def _run_half(
-    order: Order, msg: Message, batches: Batches, key: HalfKey, meter: MemoryMeter
+    order: Instructions, msg: Message, batches: Batches, key: HalfKey, meter: MemoryMeter
 ) -> Outcome:
     spec = order.session
     with ExitStack() as stack:
@@ -236,7 +236,7 @@ def _load(key: HalfKey) -> Half:
     )
 
 
-def _connect(order: Order) -> GrpcStream:
+def _connect(order: Instructions) -> GrpcStream:
     spec = order.session
     settings = ChannelSettings(
         max_message_bytes=order.max_message_bytes, step_timeout_seconds=order.step_timeout_seconds
@@ -256,16 +256,17 @@ def _update_in(msg: Message, meter: MemoryMeter) -> dict[str, LowRank]:
     return from_state_dict(state)
 
 
-def _order_of(msg: Message) -> Order:
+def _instructions_of(msg: Message) -> Instructions:
     try:
-        return Order.from_config(msg.content.config_records[ORDER_KEY])
+        return Instructions.from_config(msg.content.config_records[INSTRUCTIONS_KEY])
     except KeyError:
         raise DataError(
-            f"the message has no {ORDER_KEY!r} record: the server's strategy must be HSplitLoRA"
+            f"the message has no {INSTRUCTIONS_KEY!r} record: the server's strategy must "
+            "be one of hsplit_flower, such as HSplitLoRA"
         ) from None
 
 
-def _metrics(order: Order, outcome: Outcome) -> MetricRecord:
+def _metrics(order: Instructions, outcome: Outcome) -> MetricRecord:
     return MetricRecord(
         {
             "num-examples": order.num_examples,
@@ -285,5 +286,5 @@ def _answer(msg: Message, make: Callable[[], RecordDict]) -> Message:
         return Message(make(), reply_to=msg)
     except HSplitError as error:
         logger.warning("this client cannot do its part: %s", error)
-        refusal = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, write_refusal(error))
+        refusal = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, write_error(error))
         return Message(refusal, reply_to=msg)

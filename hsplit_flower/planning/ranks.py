@@ -27,15 +27,15 @@ class Step(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ladder:
+class GreedySteps:
     """All steps of a set of weights, the most gain per byte first; made once, climbed often."""
 
     names: tuple[str, ...]
     steps: tuple[Step, ...]
 
-    def only(self, names: Collection[str]) -> "Ladder":
+    def only(self, names: Collection[str]) -> "GreedySteps":
         """The steps of some of the weights."""
-        return Ladder(
+        return GreedySteps(
             names=tuple(name for name in self.names if name in names),
             steps=tuple(step for step in self.steps if step.name in names),
         )
@@ -65,13 +65,13 @@ def step_gain(lower: int, upper: int, base: float) -> float:
     return float(base**lower * (1.0 - base ** (upper - lower)))
 
 
-def build_ladder(
+def greedy_steps(
     rank_bytes: Mapping[str, float],
     importance: Mapping[str, float],
     *,
     allowed_ranks: Sequence[int],
     gain_base: float,
-) -> Ladder:
+) -> GreedySteps:
     """Sort the steps of the weights by gain per byte.
 
     Parameters
@@ -103,22 +103,22 @@ def build_ladder(
     ]
     # Of steps that gain alike, as those of a weight that does not matter, low ranks come first.
     steps.sort(key=lambda step: (-step.gain / step.cost_bytes, step.rank))
-    return Ladder(names=tuple(rank_bytes), steps=tuple(steps))
+    return GreedySteps(names=tuple(rank_bytes), steps=tuple(steps))
 
 
-def climb(ladder: Ladder, budget_bytes: float) -> dict[str, int]:
+def greedy_ranks(greedy: GreedySteps, budget_bytes: float) -> dict[str, int]:
     """Ranks by taking the steps in order, passing over what does not fit.
 
     At least the optimum less the gain of the first step that does not fit: up to there the steps
     are an optimal solution of the problem whose last step may be taken in part.
     """
-    taken = bisect_right(ladder.spent_bytes, budget_bytes)
+    taken = bisect_right(greedy.spent_bytes, budget_bytes)
     # A weight's later steps come later, so the highest one taken is what stays.
-    ranks = {**dict.fromkeys(ladder.names, 0), **dict(ladder.reached[:taken])}
-    left = budget_bytes - (ladder.spent_bytes[taken - 1] if taken else 0.0)
+    ranks = {**dict.fromkeys(greedy.names, 0), **dict(greedy.reached[:taken])}
+    left = budget_bytes - (greedy.spent_bytes[taken - 1] if taken else 0.0)
     stopped: set[str] = set()
-    for step in ladder.steps[taken:]:
-        if left < ladder.cheapest_bytes:
+    for step in greedy.steps[taken:]:
+        if left < greedy.cheapest_bytes:
             break
         if step.cost_bytes <= left and step.name not in stopped:
             ranks[step.name] = step.rank
@@ -153,8 +153,8 @@ def choose_ranks(
     if not is_known(importance):
         rank = uniform_rank(rank_bytes, budget_bytes, allowed_ranks=allowed_ranks)
         return dict.fromkeys(rank_bytes, rank)
-    ladder = build_ladder(rank_bytes, importance, allowed_ranks=allowed_ranks, gain_base=gain_base)
-    return climb(ladder, budget_bytes)
+    greedy = greedy_steps(rank_bytes, importance, allowed_ranks=allowed_ranks, gain_base=gain_base)
+    return greedy_ranks(greedy, budget_bytes)
 
 
 def _completed(importance: Mapping[str, float], names: Iterable[str]) -> dict[str, float]:

@@ -20,7 +20,7 @@ from ..costs.seconds import client_seconds, worker_seconds
 from ..settings.planning import PlanSettings
 from ..types import DeviceProfile, Labels, MemoryParts, Weight
 from .cuts import ClientOptions, WorkerOptions
-from .ranks import Ladder, build_ladder, climb, is_known, uniform_rank
+from .ranks import GreedySteps, greedy_ranks, greedy_steps, is_known, uniform_rank
 
 # Five numbers a parameter where a step ends, of the four that a rank is costed at.
 UPDATING_SHARE = 5 / 4
@@ -50,7 +50,7 @@ class Tables:
     update_ranks: Mapping[str, int]
     importance: Mapping[str, float] | None
     checkpointing: bool = False
-    _ladders: dict[tuple[str, int], Ladder] = field(default_factory=dict)
+    _steps_by_side: dict[tuple[str, int], GreedySteps] = field(default_factory=dict)
     _known_ranks: dict[tuple[str, int, float], dict[str, int]] = field(default_factory=dict)
 
     @cached_property
@@ -214,21 +214,21 @@ class Tables:
             rank_bytes = cost(cut)
             rank = uniform_rank(rank_bytes, budget_bytes, allowed_ranks=allowed)
             return dict.fromkeys(rank_bytes, rank)
-        if (side, cut) not in self._ladders:
-            whole = self._client_ladder if side == "client" else self._session_ladder
-            self._ladders[side, cut] = whole.only(cost(cut).keys())
-        return climb(self._ladders[side, cut], budget_bytes)
+        if (side, cut) not in self._steps_by_side:
+            whole = self._client_steps if side == "client" else self._session_steps
+            self._steps_by_side[side, cut] = whole.only(cost(cut).keys())
+        return greedy_ranks(self._steps_by_side[side, cut], budget_bytes)
 
     @cached_property
-    def _client_ladder(self) -> Ladder:
-        return self._ladder(self.client_rank_bytes(self.costs.num_blocks))
+    def _client_steps(self) -> GreedySteps:
+        return self._greedy_steps(self.client_rank_bytes(self.costs.num_blocks))
 
     @cached_property
-    def _session_ladder(self) -> Ladder:
-        return self._ladder(self.session_rank_bytes(0))
+    def _session_steps(self) -> GreedySteps:
+        return self._greedy_steps(self.session_rank_bytes(0))
 
-    def _ladder(self, rank_bytes: Mapping[str, float]) -> Ladder:
-        return build_ladder(
+    def _greedy_steps(self, rank_bytes: Mapping[str, float]) -> GreedySteps:
+        return greedy_steps(
             rank_bytes,
             self.importance or {},
             allowed_ranks=self.settings.allowed_ranks,

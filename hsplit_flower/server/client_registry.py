@@ -11,7 +11,7 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from ..settings.device import DEVICE_KEYS
-from ..types import DeviceProfile, Member
+from ..types import ClientInfo, DeviceProfile
 from ..wire.instructions import PROFILE_KEY, QUERY_KEY
 
 QUERY_TIMEOUT_SECONDS = 120.0
@@ -29,7 +29,7 @@ NOISE = {
 }
 
 
-class Roster:
+class ClientRegistry:
     """Members by node id.
 
     A node is asked once; after that it says with each reply what it has. Who does not reply, for it
@@ -43,11 +43,11 @@ class Roster:
 
     def __init__(self, dtype: str = "float32") -> None:
         self._dtype = dtype
-        self._members: dict[int, Member] = {}
+        self._members: dict[int, ClientInfo] = {}
 
     def members(
         self, grid: Grid, node_ids: Iterable[int], *, anew: Collection[int] = ()
-    ) -> dict[int, Member]:
+    ) -> dict[int, ClientInfo]:
         """What the nodes have; those not met yet are asked, those that do not say are left out.
 
         Parameters
@@ -64,7 +64,7 @@ class Roster:
             self._ask(grid, asked)
         return {node: self._members[node] for node in wanted if node in self._members}
 
-    def met(self, connected: Iterable[int]) -> dict[int, Member]:
+    def met(self, connected: Iterable[int]) -> dict[int, ClientInfo]:
         """All that have been asked so far and are connected still."""
         return {node: self._members[node] for node in connected if node in self._members}
 
@@ -78,7 +78,7 @@ class Roster:
             log(INFO, "\t> client %s has changed: %s", node, "; ".join(changes))
             self._members[node] = replace(member, profile=profile)
 
-    def _meet(self, node: int, now: Member, before: Member | None) -> None:
+    def _meet(self, node: int, now: ClientInfo, before: ClientInfo | None) -> None:
         """Take what a node answers.
 
         More memory is no noise where it was asked anew: it may be what the node was left out for.
@@ -163,8 +163,8 @@ def _changes(before: DeviceProfile, now: DeviceProfile) -> list[str]:
     return changes
 
 
-def _member(values: Mapping[str, Any]) -> Member:
-    return Member(
+def _member(values: Mapping[str, Any]) -> ClientInfo:
+    return ClientInfo(
         profile=read_profile(values),
         num_examples=read_count(values["num-examples"], "num-examples", least=1),
         partition=_optional(values, "partition-id"),

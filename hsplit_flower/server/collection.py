@@ -10,12 +10,12 @@ from flwr.common.logger import log
 from ..errors import HSplitError, NoCardError, OutOfBudgetError
 from ..metrics import TokenLoss
 from ..splitting import Architecture
-from ..types import ClientPlan, Member
+from ..types import ClientInfo, ClientPlan
 from .dispatch import Dispatch
 from .global_adapter import GlobalAdapter
 from .replies import TrainReply, check_side, join_halves, read_reply
 from .round_report import ClientReport
-from .worker_sessions import SessionBook
+from .worker_sessions import WorkerSessions
 
 NO_ANSWER = "it did not answer in time"
 
@@ -25,7 +25,7 @@ class Task:
     """What a client was sent home with."""
 
     plan: ClientPlan
-    member: Member
+    member: ClientInfo
     budget_bytes: float
 
 
@@ -57,7 +57,7 @@ class Gatherer:
         self,
         architecture: Architecture,
         adapter: GlobalAdapter,
-        sessions: SessionBook,
+        sessions: WorkerSessions,
         dispatch: Dispatch,
     ) -> None:
         self._architecture = architecture

@@ -13,7 +13,7 @@ Devices = tuple[Mapping[int, DeviceProfile], frozenset[int]]
 """What clients have, and who of them is away."""
 
 
-def device_news(then: Devices, today: Devices) -> list[str]:
+def device_changes(then: Devices, today: Devices) -> list[str]:
     """What is different from the round before, in words."""
     (before, were_away), (now, are_away) = then, today
     lines = [

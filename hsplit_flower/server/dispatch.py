@@ -15,12 +15,12 @@ from flwr.serverapp import Grid
 
 from ..errors import HSplitError
 from ..types import LONGEST_ROUND_SECONDS
-from ..wire.instructions import ORDER_KEY, Order
-from .worker_sessions import SessionBook
+from ..wire.instructions import INSTRUCTIONS_KEY, Instructions
+from .worker_sessions import WorkerSessions
 
 
 @dataclass(frozen=True, kw_only=True)
-class Letter:
+class PendingMessage:
     """A message to a client, but for where its session is and how long it may wait for its turn.
 
     Attributes
@@ -34,7 +34,7 @@ class Letter:
         The adapter below its cut, and the user's own config, under their keys.
     """
 
-    order: Order
+    order: Instructions
     load: float
     arrays: tuple[str, ArrayRecord]
     config: tuple[str, ConfigRecord]
@@ -49,9 +49,9 @@ class Dispatch:
         Where sessions are opened, and which of them were lost.
     """
 
-    def __init__(self, sessions: SessionBook) -> None:
+    def __init__(self, sessions: WorkerSessions) -> None:
         self._sessions = sessions
-        self._letters: Mapping[int, Letter] = {}
+        self._letters: Mapping[int, PendingMessage] = {}
         self._message_type = ""
         self._grid: Grid | None = None
         self._deadline = 0.0
@@ -59,7 +59,7 @@ class Dispatch:
 
     def messages(
         self,
-        letters: Mapping[int, Letter],
+        pending: Mapping[int, PendingMessage],
         message_type: str,
         *,
         grid: Grid,
@@ -69,16 +69,16 @@ class Dispatch:
 
         Parameters
         ----------
-        letters
+        pending
             By client.
         message_type
             Of all of them.
         grid, timeout_seconds
             What sends them, and how long clients have for their replies.
         """
-        self._letters, self._message_type, self._grid = letters, message_type, grid
+        self._letters, self._message_type, self._grid = pending, message_type, grid
         self.moved = frozenset()
-        written = self._written(letters, timeout_seconds)
+        written = self._written(pending, timeout_seconds)
         self._deadline = time.monotonic() + timeout_seconds
         return written
 
@@ -97,8 +97,8 @@ class Dispatch:
         if not lost or self._grid is None or left_seconds <= 0.0:
             return []
         try:
-            letters = {client: self._letters[client] for client in lost}
-            messages = self._written(letters, left_seconds)
+            pending = {client: self._letters[client] for client in lost}
+            messages = self._written(pending, left_seconds)
         except HSplitError as error:
             log(WARNING, "clients %s lost their worker and cannot be moved: %s", lost, error)
             return []
@@ -106,22 +106,28 @@ class Dispatch:
         self.moved |= frozenset(lost)
         return list(self._grid.send_and_receive(messages, timeout=left_seconds))
 
-    def _written(self, letters: Mapping[int, Letter], timeout_seconds: float) -> list[Message]:
+    def _written(
+        self, pending: Mapping[int, PendingMessage], timeout_seconds: float
+    ) -> list[Message]:
         patience_seconds = min(timeout_seconds, LONGEST_ROUND_SECONDS)
         specs = {
-            client: replace(letter.order.session, round_timeout_seconds=patience_seconds)
-            for client, letter in letters.items()
+            client: replace(message.order.session, round_timeout_seconds=patience_seconds)
+            for client, message in pending.items()
         }
         tickets = self._sessions.open_all(
-            specs, {client: letter.load for client, letter in letters.items()}
+            specs, {client: message.load for client, message in pending.items()}
         )
         messages = []
-        for client, letter in letters.items():
+        for client, message in pending.items():
             ticket = tickets[client]
             told = replace(
-                letter.order, session=specs[client], address=ticket.address, token=ticket.token
+                message.order, session=specs[client], address=ticket.address, token=ticket.token
             )
-            records = (letter.arrays, letter.config, (ORDER_KEY, ConfigRecord(told.to_config())))
+            records = (
+                message.arrays,
+                message.config,
+                (INSTRUCTIONS_KEY, ConfigRecord(told.to_config())),
+            )
             messages.append(
                 Message(
                     content=RecordDict(dict(records)),

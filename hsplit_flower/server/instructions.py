@@ -5,14 +5,14 @@ from collections.abc import Mapping
 
 from ..settings.training import Training
 from ..simulation.lease import gpu_fractions
-from ..types import ClientPlan, Member, SessionSpec
-from ..wire.instructions import Order
+from ..types import ClientInfo, ClientPlan, SessionSpec
+from ..wire.instructions import Instructions
 
 
-def orders_for(
+def instructions_for(
     training: Training,
     parts: Mapping[int, ClientPlan],
-    members: Mapping[int, Member],
+    members: Mapping[int, ClientInfo],
     *,
     model: str,
     server_round: int,
@@ -20,7 +20,7 @@ def orders_for(
     budgets_bytes: Mapping[int, float],
     enforce_budgets: bool,
     lease_card_bytes: float | None,
-) -> dict[int, Order]:
+) -> dict[int, Instructions]:
     """A round's orders by client, but for where each one's session is.
 
     Parameters
@@ -72,7 +72,7 @@ def session_spec(
     part: ClientPlan,
     *,
     node: int,
-    member: Member,
+    member: ClientInfo,
     server_round: int,
     train: bool,
 ) -> SessionSpec:
@@ -101,7 +101,7 @@ def order(
     spec: SessionSpec,
     *,
     model: str,
-    member: Member,
+    member: ClientInfo,
     server_round: int,
     address: str = "",
     token: str = "",
@@ -110,9 +110,9 @@ def order(
     lease_gpu_fraction: float = 0.0,
     lease_card_bytes: float = 0.0,
     checkpointing: bool = False,
-) -> Order:
+) -> Instructions:
     """The order that sends a client to its session, whose address and token may come later."""
-    return Order(
+    return Instructions(
         server_round=server_round,
         num_examples=member.num_examples,
         model=model,
@@ -135,7 +135,7 @@ def order(
     )
 
 
-def mixed_seed(seed: int, server_round: int, node: int, member: Member) -> int:
+def mixed_seed(seed: int, server_round: int, node: int, member: ClientInfo) -> int:
     """Another seed for each client and round, the same whenever they come again.
 
     Node ids differ from run to run; a client that says which partition it has is known by that.

@@ -42,7 +42,7 @@ class Correction:
         return FIRST_PATIENCE << max(0, self.num_failures - 1)
 
 
-class Corrections:
+class MemoryCorrections:
     """A factor for every client, 1 or more, by which its memory is divided in planning."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from ..errors import AdapterError, HSplitError
 from ..importance import LARGEST_SCORE, check_finite
 from ..metrics import TokenLoss
 from ..types import DeviceProfile
-from ..wire.error_text import read_refusal
+from ..wire.error_text import read_error
 from ..wire.factors import SessionResult
 from ..wire.instructions import IMPORTANCE_KEY, METRICS_KEY, PROFILE_KEY
 from .client_registry import read_count, read_profile
@@ -40,7 +40,7 @@ def read_reply(reply: Message, *, is_training: bool) -> TrainReply:
         lacks something, or holds what is not a finite number, or one beyond all measure.
     """
     if reply.has_error():
-        raise read_refusal(reply.error.reason or f"error {reply.error.code}")
+        raise read_error(reply.error.reason or f"error {reply.error.code}")
     content = reply.content
     try:
         metrics = content.metric_records[METRICS_KEY]

@@ -41,10 +41,10 @@ from ..simulation.clock import RoundClock, simulate_round
 from ..simulation.disturbances import Disturbances
 from ..simulation.simulated_devices import SimulatedFleet
 from ..splitting import Architecture
-from ..types import ClientPlan, DeviceProfile, Member, Plan, Shortfall, Span, WorkerDescription
+from ..types import ClientInfo, ClientPlan, DeviceProfile, Plan, Shortfall, Span, WorkerDescription
 from ..wire.codec import value_bytes
-from .device_log import Devices, device_news, log_left_out
-from .memory_corrections import Corrections
+from .device_log import Devices, device_changes, log_left_out
+from .memory_corrections import MemoryCorrections
 from .round_report import ClientReport
 
 
@@ -107,7 +107,7 @@ class RoundPlanner:
         self.away: frozenset[int] = frozenset()
         self.left_out: Mapping[int, Shortfall] = {}
         self._told: Devices = ({}, frozenset())
-        self._corrections = Corrections()
+        self._corrections = MemoryCorrections()
         self._replanning = replanning or ReplanSettings()
         whole = whole_model_memory(self.costs, rank=self.settings.max_rank, settings=self.settings)
         self.fleet = None
@@ -137,7 +137,7 @@ class RoundPlanner:
         )
         self._worker = own if self.fleet is None else self.fleet.worker(own)
 
-    def look(self, members: Mapping[int, Member], server_round: int) -> None:
+    def look(self, members: Mapping[int, ClientInfo], server_round: int) -> None:
         """See what every client has in this round, and who is away."""
         devices = {node: member.profile for node, member in members.items()}
         away: set[int] = set()
@@ -185,7 +185,7 @@ class RoundPlanner:
 
     def plan_round(
         self,
-        members: Mapping[int, Member],
+        members: Mapping[int, ClientInfo],
         update_ranks: Mapping[str, int],
         server_round: int = 1,
         *,
@@ -214,7 +214,7 @@ class RoundPlanner:
             cut, or the worker not its half.
         """
         self.look(members, server_round)
-        for line in device_news(self._told, (self.devices, self.away)):
+        for line in device_changes(self._told, (self.devices, self.away)):
             log(INFO, "\t> %s", line)
         self._told = self.devices, self.away
         self._update_ranks = dict(update_ranks)

@@ -15,7 +15,7 @@ from ..settings.training import Training, following
 from ..transport.remote_worker import RemoteWorker
 from ..types import SessionSpec, WorkerDescription
 from ..wire.factors import SessionResult
-from ..worker.group import Alone, Crew
+from ..worker.group import SingleWorker, WorkerGroup
 from ..worker.hosting import WorkerHandle, WorkerSettings, host_worker
 from ..worker.load_balancing import spread
 from ..worker.pool import PoolSettings, WorkerPool
@@ -33,7 +33,7 @@ class Ticket:
     token: str
 
 
-class SessionBook:
+class WorkerSessions:
     """One split worker or a pool of them, and the tickets of the open sessions.
 
     Parameters
@@ -51,17 +51,17 @@ class SessionBook:
         self._model = model
         self._settings = WorkerSettings(model=model) if worker is None else worker
         self._is_ours = isinstance(self._settings, WorkerSettings | PoolSettings)
-        self._crew: Crew | None = None
+        self._group: WorkerGroup | None = None
         self._described: list[str] = []
         self._max_sessions = MAX_SESSIONS
         self._tickets: dict[int, Ticket] = {}
 
     @property
-    def crew(self) -> Crew:
+    def group(self) -> WorkerGroup:
         """The running workers."""
-        if self._crew is None:
+        if self._group is None:
             raise ConfigError("the split worker is not running: call start, which runs it")
-        return self._crew
+        return self._group
 
     def open_worker(
         self, training: Training, *, lowest_cut: int, num_blocks: int, awaits_ray: bool = False
@@ -84,8 +84,8 @@ class SessionBook:
         """
         if isinstance(self._settings, RemoteWorker):
             log(INFO, "Waiting for the split worker at %s", self._settings.address)
-        if self._crew is None:
-            self._crew = self._started(training, lowest_cut, awaits_ray)
+        if self._group is None:
+            self._group = self._started(training, lowest_cut, awaits_ray)
             if self._is_ours:
                 log(INFO, "The split worker listens on %s", ", ".join(self._addresses()))
         there = self._describe()
@@ -111,7 +111,7 @@ class SessionBook:
             )
         return there
 
-    def muster(self) -> WorkerDescription | None:
+    def restart_dead(self) -> WorkerDescription | None:
         """Before a round: start again who has died; what the workers have, if that has changed.
 
         Raises
@@ -119,7 +119,7 @@ class SessionBook:
         WorkerUnavailableError
             If no worker of a pool lives, and none can be started.
         """
-        for line in self.crew.revive():
+        for line in self.group.restart_dead():
             log(WARNING, "%s", line)
         if self._addresses() == self._described:
             return None
@@ -131,7 +131,7 @@ class SessionBook:
         def load(worker: WorkerHandle) -> None:
             worker.load_update(updates)
 
-        self._on_each({number: load for number in self.crew.workers})
+        self._on_each({number: load for number in self.group.workers})
 
     def open_all(
         self, specs: Mapping[int, SessionSpec], loads: Mapping[int, float]
@@ -159,7 +159,7 @@ class SessionBook:
         opened: dict[int, Ticket] = {}
         while waiting := {client: loads[client] for client in specs if client not in opened}:
             self._check_somebody_lives()
-            places = spread(waiting, list(self.crew.workers))
+            places = spread(waiting, list(self.group.workers))
             self._on_each(
                 {
                     number: self._opening(
@@ -168,7 +168,7 @@ class SessionBook:
                     for number in set(places.values())
                 }
             )
-            living = self.crew.workers
+            living = self.group.workers
             opened = {c: t for c, t in self._tickets.items() if c in specs and t.worker in living}
         return opened
 
@@ -194,7 +194,7 @@ class SessionBook:
     def steps(self) -> int:
         """How many steps all open sessions have done together."""
         counts = []
-        for worker in self.crew.workers.values():
+        for worker in self.group.workers.values():
             with suppress(WorkerUnavailableError):
                 counts.append(sum(worker.steps().values()))
         if not counts:
@@ -218,14 +218,14 @@ class SessionBook:
 
     def close_worker(self) -> None:
         """End every session, and the workers that are ours."""
-        if self._crew is None:
+        if self._group is None:
             return
         self.close_all()
         if self._is_ours:
-            self._crew.stop()
-            self._crew = None
+            self._group.stop()
+            self._group = None
 
-    def _started(self, training: Training, lowest_cut: int, awaits_ray: bool) -> Crew:
+    def _started(self, training: Training, lowest_cut: int, awaits_ray: bool) -> WorkerGroup:
         def wanted(settings: WorkerSettings) -> WorkerSettings:
             return following(
                 settings,
@@ -249,19 +249,19 @@ class SessionBook:
             pool.start()
             return pool
         if isinstance(self._settings, WorkerSettings):
-            return Alone(host_worker(wanted(self._settings)))
-        return Alone(self._settings)
+            return SingleWorker(host_worker(wanted(self._settings)))
+        return SingleWorker(self._settings)
 
     def _describe(self) -> WorkerDescription:
-        there = self.crew.describe()
+        there = self.group.describe()
         self._described, self._max_sessions = self._addresses(), there.max_sessions
         return there
 
     def _addresses(self) -> list[str]:
-        return [worker.address for worker in self.crew.workers.values()]
+        return [worker.address for worker in self.group.workers.values()]
 
     def _worker_of(self, client: int) -> WorkerHandle | None:
-        return self.crew.workers.get(self._tickets[client].worker)
+        return self.group.workers.get(self._tickets[client].worker)
 
     def _opening(
         self, number: int, clients: Iterable[int], specs: Mapping[int, SessionSpec]
@@ -285,7 +285,7 @@ class SessionBook:
         HSplitError
             That a worker raised.
         """
-        workers = self.crew.workers
+        workers = self.group.workers
         if len(work) == 1:
             calls = [(number, _caught(do, workers[number])) for number, do in work.items()]
         else:
@@ -296,16 +296,16 @@ class SessionBook:
         if failures:
             self._look()
         for number, error in failures.items():
-            if number in self.crew.workers or not isinstance(error, WorkerUnavailableError):
+            if number in self.group.workers or not isinstance(error, WorkerUnavailableError):
                 raise error
         self._check_somebody_lives()
 
     def _check_somebody_lives(self) -> None:
-        if not self.crew.workers:
+        if not self.group.workers:
             raise WorkerUnavailableError("no worker of the pool lives")
 
     def _look(self) -> None:
-        for line in self.crew.look():
+        for line in self.group.find_dead():
             log(WARNING, "%s", line)
 
 

@@ -6,8 +6,8 @@ as their budgets allow, and never more. Without a card Ray is started with virtu
 else changes.
 
 A placement group that an actor has made outlives that actor in Ray: it goes when the job ends. So
-leases are made by one small desk, an actor for the whole cluster, which takes a lease back when its
-owner dies. A deployment never comes here, and ray is imported only where a lease is taken.
+leases are made by one small manager, an actor for the whole cluster, which takes a lease back when
+its owner dies. A deployment never comes here, and ray is imported only where a lease is taken.
 """
 
 import logging
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 # Ray counts in ten-thousandths.
 UNIT = 1e-4
-DESK, NAMESPACE = "lease-desk", "hsplit"
+MANAGER, NAMESPACE = "lease-manager", "hsplit"
 LOOK_SECONDS = 0.5
 # A sliver of the node's own resource keeps the lease on its owner's machine.
 NODE_SLIVER = 0.001
@@ -139,8 +139,10 @@ def _placement_group(fraction: float, timeout_seconds: float) -> Iterator[Any]:
     resources = next(node["Resources"] for node in nodes() if node["NodeID"] == here)
     check_node(resources, fraction)
     node = next(key for key in resources if key.startswith("node:") and "__" not in key)
-    desk = _desk()
-    name, group = ray.get(desk.take.remote({"GPU": fraction, node: NODE_SLIVER}, _current_actor()))
+    manager = _lease_manager()
+    name, group = ray.get(
+        manager.take.remote({"GPU": fraction, node: NODE_SLIVER}, _current_actor())
+    )
     try:
         if not group.wait(timeout_seconds):
             raise LeaseError(
@@ -149,11 +151,11 @@ def _placement_group(fraction: float, timeout_seconds: float) -> Iterator[Any]:
             )
         yield group
     finally:
-        ray.get(desk.give_back.remote(name))
+        ray.get(manager.give_back.remote(name))
 
 
 def _current_actor() -> Any:
-    """The actor that runs here, which the desk watches; None outside of one."""
+    """The actor that runs here, which the manager watches; None outside of one."""
     import ray
 
     with suppress(RuntimeError):
@@ -162,28 +164,28 @@ def _current_actor() -> Any:
     return None
 
 
-def _desk() -> Any:
-    """The cluster's lease desk, started by who comes first."""
+def _lease_manager() -> Any:
+    """The cluster's lease manager, started by who comes first."""
     import ray
 
     return (
-        ray.remote(_desk_class())
+        ray.remote(_lease_manager_class())
         .options(
-            name=DESK, namespace=NAMESPACE, lifetime="detached", get_if_exists=True, num_cpus=0
+            name=MANAGER, namespace=NAMESPACE, lifetime="detached", get_if_exists=True, num_cpus=0
         )
         .remote()
     )
 
 
 @cache
-def _desk_class() -> type:
-    """Made here, so that it travels by value: the desk's process need not import torch."""
+def _lease_manager_class() -> type:
+    """Made here, so that it travels by value: the manager's process need not import torch."""
     import asyncio
 
     from ray.exceptions import RayActorError
     from ray.util.placement_group import placement_group, remove_placement_group
 
-    class LeaseDesk:
+    class LeaseManager:
         """Makes placement groups, and removes them for owners that died."""
 
         def __init__(self) -> None:
@@ -214,4 +216,4 @@ def _desk_class() -> type:
                     await asyncio.sleep(LOOK_SECONDS)
             await self.give_back(name)
 
-    return LeaseDesk
+    return LeaseManager

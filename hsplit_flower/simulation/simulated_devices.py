@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ..errors import ConfigError
-from ..types import DeviceProfile, Member
+from ..types import ClientInfo, DeviceProfile
 from . import Device, fleet_devices, fleet_size, has_unreliable, worker_profile
 from .disturbances import Disturbances
 from .lease import gpu_fractions
@@ -41,7 +41,7 @@ class SimulatedFleet:
         """The split worker beside the fleet, which has the memory that it really has."""
         return worker_profile(self.name, own)
 
-    def devices(self, members: Mapping[int, Member]) -> dict[int, Device]:
+    def devices(self, members: Mapping[int, ClientInfo]) -> dict[int, Device]:
         """Each client's device: that of its partition, or of its place among the node ids."""
         numbers = device_numbers(members)
         told = [member.num_partitions or 0 for member in members.values()]
@@ -49,7 +49,7 @@ class SimulatedFleet:
         return {node: all_of_them[number] for node, number in numbers.items()}
 
     def in_round(
-        self, members: Mapping[int, Member], server_round: int
+        self, members: Mapping[int, ClientInfo], server_round: int
     ) -> tuple[dict[int, DeviceProfile], set[int]]:
         """What every client's device has in this round, and whose is away.
 
@@ -150,7 +150,7 @@ def check_fleet(
         gpu_fractions(fleet.most_bytes(size), lease_card_bytes, what="device")
 
 
-def device_numbers(members: Mapping[int, Member]) -> dict[int, int]:
+def device_numbers(members: Mapping[int, ClientInfo]) -> dict[int, int]:
     """Which device of its fleet each client has."""
     return {
         node: order if member.partition is None else member.partition

@@ -21,24 +21,24 @@ from ..errors import ConfigError
 from ..importance import ImportanceReport
 from ..metrics import TokenLoss
 from ..planning import ReplanSettings
-from ..server.client_selection import Turnout
+from ..server.client_selection import ClientSelection
 from ..server.collection import Gatherer, Task
-from ..server.dispatch import Dispatch, Letter
+from ..server.dispatch import Dispatch, PendingMessage
 from ..server.global_adapter import GlobalAdapter
-from ..server.instructions import orders_for
+from ..server.instructions import instructions_for
 from ..server.preflight import check_cards, is_simulated_here
 from ..server.progress import Progress
 from ..server.replies import TrainReply
 from ..server.round_planner import RoundPlanner
 from ..server.round_report import ClientReport, RoundReport
-from ..server.worker_sessions import SessionBook
+from ..server.worker_sessions import WorkerSessions
 from ..settings import PlanSettings
 from ..settings.training import Training
 from ..simulation.disturbances import Disturbances
 from ..simulation.simulated_devices import check_fleet
 from ..splitting import read_architecture
 from ..splitting.checkpoint import Checkpoint
-from ..types import ClientPlan, Member
+from ..types import ClientInfo, ClientPlan
 from ..worker.hosting import WorkerHandle, WorkerSettings
 from ..worker.pool import PoolSettings
 
@@ -146,10 +146,10 @@ class HSplitLoRA(Strategy):
             dividing=dividing,
             momentum=server_momentum,
         )
-        self._sessions = SessionBook(model, worker)
+        self._sessions = WorkerSessions(model, worker)
         self._dispatch = Dispatch(self._sessions)
         self._gatherer = Gatherer(self.architecture, self.adapter, self._sessions, self._dispatch)
-        self._turnout = Turnout(self.planner, min_available_nodes, training.dtype)
+        self._turnout = ClientSelection(self.planner, min_available_nodes, training.dtype)
         self._progress = Progress(self._sessions.steps)
         self._steps_per_client = 0
         self._tasks: dict[int, Task] = {}
@@ -307,14 +307,14 @@ class HSplitLoRA(Strategy):
         self.adapter.adopt(arrays)
         self.planner.begin(self.adapter.ranks)
         self._tasks = {}
-        if (workers := self._sessions.muster()) is not None:
+        if (workers := self._sessions.restart_dead()) is not None:
             self.planner.meet_worker(workers)
 
     def _messages(
         self,
         server_round: int,
         parts: Mapping[int, ClientPlan],
-        members: Mapping[int, Member],
+        members: Mapping[int, ClientInfo],
         config: ConfigRecord,
         message_type: str,
         grid: Grid,
@@ -333,7 +333,7 @@ class HSplitLoRA(Strategy):
         }
         self._sessions.load_update(self.adapter.updates)
         user_config = ConfigRecord({**config, "server-round": server_round})
-        orders = orders_for(
+        orders = instructions_for(
             self.training,
             parts,
             members,
@@ -344,8 +344,8 @@ class HSplitLoRA(Strategy):
             enforce_budgets=self.enforce_budgets,
             lease_card_bytes=self.lease_card_bytes,
         )
-        letters = {
-            node: Letter(
+        pending = {
+            node: PendingMessage(
                 order=told,
                 load=parts[node].worker_seconds,
                 arrays=(self.arrayrecord_key, self.adapter.below(parts[node].span)),
@@ -354,7 +354,7 @@ class HSplitLoRA(Strategy):
             for node, told in orders.items()
         }
         return self._dispatch.messages(
-            letters, message_type, grid=grid, timeout_seconds=self._timeout_seconds
+            pending, message_type, grid=grid, timeout_seconds=self._timeout_seconds
         )
 
     def _learn(self, finished: Mapping[int, TrainReply]) -> None:

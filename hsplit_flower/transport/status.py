@@ -12,7 +12,7 @@ import grpc
 
 from .. import errors
 from ..errors import HSplitError, OutOfBudgetError
-from ..wire.error_text import read_refusal, write_refusal
+from ..wire.error_text import read_error, write_error
 
 logger = logging.getLogger(__name__)
 
@@ -99,8 +99,8 @@ def _name_of(error: HSplitError) -> str:
 
 def _details_of(error: HSplitError) -> str:
     """What an error says; one that is made of numbers sends them along."""
-    return write_refusal(error) if isinstance(error, OutOfBudgetError) else str(error)
+    return write_error(error) if isinstance(error, OutOfBudgetError) else str(error)
 
 
 def _made_again(kind: type[HSplitError], details: str) -> HSplitError:
-    return read_refusal(details) if kind is OutOfBudgetError else kind(details)
+    return read_error(details) if kind is OutOfBudgetError else kind(details)

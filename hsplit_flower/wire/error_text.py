@@ -16,8 +16,8 @@ OUT_OF_BUDGET = re.compile(
 NO_CARD = f"{NoCardError.__name__}: "
 
 
-def write_refusal(error: HSplitError) -> str:
-    """Why a client cannot do its part, in words that `read_refusal` understands."""
+def write_error(error: HSplitError) -> str:
+    """Why a client cannot do its part, in words that `read_error` understands."""
     name = type(error).__name__
     if isinstance(error, OutOfBudgetError):
         name += (
@@ -27,7 +27,7 @@ def write_refusal(error: HSplitError) -> str:
     return f"{name}: {error}"
 
 
-def read_refusal(reason: str) -> HSplitError:
+def read_error(reason: str) -> HSplitError:
     """The error that a client answered with; an `HSplitError` with its words if it is another."""
     if reason.startswith(NO_CARD):
         return NoCardError(reason.removeprefix(NO_CARD))

@@ -14,7 +14,7 @@ from ..errors import ConfigError
 from ..types import Labels, ScaleRule, SessionSpec, Start, WireType
 
 QUERY_KEY = "hsplit-query"
-ORDER_KEY = "hsplit-order"
+INSTRUCTIONS_KEY = "hsplit-instructions"
 UPDATE_KEY = "hsplit-update"
 METRICS_KEY = "hsplit-metrics"
 IMPORTANCE_KEY = "hsplit-importance"
@@ -30,7 +30,7 @@ CHOICES: Mapping[str, type[Enum]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class Instructions:
     """A client's part of one round: its half, its session, and how to reach it.
 
     Attributes
@@ -81,7 +81,7 @@ class Order:
         return {name.replace("_", "-"): value for name, value in values.items()}
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "Order":
+    def from_config(cls, config: Mapping[str, Any]) -> "Instructions":
         """The order that a ``ConfigRecord`` carries.
 
         Raises
@@ -104,12 +104,12 @@ class Order:
             return cls(session=SessionSpec(**session), **values)
         except KeyError as error:
             raise ConfigError(
-                f"the message's {ORDER_KEY!r} record lacks {error}: is the server's strategy "
-                "HSplitLoRA of the same version?"
+                f"the message's {INSTRUCTIONS_KEY!r} record lacks {error}: a strategy of "
+                "hsplit_flower of the same version is wanted on the server"
             ) from error
         except ValueError as error:
             raise ConfigError(
-                f"the message's {ORDER_KEY!r} record cannot be read: {error}"
+                f"the message's {INSTRUCTIONS_KEY!r} record cannot be read: {error}"
             ) from error
 
 

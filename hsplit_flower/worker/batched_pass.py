@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ..adapters import AdapterBank, Joined, Member
+from ..adapters import AdapterBank, BatchedAdapters, Member
 from ..splitting import Half
 from ..types import IGNORED_LABEL
 from ..wire.messages import Forward, Request
@@ -98,7 +98,7 @@ def _run_in_order(half: Half, bank: AdapterBank, parts: Sequence[Part]) -> list[
     train = parts[0].request.train
     num_positions = max(part.num_positions for part in parts)
     members = [Member(active=p.session.active, num_rows=p.num_rows) for p in parts]
-    active = Joined(members, num_positions) if len(parts) > 1 else parts[0].session.active
+    active = BatchedAdapters(members, num_positions) if len(parts) > 1 else parts[0].session.active
     targets = _targets(parts, num_positions)
     half.model.train(train)
     with torch.set_grad_enabled(train), bank.activate(active):
@@ -114,7 +114,7 @@ def _run_in_order(half: Half, bank: AdapterBank, parts: Sequence[Part]) -> list[
         )
     ]
     # Last: a pass that fails is run again, and what it had added until then would count twice.
-    if isinstance(active, Joined):
+    if isinstance(active, BatchedAdapters):
         active.hand_out_gradients()
     return results
 

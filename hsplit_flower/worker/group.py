@@ -8,7 +8,7 @@ from ..types import WorkerDescription
 from .hosting import WorkerHandle
 
 
-class Crew(Protocol):
+class WorkerGroup(Protocol):
     """The workers that serve a run: who lives, and what they have together."""
 
     @property
@@ -18,10 +18,10 @@ class Crew(Protocol):
     def describe(self) -> WorkerDescription:
         """What the workers hold, and have together."""
 
-    def look(self) -> list[str]:
+    def find_dead(self) -> list[str]:
         """Find out who has died since the last look; says of each what happened."""
 
-    def revive(self) -> list[str]:
+    def restart_dead(self) -> list[str]:
         """Start again whoever has died, as long as that is worth trying; says what came of it."""
 
     def stop(self) -> None:
@@ -29,8 +29,8 @@ class Crew(Protocol):
 
 
 @final
-class Alone:
-    """A crew of one worker: whether it lives is found out by asking it for something."""
+class SingleWorker:
+    """A group of one worker: whether it lives is found out by asking it for something."""
 
     def __init__(self, worker: WorkerHandle) -> None:
         self.workers = {0: worker}
@@ -39,11 +39,11 @@ class Alone:
         """What the worker holds and has."""
         return self.workers[0].describe()
 
-    def look(self) -> list[str]:
+    def find_dead(self) -> list[str]:
         """Nothing: there is nobody else who could take over."""
         return []
 
-    def revive(self) -> list[str]:
+    def restart_dead(self) -> list[str]:
         """Nothing: it was started elsewhere, or lives as long as this process."""
         return []
 

@@ -34,7 +34,7 @@ from ..wire.proto.split_pb2_grpc import (
     add_SplitWorkerServicer_to_server,
     add_WorkerControlServicer_to_server,
 )
-from .stream_handler import Dialogue
+from .stream_handler import StreamHandler
 from .worker import SplitWorker
 
 logger = logging.getLogger(__name__)
@@ -60,21 +60,21 @@ class TrainingService(SplitWorkerServicer):
         with sent_as_status(context):
             token = token_from(context, SESSION_TOKEN_KEY) or ""
             # Held before the session is looked for, or it might be closed in between, unheard.
-            with self._worker.lines.held(token, context.cancel):
+            with self._worker.streams.held(token, context.cancel):
                 spec = self._worker.spec_of(token)
-                dialogue = Dialogue(
+                handler = StreamHandler(
                     lambda request: self._worker.exchange(token, request),
                     granted=spec.in_flight,
                     patience_seconds=self._patience_seconds,
                 )
                 # However the call ends, this thread waits no longer.
-                context.add_callback(dialogue.end)
-                for reply in dialogue.replies(request_iterator):
+                context.add_callback(handler.end)
+                for reply in handler.replies(request_iterator):
                     message = reply_to_wire(reply, spec.wire_type, spec.wire_gradient_type)
                     # gRPC comes back from here when the message has gone out.
                     with deadline(context, self._patience_seconds, lambda: self._give_up(spec)):
                         yield message
-                if dialogue.has_heard_goodbye:
+                if handler.saw_goodbye:
                     self._worker.say_goodbye(token)
 
     def _give_up(self, spec: SessionSpec) -> None:

@@ -147,7 +147,7 @@ class Stage:
             groups.setdefault(group_of(part.request), []).append(index)
         for group, indices in groups.items():
             parts = [joining[index] for index in indices]
-            run = self._run_each if group is None else self._run_joint
+            run = self._run_each if group is None else self._run_batched
             outcomes.update(zip(indices, run(parts), strict=True))
         return [outcomes[index] for index in range(len(asked))]
 
@@ -174,7 +174,7 @@ class Stage:
         names = [weight.name for weight in self._weights if weight.block >= cut]
         return probing(self.half.model, names)
 
-    def _run_joint(self, parts: Sequence[Part]) -> list[Outcome]:
+    def _run_batched(self, parts: Sequence[Part]) -> list[Outcome]:
         """One pass for all; should it fail for all, one for each, and one at most fails again."""
         if len(parts) > 1 and self._can_join:
             try:

@@ -15,7 +15,7 @@ from ..wire.messages import Reply, Request, request_from_wire
 from ..wire.proto.split_pb2 import StepRequest
 
 
-class Dialogue:
+class StreamHandler:
     """The replies to a stream of requests.
 
     Parameters
@@ -43,7 +43,7 @@ class Dialogue:
         self._unanswered = 0
         self._is_over = False
         # Not told by the requests' end: gRPC ends those of a call that was cancelled, too.
-        self.has_heard_goodbye = False
+        self.saw_goodbye = False
         self._requests: queue.SimpleQueue[Request | BaseException | None] = queue.SimpleQueue()
         self._replies: queue.SimpleQueue[Reply | BaseException | None] = queue.SimpleQueue()
 
@@ -98,7 +98,7 @@ class Dialogue:
         try:
             for message in messages:
                 if message.HasField("goodbye"):
-                    self.has_heard_goodbye = True
+                    self.saw_goodbye = True
                     break
                 with self._lock:
                     self._unanswered += 1

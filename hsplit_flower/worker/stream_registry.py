@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
-class Lines:
+class StreamRegistry:
     """The streams that sessions are reached by, and how each of them is ended.
 
     A client that lost its connection comes back on a new stream, long before the worker can know

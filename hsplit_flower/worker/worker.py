@@ -16,7 +16,7 @@ from .executor import Executor
 from .scheduler import Demand, Limits
 from .session import Sessions, key_of
 from .stage import Stage
-from .stream_registry import Lines
+from .stream_registry import StreamRegistry
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class SplitWorker:
 
     Attributes
     ----------
-    lines
+    streams
         The streams that its sessions are reached by.
     """
 
@@ -54,7 +54,7 @@ class SplitWorker:
         sessions: Sessions | None = None,
         limits: Limits | None = None,
     ) -> None:
-        self.lines = Lines()
+        self.streams = StreamRegistry()
         self._stage = Stage(half)
         self._sessions = Sessions() if sessions is None else sessions
         self._takes_what_is_left = limits is None
@@ -82,7 +82,7 @@ class SplitWorker:
         """
         left = self._sessions.remove_all()
         for token in left:
-            self.lines.end(token)
+            self.streams.end(token)
         if left:
             clients = sorted(left.values())
             logger.warning("closed the sessions that were left open, of clients %s", clients)
@@ -140,7 +140,7 @@ class SplitWorker:
     def close(self, token: str) -> None:
         """End a session, and its stream; closing one that is gone already is no error."""
         self._sessions.remove(token)
-        self.lines.end(token)
+        self.streams.end(token)
         self._limit_batches()
 
     def _limit_batches(self) -> None:

@@ -18,7 +18,7 @@ from hsplit_flower.errors import (
     SplitError,
     UnsupportedModelError,
 )
-from hsplit_flower.types import DeviceProfile, Member, WorkerDescription
+from hsplit_flower.types import ClientInfo, DeviceProfile, WorkerDescription
 
 from .flower_app import APP
 
@@ -55,11 +55,13 @@ def settings() -> dict[str, Any]:
         return dict(tomllib.load(file)["tool"]["flwr"]["app"]["config"])
 
 
-def members_of(num_clients: int) -> dict[int, Member]:
+def members_of(num_clients: int) -> dict[int, ClientInfo]:
     """Clients that are simulated: what they have, the fleet says."""
     profile = DeviceProfile(memory_bytes=1.0, flops_per_second=1.0)
     return {
-        node: Member(profile=profile, num_examples=1, partition=node, num_partitions=num_clients)
+        node: ClientInfo(
+            profile=profile, num_examples=1, partition=node, num_partitions=num_clients
+        )
         for node in range(num_clients)
     }
 

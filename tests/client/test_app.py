@@ -24,12 +24,12 @@ from hsplit_flower.simulation.lease import leased
 from hsplit_flower.types import DeviceProfile, Labels, SessionSpec, WireType
 from hsplit_flower.wire.instructions import (
     IMPORTANCE_KEY,
+    INSTRUCTIONS_KEY,
     METRICS_KEY,
-    ORDER_KEY,
     PROFILE_KEY,
     QUERY_KEY,
     UPDATE_KEY,
-    Order,
+    Instructions,
 )
 from tests.families import checkpoint, fields
 from tests.rounds import architecture, below, global_update, ranks
@@ -56,8 +56,8 @@ def context(**node_config: Any) -> Context:
     )
 
 
-def order_for(worker: Worker, spec: SessionSpec = SPEC, **changed: Any) -> Order:
-    order = Order(
+def order_for(worker: Worker, spec: SessionSpec = SPEC, **changed: Any) -> Instructions:
+    order = Instructions(
         server_round=1,
         num_examples=12,
         model=str(checkpoint(FAMILY)),
@@ -74,12 +74,12 @@ def order_for(worker: Worker, spec: SessionSpec = SPEC, **changed: Any) -> Order
     return replace(order, **changed)
 
 
-def message(order: Order, message_type: str = MessageType.TRAIN) -> Message:
+def message(order: Instructions, message_type: str = MessageType.TRAIN) -> Message:
     content = RecordDict(
         {
             "arrays": ArrayRecord(to_state_dict(below(FAMILY, order.session.cut))),
             "config": ConfigRecord({"server-round": 1}),
-            ORDER_KEY: ConfigRecord(order.to_config()),
+            INSTRUCTIONS_KEY: ConfigRecord(order.to_config()),
         }
     )
     return Message(content=content, message_type=message_type, dst_node_id=NODE)
@@ -287,13 +287,13 @@ def test_a_message_that_is_no_order_says_what_is_missing(worker: Worker) -> None
     )
     for function in (split_train, split_evaluate):
         reason = reason_of(function(plain, context(), BATCHES))
-        assert ORDER_KEY in reason
+        assert INSTRUCTIONS_KEY in reason
         assert "HSplitLoRA" in reason
 
 
 def test_an_order_of_another_version_says_so(worker: Worker) -> None:
     told = message(order_for(worker))
-    del told.content.config_records[ORDER_KEY]["wire-type"]
+    del told.content.config_records[INSTRUCTIONS_KEY]["wire-type"]
     assert "'wire-type'" in reason_of(split_train(told, context(), BATCHES))
 
 

@@ -21,7 +21,7 @@ from hsplit_flower.client.half_cache import HalfCache, HalfKey
 from hsplit_flower.devices.memory_budget import within_budget
 from hsplit_flower.splitting import Half, Parts
 from hsplit_flower.types import Labels, SessionSpec
-from hsplit_flower.wire.instructions import METRICS_KEY, ORDER_KEY, UPDATE_KEY
+from hsplit_flower.wire.instructions import INSTRUCTIONS_KEY, METRICS_KEY, UPDATE_KEY
 from tests.client.test_app import BATCHES, CUT, FAMILY, NODE, SPEC, context, order_for
 from tests.families import fields
 from tests.rounds import architecture, below, global_update
@@ -70,7 +70,7 @@ def _run(
     content = RecordDict(
         {
             "arrays": ArrayRecord(to_state_dict(updates)),
-            ORDER_KEY: ConfigRecord(order.to_config()),
+            INSTRUCTIONS_KEY: ConfigRecord(order.to_config()),
         }
     )
     message = Message(content=content, message_type=MessageType.TRAIN, dst_node_id=NODE)
@@ -177,7 +177,7 @@ def test_a_budget_counts_the_half_that_was_kept(worker: Worker) -> None:
         content = RecordDict(
             {
                 "arrays": ArrayRecord(to_state_dict(_factored())),
-                ORDER_KEY: ConfigRecord(order.to_config()),
+                INSTRUCTIONS_KEY: ConfigRecord(order.to_config()),
             }
         )
         message = Message(content=content, message_type=MessageType.TRAIN, dst_node_id=NODE)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hsplit_flower.errors import NonFiniteError
 from hsplit_flower.planning import choose_ranks, rank_gain
-from hsplit_flower.planning.ranks import build_ladder, climb
+from hsplit_flower.planning.ranks import greedy_ranks, greedy_steps
 from tests.reference.planning import best_gain
 
 ALLOWED = (0, 1, 2, 4)
@@ -40,8 +40,8 @@ def test_greedy_is_within_one_step_of_the_optimum(
     instance: tuple[dict[str, float], dict[str, float], float, float],
 ) -> None:
     rank_bytes, importance, budget, base = instance
-    ladder = build_ladder(rank_bytes, importance, allowed_ranks=ALLOWED, gain_base=base)
-    ranks = climb(ladder, budget)
+    greedy = greedy_steps(rank_bytes, importance, allowed_ranks=ALLOWED, gain_base=base)
+    ranks = greedy_ranks(greedy, budget)
     best = best_gain(
         list(rank_bytes.values()),
         list(importance.values()),
@@ -52,7 +52,7 @@ def test_greedy_is_within_one_step_of_the_optimum(
     passed_over = next(
         (
             step.gain
-            for step, so_far in zip(ladder.steps, ladder.spent_bytes, strict=False)
+            for step, so_far in zip(greedy.steps, greedy.spent_bytes, strict=False)
             if so_far > budget
         ),
         0.0,
@@ -79,8 +79,8 @@ def test_nothing_affordable_is_left(
     instance: tuple[dict[str, float], dict[str, float], float, float],
 ) -> None:
     rank_bytes, importance, budget, base = instance
-    ranks = climb(
-        build_ladder(rank_bytes, importance, allowed_ranks=ALLOWED, gain_base=base), budget
+    ranks = greedy_ranks(
+        greedy_steps(rank_bytes, importance, allowed_ranks=ALLOWED, gain_base=base), budget
     )
     left = budget - spent(ranks, rank_bytes)
     for name, rank in ranks.items():

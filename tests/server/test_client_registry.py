@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pytest
 from flwr.app import Message
 
-from hsplit_flower.server.client_registry import Roster
+from hsplit_flower.server.client_registry import ClientRegistry
 from tests.strategies.clients import NODES, client_app, node_configs
 from tests.strategies.local_grid import LocalGrid
 
@@ -32,15 +32,15 @@ class Counting(LocalGrid):
 
 
 def test_all_are_asked_anew_together_with_who_is_not_known() -> None:
-    roster = Roster()
+    registry = ClientRegistry()
     with Counting() as grid:
-        assert set(roster.members(grid, [FIRST, SECOND])) == {FIRST, SECOND}
+        assert set(registry.members(grid, [FIRST, SECOND])) == {FIRST, SECOND}
         grid.set(FIRST, memory_gb=2.0)
-        met = roster.members(grid, [SECOND, THIRD], anew={FIRST, SECOND})
+        met = registry.members(grid, [SECOND, THIRD], anew={FIRST, SECOND})
         assert grid.asked == [{FIRST, SECOND}, set(NODES)]
         assert set(met) == {SECOND, THIRD}
-        assert roster.met(NODES)[FIRST].profile.memory_bytes == 2e9
-        roster.members(grid, NODES)
+        assert registry.met(NODES)[FIRST].profile.memory_bytes == 2e9
+        registry.members(grid, NODES)
         assert len(grid.asked) == 2, "nobody is asked for nothing"
 
 
@@ -51,21 +51,21 @@ def test_all_are_asked_anew_together_with_who_is_not_known() -> None:
 def test_a_little_more_memory_is_news_from_who_is_asked_anew(
     memory_gb: float, flops: float, told: tuple[float, float]
 ) -> None:
-    roster = Roster()
+    registry = ClientRegistry()
     with Counting() as grid:
-        roster.members(grid, [FIRST])
+        registry.members(grid, [FIRST])
         grid.set(FIRST, memory_gb=memory_gb, flops=flops)
-        profile = roster.members(grid, [FIRST], anew={FIRST})[FIRST].profile
+        profile = registry.members(grid, [FIRST], anew={FIRST})[FIRST].profile
     assert (profile.memory_bytes, profile.flops_per_second) == pytest.approx(told)
 
 
 def test_who_does_not_answer_anew_is_a_stranger_until_it_does() -> None:
-    roster = Roster()
+    registry = ClientRegistry()
     with Counting() as grid:
-        roster.members(grid, [FIRST, SECOND])
+        registry.members(grid, [FIRST, SECOND])
         grid.set(FIRST, memory_gb="plenty")
-        assert set(roster.members(grid, [FIRST, SECOND], anew={FIRST})) == {SECOND}
-        assert set(roster.met(NODES)) == {SECOND}
+        assert set(registry.members(grid, [FIRST, SECOND], anew={FIRST})) == {SECOND}
+        assert set(registry.met(NODES)) == {SECOND}
         grid.set(FIRST, memory_gb=1.0)
-        assert set(roster.members(grid, [FIRST, SECOND])) == {FIRST, SECOND}
+        assert set(registry.members(grid, [FIRST, SECOND])) == {FIRST, SECOND}
         assert grid.asked == [{FIRST, SECOND}, {FIRST}, {FIRST}]

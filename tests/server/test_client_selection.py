@@ -7,7 +7,7 @@ import pytest
 from flwr.app import Context, Message, MessageType
 
 from hsplit_flower.server import RoundReport
-from hsplit_flower.server.client_selection import Turnout
+from hsplit_flower.server.client_selection import ClientSelection
 from tests.server.test_round_planner import planner_of
 from tests.strategies.clients import NODES, WatchedWorker, client_app, node_configs
 from tests.strategies.local_grid import LocalGrid
@@ -56,10 +56,10 @@ def test_strangers_that_do_not_answer_are_not_asked_again_and_again() -> None:
     (config, *_) = node_configs(**{"flops": 1e10, "memory-gb": 1.0}).values()
     nodes = {FIT: config, **{node: config for node in range(100, 130)}}
     num_rounds = 20
-    turnout = Turnout(planner_of(), 1)
+    selection = ClientSelection(planner_of(), 1)
     with LocalGrid(app, nodes) as grid:
         for server_round in range(1, num_rounds + 1):
-            members = turnout.members(grid, server_round, fraction=0.0, least=1)
+            members = selection.members(grid, server_round, fraction=0.0, least=1)
             assert set(members) == {FIT}
     asked = Counter(message.metadata.dst_node_id for message in grid.sent)
     assert asked[FIT] == 1

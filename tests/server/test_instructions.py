@@ -5,19 +5,19 @@ from dataclasses import replace
 from hsplit_flower.server.instructions import mixed_seed, order, session_spec
 from hsplit_flower.settings import Training
 from hsplit_flower.types import (
+    ClientInfo,
     ClientPlan,
     DeviceProfile,
     Labels,
-    Member,
     ScaleRule,
     Span,
     Start,
     WireType,
 )
-from hsplit_flower.wire.instructions import Order
+from hsplit_flower.wire.instructions import Instructions
 
 PROFILE = DeviceProfile(memory_bytes=1e9, flops_per_second=1e9)
-MEMBER = Member(profile=PROFILE, num_examples=11, partition=3, num_partitions=5)
+MEMBER = ClientInfo(profile=PROFILE, num_examples=11, partition=3, num_partitions=5)
 TRAINING = Training(
     batch_size=2,
     sequence_length=8,
@@ -71,7 +71,7 @@ def test_an_order_says_all_that_the_settings_say() -> None:
         assert getattr(told, name) == getattr(TRAINING, name), name
     assert spec.max_tokens == 2 * 8
     assert (told.server_round, told.num_examples, told.probe) == (6, 11, True)
-    assert Order.from_config(told.to_config()) == told
+    assert Instructions.from_config(told.to_config()) == told
 
 
 def test_evaluation_probes_nothing() -> None:

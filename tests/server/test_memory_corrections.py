@@ -3,7 +3,7 @@
 import pytest
 
 from hsplit_flower.errors import OutOfBudgetError
-from hsplit_flower.server.memory_corrections import LEAST_STEP, Corrections
+from hsplit_flower.server.memory_corrections import LEAST_STEP, MemoryCorrections
 from hsplit_flower.types import DeviceProfile
 
 
@@ -13,11 +13,11 @@ def _error(predicted: float, measured: float, budget: float = 100.0) -> OutOfBud
 
 def test_a_client_that_never_failed_is_planned_for_all_of_its_memory() -> None:
     profiles = {1: DeviceProfile(memory_bytes=100.0, flops_per_second=1.0)}
-    assert Corrections().applied(profiles) == profiles
+    assert MemoryCorrections().applied(profiles) == profiles
 
 
 def test_the_factor_is_what_was_needed_over_what_was_predicted() -> None:
-    corrections = Corrections()
+    corrections = MemoryCorrections()
     assert corrections.learn(1, _error(80.0, 120.0)) == pytest.approx(1.5)
     assert corrections.of(2) == 1.0
     profile = DeviceProfile(memory_bytes=90.0, flops_per_second=1.0)
@@ -28,12 +28,12 @@ def test_the_factor_is_what_was_needed_over_what_was_predicted() -> None:
 
 def test_at_least_the_budget_was_needed() -> None:
     # The allocator's limit can hit before what tensors hold has reached the budget.
-    assert Corrections().learn(1, _error(50.0, 90.0)) == pytest.approx(2.0)
+    assert MemoryCorrections().learn(1, _error(50.0, 90.0)) == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("predicted", [99.0, 200.0, 0.0])
 def test_every_failure_plans_lower(predicted: float) -> None:
-    corrections = Corrections()
+    corrections = MemoryCorrections()
     factors = [corrections.learn(1, _error(predicted, 100.5)) for _ in range(3)]
     assert factors[0] >= LEAST_STEP
     assert factors[1] >= LEAST_STEP * factors[0]
@@ -41,7 +41,7 @@ def test_every_failure_plans_lower(predicted: float) -> None:
 
 
 def test_who_always_needs_twice_its_prediction_is_soon_within_budget() -> None:
-    corrections, budget_bytes, failures = Corrections(), 100.0, 0
+    corrections, budget_bytes, failures = MemoryCorrections(), 100.0, 0
     # The plan fills what it is given; the client is stopped just above its budget.
     while 2.0 * (planned := budget_bytes / corrections.of(1)) > budget_bytes:
         corrections.learn(1, _error(planned, budget_bytes + 0.1))
@@ -50,12 +50,12 @@ def test_who_always_needs_twice_its_prediction_is_soon_within_budget() -> None:
     assert corrections.of(1) < 2.0 * LEAST_STEP
 
 
-def _failed_once(corrections: Corrections) -> None:
+def _failed_once(corrections: MemoryCorrections) -> None:
     corrections.learn(1, _error(80.0, 120.0))
 
 
 def test_a_correction_is_taken_back_after_two_rounds_well_inside() -> None:
-    corrections = Corrections()
+    corrections = MemoryCorrections()
     _failed_once(corrections)
     assert not corrections.relax(1, predicted_bytes=60.0, peak_bytes=40.0)
     assert corrections.of(1) == pytest.approx(1.5)
@@ -66,7 +66,7 @@ def test_a_correction_is_taken_back_after_two_rounds_well_inside() -> None:
 
 @pytest.mark.parametrize("peak", [0.0, 57.0, 60.0, 70.0])
 def test_who_was_not_measured_or_needs_what_was_predicted_stays_corrected(peak: float) -> None:
-    corrections = Corrections()
+    corrections = MemoryCorrections()
     _failed_once(corrections)
     for _ in range(50):
         assert not corrections.relax(1, predicted_bytes=60.0, peak_bytes=peak)
@@ -74,7 +74,7 @@ def test_who_was_not_measured_or_needs_what_was_predicted_stays_corrected(peak: 
 
 
 def test_only_rounds_in_a_row_count() -> None:
-    corrections = Corrections()
+    corrections = MemoryCorrections()
     _failed_once(corrections)
     for _ in range(20):
         assert not corrections.relax(1, predicted_bytes=60.0, peak_bytes=40.0)
@@ -84,7 +84,9 @@ def test_only_rounds_in_a_row_count() -> None:
 NEEDED = 100.0
 
 
-def _waits(corrections: Corrections, *, own: float, measured: float, failures: int) -> list[int]:
+def _waits(
+    corrections: MemoryCorrections, *, own: float, measured: float, failures: int
+) -> list[int]:
     """Rounds that a client waits after each failure that always needs as much at the smallest cut.
 
     It is left out whenever its corrected memory does not hold what the smallest cut needs.
@@ -100,13 +102,13 @@ def _waits(corrections: Corrections, *, own: float, measured: float, failures: i
 
 
 def test_who_is_left_out_for_its_correction_is_tried_again_and_waits_longer_each_time() -> None:
-    assert _waits(Corrections(), own=115.0, measured=130.0, failures=5) == [3, 6, 11, 21, 42]
+    assert _waits(MemoryCorrections(), own=115.0, measured=130.0, failures=5) == [3, 6, 11, 21, 42]
 
 
 @pytest.mark.parametrize("own", [100.0, 101.0, 109.0, 130.0, 199.0])
 @pytest.mark.parametrize("excess", [1.001, 1.05, 1.5])
 def test_nobody_waits_for_ever_and_nobody_is_spared(own: float, excess: float) -> None:
-    waits = _waits(Corrections(), own=own, measured=excess * own, failures=8)
+    waits = _waits(MemoryCorrections(), own=own, measured=excess * own, failures=8)
     left_out = [wait for wait in waits if wait]
     assert left_out == sorted(set(left_out)), "longer each time"
     assert waits[-1] > 50
@@ -114,7 +116,7 @@ def test_nobody_waits_for_ever_and_nobody_is_spared(own: float, excess: float) -
 
 
 def test_a_correction_fades_to_nothing_and_no_further() -> None:
-    corrections = Corrections()
+    corrections = MemoryCorrections()
     _failed_once(corrections)
     for _ in range(20):
         corrections.fade([1, 2])
@@ -122,7 +124,7 @@ def test_a_correction_fades_to_nothing_and_no_further() -> None:
 
 
 def test_who_fails_at_every_deep_cut_fails_ever_more_rarely() -> None:
-    corrections, failures = Corrections(), []
+    corrections, failures = MemoryCorrections(), []
     for server_round in range(200):
         if corrections.of(1) == 1.0:
             _failed_once(corrections)

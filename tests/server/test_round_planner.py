@@ -19,7 +19,7 @@ from hsplit_flower.simulation.disturbances import Disturbances
 from hsplit_flower.sizes import size_text
 from hsplit_flower.splitting import read_architecture
 from hsplit_flower.strategies import HSplitLoRA
-from hsplit_flower.types import DeviceProfile, Member, Plan, WorkerDescription
+from hsplit_flower.types import ClientInfo, DeviceProfile, Plan, WorkerDescription
 from tests.families import FAMILIES
 from tests.strategies.clients import NODES, WatchedWorker, client_app, node_configs
 from tests.strategies.local_grid import LocalGrid
@@ -63,9 +63,9 @@ def planner_of(
     return made
 
 
-def members(count: int = 2, profile: DeviceProfile = SLOW) -> dict[int, Member]:
+def members(count: int = 2, profile: DeviceProfile = SLOW) -> dict[int, ClientInfo]:
     return {
-        NODES[i]: Member(profile=profile, num_examples=5, partition=i, num_partitions=count)
+        NODES[i]: ClientInfo(profile=profile, num_examples=5, partition=i, num_partitions=count)
         for i in range(count)
     }
 

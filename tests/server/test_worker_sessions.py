@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from hsplit_flower.errors import ConfigError, SplitError, WorkerUnavailableError
-from hsplit_flower.server.worker_sessions import SessionBook
+from hsplit_flower.server.worker_sessions import WorkerSessions
 from hsplit_flower.settings import Training
 from hsplit_flower.transport.channel import ChannelSettings
 from hsplit_flower.transport.remote_worker import RemoteWorker
 from hsplit_flower.types import SessionSpec, WorkerDescription
-from hsplit_flower.worker.group import Crew, described_together
+from hsplit_flower.worker.group import WorkerGroup, described_together
 from hsplit_flower.worker.hosting import HostedWorker, WorkerSettings, host_worker
 from tests.strategies.fixtures import OPERATOR_TOKEN
 
@@ -34,13 +34,13 @@ class Pair:
     def describe(self) -> WorkerDescription:
         return described_together((n, w.describe()) for n, w in self.workers.items())
 
-    def look(self) -> list[str]:
+    def find_dead(self) -> list[str]:
         gone = [number for number in self.workers if number not in self.hosted]
         for number in gone:
             self.workers.pop(number).stop()
         return [f"worker {number} was stopped" for number in gone]
 
-    def revive(self) -> list[str]:
+    def restart_dead(self) -> list[str]:
         return self.look()
 
     def kill(self, number: int) -> None:
@@ -60,14 +60,16 @@ def pair(model: str) -> Iterator[Pair]:
 
 
 @pytest.fixture
-def book(model: str, pair: Pair) -> SessionBook:
-    some = SessionBook(model, None)
-    crew: Crew = pair
-    some._crew = crew
+def book(model: str, pair: Pair) -> WorkerSessions:
+    some = WorkerSessions(model, None)
+    group: WorkerGroup = pair
+    some._group = group
     return some
 
 
-def test_sessions_lie_on_both_and_are_asked_where_they_lie(book: SessionBook, pair: Pair) -> None:
+def test_sessions_lie_on_both_and_are_asked_where_they_lie(
+    book: WorkerSessions, pair: Pair
+) -> None:
     book.load_update({})
     tickets = book.open_all(SPECS, LOADS)
     assert Counter(ticket.worker for ticket in tickets.values()) == {0: 2, 1: 2}
@@ -81,18 +83,18 @@ def test_sessions_lie_on_both_and_are_asked_where_they_lie(book: SessionBook, pa
     assert not any(worker.steps() for worker in pair.hosted.values())
 
 
-def _load(book: SessionBook) -> None:
+def _load(book: WorkerSessions) -> None:
     book.load_update({})
 
 
-def _open(book: SessionBook) -> None:
+def _open(book: WorkerSessions) -> None:
     tickets = book.open_all(SPECS, LOADS)
     assert {ticket.worker for ticket in tickets.values()} == {1}
 
 
 @pytest.mark.parametrize("call", [_load, _open], ids=["load_update", "open_all"])
 def test_a_worker_that_is_gone_is_noticed_and_left_out(
-    book: SessionBook, pair: Pair, flower_log: list[str], call: Callable[[SessionBook], None]
+    book: WorkerSessions, pair: Pair, flower_log: list[str], call: Callable[[WorkerSessions], None]
 ) -> None:
     pair.kill(0)
     call(book)
@@ -102,7 +104,7 @@ def test_a_worker_that_is_gone_is_noticed_and_left_out(
 
 
 def test_sessions_that_were_lost_are_named_and_opened_on_the_other(
-    book: SessionBook, pair: Pair
+    book: WorkerSessions, pair: Pair
 ) -> None:
     tickets = book.open_all(SPECS, LOADS)
     pair.kill(0)
@@ -118,17 +120,17 @@ def test_sessions_that_were_lost_are_named_and_opened_on_the_other(
     assert not pair.hosted[1].steps()
 
 
-def test_the_planner_is_told_when_other_workers_are_there(book: SessionBook, pair: Pair) -> None:
-    first = book.muster()
+def test_the_planner_is_told_when_other_workers_are_there(book: WorkerSessions, pair: Pair) -> None:
+    first = book.restart_dead()
     assert first is not None
-    assert book.muster() is None
+    assert book.restart_dead() is None
     pair.kill(0)
-    then = book.muster()
+    then = book.restart_dead()
     assert then is not None
     assert then.memory_bytes < first.memory_bytes
 
 
-def test_with_nobody_left_it_says_so(book: SessionBook, pair: Pair) -> None:
+def test_with_nobody_left_it_says_so(book: WorkerSessions, pair: Pair) -> None:
     pair.kill(0)
     pair.kill(1)
     for call in (_load, lambda some: some.open_all(SPECS, LOADS)):
@@ -136,7 +138,7 @@ def test_with_nobody_left_it_says_so(book: SessionBook, pair: Pair) -> None:
             call(book)
 
 
-def test_what_a_living_worker_refuses_is_raised(book: SessionBook) -> None:
+def test_what_a_living_worker_refuses_is_raised(book: WorkerSessions) -> None:
     wrong = {**SPECS, 2: SessionSpec(client=2, cut=99, ranks={})}
     with pytest.raises(SplitError, match="99"):
         book.open_all(wrong, LOADS)
@@ -144,7 +146,7 @@ def test_what_a_living_worker_refuses_is_raised(book: SessionBook) -> None:
 
 
 def test_a_worker_that_does_not_close_its_sessions_does_not_hold_up_the_next_round(
-    book: SessionBook, pair: Pair, monkeypatch: pytest.MonkeyPatch, flower_log: list[str]
+    book: WorkerSessions, pair: Pair, monkeypatch: pytest.MonkeyPatch, flower_log: list[str]
 ) -> None:
     """Once it has been silent, it is not asked for each of its sessions."""
     book.open_all(SPECS, LOADS)
@@ -175,7 +177,7 @@ def test_more_clients_than_a_worker_has_sessions_for_are_refused_before_any_is_o
         WorkerSettings(model=model, operator_token=OPERATOR_TOKEN, max_sessions=len(SPECS) - 1)
     )
     remote = RemoteWorker(hosted.address, OPERATOR_TOKEN)
-    book = SessionBook(model, remote)
+    book = WorkerSessions(model, remote)
     training = Training(batch_size=3, sequence_length=9)
     book.open_worker(training, lowest_cut=1, num_blocks=3)
     with pytest.raises(ConfigError, match=r"4 clients, .* serves 3 at a time: .*--max-sessions"):

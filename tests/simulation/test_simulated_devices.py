@@ -8,7 +8,7 @@ from hsplit_flower.errors import ConfigError
 from hsplit_flower.simulation import fleet_devices
 from hsplit_flower.simulation.disturbances import Disturbances, budget_changes
 from hsplit_flower.simulation.simulated_devices import SimulatedFleet, check_fleet
-from hsplit_flower.types import DeviceProfile, Member
+from hsplit_flower.types import ClientInfo, DeviceProfile
 from tests.strategies.clients import NODES
 
 OWN = DeviceProfile(memory_bytes=1.0, flops_per_second=1.0)
@@ -24,9 +24,9 @@ def _fleet(name: str, disturbances: Disturbances | None = None, *, seed: int = 0
     )
 
 
-def _members(count: int = 2, *, partitions: bool = True) -> dict[int, Member]:
+def _members(count: int = 2, *, partitions: bool = True) -> dict[int, ClientInfo]:
     return {
-        node: Member(
+        node: ClientInfo(
             profile=OWN,
             num_examples=5,
             partition=partition if partitions else None,

@@ -10,10 +10,10 @@ from hsplit_flower.client.app import split_train
 from hsplit_flower.errors import ConfigError
 from hsplit_flower.planning import ReplanSettings
 from hsplit_flower.server import RoundReport
-from hsplit_flower.server.client_selection import Turnout
+from hsplit_flower.server.client_selection import ClientSelection
 from hsplit_flower.simulation.disturbances import Disturbances, budget_changes
 from hsplit_flower.sizes import size_text
-from hsplit_flower.types import Member
+from hsplit_flower.types import ClientInfo
 from tests.strategies.budget_run import ROWS, orders_in, run
 from tests.strategies.clients import NODES, Batches, Train, WatchedWorker, node_configs
 from tests.strategies.local_grid import LocalGrid
@@ -247,14 +247,14 @@ def test_a_round_without_any_device_that_fits_is_left_out_and_the_run_goes_on(
 def test_a_device_that_leaves_while_others_are_asked_is_not_asked_to_train(
     model: str, worker: WatchedWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = Turnout.everyone
+    seen = ClientSelection.everyone
     rounds = count(1)
 
-    def everyone(turnout: Turnout, grid: LocalGrid) -> dict[int, Member]:
+    def everyone(turnout: ClientSelection, grid: LocalGrid) -> dict[int, ClientInfo]:
         left = {SECOND} if next(rounds) == 2 else set()
         return {node: member for node, member in seen(turnout, grid).items() if node not in left}
 
-    monkeypatch.setattr(Turnout, "everyone", everyone)
+    monkeypatch.setattr(ClientSelection, "everyone", everyone)
     reports, _ = run(model, worker, rounds=3)
     assert [set(report.clients) for report in reports] == [{*NODES}, {FIRST, THIRD}, {*NODES}]
     assert all(report.completed for report in reports)

@@ -14,7 +14,7 @@ from hsplit_flower.client.app import describe_device, split_train
 from hsplit_flower.server import RoundReport
 from hsplit_flower.settings import PlanSettings, Training
 from hsplit_flower.strategies import HSplitLoRA
-from hsplit_flower.wire.instructions import ORDER_KEY, PROFILE_KEY
+from hsplit_flower.wire.instructions import INSTRUCTIONS_KEY, PROFILE_KEY
 from tests.reference.aggregation import dense
 from tests.strategies.clients import (
     NODES,
@@ -387,5 +387,5 @@ def test_a_message_for_another_strategys_client_says_so(model: str) -> None:
     with LocalGrid(client_app(), node_configs()) as grid:
         message = Message(content, dst_node_id=NODES[0], message_type=MessageType.TRAIN)
         (reply,) = grid.send_and_receive([message])
-    assert ORDER_KEY in reply.error.reason
+    assert INSTRUCTIONS_KEY in reply.error.reason
     assert "HSplitLoRA" in reply.error.reason

@@ -21,7 +21,7 @@ from hsplit_flower.errors import ConfigError, InfeasibleBudgetError, Unsupported
 from hsplit_flower.server import RoundReport, ServerEvaluation
 from hsplit_flower.settings import PlanSettings, Training
 from hsplit_flower.types import Labels, Start
-from hsplit_flower.wire.instructions import ORDER_KEY
+from hsplit_flower.wire.instructions import INSTRUCTIONS_KEY
 from tests.reference.aggregation import relative_error
 from tests.strategies.clients import (
     NODES,
@@ -113,11 +113,11 @@ def test_every_client_is_told_its_own_part_and_no_more(model: str, worker: Watch
     assert config == ConfigRecord({"mine": 3}), "the caller's record is left as it was"
     for message in told:
         assert message.content.config_records["config"]["mine"] == 3
-        order = message.content.config_records[ORDER_KEY]
+        order = message.content.config_records[INSTRUCTIONS_KEY]
         received = from_state_dict(message.content.array_records["arrays"].to_torch_state_dict())
         assert all(int(name.split(".")[2]) < order["cut"] for name in received)
         assert order["num-examples"] == NUM_EXAMPLES[NODES.index(message.metadata.dst_node_id)]
-    tokens = [message.content.config_records[ORDER_KEY]["token"] for message in told]
+    tokens = [message.content.config_records[INSTRUCTIONS_KEY]["token"] for message in told]
     assert len(set(tokens)) == len(tokens)
 
 
@@ -143,7 +143,7 @@ def test_keys_of_the_users_choice(model: str, worker: WatchedWorker) -> None:
     # The app of these tests reads "config": its clients fail, which is not the point here.
     with LocalGrid(client_app(), node_configs(), before=stop_at_training) as grid:
         strategy.start(grid, num_rounds=1)
-    assert set(seen) == {"adapter", "settings", ORDER_KEY}
+    assert set(seen) == {"adapter", "settings", INSTRUCTIONS_KEY}
 
 
 @pytest.mark.parametrize("labels", Labels)

@@ -8,7 +8,7 @@ from flwr.app import Context, Message
 from hsplit_flower.client.app import split_train
 from hsplit_flower.server import RoundReport
 from hsplit_flower.types import LONGEST_ROUND_SECONDS
-from hsplit_flower.wire.instructions import ORDER_KEY
+from hsplit_flower.wire.instructions import INSTRUCTIONS_KEY
 from hsplit_flower.worker.hosting import WorkerSettings
 from tests.strategies.clients import Batches, WatchedWorker, client_app, node_configs
 from tests.strategies.local_grid import LocalGrid
@@ -45,9 +45,9 @@ def test_worker_and_clients_are_told_how_long_the_round_may_last(
     with LocalGrid(client_app(), node_configs()) as grid:
         strategy.start(grid, num_rounds=1, timeout=timeout)
     orders = [
-        message.content.config_records[ORDER_KEY]
+        message.content.config_records[INSTRUCTIONS_KEY]
         for message in grid.sent
-        if ORDER_KEY in message.content.config_records
+        if INSTRUCTIONS_KEY in message.content.config_records
     ]
     assert len(orders) == 6, "three clients that train, and evaluate"
     assert {order["round-timeout-seconds"] for order in orders} == {told}

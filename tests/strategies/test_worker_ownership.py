@@ -6,7 +6,7 @@ import pytest
 
 from hsplit_flower.errors import ConfigError
 from hsplit_flower.server import RoundReport
-from hsplit_flower.wire.instructions import ORDER_KEY
+from hsplit_flower.wire.instructions import INSTRUCTIONS_KEY
 from hsplit_flower.worker.hosting import WorkerSettings
 from tests.strategies.clients import WatchedWorker, client_app, node_configs
 from tests.strategies.local_grid import LocalGrid
@@ -17,9 +17,9 @@ def test_its_own_worker_is_gone_afterwards(model: str) -> None:
     strategy = strategy_of(model, worker=WorkerSettings(model=model, num_threads=1))
     with LocalGrid(client_app(), node_configs()) as grid:
         strategy.start(grid, num_rounds=1)
-        address = grid.sent[-1].content.config_records[ORDER_KEY]["address"]
+        address = grid.sent[-1].content.config_records[INSTRUCTIONS_KEY]["address"]
         with pytest.raises(ConfigError, match="not running"):
-            _ = strategy._sessions.crew
+            _ = strategy._sessions.group
     assert _refuses_connections(address)
 
 
@@ -39,7 +39,7 @@ def test_the_worker_is_stopped_and_sessions_closed_when_a_run_breaks(model: str)
     with LocalGrid(client_app(), node_configs()) as grid:
         with pytest.raises(RuntimeError, match="the disk is full"):
             strategy.start(grid, num_rounds=1)
-        address = grid.sent[-1].content.config_records[ORDER_KEY]["address"]
+        address = grid.sent[-1].content.config_records[INSTRUCTIONS_KEY]["address"]
     assert _refuses_connections(address)
 
 

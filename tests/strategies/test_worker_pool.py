@@ -19,7 +19,7 @@ from hsplit_flower.client.app import split_train
 from hsplit_flower.errors import SplitError, WorkerUnavailableError
 from hsplit_flower.server import RoundReport
 from hsplit_flower.strategies import HSplitLoRA
-from hsplit_flower.wire.instructions import ORDER_KEY
+from hsplit_flower.wire.instructions import INSTRUCTIONS_KEY
 from hsplit_flower.worker.hosting import WorkerSettings
 from hsplit_flower.worker.pool import PoolSettings, WorkerPool
 from hsplit_flower.worker.pool.cluster import connected
@@ -123,7 +123,7 @@ def run(strategy: HSplitLoRA, *, before_last: Callable[[Message], None] | None =
         if message.metadata.message_type == MessageType.QUERY:
             return
         key = _round_of(message), str(message.metadata.message_type)
-        where = str(message.content.config_records[ORDER_KEY]["address"])
+        where = str(message.content.config_records[INSTRUCTIONS_KEY]["address"])
         story.addresses.setdefault(key, []).append((message.metadata.dst_node_id, where))
         story.processes += [p for p in processes_of(strategy) if p not in story.processes]
 
@@ -146,16 +146,16 @@ def _round_of(message: Message) -> int:
 
 
 def processes_of(strategy: HSplitLoRA) -> list[psutil.Process]:
-    members = getattr(strategy._sessions.crew, "_members", {}).values()
-    return [psutil.Process(member.seat.process) for member in members]
+    members = getattr(strategy._sessions.group, "_members", {}).values()
+    return [psutil.Process(member.placement.process) for member in members]
 
 
 def kill_the_worker_of(strategy: HSplitLoRA, message: Message) -> None:
     """As a machine does that runs out of memory."""
-    address = message.content.config_records[ORDER_KEY]["address"]
-    members = strategy._sessions.crew._members.values()
-    (member,) = [member for member in members if member.line.address == address]
-    os.kill(member.seat.process, signal.SIGKILL)
+    address = message.content.config_records[INSTRUCTIONS_KEY]["address"]
+    members = strategy._sessions.group._members.values()
+    (member,) = [member for member in members if member.remote.address == address]
+    os.kill(member.placement.process, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")

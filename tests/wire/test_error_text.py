@@ -3,19 +3,19 @@
 import pytest
 
 from hsplit_flower.errors import DataError, HSplitError, NoCardError, OutOfBudgetError
-from hsplit_flower.wire.error_text import read_refusal, write_refusal
+from hsplit_flower.wire.error_text import read_error, write_error
 
 
 def test_an_exceeded_budget_comes_back_with_its_bytes() -> None:
     error = OutOfBudgetError(predicted_bytes=1e9, measured_bytes=1.5e9, budget_bytes=1.25e9)
-    back = read_refusal(write_refusal(error))
+    back = read_error(write_error(error))
     assert isinstance(back, OutOfBudgetError)
     assert vars(back) == vars(error)
     assert str(back) == str(error)
 
 
 def test_a_card_that_is_not_there_comes_back_as_such() -> None:
-    back = read_refusal(write_refusal(NoCardError("Ray has 0 here: start it with cards")))
+    back = read_error(write_error(NoCardError("Ray has 0 here: start it with cards")))
     assert type(back) is NoCardError
     assert str(back) == "Ray has 0 here: start it with cards"
 
@@ -23,7 +23,7 @@ def test_a_card_that_is_not_there_comes_back_as_such() -> None:
 @pytest.mark.parametrize(
     "reason",
     [
-        write_refusal(DataError("no batches")),
+        write_error(DataError("no batches")),
         "OutOfBudgetError: but without the bytes",
         "OutOfBudgetError[predicted-bytes=-1 measured-bytes=x budget-bytes=1]: made up",
         f"OutOfBudgetError[predicted-bytes=1 measured-bytes={'9' * 400} budget-bytes=1]: too much",
@@ -31,6 +31,6 @@ def test_a_card_that_is_not_there_comes_back_as_such() -> None:
     ],
 )
 def test_anything_else_comes_back_as_words(reason: str) -> None:
-    back = read_refusal(reason)
+    back = read_error(reason)
     assert type(back) is HSplitError
     assert str(back) == reason

@@ -7,10 +7,10 @@ import pytest
 
 from hsplit_flower.errors import ConfigError
 from hsplit_flower.types import SessionSpec
-from hsplit_flower.wire.instructions import Order
+from hsplit_flower.wire.instructions import Instructions
 from tests.wire.test_factors import SPEC
 
-ORDER = Order(
+ORDER = Instructions(
     server_round=3,
     num_examples=17,
     model="owner/model",
@@ -29,11 +29,11 @@ ORDER = Order(
 def test_an_order_comes_back_from_a_message() -> None:
     config = ORDER.to_config()
     assert {type(value) for value in config.values()} <= {str, int, float, bool}
-    assert Order.from_config(config) == ORDER
+    assert Instructions.from_config(config) == ORDER
 
 
 def test_the_keys_are_kebab_case_and_one_for_each_field() -> None:
-    names = [field.name for field in (*fields(Order), *fields(SessionSpec))]
+    names = [field.name for field in (*fields(Instructions), *fields(SessionSpec))]
     names.remove("session")
     assert set(ORDER.to_config()) == {name.replace("_", "-") for name in names}
     assert len(names) == len(set(names)), "a field of the order hides one of the session"
@@ -44,7 +44,7 @@ def test_a_key_that_is_missing_is_named(key: str) -> None:
     config = ORDER.to_config()
     del config[key]
     with pytest.raises(ConfigError, match=f"'hsplit-order' record lacks '{key}'.*same version"):
-        Order.from_config(config)
+        Instructions.from_config(config)
 
 
 @pytest.mark.parametrize(
@@ -61,4 +61,4 @@ def test_a_key_that_is_missing_is_named(key: str) -> None:
 )
 def test_a_value_that_cannot_be_read_is_refused(key: str, value: Any) -> None:
     with pytest.raises(ConfigError, match="'hsplit-order' record cannot be read"):
-        Order.from_config(ORDER.to_config() | {key: value})
+        Instructions.from_config(ORDER.to_config() | {key: value})

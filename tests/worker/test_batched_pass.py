@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from hsplit_flower.adapters import joined as joined_room
+from hsplit_flower.adapters import batched as batched_room
 from hsplit_flower.errors import NonFiniteError, WorkerRejectedError
 from hsplit_flower.splitting import Half
 from hsplit_flower.types import Labels
 from hsplit_flower.wire.messages import LastHidden, Loss
-from hsplit_flower.worker import joint_pass as pass_room
+from hsplit_flower.worker import batched_pass as pass_room
 from hsplit_flower.worker import stage as stage_room
 from tests.families import FAMILIES, NUM_BLOCKS
 from tests.tolerances import assert_same
@@ -279,7 +279,7 @@ def test_a_pass_that_fails_is_run_again_by_each_alone(
 
 @pytest.mark.parametrize(
     ("room", "function", "calls_before"),
-    [(pass_room, "_gradients", 0), (joined_room, "_laid_out_as", 4)],
+    [(pass_room, "_gradients", 0), (batched_room, "_laid_out_as", 4)],
     ids=["before gradients are handed out", "while they are"],
 )
 def test_a_pass_that_fails_late_leaves_no_gradient_to_be_counted_twice(

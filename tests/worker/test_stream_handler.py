@@ -18,7 +18,7 @@ from hsplit_flower.wire.messages import Forward, LastHidden, Reply, Request, req
 from hsplit_flower.wire.proto.split_pb2 import StepRequest
 from hsplit_flower.wire.proto.split_pb2_grpc import SplitWorkerStub
 from hsplit_flower.worker.service import serve
-from hsplit_flower.worker.stream_handler import Dialogue
+from hsplit_flower.worker.stream_handler import StreamHandler
 from tests.workers import load_worker, running_worker, split_worker
 
 HIDDEN = torch.ones(1, 2, 4)
@@ -33,7 +33,7 @@ def _echo(request: Request) -> Reply:
 
 
 def test_replies_come_in_the_requests_order() -> None:
-    dialogue = Dialogue(_echo, granted=10)
+    dialogue = StreamHandler(_echo, granted=10)
     replies = dialogue.replies(iter([_message(step) for step in range(1, 9)]))
     assert [reply.step for reply in replies] == list(range(1, 9))
 
@@ -52,7 +52,7 @@ def test_the_next_requests_are_read_while_one_is_answered() -> None:
         assert may_answer.wait(10)
         return _echo(request)
 
-    replies = Dialogue(answer, granted=3).replies(messages())
+    replies = StreamHandler(answer, granted=3).replies(messages())
     threading.Timer(0.05, lambda: all_read.wait(10) and may_answer.set()).start()
     assert [reply.step for reply in replies] == [1, 2, 3]
     assert read == [1, 2, 3]
@@ -70,7 +70,7 @@ def test_one_more_than_granted_ends_the_stream_by_name() -> None:
         assert may_answer.wait(10)
         return _echo(request)
 
-    replies = Dialogue(answer, granted=2).replies(messages())
+    replies = StreamHandler(answer, granted=2).replies(messages())
     threading.Timer(0.1, may_answer.set).start()
     answered = []
     with pytest.raises(WorkerRejectedError, match="3 requests are unanswered, 2 were granted"):
@@ -89,7 +89,7 @@ def test_a_client_that_waits_for_its_replies_is_never_refused() -> None:
             yield _message(step)
 
     count = 0
-    for _ in Dialogue(_echo, granted=2).replies(messages()):
+    for _ in StreamHandler(_echo, granted=2).replies(messages()):
         count += 1
         replied.release()
         if count % 50 == 0:
@@ -109,7 +109,7 @@ def test_what_fails_ends_the_stream_after_the_replies_before_it(failing: int) ->
 
     answered = []
     with pytest.raises(NonFiniteError):
-        for reply in Dialogue(answer, granted=9).replies(map(_message, range(1, 6))):
+        for reply in StreamHandler(answer, granted=9).replies(map(_message, range(1, 6))):
             answered.append(reply.step)
     assert answered == list(range(1, failing))
     assert handled == list(range(1, failing + 1)), "what came after it was not tried"
@@ -118,7 +118,9 @@ def test_what_fails_ends_the_stream_after_the_replies_before_it(failing: int) ->
 def test_a_message_that_cannot_be_read_is_refused_in_its_turn() -> None:
     answered = []
     with pytest.raises(CodecError, match="empty step request"):
-        for reply in Dialogue(_echo, granted=9).replies(iter([_message(1), StepRequest(step=2)])):
+        for reply in StreamHandler(_echo, granted=9).replies(
+            iter([_message(1), StepRequest(step=2)])
+        ):
             answered.append(reply.step)
     assert answered == [1]
 
@@ -128,7 +130,7 @@ def test_a_stream_that_breaks_ends_the_replies() -> None:
         yield _message(1)
         raise OSError("the connection is gone")
 
-    assert [r.step for r in Dialogue(_echo, granted=9).replies(messages())] == [1]
+    assert [r.step for r in StreamHandler(_echo, granted=9).replies(messages())] == [1]
 
 
 def _many(width: int, count: int) -> Iterator[StepRequest]:

@@ -22,7 +22,7 @@ from hsplit_flower.wire.proto.split_pb2 import StepRequest
 from hsplit_flower.wire.proto.split_pb2_grpc import SplitWorkerStub
 from hsplit_flower.worker import Sessions
 from hsplit_flower.worker.service import OPERATOR_CALLS
-from hsplit_flower.worker.stream_registry import Lines
+from hsplit_flower.worker.stream_registry import StreamRegistry
 from tests.worker.steps import FAMILY, SPEC, forward
 from tests.workers import OPERATOR_TOKEN, PATIENT, Worker, over_grpc, running_worker
 
@@ -61,11 +61,11 @@ def _wait_until(is_so: Callable[[], bool], seconds: float = 20.0) -> None:
 
 
 def _num_streams(worker: Worker) -> int:
-    return len(worker.worker.lines._hang_up)
+    return len(worker.worker.streams._hang_up)
 
 
 def test_a_newer_line_ends_the_older_and_is_not_ended_with_it() -> None:
-    lines, ended = Lines(), []
+    lines, ended = StreamRegistry(), []
     with lines.held("a", lambda: ended.append("first")), lines.held("b", lambda: None):
         with lines.held("a", lambda: ended.append("second")):
             assert ended == ["first"]
@@ -105,7 +105,7 @@ def test_a_stream_that_takes_no_replies_is_ended_by_a_newer_one(
         return replace(reply, gradient=reply.gradient.repeat(1, 1, 4000))
 
     monkeypatch.setattr(worker.worker, "exchange", exchange)
-    held, over = worker.worker.lines.held, []
+    held, over = worker.worker.streams.held, []
 
     @contextmanager
     def noted(token: str, hang_up: Callable[[], object]) -> Iterator[None]:
@@ -115,7 +115,7 @@ def test_a_stream_that_takes_no_replies_is_ended_by_a_newer_one(
         finally:
             over.append(token)
 
-    monkeypatch.setattr(worker.worker.lines, "held", noted)
+    monkeypatch.setattr(worker.worker.streams, "held", noted)
     token = worker.worker.open(SPEC)
     with closing(Idle(worker.address)) as idle:
         older = idle.open(token, request_to_wire(forward(), WireType.FLOAT32))

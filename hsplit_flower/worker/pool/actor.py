@@ -9,7 +9,7 @@ from .settings import stands_for_all
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seat:
+class Placement:
     """Where an actor was placed.
 
     ``device`` is the same for two actors if they share what they compute on.
@@ -26,13 +26,13 @@ class WorkerActor:
     def __init__(self) -> None:
         self._worker: HostedWorker | None = None
 
-    def seat(self) -> Seat:
+    def placement(self) -> Placement:
         """Where this actor is."""
         import ray
 
         context = ray.get_runtime_context()
         cards = context.get_accelerator_ids().get("GPU", [])
-        return Seat(
+        return Placement(
             device=(context.get_node_id(), *cards),
             ip_address=str(ray.util.get_node_ip_address()),  # type: ignore[no-untyped-call]
             process=os.getpid(),
@@ -49,14 +49,14 @@ class WorkerActor:
             How many workers share the cores of this node.
         """
         if stands_for_all(settings.host) and not settings.advertised_host:
-            settings = replace(settings, advertised_host=_in_url(self.seat().ip_address))
+            settings = replace(settings, advertised_host=_in_url(self.placement().ip_address))
         if not settings.num_threads and settings.device == "cpu":
             cores = len(os.sched_getaffinity(0))
             settings = replace(settings, num_threads=max(1, cores // num_sharing))
         self._worker = host_worker(settings)
         return self._worker.address
 
-    def nod(self) -> None:
+    def ping(self) -> None:
         """Nothing: that this returns says that the process lives."""
 
 

@@ -250,7 +250,7 @@ def end(actors: Sequence[Any], *, timeout_seconds: float) -> None:
     for actor in actors:
         ray.kill(actor)
     deaths(
-        {n: actor.nod.remote() for n, actor in enumerate(actors)}, timeout_seconds=timeout_seconds
+        {n: actor.ping.remote() for n, actor in enumerate(actors)}, timeout_seconds=timeout_seconds
     )
 
 

@@ -21,24 +21,24 @@ from ...types import HIGHEST_PORT, WorkerDescription
 from ..group import described_together
 from ..hosting import WorkerHandle, WorkerSettings
 from . import cluster
-from .actor import Seat, WorkerActor
+from .actor import Placement, WorkerActor
 from .settings import PoolSettings
 
 logger = logging.getLogger(__name__)
 
 # An actor that lives answers at once, unless its machine is very busy.
-NOD_SECONDS, END_SECONDS = 60.0, 15.0
+PING_SECONDS, END_SECONDS = 60.0, 15.0
 # A connection that was lost is made again in this time, if there is a worker to connect to.
 SILENT_TRIES, SILENT_PAUSE_SECONDS = 4, 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Member:
-    """A worker of the pool: its actor, where that is, and the line to the worker in it."""
+class PoolMember:
+    """A worker of the pool: its actor, where that is, and how the worker in it is reached."""
 
     actor: Any
-    seat: Seat
-    line: RemoteWorker
+    placement: Placement
+    remote: RemoteWorker
     description: WorkerDescription
 
 
@@ -54,7 +54,7 @@ class WorkerPool:
     def __init__(self, settings: PoolSettings) -> None:
         self._settings = settings
         self._token = secrets.token_urlsafe(32)
-        self._members: dict[int, Member] = {}
+        self._members: dict[int, PoolMember] = {}
         self._places: cluster.Places | None = None
         self._num_restarts: Counter[int] = Counter()
         self._ray = ExitStack()
@@ -62,7 +62,7 @@ class WorkerPool:
     @property
     def workers(self) -> Mapping[int, WorkerHandle]:
         """Those that live, as far as is known, by number."""
-        return {number: member.line for number, member in sorted(self._members.items())}
+        return {number: member.remote for number, member in sorted(self._members.items())}
 
     def start(self) -> None:
         """Start all workers and wait until they serve.
@@ -87,23 +87,23 @@ class WorkerPool:
         if not self._members:
             raise WorkerUnavailableError("no worker of the pool lives")
         return described_together(
-            (member.seat.device, member.description) for member in self._members.values()
+            (member.placement.device, member.description) for member in self._members.values()
         )
 
-    def look(self) -> list[str]:
+    def find_dead(self) -> list[str]:
         """Find out who has died since the last look; says of each what happened."""
         news = []
         for number, why in self._dead().items():
             member = self._members.pop(number)
-            member.line.stop()
+            member.remote.stop()
             cluster.end([member.actor], timeout_seconds=END_SECONDS)
-            news.append(f"worker {number} at {member.line.address} {why}")
+            news.append(f"worker {number} at {member.remote.address} {why}")
         return news
 
-    def revive(self) -> list[str]:
+    def restart_dead(self) -> list[str]:
         """Start again whoever has died, each so many times at most; says what came of it."""
         assert self._places is not None, "the pool is started before it is asked for anything"
-        news = self.look()
+        news = self.find_dead()
         for number in sorted(set(range(self._places.num_workers)) - self._members.keys()):
             if self._num_restarts[number] >= self._settings.num_restarts:
                 continue
@@ -111,7 +111,9 @@ class WorkerPool:
             attempt = f"attempt {self._num_restarts[number]} of {self._settings.num_restarts}"
             try:
                 self._start([number])
-                news.append(f"worker {number} runs again, at {self._members[number].line.address}")
+                news.append(
+                    f"worker {number} runs again, at {self._members[number].remote.address}"
+                )
             except HSplitError as error:
                 news.append(
                     f"worker {number} could not be started again ({attempt}): {error}; "
@@ -123,7 +125,7 @@ class WorkerPool:
         """End all workers, and Ray if it was started here."""
         members, self._members = self._members, {}
         for member in members.values():
-            member.line.stop()
+            member.remote.stop()
         try:
             cluster.end([member.actor for member in members.values()], timeout_seconds=END_SECONDS)
         finally:
@@ -131,10 +133,10 @@ class WorkerPool:
 
     def _dead(self) -> dict[int, str]:
         """Whose process is gone, or serves no longer; Ray takes a moment to notice either."""
-        calls = {number: member.actor.nod.remote() for number, member in self._members.items()}
-        dead = cluster.deaths(calls, timeout_seconds=NOD_SECONDS)
+        calls = {number: member.actor.ping.remote() for number, member in self._members.items()}
+        dead = cluster.deaths(calls, timeout_seconds=PING_SECONDS)
         for number, member in self._members.items():
-            if number not in dead and (why := _silence(member.line)):
+            if number not in dead and (why := _silence(member.remote)):
                 dead[number] = why
         return dead
 
@@ -148,20 +150,20 @@ class WorkerPool:
             cluster.end(list(actors.values()), timeout_seconds=END_SECONDS)
             raise
 
-    def _hosted(self, actors: Mapping[int, Any], places: cluster.Places) -> dict[int, Member]:
+    def _hosted(self, actors: Mapping[int, Any], places: cluster.Places) -> dict[int, PoolMember]:
         """Have actors load their half and serve it."""
-        seats: dict[int, Seat] = cluster.answers(
-            {number: actor.seat.remote() for number, actor in actors.items()},
+        placements: dict[int, Placement] = cluster.answers(
+            {number: actor.placement.remote() for number, actor in actors.items()},
             timeout_seconds=self._settings.placing_timeout_seconds,
             late="were not placed and started",
             known=f"; {places}, {cluster.resources()}",
         )
-        there = [member.seat.device for member in self._members.values()]
-        sharing = Counter([*there, *(seat.device for seat in seats.values())])
+        there = [member.placement.device for member in self._members.values()]
+        sharing = Counter([*there, *(placement.device for placement in placements.values())])
         addresses: dict[int, str] = cluster.answers(
             {
                 number: actor.host.remote(
-                    self._settings_of(number, places), sharing[seats[number].device]
+                    self._settings_of(number, places), sharing[placements[number].device]
                 )
                 for number, actor in actors.items()
             },
@@ -170,15 +172,18 @@ class WorkerPool:
         )
         members = {}
         for number, address in addresses.items():
-            line = RemoteWorker(address, self._token, self._channel())
-            members[number] = Member(
-                actor=actors[number], seat=seats[number], line=line, description=line.describe()
+            remote = RemoteWorker(address, self._token, self._channel())
+            members[number] = PoolMember(
+                actor=actors[number],
+                placement=placements[number],
+                remote=remote,
+                description=remote.describe(),
             )
             logger.info(
                 "worker %s runs as process %s on %s, at %s",
                 number,
-                seats[number].process,
-                seats[number].ip_address,
+                placements[number].process,
+                placements[number].ip_address,
                 address,
             )
         return members
@@ -209,12 +214,12 @@ def _port_of(first: int, number: int) -> int:
     return first + number if first else 0
 
 
-def _silence(line: RemoteWorker) -> str | None:
+def _silence(remote: RemoteWorker) -> str | None:
     """Why a worker does not answer although it was asked several times; None if it does."""
     why = None
     for _ in range(SILENT_TRIES):
         try:
-            line.steps()
+            remote.steps()
             return None
         except WorkerUnavailableError as error:
             why = str(error)
