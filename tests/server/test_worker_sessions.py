@@ -41,7 +41,7 @@ class Pair:
         return [f"worker {number} was stopped" for number in gone]
 
     def restart_dead(self) -> list[str]:
-        return self.look()
+        return self.find_dead()
 
     def kill(self, number: int) -> None:
         self.hosted.pop(number).stop()
@@ -49,7 +49,7 @@ class Pair:
     def stop(self) -> None:
         for number in list(self.hosted):
             self.kill(number)
-        self.look()
+        self.find_dead()
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ def run(
 
 def orders_in(messages: list[Message]) -> list[dict[str, Any]]:
     return [
-        dict(message.content.config_records["hsplit-order"])
+        dict(message.content.config_records["hsplit-instructions"])
         for message in messages
         if message.metadata.message_type == MessageType.TRAIN
     ]

@@ -43,7 +43,7 @@ def test_the_keys_are_kebab_case_and_one_for_each_field() -> None:
 def test_a_key_that_is_missing_is_named(key: str) -> None:
     config = ORDER.to_config()
     del config[key]
-    with pytest.raises(ConfigError, match=f"'hsplit-order' record lacks '{key}'.*same version"):
+    with pytest.raises(ConfigError, match=f"'hsplit-instructions' record lacks '{key}'.*same version"):
         Instructions.from_config(config)
 
 
@@ -60,5 +60,5 @@ def test_a_key_that_is_missing_is_named(key: str) -> None:
     ],
 )
 def test_a_value_that_cannot_be_read_is_refused(key: str, value: Any) -> None:
-    with pytest.raises(ConfigError, match="'hsplit-order' record cannot be read"):
+    with pytest.raises(ConfigError, match="'hsplit-instructions' record cannot be read"):
         Instructions.from_config(ORDER.to_config() | {key: value})
