@@ -22,8 +22,8 @@ from benchmarks._sessions import (
 )
 from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target
 from hsplit_flower.costs import Workload, trace_costs
-from hsplit_flower.costs.memory import worker_memory, worker_memory_without_sessions
 from hsplit_flower.costs.metering import LiveBytes
+from hsplit_flower.costs.worker_peak import worker_memory, worker_memory_without_sessions
 from hsplit_flower.settings import PlanSettings
 from hsplit_flower.splitting import Half
 from hsplit_flower.types import Labels, SessionSpec

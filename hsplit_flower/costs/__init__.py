@@ -1,10 +1,7 @@
 """What a configuration costs: bytes, operations and seconds, traced from the model's own code."""
 
-from .memory import client_memory as client_memory
-from .memory import session_rank_bytes as session_rank_bytes
-from .memory import whole_model_memory as whole_model_memory
-from .memory import worker_half_bytes as worker_half_bytes
-from .memory import worker_memory as worker_memory
+from .client_peak import client_memory as client_memory
+from .client_peak import whole_model_memory as whole_model_memory
 from .model_costs import ModelCosts as ModelCosts
 from .model_costs import PassCosts as PassCosts
 from .model_costs import SavedInput as SavedInput
@@ -18,3 +15,6 @@ from .seconds import seconds_at as seconds_at
 from .seconds import wire_bytes as wire_bytes
 from .seconds import worker_seconds as worker_seconds
 from .tracing import trace_costs as trace_costs
+from .worker_peak import session_rank_bytes as session_rank_bytes
+from .worker_peak import worker_half_bytes as worker_half_bytes
+from .worker_peak import worker_memory as worker_memory

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..types import ClientPlan, DeviceProfile, Labels, Span, Start
-from .memory import NO_UPDATE, is_merged
+from .global_update import NO_UPDATE, is_merged
 from .model_costs import WIRE_INTEGER_BYTES, ModelCosts
 
 # A number of a trained factor is used in three products, one of a frozen factor in two: forward,
@@ -123,21 +123,7 @@ def part_seconds(
     scores
         Whether the step also scores importance, as the first one of a round does.
     """
-    below, above = (
-        adapter_flops(
-            costs,
-            span=span,
-            ranks=part.ranks,
-            start=start,
-            update_ranks=update_ranks,
-            checkpointing=checkpointing,
-        )
-        + (scoring_flops(costs, span) if scores else 0.0)
-        for span, checkpointing in (
-            (part.span, part.checkpointing),
-            (Span(start=part.cut, stop=costs.num_blocks), False),
-        )
-    )
+    below, above = _more_flops(costs, part, start=start, update_ranks=update_ranks, scores=scores)
     link = link_seconds(costs, profile=profile, labels=labels)
     own = client_seconds(
         costs,
@@ -220,3 +206,30 @@ def adapter_flops(
         per_number = trained + (FROZEN_FLOPS + again) * frozen
         total += per_number * weight.parameters_per_rank
     return total * costs.workload.num_tokens
+
+
+def _more_flops(
+    costs: ModelCosts,
+    part: ClientPlan,
+    *,
+    start: Start,
+    update_ranks: Mapping[str, int],
+    scores: bool,
+) -> tuple[float, float]:
+    """What a step computes beyond what was traced, below the cut and above it."""
+    below, above = (
+        adapter_flops(
+            costs,
+            span=span,
+            ranks=part.ranks,
+            start=start,
+            update_ranks=update_ranks,
+            checkpointing=checkpointing,
+        )
+        + (scoring_flops(costs, span) if scores else 0.0)
+        for span, checkpointing in (
+            (part.span, part.checkpointing),
+            (Span(start=part.cut, stop=costs.num_blocks), False),
+        )
+    )
+    return below, above

@@ -11,7 +11,6 @@ from .objective import improvement as improvement
 from .objective import objective as objective
 from .planner import plan as plan
 from .planner import planned_bytes as planned_bytes
-from .planner import session_need_bytes as session_need_bytes
 from .planner import shortfalls as shortfalls
 from .ranks import choose_ranks as choose_ranks
 from .ranks import rank_gain as rank_gain
@@ -25,3 +24,4 @@ from .step_time import Bottleneck as Bottleneck
 from .step_time import StepTime as StepTime
 from .step_time import bottleneck as bottleneck
 from .step_time import step_times as step_times
+from .worker_share import session_need_bytes as session_need_bytes

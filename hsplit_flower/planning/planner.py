@@ -1,10 +1,11 @@
 """A cut and ranks for every client: cost model, cuts and ranks put together (ARMSC)."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from ..costs.memory import NO_UPDATE, client_memory
+from ..costs.client_peak import client_memory
+from ..costs.global_update import NO_UPDATE
 from ..costs.model_costs import ModelCosts
 from ..costs.seconds import part_seconds, wire_bytes
 from ..errors import ConfigError, InfeasibleBudgetError
@@ -15,6 +16,7 @@ from .choices import CutChoices
 from .cuts import choose_cuts
 from .explain import budget_text
 from .tables import Tables
+from .worker_share import session_budgets
 
 MOST_CLIENTS_IN_A_MESSAGE = 20
 NO_CORRECTION: Mapping[int, float] = {}
@@ -57,12 +59,7 @@ def plan(
     ConfigError
         If the settings do not fit the model.
     """
-    settings = settings or PlanSettings()
-    if settings.min_cut > costs.num_blocks:
-        raise ConfigError(
-            f"min_cut is {settings.min_cut}, but a {costs.model_type} of {costs.num_blocks} blocks "
-            f"can be cut at 1 to {costs.num_blocks}"
-        )
+    settings = _checked(settings or PlanSettings(), costs)
     tables = Tables(
         costs=costs, settings=settings, update_ranks=update_ranks, importance=importance
     )
@@ -70,32 +67,11 @@ def plan(
     left_out = _shortfalls(choices, profiles, corrections)
     if profiles and len(left_out) == len(profiles):
         raise InfeasibleBudgetError(_nobody_fits(left_out, settings.min_cut))
-    usable = {
-        client: replace(profile, memory_bytes=profile.memory_bytes / corrections.get(client, 1.0))
-        for client, profile in profiles.items()
-        if client not in left_out
-    }
-    options = {client: choices.options(profile) for client, profile in usable.items()}
-    worker_options = tables.worker_options(worker)
-    cuts = choose_cuts(
-        options, worker_options, min_cut=settings.min_cut, slack=settings.makespan_slack
-    )
-    session_bytes = _session_budgets(tables, cuts, worker)
-    clients = {
-        client: _client_plan(
-            choices.tables(cut, usable[client]),
-            cut,
-            usable[client],
-            worker,
-            session_bytes[client],
-        )
-        for client, cut in cuts.items()
-    }
-    return Plan(
-        clients=clients,
-        left_out=left_out,
-        step_seconds=_step_seconds(clients, settings.round_share),
-    )
+    usable = _usable(profiles, left_out, corrections)
+    cuts = _cuts(choices, tables, usable, worker)
+    clients = _client_plans(choices, session_budgets(tables, cuts, worker), cuts, usable, worker)
+    seconds = _step_seconds(clients, settings.round_share)
+    return Plan(clients=clients, left_out=left_out, step_seconds=seconds)
 
 
 def shortfalls(
@@ -137,17 +113,14 @@ def planned_bytes(
     }
 
 
-def session_need_bytes(
-    costs: ModelCosts, *, rank: int, settings: PlanSettings | None = None
-) -> float:
-    """What a session takes that has this rank on all weights above the smallest cut.
-
-    As `PlanSettings.worker_session_bytes`, it lets a client whose cut is deep have higher ranks on
-    the few weights that are left to the worker.
-    """
-    settings = settings or PlanSettings()
-    tables = Tables(costs=costs, settings=settings, update_ranks=NO_UPDATE, importance=None)
-    return rank * sum(tables.session_rank_bytes(settings.min_cut).values())
+def _checked(settings: PlanSettings, costs: ModelCosts) -> PlanSettings:
+    """The settings, if the model has a cut that they allow."""
+    if settings.min_cut > costs.num_blocks:
+        raise ConfigError(
+            f"min_cut is {settings.min_cut}, but a {costs.model_type} of {costs.num_blocks} blocks "
+            f"can be cut at 1 to {costs.num_blocks}"
+        )
+    return settings
 
 
 def _shortfalls(
@@ -164,36 +137,50 @@ def _shortfalls(
     return {client: one for client, one in short.items() if one.lacking_bytes > 0.0}
 
 
-def _session_budgets(
-    tables: Tables, cuts: Mapping[int, int], worker: DeviceProfile
-) -> dict[int, float]:
-    """Bytes that each client's adapters may take on the worker."""
-    granted = tables.settings.worker_session_bytes
-    if granted is not None or not cuts:
-        return dict.fromkeys(cuts, granted or 0.0)
-    # The cuts were chosen to leave room for every session's lowest ranks.
-    unit, highest = tables.settings.rank_unit, tables.settings.allowed_ranks[-1]
-    per_rank = {cut: sum(tables.session_rank_bytes(cut).values()) for cut in set(cuts.values())}
-    least = {client: unit * per_rank[cut] for client, cut in cuts.items()}
-    useful = {client: highest * per_rank[cut] for client, cut in cuts.items()}
-    waiting = sum(tables.session_waiting_bytes[cut] for cut in cuts.values())
-    # As much for all clients as leaves a round's, in the mean, what the worker has.
-    beside_half = worker.memory_bytes - tables.worker_base_bytes[min(cuts.values())]
-    free_bytes = beside_half / tables.settings.round_share - waiting - sum(least.values())
-    return _shared(free_bytes, least, useful)
+def _usable(
+    profiles: Mapping[int, DeviceProfile],
+    left_out: Collection[int],
+    corrections: Mapping[int, float],
+) -> dict[int, DeviceProfile]:
+    """The devices of those that take part, with the memory that they may be planned for."""
+    return {
+        client: replace(profile, memory_bytes=profile.memory_bytes / corrections.get(client, 1.0))
+        for client, profile in profiles.items()
+        if client not in left_out
+    }
 
 
-def _shared(
-    free_bytes: float, least: Mapping[int, float], useful: Mapping[int, float]
-) -> dict[int, float]:
-    """Everyone's least, and equal shares of what is free; what one cannot use goes to the rest."""
-    shares = {}
-    by_room = sorted(least, key=lambda client: useful[client] - least[client])
-    for served, client in enumerate(by_room):
-        more = min(useful[client] - least[client], free_bytes / (len(by_room) - served))
-        shares[client] = least[client] + more
-        free_bytes -= more
-    return shares
+def _cuts(
+    choices: CutChoices,
+    tables: Tables,
+    usable: Mapping[int, DeviceProfile],
+    worker: DeviceProfile,
+) -> dict[int, int]:
+    settings = tables.settings
+    options = {client: choices.options(profile) for client, profile in usable.items()}
+    worker_options = tables.worker_options(worker)
+    return choose_cuts(
+        options, worker_options, min_cut=settings.min_cut, slack=settings.makespan_slack
+    )
+
+
+def _client_plans(
+    choices: CutChoices,
+    session_bytes: Mapping[int, float],
+    cuts: Mapping[int, int],
+    usable: Mapping[int, DeviceProfile],
+    worker: DeviceProfile,
+) -> dict[int, ClientPlan]:
+    return {
+        client: _client_plan(
+            choices.tables(cut, usable[client]),
+            cut,
+            usable[client],
+            worker,
+            session_bytes[client],
+        )
+        for client, cut in cuts.items()
+    }
 
 
 def _client_plan(

@@ -154,13 +154,7 @@ def should_replan(
     if changes.unserved:
         reason = f"{_clients(changes.unserved)} joined, or do not fit the standing plan as it is"
         return Decision(replan=True, reason=reason)
-    reasons = []
-    if drift > settings.drift_threshold:
-        reasons.append(f"importance drifted by {drift:.3f} > {settings.drift_threshold:g}")
-    if changes.changed:
-        reasons.append(f"{_clients(changes.changed)} changed")
-    if changes.left:
-        reasons.append(f"{_clients(changes.left)} left")
+    reasons = _reasons(drift, changes, settings)
     if not reasons:
         quiet = f"importance drifted by {drift:.3f} <= {settings.drift_threshold:g}"
         return Decision(replan=False, reason=f"{quiet}, no client changed")
@@ -171,13 +165,29 @@ def should_replan(
             reason=f"{because}, but the plan is {rounds_since_plan} rounds old and stands for "
             f"{settings.cooldown_rounds}",
         )
+    return _if_worth_it(because, improvement, settings.margin)
+
+
+def _reasons(drift: float, changes: FleetChanges, settings: ReplanSettings) -> list[str]:
+    """Why a new plan may be better; none where nothing has changed."""
+    reasons = []
+    if drift > settings.drift_threshold:
+        reasons.append(f"importance drifted by {drift:.3f} > {settings.drift_threshold:g}")
+    if changes.changed:
+        reasons.append(f"{_clients(changes.changed)} changed")
+    if changes.left:
+        reasons.append(f"{_clients(changes.left)} left")
+    return reasons
+
+
+def _if_worth_it(because: str, improvement: float | None, margin: float) -> Decision:
+    """Plan again for these reasons, unless a new plan is known to promise too little."""
     if improvement is None:
         return Decision(replan=True, reason=because)
-    if improvement < settings.margin:
+    if improvement < margin:
         return Decision(
             replan=False,
-            reason=f"{because}, but a new plan promises {improvement:+.1%}, "
-            f"less than {settings.margin:.1%}",
+            reason=f"{because}, but a new plan promises {improvement:+.1%}, less than {margin:.1%}",
         )
     return Decision(replan=True, reason=f"{because}; the new plan promises {improvement:+.1%}")
 

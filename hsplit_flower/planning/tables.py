@@ -2,36 +2,17 @@
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
-from ..costs.memory import (
-    arriving_bytes,
-    client_head_weights,
-    client_memory_without_ranks,
-    frozen_bytes_per_rank,
-    num_inside,
-    scoring_bytes,
-    session_rank_bytes,
-    worker_memory_without_sessions,
-)
-from ..costs.model_costs import AdapterInputs, ModelCosts, adapter_bytes
+from ..costs.model_costs import AdapterInputs, ModelCosts
 from ..costs.seconds import client_seconds, worker_seconds
+from ..costs.worker_peak import session_rank_bytes, worker_memory_without_sessions
 from ..settings.planning import PlanSettings
-from ..types import DeviceProfile, Labels, MemoryParts, Weight
+from ..types import DeviceProfile, Labels, Weight
 from .cuts import ClientOptions, WorkerOptions
+from .rank_bounds import RankBounds
 from .ranks import GreedySteps, greedy_ranks, greedy_steps, is_known, uniform_rank
-
-# Five numbers a parameter where a step ends, of the four that a rank is costed at.
-UPDATING_SHARE = 5 / 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bound:
-    """``fixed + share · Σ r_k c_k`` must be within a client's budget."""
-
-    fixed_bytes: float
-    share: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,45 +43,10 @@ class Tables:
     def cuts(self) -> range:
         return range(self.costs.num_blocks + 1)
 
-    @cached_property
-    def client_parts(self) -> Sequence[MemoryParts]:
-        """A client's memory before any weight is adapted."""
-        return [
-            client_memory_without_ranks(
-                self.costs,
-                cut=cut,
-                settings=self.settings,
-                update_ranks=self.update_ranks,
-                checkpointing=self.checkpointing,
-            )
-            for cut in self.cuts
-        ]
-
-    @cached_property
-    def client_bounds(self) -> Sequence[tuple[Bound, ...]]:
-        """What keeps ranks within a client's budget, by cut: one bound for each moment of a step.
-
-        A rank costs four numbers a parameter while training, two while importance is scored, and
-        five where a step ends; what is costed is training.
-        """
-        scoring = self._scoring_share
-        return [
-            (
-                Bound(fixed_bytes=training, share=1.0),
-                Bound(fixed_bytes=scored, share=scoring),
-                Bound(fixed_bytes=updating, share=UPDATING_SHARE),
-            )
-            for training, scored, updating in zip(
-                self._training_bytes, self._scoring_bytes, self._updating_bytes, strict=True
-            )
-        ]
-
     def client_rank_bytes(self, cut: int) -> dict[str, float]:
         """``c_k`` of the weights below a cut: factors, and what they keep for the backward pass."""
         return {
-            weight.name: adapter_bytes(weight)
-            + self.costs.adapter_activation_bytes_per_rank
-            + self._frozen_per_rank(weight)
+            weight.name: self._bounds.rank_bytes(weight)
             for weight in self.weights
             if weight.block < cut
         }
@@ -134,7 +80,7 @@ class Tables:
         return [
             max(setting_up, *(bound.fixed_bytes + bound.share * ranks for bound in bounds))
             for setting_up, bounds, ranks in zip(
-                self._setting_up_bytes, self.client_bounds, taken, strict=True
+                self._bounds.setting_up_bytes, self._bounds.by_cut, taken, strict=True
             )
         ]
 
@@ -193,7 +139,7 @@ class Tables:
     def client_ranks(self, cut: int, memory_bytes: float) -> dict[str, int]:
         """Ranks of the weights below a cut, from what the fixed costs leave."""
         left = min(
-            (memory_bytes - bound.fixed_bytes) / bound.share for bound in self.client_bounds[cut]
+            (memory_bytes - bound.fixed_bytes) / bound.share for bound in self._bounds.by_cut[cut]
         )
         return self._ranks("client", cut, left)
 
@@ -236,62 +182,14 @@ class Tables:
         )
 
     @cached_property
-    def _setting_up_bytes(self) -> Sequence[float]:
-        """When the global update has arrived, whatever the ranks."""
-        head = client_head_weights(self.costs, self.settings.labels)
-        return [
-            parts.weights_bytes + head + arriving_bytes(self.costs, cut, self.update_ranks)
-            for cut, parts in enumerate(self.client_parts)
-        ]
-
-    @cached_property
-    def _training_bytes(self) -> Sequence[float]:
-        """Where a backward pass begins, with all that adapters on every target keep."""
-        inputs = self._all_inputs
-        return [
-            replace(parts, probe_bytes=0.0).total_bytes
-            + self._at_once([kept.total_bytes for kept in inputs[:cut]])
-            for cut, parts in enumerate(self.client_parts)
-        ]
-
-    @cached_property
-    def _scoring_bytes(self) -> Sequence[float]:
-        """The same while importance is scored, which keeps the layers' inputs, adapted or not."""
-        # A block that is run again is scored while the head does not run.
-        labels = Labels.SERVER if self.checkpointing else self.settings.labels
-        scoring = max(0.0, scoring_bytes(self.costs, labels))
-        inputs = self._all_inputs
-        return [
-            replace(parts, probe_bytes=scoring).total_bytes
-            + num_inside(cut, checkpointing=self.checkpointing)
-            * self.costs.block.layer_inputs_bytes
-            + self._at_once([kept.copies_bytes for kept in inputs[:cut]])
-            for cut, parts in enumerate(self.client_parts)
-        ]
-
-    @cached_property
-    def _updating_bytes(self) -> Sequence[float]:
-        """Where a step ends."""
-        head = client_head_weights(self.costs, self.settings.labels)
-        kept = self.costs.given_bytes if self.checkpointing else self.costs.shared_bytes
-        return [
-            replace(parts, activations_bytes=kept, head_bytes=head, probe_bytes=0.0).total_bytes
-            for parts in self.client_parts
-        ]
-
-    @cached_property
-    def _scoring_share(self) -> float:
-        """What a rank costs while importance is scored, of what it costs in training, at most."""
-        return max(
-            (
-                1.0 - (adapter_bytes(weight) / 2) / cost
-                for weight, cost in zip(
-                    self.weights,
-                    self.client_rank_bytes(self.costs.num_blocks).values(),
-                    strict=True,
-                )
-            ),
-            default=1.0,
+    def _bounds(self) -> RankBounds:
+        return RankBounds(
+            costs=self.costs,
+            settings=self.settings,
+            update_ranks=self.update_ranks,
+            weights=self.weights,
+            adapter_inputs=self._all_inputs,
+            checkpointing=self.checkpointing,
         )
 
     @cached_property
@@ -302,9 +200,6 @@ class Tables:
             paths[weight.block].append(self.costs.path_in_block(weight))
         return [self.costs.block.adapter_inputs(held) for held in paths]
 
-    def _at_once(self, by_block: Sequence[float]) -> float:
-        return max(by_block, default=0.0) if self.checkpointing else sum(by_block)
-
     def _step_bytes(self, cut: int) -> float:
         """What a step above this cut keeps at most: every weight adapted with the highest rank."""
         num_weights = sum(weight.block >= cut for weight in self.weights)
@@ -314,14 +209,6 @@ class Tables:
             (self.costs.num_blocks - cut) * (block.saved_bytes + block.layer_inputs_bytes)
             + sum(kept.copies_bytes for kept in self._all_inputs[cut:])
             + ranks * self.costs.adapter_activation_bytes_per_rank
-        )
-
-    def _frozen_per_rank(self, weight: Weight) -> float:
-        return frozen_bytes_per_rank(
-            self.costs,
-            weight,
-            self.update_ranks.get(weight.name, 0),
-            start=self.settings.start,
         )
 
 

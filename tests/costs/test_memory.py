@@ -18,7 +18,8 @@ from hsplit_flower.costs import (
     whole_model_memory,
     worker_memory,
 )
-from hsplit_flower.costs.memory import Moment, client_moments, frozen_bytes, frozen_bytes_per_rank
+from hsplit_flower.costs.client_peak import Moment, client_moments
+from hsplit_flower.costs.global_update import frozen_bytes, frozen_bytes_per_rank
 from hsplit_flower.costs.metering import LiveBytes
 from hsplit_flower.metrics import summed_token_loss
 from hsplit_flower.settings import PlanSettings

@@ -1,0 +1,76 @@
+"""How many bytes the split worker needs at its peak, for the sessions that are open on it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ..settings.planning import PlanSettings
+from ..types import Labels, MemoryParts, Span, Start, Weight
+from .adapter_activations import adapted_weights, adapter_inputs, products_bytes
+from .global_update import NO_UPDATE, factors_bytes, frozen_bytes_per_rank
+from .model_costs import ModelCosts, adapter_bytes
+
+
+def worker_memory(
+    costs: ModelCosts,
+    *,
+    sessions: Sequence[tuple[int, Mapping[str, int]]],
+    settings: PlanSettings,
+    update_ranks: Mapping[str, int] = NO_UPDATE,
+) -> MemoryParts:
+    """Peak memory of the split worker, for the cut and ranks of every open session.
+
+    The base is there once, from the smallest cut that is allowed, whichever are chosen, with the
+    global update's factors for all sessions; adapters are there per session. One step runs at a
+    time. Where the labels stay on the clients, every session may
+    have a step that waits for its gradient.
+    """
+    parts = worker_memory_without_sessions(costs, settings=settings, update_ranks=update_ranks)
+    adapters = 0.0
+    steps = []
+    for cut, ranks in sessions:
+        adapted = adapted_weights(costs, Span(start=cut, stop=costs.num_blocks), ranks)
+        adapters += sum(
+            ranks[weight.name]
+            * session_rank_bytes(
+                costs, weight, update_ranks.get(weight.name, 0), start=settings.start
+            )
+            for weight in adapted
+        )
+        steps.append(
+            (costs.num_blocks - cut) * (costs.block.saved_bytes + costs.block.layer_inputs_bytes)
+            + adapter_inputs(costs, adapted).copies_bytes
+            + products_bytes(costs, adapted, ranks)
+        )
+    kept = sum(steps) if settings.labels is Labels.CLIENT else max(steps, default=0.0)
+    return replace(parts, adapters_bytes=adapters, activations_bytes=parts.activations_bytes + kept)
+
+
+def worker_memory_without_sessions(
+    costs: ModelCosts,
+    *,
+    settings: PlanSettings,
+    update_ranks: Mapping[str, int] = NO_UPDATE,
+) -> MemoryParts:
+    """What the worker needs for its half alone, and while any one step runs on it."""
+    weights = [weight for weight in costs.weights if weight.block >= settings.min_cut]
+    working = max(costs.block.working_bytes, costs.block.scoring_bytes)
+    if settings.labels is Labels.SERVER:
+        working = max(working, costs.head.saved_bytes + costs.head.working_bytes)
+    return MemoryParts(
+        weights_bytes=worker_half_bytes(costs, settings),
+        frozen_factors_bytes=factors_bytes(weights, update_ranks),
+        activations_bytes=costs.shared_bytes + working,
+        in_flight_bytes=2 * (costs.hidden_bytes + costs.wire_hidden_bytes),
+    )
+
+
+def worker_half_bytes(costs: ModelCosts, settings: PlanSettings) -> float:
+    """Bytes of the half that a worker loads, and `WorkerDescription.memory_bytes` is beside."""
+    return costs.exit_bytes + sum(costs.block_bytes[settings.min_cut :])
+
+
+def session_rank_bytes(
+    costs: ModelCosts, weight: Weight, update_rank: int, *, start: Start
+) -> float:
+    """What one trained rank of a weight takes in a session on the worker."""
+    return adapter_bytes(weight) + frozen_bytes_per_rank(costs, weight, update_rank, start=start)
