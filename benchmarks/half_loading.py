@@ -29,7 +29,7 @@ from benchmarks.harness import (
     peak_memory_of,
 )
 from hsplit_flower.splitting import Parts, load_half
-from hsplit_flower.splitting.architecture import build_empty
+from hsplit_flower.splitting.empty_model import build_empty
 
 NUM_BLOCKS: Final = 24
 NUM_BLOCKS_QUICK: Final = 8

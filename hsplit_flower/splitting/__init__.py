@@ -1,11 +1,11 @@
 """A Hugging Face decoder as two halves, and loading one half only."""
 
 from .architecture import Architecture as Architecture
-from .architecture import build_empty as build_empty
 from .architecture import describe as describe
 from .architecture import read_architecture as read_architecture
 from .checkpoint import Checkpoint as Checkpoint
 from .checkpoint import load_tokenizer as load_tokenizer
+from .empty_model import build_empty as build_empty
 from .half import Half as Half
 from .half import Parts as Parts
 from .loading import build_half as build_half

@@ -6,19 +6,17 @@ and the blocks must be a plain list through which one hidden state passes. A mod
 otherwise is refused with the reason.
 """
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.pytorch_utils import Conv1D
 
-from ..errors import SplitError, UnsupportedModelError
+from ..errors import SplitError
 from ..types import Span, Weight
+from .dry_run import run_order
+from .empty_model import build_empty, unsupported
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,44 +61,6 @@ class Architecture:
         return tuple(weight for weight in self.weights if weight.block in span)
 
 
-def causal_class(config: PretrainedConfig) -> type[PreTrainedModel]:
-    """The causal language model class of a configuration, as ``AutoModelForCausalLM`` picks it.
-
-    Raises
-    ------
-    UnsupportedModelError
-        If transformers has none: an encoder, an encoder-decoder, or remote code.
-    """
-    if getattr(config, "is_encoder_decoder", False):
-        raise unsupported(config, "it is an encoder-decoder; a decoder-only model is wanted")
-    try:
-        found: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    except KeyError:
-        raise unsupported(
-            config, "transformers has no causal language model for it (remote code is not run)"
-        ) from None
-    family: type[PreTrainedModel] = found
-    return family
-
-
-def build_empty(config: PretrainedConfig) -> PreTrainedModel:
-    """The whole model on the meta device: names and shapes without memory.
-
-    Eager attention, because the other kinds look into the mask's values to choose a kernel.
-    """
-    family = causal_class(config)
-    try:
-        with torch.device("meta"):
-            model = family._from_config(
-                copy.deepcopy(config), attn_implementation="eager", dtype=torch.bfloat16
-            )
-    except Exception as error:
-        raise unsupported(
-            config, f"{family.__name__} cannot be built from its configuration ({error})"
-        ) from error
-    return model.eval()  # type: ignore[no-any-return]
-
-
 def read_architecture(config: PretrainedConfig) -> Architecture:
     """Find the parts of the model that ``config`` describes.
 
@@ -117,7 +77,7 @@ def describe(model: PreTrainedModel) -> Architecture:
     config = model.config
     text_config = config.get_text_config()
     path, blocks = _find_blocks(model, text_config)
-    order, returns_tuple = _run_order(model, path, blocks)
+    order, returns_tuple = run_order(model, path, blocks)
     first, last = order.index(f"{path}.0"), order.index(f"{path}.{len(blocks) - 1}")
     outside = [
         name
@@ -148,10 +108,6 @@ def describe(model: PreTrainedModel) -> Architecture:
     )
 
 
-def unsupported(config: PretrainedConfig, reason: str) -> UnsupportedModelError:
-    return UnsupportedModelError(f"a model of type {config.model_type!r} cannot be split: {reason}")
-
-
 def _find_blocks(model: PreTrainedModel, config: PretrainedConfig) -> tuple[str, nn.ModuleList]:
     wanted = getattr(config, "num_hidden_layers", None)
     found = [
@@ -180,95 +136,6 @@ def _refuse_shared_parameters(config: PretrainedConfig, path: str, blocks: nn.Mo
                 )
 
 
-def _run_order(model: PreTrainedModel, path: str, blocks: nn.ModuleList) -> tuple[list[str], bool]:
-    """Run the empty model once; give its module names in the order they were entered."""
-    order: list[str] = []
-    passed: list[Any] = []
-    returned: list[Any] = []
-    sources: list[Any] = []
-
-    def enter(name: str) -> Any:
-        return lambda module, args: order.append(name)
-
-    def block_enters(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        rest = [*args[1:], *kwargs.values()] if args else list(kwargs.values())
-        passed.append((args[0] if args else None, list(_tensors(rest))))
-
-    def block_leaves(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        returned.append(output)
-        # Cut the graph here: what the exit computes must come from this hidden state alone.
-        return _cut_loose(output) if module is blocks[-1] else None
-
-    def embedded(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        sources.append(output)
-
-    handles = [m.register_forward_pre_hook(enter(n)) for n, m in model.named_modules() if n]
-    for block in blocks:
-        handles.append(block.register_forward_pre_hook(block_enters, with_kwargs=True))
-        handles.append(block.register_forward_hook(block_leaves))
-    handles.append(model.get_input_embeddings().register_forward_hook(embedded))
-    tokens = torch.ones(1, 4, dtype=torch.long, device="meta")
-    try:
-        with torch.enable_grad():
-            mask = torch.ones_like(tokens)
-            logits = model(input_ids=tokens, attention_mask=mask, use_cache=False).logits
-    except Exception as error:
-        raise unsupported(model.config, f"it does not run on an empty input ({error})") from error
-    finally:
-        for handle in handles:
-            handle.remove()
-    wanted = [f"{path}.{index}" for index in range(len(blocks))]
-    if [name for name in order if name in set(wanted)] != wanted:
-        raise unsupported(model.config, "its blocks do not run once each, in order")
-    outputs = [output[0] if isinstance(output, tuple) else output for output in returned]
-    _check_chain(model.config, passed, outputs)
-    _check_exit(model.config, logits, [*sources, *outputs[:-1]])
-    for index, (_, others) in enumerate(passed):
-        if any(other is tokens or other.requires_grad for other in others):
-            raise unsupported(
-                model.config,
-                f"block {index} also reads something that is computed from the tokens, which the "
-                "worker does not have",
-            )
-    return order, isinstance(returned[0], tuple)
-
-
-def _cut_loose(output: Any) -> Any:
-    if isinstance(output, tuple):
-        return (_cut_loose(output[0]), *output[1:])
-    return output.detach().requires_grad_() if isinstance(output, Tensor) else output
-
-
-def _check_exit(config: PretrainedConfig, logits: Tensor, sources: list[Tensor]) -> None:
-    """The logits must depend on the last hidden state, and on no embedding or earlier block."""
-    known = [source for source in sources if source.requires_grad]
-    if not known:
-        return
-    found = torch.autograd.grad(logits, known, torch.empty_like(logits), allow_unused=True)
-    if any(gradient is not None for gradient in found):
-        raise unsupported(config, "its head also reads something else than the last block's output")
-
-
-def _check_chain(config: PretrainedConfig, passed: list[Any], outputs: list[Any]) -> None:
-    """One hidden state must be all that passes from block to block: it is all that is sent."""
-    wanted = config.get_text_config().hidden_size
-    for index, ((hidden, others), output) in enumerate(zip(passed, outputs, strict=True)):
-        if not isinstance(hidden, Tensor) or not isinstance(output, Tensor):
-            raise unsupported(config, f"block {index} does not take and give one hidden state")
-        if hidden.ndim != 3 or hidden.shape[-1] != wanted:
-            raise unsupported(
-                config,
-                f"block {index} takes a hidden state of shape {list(hidden.shape)}, "
-                f"[batch, seq, {wanted}] is wanted",
-            )
-        if index and hidden is not outputs[index - 1]:
-            raise unsupported(
-                config, f"the input of block {index} is not block {index - 1}'s output"
-            )
-        if any(other is earlier for other in others for earlier in outputs[:index]):
-            raise unsupported(config, f"block {index} also reads an earlier block's output")
-
-
 def _find_weights(path: str, blocks: nn.ModuleList) -> Iterator[Weight]:
     for index, block in enumerate(blocks):
         for name, module in block.named_modules():
@@ -284,14 +151,6 @@ def _find_weights(path: str, blocks: nn.ModuleList) -> Iterator[Weight]:
                 in_features=in_features,
                 out_features=out_features,
             )
-
-
-def _tensors(values: list[Any]) -> Iterator[Tensor]:
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, (tuple, list)):
-            yield from _tensors(list(value))
 
 
 def _has_own_parameters(module: nn.Module) -> bool:

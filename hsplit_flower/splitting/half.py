@@ -16,8 +16,9 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from ..errors import SplitError
 from ..types import Span
-from .architecture import Architecture, causal_class
+from .architecture import Architecture
 from .boundary import AbsentEmbedding, Checkpointed, Inlet, Outlet, Passthrough, Reached
+from .empty_model import causal_class
 
 
 @dataclass(frozen=True, kw_only=True)

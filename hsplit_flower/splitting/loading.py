@@ -7,7 +7,7 @@ model that has only the half's modules and only the tensors that they need.
 import copy
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from ..errors import UnsupportedModelError
 from .architecture import Architecture, read_architecture
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, Unread
 from .half import Half, Parts, absent_modules, half_class
 
 logger = logging.getLogger(__name__)
@@ -66,27 +66,8 @@ def load_half(
     absent = absent_modules(architecture, parts)
     half = half_class(config, architecture, parts)
     with checkpoint.open(lambda name: not belongs_to(name, absent), dtype) as tensors, _quiet():
-        loaded: Any = half.from_pretrained(
-            None,
-            config=config,
-            state_dict=tensors,
-            dtype=dtype,
-            attn_implementation=attention,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # that is, report them: refused below
-            local_files_only=True,
-        )
-    model, report = loaded
-    if missing := sorted(report["missing_keys"]):
-        raise UnsupportedModelError(
-            f"the checkpoint {source!r} lacks {len(missing)} tensors of this half, "
-            f"for instance {missing[:3]}: a complete checkpoint of a {config.model_type} is wanted"
-        )
-    if report["mismatched_keys"]:
-        raise UnsupportedModelError(
-            f"tensors of {source!r} have other shapes than its config.json says: "
-            f"{sorted(report['mismatched_keys'])[:3]}"
-        )
+        model, report = _read_into(half, config, tensors, dtype=dtype, attention=attention)
+    _check_complete(report, source, config)
     return Half(freeze(model.to(device)), architecture, parts)
 
 
@@ -122,6 +103,43 @@ def belongs_to(tensor: str, modules: frozenset[str]) -> bool:
     number, or its own name.
     """
     return any(_tail_pattern(module).match(tensor) for module in modules)
+
+
+def _read_into(
+    half: type[PreTrainedModel],
+    config: PretrainedConfig,
+    tensors: Mapping[str, Unread],
+    *,
+    dtype: torch.dtype,
+    attention: str | None,
+) -> tuple[Any, Mapping[str, Any]]:
+    """The half with these tensors, and the loader's report."""
+    loaded: Any = half.from_pretrained(
+        None,
+        config=config,
+        state_dict=tensors,
+        dtype=dtype,
+        attn_implementation=attention,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # that is, report them: refused by `_check_complete`
+        local_files_only=True,
+    )
+    model, report = loaded
+    return model, report
+
+
+def _check_complete(report: Mapping[str, Any], source: str, config: PretrainedConfig) -> None:
+    """Refuse a half whose tensors were not all there, or had other shapes."""
+    if missing := sorted(report["missing_keys"]):
+        raise UnsupportedModelError(
+            f"the checkpoint {source!r} lacks {len(missing)} tensors of this half, "
+            f"for instance {missing[:3]}: a complete checkpoint of a {config.model_type} is wanted"
+        )
+    if report["mismatched_keys"]:
+        raise UnsupportedModelError(
+            f"tensors of {source!r} have other shapes than its config.json says: "
+            f"{sorted(report['mismatched_keys'])[:3]}"
+        )
 
 
 def _tail_pattern(module: str) -> "re.Pattern[str]":

@@ -1,0 +1,52 @@
+"""A Hugging Face causal decoder on the meta device: names and shapes without memory."""
+
+import copy
+from typing import Any
+
+import torch
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+from ..errors import UnsupportedModelError
+
+
+def causal_class(config: PretrainedConfig) -> type[PreTrainedModel]:
+    """The causal language model class of a configuration, as ``AutoModelForCausalLM`` picks it.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If transformers has none: an encoder, an encoder-decoder, or remote code.
+    """
+    if getattr(config, "is_encoder_decoder", False):
+        raise unsupported(config, "it is an encoder-decoder; a decoder-only model is wanted")
+    try:
+        found: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    except KeyError:
+        raise unsupported(
+            config, "transformers has no causal language model for it (remote code is not run)"
+        ) from None
+    family: type[PreTrainedModel] = found
+    return family
+
+
+def build_empty(config: PretrainedConfig) -> PreTrainedModel:
+    """The whole model on the meta device: names and shapes without memory.
+
+    Eager attention, because the other kinds look into the mask's values to choose a kernel.
+    """
+    family = causal_class(config)
+    try:
+        with torch.device("meta"):
+            model = family._from_config(
+                copy.deepcopy(config), attn_implementation="eager", dtype=torch.bfloat16
+            )
+    except Exception as error:
+        raise unsupported(
+            config, f"{family.__name__} cannot be built from its configuration ({error})"
+        ) from error
+    return model.eval()  # type: ignore[no-any-return]
+
+
+def unsupported(config: PretrainedConfig, reason: str) -> UnsupportedModelError:
+    return UnsupportedModelError(f"a model of type {config.model_type!r} cannot be split: {reason}")
