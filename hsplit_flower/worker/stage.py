@@ -1,13 +1,9 @@
 """The worker's half of the model, and one step of one session on it."""
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor
-from torch.nn.utils import get_total_norm
 
 from ..adapters import (
     Active,
@@ -19,14 +15,16 @@ from ..adapters import (
     adapter_optimizer,
     starting_points,
 )
-from ..errors import NonFiniteError, SplitError
-from ..importance import check_finite, probing
+from ..errors import SplitError
 from ..splitting import Half
 from ..types import SessionSpec, Span
-from ..wire.messages import Backward, Forward, Gradient, LastHidden, Loss, Reply, Request
+from ..wire.messages import Forward, Loss, Reply, Request
 from .admission import check_content, check_names, check_ranks, check_turn
 from .batched_pass import Group, Part, PassResult, group_of, run_pass
-from .session import InFlight, Session, key_of
+from .finiteness import check_gradients, finite
+from .probing import probing_above_cut
+from .session import Session, key_of
+from .u_shaped_pass import UShapedPass
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +45,7 @@ class Stage:
         self._weights = half.architecture.weights_in(half.parts.span)
         self._bank = AdapterBank(half.model, [weight.name for weight in self._weights])
         self._updates: dict[str, LowRank] = {}
+        self._u_shaped = UShapedPass(half, self._bank)
         self._can_join = True
 
     @property
@@ -139,7 +138,7 @@ class Stage:
                 if isinstance(request, Forward) and request.labels is not None:
                     joining[index] = Part(session=session, request=request)
                 else:
-                    outcomes[index] = self._run_alone(session, request)
+                    outcomes[index] = self._u_shaped.run(session, request)
             except Exception as error:
                 outcomes[index] = error
         groups: dict[Group | None, list[int]] = {}
@@ -164,16 +163,6 @@ class Stage:
             dtype=self.half.dtype,
         )
 
-    def _probing(
-        self, session: Session, *, is_probe: bool
-    ) -> AbstractContextManager[dict[str, float]]:
-        """Score the weights above a session's cut in the pass inside, or do nothing."""
-        if not is_probe:
-            return nullcontext({})
-        cut = session.spec.cut
-        names = [weight.name for weight in self._weights if weight.block >= cut]
-        return probing(self.half.model, names)
-
     def _run_batched(self, parts: Sequence[Part]) -> list[Outcome]:
         """One pass for all; should it fail for all, one for each, and one at most fails again."""
         if len(parts) > 1 and self._can_join:
@@ -196,7 +185,7 @@ class Stage:
     def _run_one(self, part: Part) -> Outcome:
         try:
             is_probe = part.request.probe and part.request.train
-            with self._probing(part.session, is_probe=is_probe) as scores:
+            with probing_above_cut(self.half, part.session, is_probe=is_probe) as scores:
                 (result,) = run_pass(self.half, self._bank, [part])
         except Exception as error:
             part.session.forget_step()
@@ -211,14 +200,14 @@ class Stage:
         try:
             reply = Loss(
                 step=request.step,
-                loss_sum=_finite(result.loss_sum, "loss"),
+                loss_sum=finite(result.loss_sum, "loss"),
                 num_tokens=result.num_tokens,
                 gradient=result.gradient,
                 micro_batch=request.micro_batch,
             )
             session.start(request)
             if request.train:
-                _check_gradients(session, result.gradient, scores or {})
+                check_gradients(session, result.gradient, scores or {})
             session.finish_micro_batch()
         except Exception as error:
             session.forget_step()
@@ -227,81 +216,8 @@ class Stage:
         session.remember(key_of(request), reply)
         return reply
 
-    def _run_alone(self, session: Session, request: Request) -> Reply:
-        """A request of a client that keeps its labels: its graph waits for its own gradient."""
-        try:
-            if isinstance(request, Backward):
-                reply: Reply = self._finish(session, request)
-            else:
-                reply = self._carry_on(session, request)
-        except BaseException:
-            session.forget_step()
-            raise
-        session.remember(key_of(request), reply)
-        return reply
-
-    def _carry_on(self, session: Session, request: Forward) -> LastHidden:
-        """Forward through the blocks above the cut."""
-        device = self.half.device
-        mask = None if request.attention_mask is None else request.attention_mask.to(device)
-        is_probe = request.probe and request.train
-        self.half.model.train(request.train)
-        with (
-            torch.set_grad_enabled(request.train),
-            self._bank.activate(session.active),
-            self._probing(session, is_probe=is_probe) as scores,
-        ):
-            # Cut loose: a request that is handled twice must not add its gradients up.
-            hidden = request.hidden.detach().to(device, self.half.dtype)
-            hidden.requires_grad_(request.train)
-            last = self.half.hidden(hidden, mask, start=session.spec.cut)
-        progress = session.start(request)
-        if request.train:
-            flight = InFlight(hidden=hidden, last=last, is_probe=is_probe, scores=scores)
-            progress.in_flight[request.micro_batch] = flight
-        else:
-            session.finish_micro_batch()
-        return LastHidden(step=request.step, hidden=last.detach(), micro_batch=request.micro_batch)
-
-    def _finish(self, session: Session, request: Backward) -> Gradient:
-        """Back through the blocks above the cut, from the gradient that the client computed."""
-        assert session.progress is not None
-        flight = session.progress.in_flight.pop(request.micro_batch)
-        gradient = request.gradient.to(flight.last.device, flight.last.dtype)
-        # Checkpointed blocks run once more, as they were: with this session's terms, and scored.
-        self.half.model.train()
-        with (
-            self._bank.activate(session.active),
-            self._probing(session, is_probe=flight.is_probe),
-        ):
-            torch.autograd.backward(flight.last, gradient)
-        _check_gradients(session, flight.hidden.grad, flight.scores)
-        session.finish_micro_batch()
-        session.importance.update(flight.scores)
-        assert flight.hidden.grad is not None
-        return Gradient(
-            step=request.step, gradient=flight.hidden.grad, micro_batch=request.micro_batch
-        )
-
-
-def _check_gradients(
-    session: Session, gradient: Tensor | None, scores: Mapping[str, float]
-) -> None:
-    """Refuse what is not finite, before the optimizer's step."""
-    check_finite(scores)
-    found = [gradient, *(factor.grad for factor in session.factors)]
-    largest = get_total_norm([g for g in found if g is not None], norm_type=math.inf)
-    if not math.isfinite(float(largest)):
-        raise NonFiniteError("a gradient above the cut is not finite: the step is not taken")
-
 
 def _trainable(point: StartingPoint, device: torch.device) -> Trainable:
     """Factors of which a row is one direction in memory, as stacks of them are laid out."""
     b = point.trainable_b.to(device).T.contiguous().T
     return Trainable(b=torch.nn.Parameter(b), a=torch.nn.Parameter(point.trainable_a.to(device)))
-
-
-def _finite(value: float, what: str) -> float:
-    if not math.isfinite(value):
-        raise NonFiniteError(f"the {what} is {value}: the step is not taken")
-    return value
