@@ -1,0 +1,173 @@
+"""One step of a client in micro-batches, of which several are on the wire at a time.
+
+While one is, the client runs the next ones, and those that came back. Gradients add up on both
+sides of the cut, to those of the whole batch.
+"""
+
+import math
+from collections import deque
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..errors import NonFiniteError, TransportError
+from ..metrics import TokenLoss, count_label_tokens, summed_token_loss
+from ..splitting import Half
+from ..transport.streams import Stream
+from ..types import Labels, SessionSpec
+from ..wire.messages import Backward, Forward, Gradient, LastHidden, Loss
+from .batch import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flight:
+    """A micro-batch that the worker has now, and the end of its graph here.
+
+    ``loss`` is that of what came back already, where the labels stay here; its gradient is under
+    way then.
+    """
+
+    index: int
+    batch: Batch
+    hidden: Tensor
+    loss: TokenLoss | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Step:
+    """What the micro-batches of a step share."""
+
+    number: int
+    num_micro_batches: int
+    total_tokens: int
+    is_probe: bool
+
+
+class PipelinedStep:
+    """Runs a client's half forth and back for one batch after the other.
+
+    Parameters
+    ----------
+    half
+        Embeddings and blocks below the cut; norm and head too where the labels stay here.
+    spec
+        What the session on the worker was opened with. ``spec.in_flight`` micro-batches are on the
+        wire at most.
+    stream
+        The dialogue with that session.
+    micro_batch_size
+        Examples that are sent at a time; 0 for the whole batch.
+    """
+
+    def __init__(
+        self, half: Half, spec: SessionSpec, stream: Stream, micro_batch_size: int
+    ) -> None:
+        self._half = half
+        self._spec = spec
+        self._stream = stream
+        self._micro_batch_size = micro_batch_size
+
+    def run(self, step: int, batch: Batch, *, is_probe: bool) -> TokenLoss:
+        """The loss of a step; where gradients are on, they have been added up when it is there."""
+        # Importance is |W G| of the whole batch: it does not add up over parts.
+        parts = deque(enumerate(batch.in_micro_batches(0 if is_probe else self._micro_batch_size)))
+        step_of = _Step(
+            number=step,
+            num_micro_batches=len(parts),
+            total_tokens=count_label_tokens(batch.labels),
+            is_probe=is_probe,
+        )
+        loss, flights = TokenLoss(), deque[Flight]()
+        while parts or flights:
+            if parts and len(flights) < self._spec.in_flight:
+                flights.append(self._send_off(step_of, *parts.popleft()))
+                continue
+            flight = self._land(step_of, flights.popleft())
+            if isinstance(flight, Flight):
+                flights.append(flight)
+            else:
+                loss += flight
+        return loss
+
+    def _send_off(self, step: _Step, index: int, batch: Batch) -> Flight:
+        """Run a micro-batch through this half and send what comes out."""
+        hidden = self._embed(batch)
+        labels = batch.labels if self._spec.labels is Labels.SERVER else None
+        self._stream.send(
+            Forward(
+                step=step.number,
+                hidden=hidden.detach(),
+                labels=labels,
+                attention_mask=batch.attention_mask,
+                train=torch.is_grad_enabled(),
+                probe=step.is_probe,
+                micro_batch=index,
+                num_micro_batches=step.num_micro_batches,
+                # Of no use to a worker that computes no loss.
+                total_tokens=0
+                if labels is None or step.num_micro_batches == 1
+                else step.total_tokens,
+            )
+        )
+        return Flight(index=index, batch=batch, hidden=hidden)
+
+    def _land(self, step: _Step, flight: Flight) -> Flight | TokenLoss:
+        """Take the reply to a micro-batch: its loss when it is done, else its second flight."""
+        reply, loss = self._stream.receive(), flight.loss
+        if loss is not None:
+            if not isinstance(reply, Gradient):
+                raise TransportError(
+                    f"a gradient was wanted, the worker sent {type(reply).__name__}"
+                )
+            gradient: Tensor | None = reply.gradient
+        else:
+            loss, gradient = self._loss_of(reply, flight.batch, step.total_tokens)
+        if not torch.is_grad_enabled():
+            return loss
+        if self._spec.labels is Labels.CLIENT and flight.loss is None:
+            assert gradient is not None
+            self._stream.send(
+                Backward(
+                    step=step.number,
+                    gradient=gradient,
+                    micro_batch=flight.index,
+                    num_micro_batches=step.num_micro_batches,
+                )
+            )
+            return replace(flight, loss=loss)
+        hidden = flight.hidden
+        if gradient is None or gradient.shape != hidden.shape:
+            raise TransportError("the worker's reply has no gradient of the hidden state's shape")
+        if hidden.requires_grad:
+            hidden.backward(gradient.to(hidden.device, hidden.dtype))
+        return loss
+
+    def _embed(self, batch: Batch) -> Tensor:
+        device = self._half.device
+        return self._half.embed(batch.input_ids.to(device), batch.attention_mask.to(device))
+
+    def _loss_of(
+        self, reply: object, batch: Batch, total_tokens: int
+    ) -> tuple[TokenLoss, Tensor | None]:
+        """A micro-batch's loss, and the gradient of what was sent or, computed here, received."""
+        if isinstance(reply, Loss) and self._spec.labels is Labels.SERVER:
+            loss = TokenLoss(loss_sum=_finite(reply.loss_sum), num_tokens=reply.num_tokens)
+            return loss, reply.gradient
+        if not isinstance(reply, LastHidden) or self._spec.labels is Labels.SERVER:
+            raise TransportError(f"the worker sent {type(reply).__name__}, out of turn")
+        half, device = self._half, self._half.device
+        last = reply.hidden.to(device, half.dtype).requires_grad_(torch.is_grad_enabled())
+        mask, labels = batch.attention_mask.to(device), batch.labels.to(device)
+        logits = half.logits(last, mask, start=half.architecture.num_blocks)
+        loss_sum, num_tokens = summed_token_loss(logits, labels), count_label_tokens(labels)
+        if last.requires_grad:
+            (loss_sum / total_tokens).backward()
+        loss = TokenLoss(loss_sum=_finite(float(loss_sum.detach())), num_tokens=num_tokens)
+        return loss, last.grad
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise NonFiniteError(f"the loss is {value}: lower the learning rate")
+    return value
