@@ -72,17 +72,7 @@ def attach(
         del start
     _inject(model, GLOBAL, frozen, scaling=AS_IT_IS)
     _inject(model, LOCAL, trained, scaling=scaling)
-    trainables = {}
-    for name, layer in _lora_layers(model):
-        layer.set_adapter([adapter for adapter in (GLOBAL, LOCAL) if adapter in layer.lora_A])
-        if GLOBAL in layer.lora_A:
-            layer.lora_A[GLOBAL].requires_grad_(False)
-            layer.lora_B[GLOBAL].requires_grad_(False)
-        if LOCAL in layer.lora_A:
-            b, a = layer.lora_B[LOCAL].weight, layer.lora_A[LOCAL].weight
-            assert isinstance(b, nn.Parameter) and isinstance(a, nn.Parameter)
-            trainables[name] = Trainable(b=b, a=a)
-    return trainables
+    return _activated(model)
 
 
 def detach(model: nn.Module) -> None:
@@ -129,6 +119,21 @@ def _inject(
         b, a = factors[name]
         layer.lora_B[adapter].weight = nn.Parameter(b)
         layer.lora_A[adapter].weight = nn.Parameter(a)
+
+
+def _activated(model: nn.Module) -> dict[str, Trainable]:
+    """Have every layer add all its adapters, of which the local one alone is trained."""
+    trainables = {}
+    for name, layer in _lora_layers(model):
+        layer.set_adapter([adapter for adapter in (GLOBAL, LOCAL) if adapter in layer.lora_A])
+        if GLOBAL in layer.lora_A:
+            layer.lora_A[GLOBAL].requires_grad_(False)
+            layer.lora_B[GLOBAL].requires_grad_(False)
+        if LOCAL in layer.lora_A:
+            b, a = layer.lora_B[LOCAL].weight, layer.lora_A[LOCAL].weight
+            assert isinstance(b, nn.Parameter) and isinstance(a, nn.Parameter)
+            trainables[name] = Trainable(b=b, a=a)
+    return trainables
 
 
 def _own(factor: Tensor, device: torch.device) -> Tensor:

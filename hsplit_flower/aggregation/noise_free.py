@@ -74,11 +74,7 @@ def aggregate_adapters(
     AdapterError, NonFiniteError
         A client cannot be used, see `check_client`; named by its place in ``clients``.
     """
-    for index, client in enumerate(clients):
-        try:
-            check_client(client, updates)
-        except (AdapterError, NonFiniteError) as error:
-            raise type(error)(f"client {index}: {error}") from error
+    _check_clients(clients, updates)
     remainders = remainders or {}
     results = {
         name: aggregate(
@@ -133,6 +129,14 @@ def aggregate(
         tolerance=tolerance,
         max_rank=max_rank,
     )
+
+
+def _check_clients(clients: Sequence[ClientUpdate], updates: Mapping[str, LowRank]) -> None:
+    for index, client in enumerate(clients):
+        try:
+            check_client(client, updates)
+        except (AdapterError, NonFiniteError) as error:
+            raise type(error)(f"client {index}: {error}") from error
 
 
 def _untouched_share(update: LowRank, holders: Sequence[Contribution], num_examples: int) -> Tensor:

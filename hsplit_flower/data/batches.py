@@ -58,10 +58,7 @@ def batches(
     _check(batch_size=batch_size, pad_to_multiple_of=pad_to_multiple_of, steps=steps, seeds=seeds)
     if not encoded:
         raise DataError("there are no examples to make batches of; wanted at least one")
-    if steps is None:
-        rows = _evaluation_rows(len(encoded), batch_size)
-    else:
-        rows = islice(_training_rows(len(encoded), batch_size, seeds), steps)
+    rows = _rows(len(encoded), batch_size, steps, seeds)
     return (_pad([encoded[row] for row in group], pad_id, pad_to_multiple_of) for group in rows)
 
 
@@ -75,6 +72,15 @@ def _check(
         raise ConfigError(f"steps must be zero or more, or None for one pass, got {steps}")
     if any(number < 0 for number in seeds):
         raise ConfigError(f"seed must be of numbers zero or more, got {tuple(seeds)}")
+
+
+def _rows(
+    num_examples: int, batch_size: int, steps: int | None, seeds: Sequence[int]
+) -> Iterator[Sequence[int]]:
+    """Which examples are in each batch."""
+    if steps is None:
+        return _evaluation_rows(num_examples, batch_size)
+    return islice(_training_rows(num_examples, batch_size, seeds), steps)
 
 
 def _evaluation_rows(num_examples: int, batch_size: int) -> Iterator[Sequence[int]]:

@@ -196,23 +196,27 @@ def serve(
         ThreadPoolExecutor(max_workers=num_threads, thread_name_prefix="split-worker-stream"),
         options=[*server_options(max_message_bytes), ("grpc.so_reuseport", 0)],
     )
-    add_SplitWorkerServicer_to_server(
-        TrainingService(worker, patience_seconds=patience_seconds), server
-    )
+    training = TrainingService(worker, patience_seconds=patience_seconds)
+    add_SplitWorkerServicer_to_server(training, server)
     if operator_token is not None:
         if not operator_token:
             raise ConfigError("the operator token is empty: a secret of some length is wanted")
         control = ControlService(worker, operator_token, max_message_bytes=max_message_bytes)
         add_WorkerControlServicer_to_server(control, server)
-    address = f"{host}:{port}"
+    bound = _listen(server, f"{host}:{port}", credentials)
+    server.start()
+    return server, bound
+
+
+def _listen(server: grpc.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:
+    """The port that the server is bound to."""
     try:
         if credentials is None:
-            bound = server.add_insecure_port(address)
+            bound: int = server.add_insecure_port(address)
         else:
             bound = server.add_secure_port(address, credentials)
     except RuntimeError as error:
         raise ConfigError(f"cannot listen on {address}: {error}") from error
     if not bound:
         raise WorkerUnavailableError(f"cannot listen on {address}")
-    server.start()
-    return server, bound
+    return bound

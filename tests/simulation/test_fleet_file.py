@@ -30,6 +30,30 @@ up-mbps = inf
 memory-gb = 80
 flops = 1e14
 """
+WRONG = """
+[[device]]
+memory-gb = -8
+flops = nan
+speed = 3
+
+[[device]]
+memory-gb = "8"
+unavailable = 1.5
+count = 0
+
+[[device]]
+memory-gb = 8e9
+flops = 5
+up-mbps = 0
+rtt-ms = -1
+name = 7
+
+[worker]
+flops = 0
+rtt-ms = 5
+
+[server]
+"""
 OWN = DeviceProfile(memory_bytes=1e11, flops_per_second=1.0)
 
 
@@ -89,33 +113,7 @@ def test_a_file_that_changed_is_read_again(file: Path) -> None:
 
 def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
     path = tmp_path / "wrong.toml"
-    path.write_text(
-        """
-        [[device]]
-        memory-gb = -8
-        flops = nan
-        speed = 3
-
-        [[device]]
-        memory-gb = "8"
-        unavailable = 1.5
-        count = 0
-
-        [[device]]
-        memory-gb = 8e9
-        flops = 5
-        up-mbps = 0
-        rtt-ms = -1
-        name = 7
-
-        [worker]
-        flops = 0
-        rtt-ms = 5
-
-        [server]
-        """,
-        encoding="utf-8",
-    )
+    path.write_text(WRONG, encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
         read(path)
     text = str(caught.value)

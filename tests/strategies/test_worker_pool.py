@@ -4,14 +4,14 @@ import gc
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import psutil
 import pytest
 import ray
-from flwr.app import Context, Message, MessageType
+from flwr.app import Context, Message, MessageType, MetricRecord
 from ray.util.placement_group import placement_group, remove_placement_group
 from torch import Tensor
 
@@ -134,11 +134,13 @@ def run(strategy: HSplitLoRA, *, before_last: Callable[[Message], None] | None =
     strategy.observer = observe
     with LocalGrid(app, node_configs(), before=note, last=[NODES[LAST]]) as grid:
         result = strategy.start(grid, num_rounds=NUM_ROUNDS)
-    story.losses = [
-        float(result.evaluate_metrics_clientapp[number]["loss"])
-        for number in range(1, NUM_ROUNDS + 1)
-    ]
+    story.losses = _losses(result.evaluate_metrics_clientapp)
     return story
+
+
+def _losses(evaluated: Mapping[int, MetricRecord]) -> list[float]:
+    """The loss of each round, in their order."""
+    return [float(evaluated[number]["loss"]) for number in range(1, NUM_ROUNDS + 1)]
 
 
 def _round_of(message: Message) -> int:
