@@ -70,16 +70,7 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
     num_tokens = batch.input_ids.numel()
     for case, taken in seconds.items():
         yield Figure.of_repeats(name_of(case), [num_tokens / s for s in taken], "tokens/s")
-    for labels in Labels:
-        for is_pipelined in (False, True):
-            near, far = (labels, FAST, is_pipelined), (labels, FAR, is_pipelined)
-            if near in seconds and far in seconds:
-                # The order of turns is the same for all: each pair met the same machine.
-                kept = [a / b for a, b in zip(seconds[near], seconds[far], strict=True)]
-                is_promised = is_pipelined and not quick
-                name = f"labels at the {labels.value}, {_how(is_pipelined)}: 100 ms / 0 ms"
-                target = TARGET if is_promised else None
-                yield Figure.of_repeats(name, kept, "1", target)
+    yield from kept_far_away(seconds, quick=quick)
     yield Detail(
         name="step",
         value={
@@ -130,6 +121,20 @@ def take_turns(rounds: dict[Case, SteppedRound], *, repeats: int) -> dict[Case, 
             if repeat >= 2:
                 seconds[case].append(taken)
     return seconds
+
+
+def kept_far_away(seconds: dict[Case, list[float]], *, quick: bool) -> Iterator[Figure]:
+    """What is left of the near link's tokens a second on the far one."""
+    for labels in Labels:
+        for is_pipelined in (False, True):
+            near, far = (labels, FAST, is_pipelined), (labels, FAR, is_pipelined)
+            if near in seconds and far in seconds:
+                # The order of turns is the same for all: each pair met the same machine.
+                kept = [a / b for a, b in zip(seconds[near], seconds[far], strict=True)]
+                is_promised = is_pipelined and not quick
+                name = f"labels at the {labels.value}, {_how(is_pipelined)}: 100 ms / 0 ms"
+                target = TARGET if is_promised else None
+                yield Figure.of_repeats(name, kept, "1", target)
 
 
 def name_of(case: Case) -> str:

@@ -70,19 +70,9 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
                     _computing(whole, computed[1]),
                     repeats=5,
                 )
-            name = f"labels at the {labels.value}"
-            yield Figure.of_repeats(f"{name}: split", ours, "s")
-            yield Figure.of_repeats(f"{name}: PEFT on the whole model", theirs, "s")
-            # Pairs were run one after the other: what slows the machine slows both of a pair.
-            ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-            target = None if quick else TARGET
-            yield Figure.of_repeats(f"{name}: ratio of a pair", ratios, "1", target)
-            yield Figure(
-                name=f"{name}: ratio of the medians", value=median(ours) / median(theirs), unit="1"
+            yield from compared(
+                f"labels at the {labels.value}", (ours, theirs), computed, quick=quick
             )
-            # Of the processor's time, which others on the machine do not change; without warm-up.
-            ratios = [a / b for a, b in zip(computed[0][1:], computed[1][1:], strict=True)]
-            yield Figure.of_repeats(f"{name}: ratio of CPU seconds", ratios, "1")
     yield Detail(
         name="step",
         value={
@@ -95,6 +85,32 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
             "device": device,
         },
     )
+
+
+def compared(
+    name: str,
+    seconds: tuple[list[float], list[float]],
+    computed: tuple[list[float], list[float]],
+    *,
+    quick: bool,
+) -> Iterator[Figure]:
+    """The split step's seconds, those of the whole model's, and their ratios.
+
+    ``computed`` is the processor's time of both, warm-up included.
+    """
+    ours, theirs = seconds
+    yield Figure.of_repeats(f"{name}: split", ours, "s")
+    yield Figure.of_repeats(f"{name}: PEFT on the whole model", theirs, "s")
+    # Pairs were run one after the other: what slows the machine slows both of a pair.
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    target = None if quick else TARGET
+    yield Figure.of_repeats(f"{name}: ratio of a pair", ratios, "1", target)
+    yield Figure(
+        name=f"{name}: ratio of the medians", value=median(ours) / median(theirs), unit="1"
+    )
+    # Of the processor's time, which others on the machine do not change; without warm-up.
+    ratios = [a / b for a, b in zip(computed[0][1:], computed[1][1:], strict=True)]
+    yield Figure.of_repeats(f"{name}: ratio of CPU seconds", ratios, "1")
 
 
 def _computing(step: Callable[[], object], seconds: list[float]) -> Callable[[], None]:
