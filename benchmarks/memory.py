@@ -8,9 +8,7 @@ the library keeps that for itself. With a CUDA device, GPT-2-Large and LLaMA-2-7
 planned for budgets of 5 to 20 GB and run.
 """
 
-import functools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import cycle, product
 from typing import Final
 
@@ -18,8 +16,10 @@ import torch
 from transformers import GPT2Config, LlamaConfig, PretrainedConfig
 
 from benchmarks._client_run import ClientRun, live_peak_bytes, train
+from benchmarks._memory_comparison import Comparison, compared, predicted_bytes
+from benchmarks._small_models import costs_of, small, update_ranks
 from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target, peak_memory_of
-from hsplit_flower.costs import ModelCosts, Workload, client_memory, trace_costs, whole_model_memory
+from hsplit_flower.costs import ModelCosts, Workload, trace_costs, whole_model_memory
 from hsplit_flower.planning import plan
 from hsplit_flower.settings import PlanSettings
 from hsplit_flower.simulation import fleet_profiles, worker_profile
@@ -45,30 +45,6 @@ LLAMA_2_7B: Final = LlamaConfig(
     max_position_embeddings=4096,
 )
 GPT_2_LARGE: Final = GPT2Config(n_embd=1280, n_layer=36, n_head=20)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """A run, what was predicted for it, what it took, and what it was allowed."""
-
-    name: str
-    predicted_bytes: float
-    measured_bytes: float
-    budget_bytes: float | None = None
-
-    @property
-    def error(self) -> float:
-        """By what share the prediction is off; above zero where it is too high."""
-        return self.predicted_bytes / self.measured_bytes - 1.0
-
-    def as_json(self) -> dict[str, float | str | None]:
-        return {
-            "name": self.name,
-            "predicted_bytes": self.predicted_bytes,
-            "measured_bytes": self.measured_bytes,
-            "budget_bytes": self.budget_bytes,
-            "error": self.error,
-        }
 
 
 def measure(settings: Settings) -> Iterator[Figure | Detail]:
@@ -106,36 +82,6 @@ def _summary(
     yield Detail(name=kind, value=[one.as_json() for one in compared])
 
 
-def small(family: str, *, quick: bool) -> PretrainedConfig:
-    """A small model of the family: eight blocks."""
-    width = 128 if quick else 256
-    if family == "gpt2":
-        return GPT2Config(
-            n_embd=width,
-            n_layer=8,
-            n_head=4,
-            vocab_size=2000,
-            n_positions=512,
-            bos_token_id=0,
-            eos_token_id=0,
-        )
-    return LlamaConfig(
-        hidden_size=width,
-        intermediate_size=width * 8 // 3,
-        num_hidden_layers=8,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=2000,
-        max_position_embeddings=512,
-    )
-
-
-@functools.cache
-def costs_of(family: str, workload: Workload, quick: bool) -> ModelCosts:
-    """Costs of the small model."""
-    return trace_costs(small(family, quick=quick), workload)
-
-
 def configurations(*, quick: bool) -> Iterator[Comparison]:
     """Families, batches, cuts, ranks, checkpointing; labels, dtype and attention in turn."""
     kinds = ((4, "sdpa"), (2, "eager"), (4, "eager"), (2, "sdpa"))
@@ -162,7 +108,7 @@ def configurations(*, quick: bool) -> Iterator[Comparison]:
         )
         name = f"{family} cut {cut} rank {rank} batch {batch} {labels.value} {dtype_bytes}B"
         kept = "checkpointed" if checkpointing else "kept"
-        yield _compared(f"{name} {attention} {kept}", run, costs)
+        yield compared(f"{name} {attention} {kept}", run, costs)
 
 
 def later_rounds(*, quick: bool) -> Iterator[Comparison]:
@@ -179,12 +125,7 @@ def later_rounds(*, quick: bool) -> Iterator[Comparison]:
             update_ranks=update_ranks(costs, share),
             start=start,
         )
-        yield _compared(f"{family} cut {cut} {start.value} update {share:g}", run, costs)
-
-
-def update_ranks(costs: ModelCosts, share: float) -> dict[str, int]:
-    """Ranks of a global update, as a share of the highest that each weight's can have."""
-    return {w.name: round(share * min(w.in_features, w.out_features)) for w in costs.weights}
+        yield compared(f"{family} cut {cut} {start.value} update {share:g}", run, costs)
 
 
 def planned_fleets(*, quick: bool) -> Iterator[Comparison]:
@@ -285,28 +226,6 @@ def _planned(
             measured_bytes=live_peak_bytes(run),
             budget_bytes=budget,
         )
-
-
-def _compared(name: str, run: ClientRun, costs: ModelCosts) -> Comparison:
-    return Comparison(
-        name=name,
-        predicted_bytes=predicted_bytes(run, costs),
-        measured_bytes=live_peak_bytes(run),
-    )
-
-
-def predicted_bytes(run: ClientRun, costs: ModelCosts) -> float:
-    """What the cost model says of a run."""
-    settings = PlanSettings(labels=run.labels, start=run.start)
-    parts = client_memory(
-        costs,
-        cut=run.cut,
-        ranks=run.ranks,
-        settings=settings,
-        update_ranks=run.update_ranks,
-        checkpointing=run.checkpointing,
-    )
-    return parts.total_bytes
 
 
 BENCHMARK = Benchmark(

@@ -16,12 +16,10 @@ The machine is calibrated for each with batches of its mean length: on small one
 operations a second.
 """
 
-import statistics
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
@@ -30,47 +28,31 @@ from flwr.app import ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
+from benchmarks._calibration import calibrate
+from benchmarks._clock_batches import BATCHES, ROWS, SEQUENCE, Draw
 from benchmarks._shaped_link import Link, shaped, sleep_until
-from benchmarks._slowed import SlowedWorker
+from benchmarks._slowed_fleet import (
+    CLIENT_FACTORS,
+    DOWN_MBPS,
+    MAX_RANK,
+    MODEL,
+    RTT_MS,
+    UP_MBPS,
+    WORKER_FACTOR,
+    Speeds,
+    fleet_text,
+    serving_worker,
+)
 from benchmarks._threads import ThreadGrid
 from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target
 from hsplit_flower.client.app import describe_device, split_train
-from hsplit_flower.client.batch import Batch
-from hsplit_flower.client.local_round import LocalRound
-from hsplit_flower.costs import PartSeconds, Workload, part_seconds, trace_costs
 from hsplit_flower.server import RoundReport
 from hsplit_flower.settings import PlanSettings, Training
-from hsplit_flower.splitting import Checkpoint, Parts, load_half, read_architecture
 from hsplit_flower.strategies import HSplitLoRA
-from hsplit_flower.transport.streams import Stream
-from hsplit_flower.types import (
-    IGNORED_LABEL,
-    ClientPlan,
-    DeviceProfile,
-    Labels,
-    SessionSpec,
-    Span,
-    Start,
-)
 from hsplit_flower.wire.instructions import INSTRUCTIONS_KEY
-from hsplit_flower.wire.messages import Forward, Loss, Reply, Request
-from hsplit_flower.worker.service import serve
 
-MODEL = "llama-tiny"
-ROWS, SEQUENCE = 8, 64
-# The longest row of an unequal batch: two thirds of what is planned for, as with real text.
-SHORTEST_LONGEST = 22
-MAX_RANK = 8
-# How many times slower than one thread of this machine: all together use a quarter of a core, so
-# that none has to wait for one.
-CLIENT_FACTORS = (24.0, 32.0, 48.0, 64.0)
-WORKER_FACTOR = 8.0
-UP_MBPS, DOWN_MBPS, RTT_MS = (10.0, 15.0, 8.0, 20.0), (40.0, 50.0, 20.0, 45.0), 40.0
-CALIBRATION_CUT = 4
 WITHIN = Target("<=", 0.15)
 PATIENCE_SECONDS = 120.0
-# A slowed device rests between its steps, and finds its caches cold: so it does when calibrated.
-PAUSE_SECONDS = 0.3
 
 
 def measure(settings: Settings) -> Iterable[Figure | Detail]:
@@ -105,80 +87,14 @@ def measure(settings: Settings) -> Iterable[Figure | Detail]:
     yield Detail(name="factors", value={"clients": CLIENT_FACTORS, "worker": WORKER_FACTOR})
 
 
-def full_batch(generator: torch.Generator, length: int = SEQUENCE) -> dict[str, Tensor]:
-    """Rows of random tokens, all of this length; by default as long as planned for."""
-    tokens = torch.randint(3, 2048, (ROWS, length), generator=generator)
-    return {
-        "input_ids": tokens,
-        "attention_mask": torch.ones_like(tokens),
-        "labels": tokens.clone(),
-    }
-
-
-def unequal_batch(generator: torch.Generator) -> dict[str, Tensor]:
-    """Rows of many lengths, padded on the right to the longest, which is different each time."""
-
-    def draw(least: int, most: int, count: int = 1) -> Tensor:
-        return torch.randint(least, most + 1, (count,), generator=generator)
-
-    longest = int(draw(SHORTEST_LONGEST, SEQUENCE))
-    lengths = torch.cat([torch.tensor([longest]), draw(longest // 2, longest, ROWS - 1)])
-    mask = (torch.arange(longest) < lengths[:, None]).long()
-    tokens = full_batch(generator, longest)["input_ids"] * mask
-    labels = tokens.masked_fill(mask == 0, IGNORED_LABEL)
-    return {"input_ids": tokens, "attention_mask": mask, "labels": labels}
-
-
-Draw = Callable[[torch.Generator], dict[str, Tensor]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batches:
-    """What all clients of a run train on, and how long its padded rows are in the mean."""
-
-    draw: Draw
-    mean_length: int
-
-
-BATCHES = {
-    "full batches": Batches(draw=full_batch, mean_length=SEQUENCE),
-    "unequal batches": Batches(draw=unequal_batch, mean_length=(SHORTEST_LONGEST + SEQUENCE) // 2),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Speeds:
-    """Operations that this machine's threads do in a second of processor time."""
-
-    client: float
-    worker: float
-
-
-def calibrate(num_steps: int, length: int) -> Speeds:
-    """How fast one thread is in either half: medians of steps at one cut, nobody slowed."""
-    workload = Workload(batch_size=ROWS, sequence_length=length)
-    costs = trace_costs(Checkpoint(source=MODEL).config(), workload)
-    ranks = {weight.name: MAX_RANK for weight in costs.weights}
-    part = ClientPlan(span=Span(start=0, stop=CALIBRATION_CUT), ranks=ranks)
-    one = DeviceProfile(memory_bytes=1.0, flops_per_second=1.0)
-    flops: PartSeconds = part_seconds(
-        costs, part, profile=one, worker=one, labels=Labels.SERVER, start=Start.CONTINUE
-    )
-    spec = SessionSpec(client=0, cut=CALIBRATION_CUT, ranks=ranks)
-    return Speeds(
-        client=flops.compute_seconds / _client_step_seconds(spec, num_steps, length),
-        worker=flops.worker_seconds / _worker_step_seconds(spec, num_steps, length),
-    )
-
-
 def slowed_run(
     speeds: Speeds, scratch: Path, draw: Draw, *, num_rounds: int, num_steps: int
 ) -> tuple[list[float], list[RoundReport]]:
     """Real seconds of each round's steps on such batches, and the strategy's own reports."""
     fleet = scratch / "fleet.toml"
-    fleet.write_text(_fleet(speeds), encoding="utf-8")
+    fleet.write_text(fleet_text(speeds), encoding="utf-8")
     reports: list[RoundReport] = []
-    worker = _worker()
+    worker = serving_worker()
     with ExitStack() as stack:
         stack.callback(worker.stop)
         links = [
@@ -269,93 +185,6 @@ class _Run:
 
     def _finish(self) -> None:
         self.seconds.append(time.perf_counter() - self._started)
-
-
-@final
-class _Echo(Stream):
-    """Answers every step at once, so that a client's own time is all that there is."""
-
-    def __init__(self, length: int) -> None:
-        self._gradient = 1e-3 * torch.randn(ROWS, length, 128)
-        self._step = 0
-
-    def send(self, request: Request) -> None:
-        self._step = request.step
-
-    def receive(self) -> Reply:
-        return Loss(step=self._step, loss_sum=1.0, num_tokens=1, gradient=self._gradient)
-
-    def close(self) -> None:
-        """Nothing is held open."""
-
-
-def _client_step_seconds(spec: SessionSpec, num_steps: int, length: int) -> float:
-    """Processor time of a step of the client's half."""
-    half = load_half(MODEL, Parts.of_client(spec.cut, keeps_labels=False))
-    used: list[float] = []
-
-    def batches() -> Iterator[Batch]:
-        generator = torch.Generator().manual_seed(0)
-        for _ in range(num_steps):
-            batch = Batch(**full_batch(generator, length))
-            time.sleep(PAUSE_SECONDS)
-            began = time.thread_time()
-            yield batch
-            used.append(time.thread_time() - began)
-
-    LocalRound(half, {}, spec, _Echo(length)).train(batches(), probe=False)
-    return _settled(used)
-
-
-def _worker_step_seconds(spec: SessionSpec, num_steps: int, length: int) -> float:
-    """Processor time of a step of the worker's half, on its own thread."""
-    worker = _worker()
-    generator = torch.Generator().manual_seed(0)
-    used: list[float] = []
-    try:
-        worker.load_update({})
-        token = worker.open(spec)
-        for step in range(1, num_steps + 1):
-            fields = full_batch(generator, length)
-            hidden = torch.randn(ROWS, length, 128, generator=generator)
-            request = Forward(
-                step=step,
-                hidden=hidden,
-                labels=fields["labels"],
-                attention_mask=fields["attention_mask"],
-            )
-            time.sleep(PAUSE_SECONDS)
-            used.append(worker.used_seconds(token, request))
-    finally:
-        worker.stop()
-    return _settled(used)
-
-
-def _settled(seconds: list[float]) -> float:
-    """The median, without the steps in which memory is taken and code is warmed up."""
-    return statistics.median(seconds[len(seconds) // 4 :])
-
-
-def _worker() -> SlowedWorker:
-    """A worker that listens on a port of its own."""
-    architecture = read_architecture(Checkpoint(source=MODEL).config())
-    half = load_half(MODEL, Parts.of_worker(1, architecture.num_blocks))
-    worker = SlowedWorker(half, model=MODEL, memory_bytes=8e9, flops_per_second=1e9)
-    worker.factor = WORKER_FACTOR
-    server, port = serve(worker, host="127.0.0.1", port=0)
-    worker.attach_server(server, f"127.0.0.1:{port}")
-    return worker
-
-
-def _fleet(speeds: Speeds) -> str:
-    """The slowed devices as a fleet file; memory enough for every cut."""
-    tables = [
-        f"[[device]]\nmemory-gb = 4\nflops = {speeds.client / factor}\nup-mbps = {up}\n"
-        f"down-mbps = {down}\nrtt-ms = {RTT_MS}\n"
-        for factor, up, down in zip(CLIENT_FACTORS, UP_MBPS, DOWN_MBPS, strict=True)
-    ]
-    worker = f"[worker]\nmemory-gb = 8\nflops = {speeds.worker / WORKER_FACTOR}\n"
-    return "\n".join([*tables, worker])
 
 
 BENCHMARK = Benchmark(

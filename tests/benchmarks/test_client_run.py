@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from benchmarks._client_run import ClientRun, NoisyWorker, live_peak_bytes
-from benchmarks.memory import costs_of, predicted_bytes, small, update_ranks
+from benchmarks._memory_comparison import predicted_bytes
+from benchmarks._small_models import costs_of, small, update_ranks
 from hsplit_flower.costs import Workload
 from hsplit_flower.types import Labels, SessionSpec
 from hsplit_flower.wire.messages import Backward, Forward, Gradient, LastHidden, Loss

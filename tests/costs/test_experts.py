@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, GptOssConfig, MixtralConfig, Pret
 from transformers import Qwen3MoeConfig as QwenConfig
 
 from benchmarks._client_run import ClientRun, live_peak_bytes
-from benchmarks.memory import predicted_bytes
+from benchmarks._memory_comparison import predicted_bytes
 from hsplit_flower.costs import Workload, trace_costs
 from hsplit_flower.errors import UnsupportedModelError
 
