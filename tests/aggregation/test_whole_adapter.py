@@ -5,10 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from hsplit_flower.adapters.low_rank import LowRank, compress
-from hsplit_flower.aggregation import (
-    ClientUpdate,
-    aggregate_adapters,
-)
+from hsplit_flower.aggregation import ClientUpdate, aggregate_adapters
 from hsplit_flower.errors import AdapterError, NonFiniteError
 from tests.aggregation.contributions import IN, LAW, OUT, canonical_update, random_factors
 from tests.reference.aggregation import dense, relative_error

@@ -3,11 +3,7 @@
 import functools
 import math
 
-from hsplit_flower.costs import (
-    ModelCosts,
-    Workload,
-    trace_costs,
-)
+from hsplit_flower.costs import ModelCosts, Workload, trace_costs
 from hsplit_flower.types import DeviceProfile
 from tests.families import FAMILIES
 

@@ -4,16 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsplit_flower.costs import (
-    client_memory,
-    whole_model_memory,
-    worker_memory,
-)
+from hsplit_flower.costs import client_memory, whole_model_memory, worker_memory
 from hsplit_flower.errors import InfeasibleBudgetError
-from hsplit_flower.planning import (
-    plan,
-    planned_bytes,
-)
+from hsplit_flower.planning import plan, planned_bytes
 from hsplit_flower.settings import PlanSettings
 from hsplit_flower.types import Labels, Start
 from tests.planning.planned import ROOM, costs_of, device

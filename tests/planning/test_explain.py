@@ -1,9 +1,6 @@
 """What is said of a plan is true."""
 
-from hsplit_flower.planning import (
-    explain,
-    plan,
-)
+from hsplit_flower.planning import explain, plan
 from hsplit_flower.sizes import size_text
 from hsplit_flower.types import Plan
 from tests.planning.planned import ROOM, costs_of, device

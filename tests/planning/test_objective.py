@@ -3,12 +3,7 @@
 import functools
 import math
 
-from hsplit_flower.planning import (
-    improvement,
-    objective,
-    plan,
-    session_need_bytes,
-)
+from hsplit_flower.planning import improvement, objective, plan, session_need_bytes
 from hsplit_flower.settings import PlanSettings
 from tests.planning.planned import ROOM, costs_of, device
 

@@ -9,11 +9,7 @@ from dataclasses import replace
 import grpc
 import pytest
 
-from hsplit_flower.errors import (
-    AuthenticationError,
-    TransportError,
-    WorkerUnavailableError,
-)
+from hsplit_flower.errors import AuthenticationError, TransportError, WorkerUnavailableError
 from hsplit_flower.transport import grpc_stream
 from hsplit_flower.transport.channel import ChannelSettings
 from hsplit_flower.transport.grpc_stream import GrpcStream
@@ -22,14 +18,7 @@ from hsplit_flower.wire.messages import Loss
 from hsplit_flower.worker import Sessions, SplitWorker
 from hsplit_flower.worker.service import serve
 from tests.transport.one_session import FAMILY, FORWARD, SPEC, free_port
-from tests.workers import (
-    PATIENT,
-    Worker,
-    load_worker,
-    over_grpc,
-    running_worker,
-    split_worker,
-)
+from tests.workers import PATIENT, Worker, load_worker, over_grpc, running_worker, split_worker
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,7 @@ import grpc
 import pytest
 import torch
 
-from hsplit_flower.errors import (
-    WorkerRejectedError,
-)
+from hsplit_flower.errors import WorkerRejectedError
 from hsplit_flower.transport.grpc_stream import SESSION_TOKEN_KEY, GrpcStream
 from hsplit_flower.transport.status import ERROR_NAME_KEY
 from hsplit_flower.types import WireType
@@ -20,12 +18,7 @@ from hsplit_flower.wire.messages import request_to_wire
 from hsplit_flower.wire.proto.split_pb2 import StepRequest
 from hsplit_flower.wire.proto.split_pb2_grpc import SplitWorkerStub
 from tests.transport.one_session import BATCHES, FAMILY, FORWARD, HIDDEN, SPEC
-from tests.workers import (
-    PATIENT,
-    Worker,
-    over_grpc,
-    running_worker,
-)
+from tests.workers import PATIENT, Worker, over_grpc, running_worker
 
 
 @pytest.fixture(scope="module")

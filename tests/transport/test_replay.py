@@ -15,13 +15,7 @@ from hsplit_flower.wire.messages import Reply, Request
 from hsplit_flower.worker import SplitWorker
 from hsplit_flower.worker.service import serve
 from tests.transport.one_session import BATCHES, FAMILY, SPEC, free_port
-from tests.workers import (
-    PATIENT,
-    load_client,
-    load_worker,
-    running_worker,
-    split_worker,
-)
+from tests.workers import PATIENT, load_client, load_worker, running_worker, split_worker
 
 
 class Interrupted:

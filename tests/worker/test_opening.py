@@ -4,16 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from hsplit_flower.errors import (
-    AdapterError,
-    SplitError,
-)
+from hsplit_flower.errors import AdapterError, SplitError
 from hsplit_flower.worker import Stage
 from tests.rounds import architecture
-from tests.worker.steps import (
-    FAMILY,
-    SPEC,
-)
+from tests.worker.steps import FAMILY, SPEC
 from tests.workers import load_worker
 
 

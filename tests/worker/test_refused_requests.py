@@ -7,12 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hsplit_flower.errors import (
-    CodecError,
-    HSplitError,
-    NonFiniteError,
-    WorkerRejectedError,
-)
+from hsplit_flower.errors import CodecError, HSplitError, NonFiniteError, WorkerRejectedError
 from hsplit_flower.types import Labels, SessionSpec
 from hsplit_flower.wire.messages import Backward, Forward
 from hsplit_flower.worker import Stage

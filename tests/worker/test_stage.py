@@ -8,9 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hsplit_flower.errors import (
-    NonFiniteError,
-)
+from hsplit_flower.errors import NonFiniteError
 from hsplit_flower.types import Labels
 from hsplit_flower.wire.messages import Forward, Gradient, LastHidden, Loss
 from hsplit_flower.worker import Stage
