@@ -13,7 +13,7 @@ import multiprocessing
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
@@ -21,16 +21,19 @@ from typing import Any
 
 from benchmarks.harness import Benchmark, Detail, Figure, Settings, Spread, Target
 from benchmarks.harness.machine import ROOT
-from benchmarks.trial import Allocation, Examples, Setting, federated
-from hsplit_flower.aggregation import Dividing
-from hsplit_flower.types import ScaleRule, Start
+from benchmarks.trial import Examples, Setting, as_kept, federated, key_of
+from hsplit_flower.methods import HSPLIT_LORA, RankRule
+from hsplit_flower.settings import Training
+from hsplit_flower.types import Dividing, ScaleRule, Start
 
+SEED, LEARNING_RATE = "training.seed", "training.learning_rate"
 LEARNING_RATES = (2e-3, 4e-3, 8e-3, 16e-3)
 # Adapter bytes of the five clients, 1 : 1.6 : 2.2 : 3 : 4, as ranks over all weights.
 FLEETS = {"heterogeneous": (2.0, 3.2, 4.4, 6.0, 8.0), "homogeneous": (4.72,) * 5}
 IMPORTANCE = "importance"
-ONE_SCALE = {"lora_alpha": 8.0, "scale_rule": ScaleRule.CONSTANT}
-UNIFORM = {"allocation": Allocation.UNIFORM}
+ALPHA, SCALE_RULE, START = "training.lora_alpha", "training.scale_rule", "training.start"
+ONE_SCALE = {ALPHA: 8.0, SCALE_RULE: ScaleRule.CONSTANT}
+UNIFORM = {"method": replace(HSPLIT_LORA, ranks=RankRule.UNIFORM)}
 # On both bases and fleets. All scales agree at rank 4.
 MAIN_ARMS: Mapping[str, Mapping[str, Any]] = {
     IMPORTANCE: {},
@@ -40,28 +43,28 @@ MAIN_ARMS: Mapping[str, Mapping[str, Any]] = {
 }
 # These decide which weights get the ranks, and through those alone how far a step goes.
 FOLLOWERS: Mapping[str, Mapping[str, Any]] = {
-    "importance, no rank 0": {"allocation": Allocation.FLOOR},
+    "importance, no rank 0": {"floor": True},
     "importance as means": {"means": True},
     "today's importance alone": {"history": False},
     "importance of ten steps": {"probe_steps": 10},
     "today's alone, of ten steps": {"history": False, "probe_steps": 10},
-    "g = 1 - 0.5^r": {"gain_base": 0.5},
-    "g = 1 - 0.7^r": {"gain_base": 0.7},
-    "g = 1 - 0.8^r": {"gain_base": 0.8},
-    "g = 1 - 0.95^r": {"gain_base": 0.95},
-    "unit of two ranks": {"rank_unit": 2},
+    "g = 1 - 0.5^r": {"planning.gain_base": 0.5},
+    "g = 1 - 0.7^r": {"planning.gain_base": 0.7},
+    "g = 1 - 0.8^r": {"planning.gain_base": 0.8},
+    "g = 1 - 0.95^r": {"planning.gain_base": 0.95},
+    "unit of two ranks": {"planning.rank_unit": 2},
 }
-HALF_SCALE = {"lora_alpha": 4.0, "scale_rule": ScaleRule.CONSTANT}
-ROOT_SCALE = {"lora_alpha": 16.0, "scale_rule": ScaleRule.RSLORA}
+HALF_SCALE = {ALPHA: 4.0, SCALE_RULE: ScaleRule.CONSTANT}
+ROOT_SCALE = {ALPHA: 16.0, SCALE_RULE: ScaleRule.RSLORA}
 # On the first base and unequal devices only.
 OTHER_ARMS: Mapping[str, Mapping[str, Any]] = {
     "half of one scale": HALF_SCALE,
     "half of one scale, uniform": {**HALF_SCALE, **UNIFORM},
     "alpha / sqrt(r)": ROOT_SCALE,
     "alpha / sqrt(r), uniform": {**ROOT_SCALE, **UNIFORM},
-    "one scale, restart": {**ONE_SCALE, "start": Start.RESTART},
-    "one scale, restart, uniform": {**ONE_SCALE, "start": Start.RESTART, **UNIFORM},
-    "one scale, divided by holders": {**ONE_SCALE, "dividing": Dividing.HOLDERS},
+    "one scale, restart": {**ONE_SCALE, START: Start.RESTART},
+    "one scale, restart, uniform": {**ONE_SCALE, START: Start.RESTART, **UNIFORM},
+    "one scale, divided by holders": {**ONE_SCALE, "aggregation.dividing": Dividing.HOLDERS},
     **FOLLOWERS,
 }
 BETTER = Target("<=", 0.97)
@@ -77,12 +80,14 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
     plain = Setting(
         model="llama-tiny",
         dataset=str(dataset.resolve()),
-        seed=settings.seeds[0],
         budgets=FLEETS["heterogeneous"],
-        learning_rate=LEARNING_RATES[1],
+        training=Training(
+            learning_rate=LEARNING_RATES[1],
+            batch_size=4 if settings.quick else 8,
+            seed=settings.seeds[0],
+        ),
         num_rounds=2 if settings.quick else 4,
         local_steps=2 if settings.quick else 10,
-        batch_size=4 if settings.quick else 8,
         evaluation_examples=32 if settings.quick else 500,
     )
     trials = Trials(settings.scratch if settings.quick else ROOT / "results")
@@ -159,7 +164,7 @@ def _repeated(
     """Each arm at its best learning rate, once for every seed."""
     return {
         name: [
-            replace(plain, seed=seed, learning_rate=tuned[name]["best"], **changes)
+            plain.changed({SEED: seed, LEARNING_RATE: tuned[name]["best"], **changes})
             for seed in seeds
         ]
         for name, changes in arms.items()
@@ -175,7 +180,7 @@ def _tuned(
     """Each arm's best learning rate, with the perplexities on the first seed that say so."""
     own = {name: changes for name, changes in arms.items() if name not in FOLLOWERS}
     grid = {
-        (name, rate): replace(plain, learning_rate=rate, **changes)
+        (name, rate): plain.changed({LEARNING_RATE: rate, **changes})
         for name, changes in own.items()
         for rate in rates
     }
@@ -199,12 +204,12 @@ class Trials:
         if self._path.exists():
             for line in self._path.read_text(encoding="utf-8").splitlines():
                 trial = json.loads(line)
-                self._known[_key(trial["setting"])] = trial["curve"][-1]
+                self._known[key_of(trial["setting"])] = trial["curve"][-1]
 
     def run(self, settings: Iterable[Setting]) -> dict[Setting, float]:
         """The final dev perplexity of each setting."""
         wanted = list(dict.fromkeys(settings))
-        missing = [setting for setting in wanted if _key(asdict(setting)) not in self._known]
+        missing = [setting for setting in wanted if key_of(as_kept(setting)) not in self._known]
         if len(missing) < len(wanted):
             _say(f"{len(wanted) - len(missing)} of {len(wanted)} trials stand in {self._path}")
         context = multiprocessing.get_context("spawn")
@@ -214,23 +219,17 @@ class Trials:
                 for number, done in enumerate(as_completed(running), start=1):
                     self._write(running[done], done.result())
                     _say(f"trial {number} of {len(missing)}: perplexity {done.result()[-1]:.3f}")
-        return {setting: self._known[_key(asdict(setting))] for setting in wanted}
+        return {setting: self._known[key_of(as_kept(setting))] for setting in wanted}
 
     def _write(self, setting: Setting, curve: list[float]) -> None:
-        values = asdict(setting)
+        values = as_kept(setting)
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"setting": values, "curve": curve}) + "\n")
-        self._known[_key(values)] = curve[-1]
+        self._known[key_of(values)] = curve[-1]
 
 
 def _say(progress: str) -> None:
     print(progress, file=sys.stderr, flush=True)
-
-
-def _key(values: Mapping[str, Any]) -> str:
-    """A setting as text, but for where the data and the base lie."""
-    names = {name: Path(str(values[name])).name for name in ("model", "dataset")}
-    return json.dumps({**values, **names}, sort_keys=True)
 
 
 def _trial(setting: Setting) -> list[float]:
@@ -243,9 +242,9 @@ def _trial(setting: Setting) -> list[float]:
         model=setting.model,
         dataset=setting.dataset,
         num_clients=len(setting.budgets),
-        seed=setting.seed,
+        seed=setting.training.seed,
         evaluation_examples=setting.evaluation_examples,
-        max_length=setting.max_length,
+        max_length=setting.training.sequence_length,
     )
     return federated(setting, examples)
 

@@ -25,9 +25,9 @@ def measure(settings: Settings) -> Iterable[Figure | Detail]:
     job = _job(settings)
     middle = 1 + job.num_rounds // 2
     disturbances: dict[str, str | int | float | bool] = {
-        "unavailable": UNAVAILABLE,
-        "budget-changes": f"{middle}:{HALVED}=0.5",
-        "min-train-nodes": LEAST_CLIENTS,
+        "simulation.unavailable": UNAVAILABLE,
+        "simulation.budget-changes": f"{middle}:{HALVED}=0.5",
+        "sampling.min-train-nodes": LEAST_CLIENTS,
     }
     finals: list[float] = []
     for name, more in {"undisturbed": {}, "disturbed": disturbances}.items():

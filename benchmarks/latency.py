@@ -16,8 +16,9 @@ from typing import Final
 import torch
 from transformers import LlamaConfig
 
-from benchmarks._shaped_link import Link, shaped
-from benchmarks._split_pair import (
+from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target
+from benchmarks.tools.shaped_link import Link, shaped
+from benchmarks.tools.split_pair import (
     SteppedRound,
     Way,
     full_batch,
@@ -25,9 +26,9 @@ from benchmarks._split_pair import (
     save_random_model,
     worker_process,
 )
-from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target
+from hsplit_flower.settings import SessionSpec
 from hsplit_flower.splitting import read_architecture
-from hsplit_flower.types import Labels, SessionSpec
+from hsplit_flower.types import Labels
 
 RANK: Final = 8
 IN_FLIGHT: Final = 4

@@ -9,10 +9,9 @@ client has on both sides of its cut, and as many examples a step as all clients 
 import json
 import math
 import re
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -24,9 +23,12 @@ from peft import PeftModel
 from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target
 from benchmarks.harness.machine import ROOT
 from benchmarks.trial import Setting, base_model, centralised, encoded, perplexity, thinned
-from hsplit_flower.cli.local_flower import local_superlink
+from hsplit_flower.cli.local_flower import local_superlink, simulated_clients
 from hsplit_flower.data import load_examples, pad_token_id
+from hsplit_flower.settings import Aggregation, Planning, Training
+from hsplit_flower.settings import Settings as Group
 from hsplit_flower.splitting import Checkpoint, load_tokenizer, read_architecture
+from hsplit_flower.types import Start
 
 MODEL = "llama-tiny"
 RATIO = Target("<=", 1.08)
@@ -42,18 +44,12 @@ class Job:
     dataset: str
     num_rounds: int
     local_steps: int
-    batch_size: int
     evaluation_examples: int
     final_examples: int
     centralised_examples: int | None
-    seed: int
-    learning_rate: float = 8e-3
-    lora_alpha: float = 32.0
-    start: str = "restart"
-    server_momentum: float = 0.3
-    max_rank: int = 6
-    worker_session_rank: int = 2
-    max_length: int = 192
+    training: Training
+    planning: Planning = field(default_factory=lambda: Planning(max_rank=6, worker_session_rank=2))
+    aggregation: Aggregation = field(default_factory=lambda: Aggregation(momentum=0.3))
 
     @classmethod
     def from_settings(cls, settings: Settings, **other: int) -> "Job":
@@ -65,26 +61,28 @@ class Job:
         sizes: dict[str, Any] = {
             "num_rounds": 2 if quick else 8,
             "local_steps": 2 if quick else 20,
-            "batch_size": 4 if quick else 16,
             "evaluation_examples": 32 if quick else 1000,
             "final_examples": 64 if quick else 4672,
             "centralised_examples": 1000 if quick else None,
         }
-        return cls(dataset=str(folder.resolve()), seed=settings.seeds[0], **{**sizes, **other})
+        training = Training(
+            learning_rate=8e-3,
+            start=Start.RESTART,
+            batch_size=4 if quick else 16,
+            sequence_length=192,
+            seed=settings.seeds[0],
+        )
+        return cls(dataset=str(folder.resolve()), training=training, **{**sizes, **other})
 
     def as_setting(self) -> Setting:
         """What of it the centralised side needs; it takes its products in float32."""
         return Setting(
             model=MODEL,
             dataset=self.dataset,
-            seed=self.seed,
             budgets=(1.0,) * NUM_CLIENTS,
-            learning_rate=self.learning_rate,
-            lora_alpha=self.lora_alpha,
+            training=self.training,
             num_rounds=self.num_rounds,
             local_steps=self.local_steps,
-            batch_size=self.batch_size,
-            max_length=self.max_length,
             autocast=False,
         )
 
@@ -112,7 +110,7 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
     yield Figure(name="re-plans", value=replans, unit="", target=Target(">=", 1))
 
     adapted = PeftModel.from_pretrained(base_model(MODEL), str(run["folder"] / "adapter"))
-    encode = partial(encoded, model=MODEL, max_length=job.max_length)
+    encode = partial(encoded, model=MODEL, max_length=job.training.sequence_length)
     pad_id = pad_token_id(load_tokenizer(MODEL))
     dev = load_examples(job.dataset, "dev")
     reloaded = perplexity(adapted, encode(thinned(dev, job.evaluation_examples)), pad_id)
@@ -148,42 +146,38 @@ def federated(
         "dataset": job.dataset,
         "num-server-rounds": job.num_rounds,
         "local-steps": job.local_steps,
-        "batch-size": job.batch_size,
-        "learning-rate": job.learning_rate,
-        "lora-alpha": job.lora_alpha,
-        "start": job.start,
-        "server-momentum": job.server_momentum,
-        "max-rank": job.max_rank,
-        "worker-session-rank": job.worker_session_rank,
-        "max-length": job.max_length,
-        "attention": ATTENTION,
         "evaluation-examples": job.evaluation_examples,
-        "seed": job.seed,
-        "fleet": "heterogeneous",
         "partition": "dirichlet",
-        "min-train-nodes": NUM_CLIENTS,
-        "min-available-nodes": NUM_CLIENTS,
+        "model.attention": ATTENTION,
+        "simulation.fleet": "heterogeneous",
+        "sampling.min-train-nodes": NUM_CLIENTS,
+        "sampling.min-available-nodes": NUM_CLIENTS,
+        **keys_of("training", job.training),
+        **keys_of("planning", job.planning),
+        **keys_of("aggregation", job.aggregation),
         "output-dir": str(scratch),
         "run-name": "run",
         **more,
     }
-    plans: dict[str, Any] = {}
+    run_config = " ".join(f"{key}={json.dumps(value)}" for key, value in settings.items())
     with local_superlink(scratch / "flower", simulation=True) as flower:
-        run_config = " ".join(f"{key}={json.dumps(value)}" for key, value in settings.items())
-        federation = f"num-supernodes={NUM_CLIENTS} client-resources-num-cpus=1"
-        command = flower.command(
+        finished = flower.run(
             ROOT / "apps" / "nlg",
-            ["--run-config", run_config, "--federation-config", federation],
-        )
-        finished = subprocess.run(
-            command, env=flower.environment, capture_output=True, text=True, check=False
+            ["--run-config", run_config, *simulated_clients(NUM_CLIENTS)],
         )
     folder = scratch / "run"
-    if not re.search(r"perplexity [\d.]+ -> [\d.]+ in", finished.stdout):
-        raise RuntimeError(f"flwr run did not finish:\n{finished.stdout[-4000:]}{finished.stderr}")
+    if finished.failure or not re.search(r"perplexity [\d.]+ -> [\d.]+ in", finished.log):
+        raise RuntimeError(f"flwr run did not finish: {finished.failure}\n{finished.log[-4000:]}")
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     plans = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
     return {"folder": folder, "metrics": [json.loads(line) for line in lines], "plans": plans}
+
+
+def keys_of(name: str, group: Group) -> dict[str, Any]:
+    """What is set in a group, as keys of a run-config."""
+    shown = group.shown()
+    chosen = [field.key for field in group.known() if field.name in group.model_fields_set]
+    return {f"{name}.{key}": shown[key] for key in chosen}
 
 
 def centralised_rank(plans: Mapping[str, Any]) -> int:

@@ -15,10 +15,10 @@ from typing import Final
 import torch
 from transformers import GPT2Config, LlamaConfig, PretrainedConfig
 
-from benchmarks._client_run import ClientRun, live_peak_bytes, train
-from benchmarks._memory_comparison import Comparison, compared, predicted_bytes
-from benchmarks._small_models import costs_of, small, update_ranks
 from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target, peak_memory_of
+from benchmarks.tools.client_run import ClientRun, live_peak_bytes, train
+from benchmarks.tools.memory_comparison import Comparison, compared, predicted_bytes
+from benchmarks.tools.small_models import costs_of, small, update_ranks
 from hsplit_flower.costs import ModelCosts, Workload, trace_costs, whole_model_memory
 from hsplit_flower.planning import plan
 from hsplit_flower.settings import PlanSettings
@@ -163,7 +163,7 @@ def processes(*, quick: bool, returns_freed: bool) -> Iterator[Comparison]:
             cut=cut,
             ranks={weight.name: 8 for weight in costs.weights},
         )
-        imports = ("peft", "benchmarks._client_run")
+        imports = ("peft", "benchmarks.tools.client_run")
         used = peak_memory_of(train, run, returns_freed, imports=imports)
         yield Comparison(
             name=f"llama {width} cut {cut}",

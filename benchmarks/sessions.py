@@ -10,7 +10,8 @@ from statistics import median
 from time import perf_counter
 from typing import Final
 
-from benchmarks._sessions import (
+from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target
+from benchmarks.tools.sessions import (
     BatchedWorker,
     Client,
     Shape,
@@ -20,13 +21,12 @@ from benchmarks._sessions import (
     take_all_cores,
     worker_half,
 )
-from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target
 from hsplit_flower.costs import Workload, trace_costs
 from hsplit_flower.costs.metering import LiveBytes
 from hsplit_flower.costs.worker_peak import worker_memory, worker_memory_without_sessions
-from hsplit_flower.settings import PlanSettings
+from hsplit_flower.settings import PlanSettings, SessionSpec
 from hsplit_flower.splitting import Half
-from hsplit_flower.types import Labels, SessionSpec
+from hsplit_flower.types import Labels
 from hsplit_flower.wire.messages import Forward
 from hsplit_flower.worker.worker import SplitWorker
 

@@ -28,10 +28,11 @@ from flwr.app import ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
-from benchmarks._calibration import calibrate
-from benchmarks._clock_batches import BATCHES, ROWS, SEQUENCE, Draw
-from benchmarks._shaped_link import Link, shaped, sleep_until
-from benchmarks._slowed_fleet import (
+from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target
+from benchmarks.tools.calibration import calibrate
+from benchmarks.tools.clock_batches import BATCHES, ROWS, SEQUENCE, Draw
+from benchmarks.tools.shaped_link import Link, shaped, sleep_until
+from benchmarks.tools.slowed_fleet import (
     CLIENT_FACTORS,
     DOWN_MBPS,
     MAX_RANK,
@@ -43,13 +44,12 @@ from benchmarks._slowed_fleet import (
     fleet_text,
     serving_worker,
 )
-from benchmarks._threads import ThreadGrid
-from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target
+from benchmarks.tools.threads import ThreadGrid
 from hsplit_flower.client.app import describe_device, split_train
 from hsplit_flower.server import RoundReport
-from hsplit_flower.settings import PlanSettings, Training
+from hsplit_flower.settings import Client, Planning, Sampling, Simulation, Training
 from hsplit_flower.strategies import HSplitLoRA
-from hsplit_flower.wire.instructions import INSTRUCTIONS_KEY
+from hsplit_flower.wire.instructions import INSTRUCTIONS_KEY, Instructions
 
 WITHIN = Target("<=", 0.15)
 PATIENCE_SECONDS = 120.0
@@ -110,14 +110,16 @@ def slowed_run(
         strategy = HSplitLoRA(
             MODEL,
             Training(batch_size=ROWS, sequence_length=SEQUENCE),
-            planning=PlanSettings(max_rank=MAX_RANK),
-            fleet=str(fleet),
-            enforce_budgets=False,
-            worker=worker,
+            planning=Planning(max_rank=MAX_RANK),
+            sampling=Sampling(
+                fraction_evaluate=0.0,
+                min_train_nodes=len(CLIENT_FACTORS),
+                min_available_nodes=len(CLIENT_FACTORS),
+            ),
+            client=Client(enforce_budgets=False),
+            simulation=Simulation(fleet=str(fleet)),
+            running_worker=worker,
             observer=reports.append,
-            fraction_evaluate=0.0,
-            min_train_nodes=len(CLIENT_FACTORS),
-            min_available_nodes=len(CLIENT_FACTORS),
         )
         nodes = {
             100 + number: {"partition-id": number, "num-partitions": len(CLIENT_FACTORS)}
@@ -156,10 +158,9 @@ class _Run:
         @app.train()
         def train(msg: Message, context: Context) -> Message:
             number = int(context.node_config["partition-id"])
-            order = msg.content.config_records[INSTRUCTIONS_KEY]
-            msg.content[INSTRUCTIONS_KEY] = ConfigRecord(
-                {**order, "address": self._addresses[number]}
-            )
+            given = Instructions.from_config(msg.content.config_records[INSTRUCTIONS_KEY])
+            over_link = given.replace(address=self._addresses[number])
+            msg.content[INSTRUCTIONS_KEY] = ConfigRecord(over_link.to_config())
             self._loading.acquire()
             return split_train(msg, context, self._paced(number))
 

@@ -17,14 +17,15 @@ import torch
 from transformers import LlamaConfig
 from transformers.utils import logging as transformers_logging
 
-from benchmarks._split_pair import LIMITS, save_random_model, worker_process
 from benchmarks.harness import Benchmark, Detail, Figure, Settings, run_in_fresh_process
+from benchmarks.tools.split_pair import LIMITS, save_random_model, worker_process
 from hsplit_flower.adapters import LowRank
 from hsplit_flower.client.half_cache import HalfCache, HalfKey
 from hsplit_flower.client.local_round import LocalRound
+from hsplit_flower.settings import SessionSpec
 from hsplit_flower.splitting import Parts, load_half, read_architecture
 from hsplit_flower.transport.grpc_stream import GrpcStream
-from hsplit_flower.types import IGNORED_LABEL, SessionSpec
+from hsplit_flower.types import IGNORED_LABEL
 from hsplit_flower.wire.messages import Forward
 
 RANK: Final = 8

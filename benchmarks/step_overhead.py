@@ -18,7 +18,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, GPT2Config
 
-from benchmarks._split_pair import (
+from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target, interleave
+from benchmarks.tools.split_pair import (
     SteppedRound,
     Way,
     cpu_seconds,
@@ -27,10 +28,10 @@ from benchmarks._split_pair import (
     save_random_model,
     worker_process,
 )
-from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target, interleave
 from hsplit_flower.client.batch import Batch
+from hsplit_flower.settings import SessionSpec
 from hsplit_flower.splitting import read_architecture
-from hsplit_flower.types import Labels, SessionSpec
+from hsplit_flower.types import Labels
 
 RANK: Final = 8
 ALPHA: Final = 16

@@ -16,9 +16,10 @@ from benchmarks.harness import Benchmark, Detail, Figure, Settings
 from hsplit_flower.client.batch import Batch
 from hsplit_flower.client.local_round import LocalRound
 from hsplit_flower.data import batches, encode_examples, load_examples, pad_token_id
+from hsplit_flower.settings import SessionSpec
 from hsplit_flower.splitting import Parts, load_half, load_tokenizer
 from hsplit_flower.transport.streams import InProcessStream
-from hsplit_flower.types import SessionSpec, WireType
+from hsplit_flower.types import WireType
 from hsplit_flower.worker import SplitWorker
 
 MODEL: Final = "llama-tiny"

@@ -8,7 +8,8 @@ client's cut, norm, head and loss, go back, and take every client's optimizer st
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from benchmarks._sessions import (
+from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target, interleave
+from benchmarks.tools.sessions import (
     BatchedWorker,
     Client,
     PeftModel,
@@ -17,7 +18,6 @@ from benchmarks._sessions import (
     take_all_cores,
     worker_half,
 )
-from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target, interleave
 from hsplit_flower.wire.messages import Forward
 
 NUM_SESSIONS: Final = 8

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from statistics import mean
 from typing import Final
 
-from benchmarks._sessions import (
+from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target, interleave
+from benchmarks.tools.sessions import (
     BatchedWorker,
     Client,
     PeftModel,
@@ -19,7 +20,6 @@ from benchmarks._sessions import (
     take_all_cores,
     worker_half,
 )
-from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target, interleave
 
 NUM_SESSIONS: Final = 8
 RANKS: Final = (4, 8, 16, 32)

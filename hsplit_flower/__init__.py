@@ -15,19 +15,25 @@ if TYPE_CHECKING:
     from .client.app import split_evaluate as split_evaluate
     from .client.app import split_train as split_train
     from .errors import HSplitError as HSplitError
-    from .planning import ReplanSettings as ReplanSettings
     from .server import RoundReport as RoundReport
+    from .server import RunState as RunState
     from .server import ServerEvaluation as ServerEvaluation
-    from .settings import PlanSettings as PlanSettings
+    from .settings import Aggregation as Aggregation
+    from .settings import Client as Client
+    from .settings import Link as Link
+    from .settings import Model as Model
+    from .settings import Planning as Planning
+    from .settings import Sampling as Sampling
+    from .settings import Simulation as Simulation
     from .settings import Training as Training
+    from .settings import Worker as Worker
     from .splitting import load_half as load_half
     from .strategies import HSplitLoRA as HSplitLoRA
-    from .transport.remote_worker import RemoteWorker as RemoteWorker
+    from .strategies import SplitLoRA as SplitLoRA
     from .types import DeviceProfile as DeviceProfile
     from .types import Labels as Labels
     from .types import ScaleRule as ScaleRule
     from .types import Start as Start
-    from .worker.hosting import WorkerSettings as WorkerSettings
 
 _ROOM_OF = {
     "LowRank": "adapters",
@@ -37,19 +43,25 @@ _ROOM_OF = {
     "split_evaluate": "client.app",
     "split_train": "client.app",
     "HSplitError": "errors",
-    "PlanSettings": "settings",
-    "ReplanSettings": "planning",
+    "RoundReport": "server",
+    "RunState": "server",
+    "ServerEvaluation": "server",
+    "Aggregation": "settings",
+    "Client": "settings",
+    "Link": "settings",
+    "Model": "settings",
+    "Planning": "settings",
+    "Sampling": "settings",
+    "Simulation": "settings",
+    "Training": "settings",
+    "Worker": "settings",
     "load_half": "splitting",
     "HSplitLoRA": "strategies",
-    "RoundReport": "server",
-    "ServerEvaluation": "server",
-    "Training": "settings",
-    "RemoteWorker": "transport.remote_worker",
+    "SplitLoRA": "strategies",
     "DeviceProfile": "types",
     "Labels": "types",
     "ScaleRule": "types",
     "Start": "types",
-    "WorkerSettings": "worker.hosting",
 }
 
 __all__ = list(_ROOM_OF)

@@ -15,7 +15,11 @@ IGNORED_LABEL = -100
 HIGHEST_PORT = 2**16 - 1
 
 LONGEST_ROUND_SECONDS = 7 * 24 * 3600.0
-"""For so long at most a session waits for its client: that of a server that died goes after it."""
+"""The longest time that a round may take.
+
+A session is kept for its client until the round must be over, so this is also the longest time that
+a worker keeps the sessions of a server that has died.
+"""
 
 
 class Labels(str, Enum):
@@ -29,11 +33,24 @@ class Start(str, Enum):
     """What a client's trainable factors are at the start of a round.
 
     ``RESTART`` trains fresh factors on top of the frozen global update (the paper's way);
-    ``CONTINUE`` trains the leading singular directions of the global update itself.
+    ``CONTINUE`` trains the leading singular directions of the global update itself. ``FACTORS`` is
+    for methods whose global adapter is one pair of factors, which all clients go on with as it is.
     """
 
     RESTART = "restart"
     CONTINUE = "continue"
+    FACTORS = "factors"
+
+
+class Dividing(str, Enum):
+    """Over whom the mean of one weight is taken.
+
+    ``ALL``: every client that completed the round; one without the weight contributes zero.
+    ``HOLDERS``: only the clients that adapt the weight.
+    """
+
+    ALL = "all"
+    HOLDERS = "holders"
 
 
 class ScaleRule(str, Enum):
@@ -149,7 +166,7 @@ class MemoryParts:
     activations_bytes: float = 0.0
     head_bytes: float = 0.0
     probe_bytes: float = 0.0
-    in_flight_bytes: float = 0.0
+    smashed_data_bytes: float = 0.0
 
     @property
     def total_bytes(self) -> float:
@@ -160,7 +177,7 @@ class MemoryParts:
             + self.activations_bytes
             + self.head_bytes
             + self.probe_bytes
-            + self.in_flight_bytes
+            + self.smashed_data_bytes
         )
 
 
@@ -225,59 +242,6 @@ class WireType(str, Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SessionSpec:
-    """What the worker must know to open one client's session for one round.
-
-    ``seed`` makes the fresh factors; both sides of the cut derive them from it by weight name, so a
-    weight starts the same wherever the cut is. ``wire_gradient_type`` None is the same type as that
-    of hidden states. ``in_flight`` is how many requests the client may have on the wire at a time,
-    ``max_tokens`` how many tokens one of them may bring, padding included.
-    ``round_timeout_seconds`` is how long the round may last: so long a client may wait for its
-    turn, and its session for it.
-    """
-
-    client: int
-    cut: int
-    ranks: Mapping[str, int] = field(default_factory=dict)
-    labels: Labels = Labels.SERVER
-    start: Start = Start.CONTINUE
-    lora_alpha: float = 32.0
-    scale_rule: ScaleRule = ScaleRule.LORA
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    seed: int = 0
-    wire_type: WireType = WireType.FLOAT32
-    wire_gradient_type: WireType | None = None
-    in_flight: int = 1
-    round_timeout_seconds: float = 3600.0
-    max_tokens: int = 2**20
-    train: bool = True
-
-    def __post_init__(self) -> None:
-        for name in ("lora_alpha", "learning_rate"):
-            value = getattr(self, name)
-            if not 0.0 < value < math.inf:
-                raise ValueError(f"{name} must be a positive number, got {value}")
-        if not 0.0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay must be zero or more, got {self.weight_decay}")
-        for name in ("in_flight", "max_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be one or more, got {getattr(self, name)}")
-        if not 0.0 < self.round_timeout_seconds <= LONGEST_ROUND_SECONDS:
-            raise ValueError(
-                f"round_timeout_seconds must be a positive number of at most "
-                f"{LONGEST_ROUND_SECONDS:g}, got {self.round_timeout_seconds}"
-            )
-        if any(rank < 0 for rank in self.ranks.values()):
-            raise ValueError("ranks must be zero or more")
-
-    @property
-    def scaling(self) -> Scaling:
-        """What its adapters' products are multiplied by."""
-        return Scaling(alpha=self.lora_alpha, rule=self.scale_rule)
-
-
-@dataclass(frozen=True, kw_only=True)
 class WorkerDescription:
     """What a split worker holds and has; ``max_sessions`` of them may be open at a time.
 
@@ -291,3 +255,19 @@ class WorkerDescription:
     flops_per_second: float
     dtype: str
     max_sessions: int
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    def __post_init__(self) -> None:
+        wrong = [
+            name
+            for name, least in (("num_blocks", 1), ("lowest_cut", 0), ("max_sessions", 1))
+            if getattr(self, name) < least
+        ]
+        wrong += [
+            name
+            for name in ("memory_bytes", "flops_per_second")
+            if math.isnan(getattr(self, name)) or getattr(self, name) < 0
+        ]
+        if wrong:
+            raise ValueError(f"a worker cannot have such {' and '.join(wrong)}")

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from hsplit_flower.adapters import LowRank, compress, starting_points
+from hsplit_flower.settings import SessionSpec
 from hsplit_flower.splitting import Architecture, read_architecture
-from hsplit_flower.types import ScaleRule, SessionSpec
+from hsplit_flower.types import ScaleRule
 from tests.families import FAMILIES
 from tests.reference.unsplit import Factors, Step, base_model, train, with_peft
 

@@ -81,9 +81,9 @@ def test_the_wheel_holds_types_model_and_protocol(wheel: Path) -> None:
         r"hsplit_flower/bases/.*SOURCES\.md",
         r"hsplit_flower/bases/llama-tiny/config\.json",
         r"hsplit_flower/bases/llama-tiny/tokenizer\.json",
-        r"hsplit_flower/transport/\w+\.proto",
-        r"hsplit_flower/transport/\w+_pb2\.py",
-        r"hsplit_flower/transport/\w+_pb2_grpc\.py",
+        r"hsplit_flower/wire/proto/\w+\.proto",
+        r"hsplit_flower/wire/proto/\w+_pb2\.py",
+        r"hsplit_flower/wire/proto/\w+_pb2_grpc\.py",
         r"hsplit_flower/strategies/\w+\.py",
         r".*\.dist-info/licenses/LICENSE",
     ):

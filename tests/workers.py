@@ -79,12 +79,12 @@ def running_worker(
 
 
 def in_process(worker: Worker, token: str, wire_type: WireType = WireType.FLOAT32) -> Stream:
-    """A dialogue with a session without a network."""
+    """A exchange with a session without a network."""
     return InProcessStream(lambda request: worker.worker.exchange(token, request), wire_type)
 
 
 def over_grpc(worker: Worker, token: str, wire_type: WireType = WireType.FLOAT32) -> Stream:
-    """A dialogue with a session over the loopback."""
+    """A exchange with a session over the loopback."""
     return GrpcStream(worker.address, token, wire_type, PATIENT)
 
 
@@ -92,7 +92,7 @@ TRANSPORTS: dict[str, Connect] = {"in-process": in_process, "grpc": over_grpc}
 
 
 @contextmanager
-def dialogue(connect: Connect, worker: Worker, token: str) -> Iterator[Stream]:
+def exchange(connect: Connect, worker: Worker, token: str) -> Iterator[Stream]:
     """A stream that is closed when the block ends, its session too."""
     with closing(connect(worker, token, WireType.FLOAT32)) as stream:
         yield stream

@@ -11,5 +11,6 @@ from benchmarks.trial.federation import encoded as encoded
 from benchmarks.trial.federation import federated as federated
 from benchmarks.trial.federation import perplexity as perplexity
 from benchmarks.trial.federation import thinned as thinned
-from benchmarks.trial.setting import Allocation as Allocation
+from benchmarks.trial.kept import as_kept as as_kept
+from benchmarks.trial.kept import key_of as key_of
 from benchmarks.trial.setting import Setting as Setting

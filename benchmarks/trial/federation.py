@@ -1,9 +1,9 @@
-"""The rounds of one setting: train each client's adapters, aggregate exactly, choose ranks anew."""
+"""The rounds of one setting: choose ranks, train each client's adapters, let the method go on."""
 
 import copy
 import gc
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,9 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks.trial.ranks import choose
 from benchmarks.trial.setting import Setting
-from hsplit_flower.adapters import LowRank, attach, collect, initial_update, starting_point
-from hsplit_flower.adapters.round_start import weight_generator
-from hsplit_flower.aggregation import ClientUpdate, aggregate_adapters
+from hsplit_flower.adapters import LowRank, attach, collect, starting_points
 from hsplit_flower.data import (
     EncodedExample,
     Example,
@@ -27,16 +25,10 @@ from hsplit_flower.data import (
     pad_token_id,
     partition,
 )
-from hsplit_flower.importance import (
-    ImportanceHistory,
-    ImportanceReport,
-    blend,
-    history_weight,
-    mean_scores,
-    probing,
-)
+from hsplit_flower.importance import ImportanceHistory, probing
+from hsplit_flower.methods import ClientResult, MethodState, advance
 from hsplit_flower.metrics import TokenLoss, token_loss
-from hsplit_flower.planning import drift
+from hsplit_flower.settings import Training
 from hsplit_flower.splitting import (
     Architecture,
     Checkpoint,
@@ -91,64 +83,119 @@ def thinned(examples: Sequence[Example], count: int) -> Sequence[Example]:
 
 def federated(setting: Setting, examples: Examples) -> list[float]:
     """Dev perplexity after each round."""
-    architecture = read_architecture(Checkpoint(source=setting.model).config())
     base = base_model(setting.model)
-    updates = {
-        weight.name: LowRank.zeros(weight.out_features, weight.in_features)
-        for weight in architecture.weights
-    }
-    history = ImportanceHistory()
+    state = MethodState.fresh(architecture_of(setting.model).weights)
     curve = []
     for server_round in range(1, setting.num_rounds + 1):
-        clients, reports = [], []
-        for client, budget in enumerate(setting.budgets):
-            ranks = choose(architecture, setting, budget, history.scores)
-            trained, scores = _train(
-                base, architecture, setting, examples, updates, ranks, server_round, client
-            )
-            num_examples = len(examples.parts[client])
-            clients.append(
-                ClientUpdate(
-                    num_examples=num_examples,
-                    trained=trained,
-                    initial={
-                        name: initial_update(updates[name], factors.rank, setting.start)
-                        for name, factors in trained.items()
-                    },
-                )
-            )
-            reports.append(ImportanceReport(num_examples=num_examples, scores=scores))
-        updates = dict(aggregate_adapters(updates, clients, dividing=setting.dividing).updates)
-        history = _learned(history, mean_scores(reports), setting)
-        curve.append(perplexity(_with_updates(base, updates), examples.dev, examples.pad_id))
+        state = after_round(base, setting, examples, state, server_round)
+        curve.append(perplexity(_with_updates(base, state.updates), examples.dev, examples.pad_id))
         gc.collect()  # PEFT's layers refer to each other, so the clients' models linger
     return curve
 
 
+def after_round(
+    base: Any, setting: Setting, examples: Examples, state: MethodState, server_round: int
+) -> MethodState:
+    """What the method knows after every client has trained once."""
+    architecture = architecture_of(setting.model)
+    results = {}
+    for client, budget in enumerate(setting.budgets):
+        ranks = choose(architecture, setting, budget, state.importance.scores)
+        results[client] = train_client(
+            base, setting, examples, state, ranks, server_round=server_round, client=client
+        )
+    if not setting.history:
+        state = replace(state, importance=ImportanceHistory())
+    return advance(
+        setting.method,
+        state,
+        results,
+        start=setting.method.training(setting.training).start,
+        options=setting.aggregation,
+    )
+
+
+def train_client(
+    base: Any,
+    setting: Setting,
+    examples: Examples,
+    state: MethodState,
+    ranks: Mapping[str, int],
+    *,
+    server_round: int,
+    client: int,
+) -> ClientResult:
+    """One client's round on the whole model: its folded factors, and its weights' importance."""
+    training = setting.method.training(setting.training)
+    weights = architecture_of(setting.model).weights
+    # Who shares a draw of fresh factors has the first client's.
+    drawn_by = 0 if setting.method.shares_server_adapter else client
+    points = starting_points(
+        weights,
+        state.updates,
+        ranks,
+        start=training.start,
+        scaling=training.scaling,
+        seed=hash((training.seed, server_round, drawn_by)),
+    )
+    model = copy.deepcopy(base)
+    trainables = attach(model, points, scaling=training.scaling)
+    optimizer = _optimizer(model, training)
+    model.train()
+    scores = {weight.name: 0.0 for weight in weights}
+    for step, batch in enumerate(
+        batches(
+            examples.parts[client],
+            training.batch_size,
+            steps=setting.local_steps,
+            seed=(training.seed, server_round, client),
+            pad_id=examples.pad_id,
+        )
+    ):
+        probed = scores if step < setting.probe_steps else {}
+        with probing(model, probed) as found:
+            _loss(model, batch, setting).backward()
+        for name, score in found.items():
+            scores[name] += score / setting.probe_steps
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return ClientResult(
+        num_examples=len(examples.parts[client]),
+        updates=collect(trainables, scaling=training.scaling),
+        importance=scores,
+    )
+
+
 def centralised(setting: Setting, train: list[EncodedExample], pad_id: int, rank: int) -> Any:
     """Plain PEFT LoRA trained on all examples, a batch as large as all clients'."""
-    torch.manual_seed(setting.seed)
-    architecture = read_architecture(Checkpoint(source=setting.model).config())
+    training = setting.training
+    torch.manual_seed(training.seed)
+    architecture = architecture_of(setting.model)
     config = LoraConfig(
         r=rank,
-        lora_alpha=setting.scaling.of(rank) * rank,  # type: ignore[arg-type]
+        lora_alpha=training.scaling.of(rank) * rank,  # type: ignore[arg-type]
         target_modules=[weight.name for weight in architecture.weights],
         fan_in_fan_out=architecture.is_transposed,
     )
     model: Any = get_peft_model(base_model(setting.model), config)
-    optimizer = _optimizer(model, setting)
+    optimizer = _optimizer(model, training)
     model.train()
     for batch in batches(
         train,
-        len(setting.budgets) * setting.batch_size,
+        len(setting.budgets) * training.batch_size,
         steps=setting.num_rounds * setting.local_steps,
-        seed=setting.seed,
+        seed=training.seed,
         pad_id=pad_id,
     ):
         _loss(model, batch, setting).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     return model
+
+
+def architecture_of(model: str) -> Architecture:
+    """Its blocks and their weights."""
+    return read_architecture(Checkpoint(source=model).config())
 
 
 def base_model(name: str) -> Any:
@@ -170,69 +217,15 @@ def perplexity(model: Any, dev: list[EncodedExample], pad_id: int) -> float:
     return total.perplexity
 
 
-def _train(
-    base: Any,
-    architecture: Architecture,
-    setting: Setting,
-    examples: Examples,
-    updates: Mapping[str, LowRank],
-    ranks: Mapping[str, int],
-    server_round: int,
-    client: int,
-) -> tuple[dict[str, LowRank], dict[str, float]]:
-    """One client's round on the whole model: its folded factors, and its weights' importance."""
-    points = {
-        name: starting_point(
-            updates[name],
-            rank=rank,
-            start=setting.start,
-            scale=setting.scaling.of(rank),
-            generator=weight_generator(hash((setting.seed, server_round, client)), name),
-        )
-        for name, rank in ranks.items()
-    }
-    model = copy.deepcopy(base)
-    trainables = attach(model, points, scaling=setting.scaling)
-    optimizer = _optimizer(model, setting)
-    model.train()
-    scores = {weight.name: 0.0 for weight in architecture.weights}
-    for step, batch in enumerate(
-        batches(
-            examples.parts[client],
-            setting.batch_size,
-            steps=setting.local_steps,
-            seed=(setting.seed, server_round, client),
-            pad_id=examples.pad_id,
-        )
-    ):
-        probed = scores if step < setting.probe_steps else {}
-        with probing(model, probed) as found:
-            _loss(model, batch, setting).backward()
-        for name, score in found.items():
-            scores[name] += score / setting.probe_steps
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-    return collect(trainables, scaling=setting.scaling), scores
-
-
 def _loss(model: Any, batch: Mapping[str, Tensor], setting: Setting) -> Tensor:
     with torch.autocast("cpu", torch.bfloat16, enabled=setting.autocast):
         loss: Tensor = model(**batch, use_cache=False).loss
     return loss
 
 
-def _optimizer(model: Any, setting: Setting) -> torch.optim.Optimizer:
+def _optimizer(model: Any, training: Training) -> torch.optim.Optimizer:
     factors = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return torch.optim.AdamW(factors, lr=setting.learning_rate, weight_decay=0.0)
-
-
-def _learned(
-    history: ImportanceHistory, today: Mapping[str, float], setting: Setting
-) -> ImportanceHistory:
-    if not setting.history:
-        return ImportanceHistory(scores=today, num_rounds=history.num_rounds + 1)
-    moved = drift(today, history.scores) if history.num_rounds else 1.0
-    return blend(history, today, history_weight(history.num_rounds, moved))
+    return torch.optim.AdamW(factors, lr=training.learning_rate, weight_decay=training.weight_decay)
 
 
 def _with_updates(base: Any, updates: Mapping[str, LowRank]) -> Any:

@@ -1,34 +1,28 @@
 """One arm of a comparison: what is trained, by whom, and by which rules."""
 
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from hsplit_flower.aggregation import Dividing
-from hsplit_flower.settings import PlanSettings
-from hsplit_flower.types import ScaleRule, Scaling, Start
-
-
-class Allocation(str, Enum):
-    """How a client's adapter bytes become ranks.
-
-    ``UNIFORM``: one rank for all weights, what is left over one rank more for some. ``IMPORTANCE``:
-    by importance (HSplitLoRA), uniform in the first round. ``FLOOR``: by importance, but no weight
-    below rank 1.
-    """
-
-    UNIFORM = "uniform"
-    IMPORTANCE = "importance"
-    FLOOR = "floor"
+from hsplit_flower.methods import HSPLIT_LORA, Method
+from hsplit_flower.settings import Aggregation, Planning, Training
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """What one run is made of.
 
+    The groups are those of a run; what they say of cuts, batches' pieces and memory is not looked
+    at, as nothing is split.
+
     Attributes
     ----------
     budgets
         Adapter bytes of each client, as the rank that they would give to every weight.
+    method
+        Whose rules for ranks, for the start of a round and for aggregation are followed.
+    floor
+        Whether importance leaves no weight below rank 1.
     means
         Whether importance is a weight's mean ``|W G|`` instead of their sum.
     probe_steps
@@ -41,28 +35,26 @@ class Setting:
 
     model: str
     dataset: str
-    seed: int
     budgets: tuple[float, ...]
-    learning_rate: float
-    lora_alpha: float = 32.0
-    scale_rule: ScaleRule = ScaleRule.LORA
-    allocation: Allocation = Allocation.IMPORTANCE
-    start: Start = Start.CONTINUE
-    dividing: Dividing = Dividing.ALL
-    rank_unit: int = 1
-    max_rank: int = 16
-    gain_base: float = PlanSettings().gain_base
+    training: Training
+    method: Method = HSPLIT_LORA
+    planning: Planning = field(default_factory=Planning)
+    aggregation: Aggregation = field(default_factory=Aggregation)
+    floor: bool = False
     means: bool = False
     probe_steps: int = 1
     history: bool = True
     num_rounds: int = 8
     local_steps: int = 20
-    batch_size: int = 16
     evaluation_examples: int = 500
-    max_length: int = 192
     autocast: bool = True
 
-    @property
-    def scaling(self) -> Scaling:
-        """What adapters' products are multiplied by."""
-        return Scaling(alpha=self.lora_alpha, rule=self.scale_rule)
+    def changed(self, changes: Mapping[str, Any]) -> "Setting":
+        """The same with other values; a group's field is named as ``training.seed``."""
+        own: dict[str, Any] = {}
+        grouped: dict[str, dict[str, Any]] = {}
+        for key, value in changes.items():
+            group, _, name = key.rpartition(".")
+            (grouped.setdefault(group, {}) if group else own)[name] = value
+        groups = {name: getattr(self, name).replace(**values) for name, values in grouped.items()}
+        return replace(self, **own, **groups)

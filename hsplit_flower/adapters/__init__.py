@@ -5,7 +5,7 @@ from .attach import detach as detach
 from .bank import AdapterBank as AdapterBank
 from .batched import Active as Active
 from .batched import BatchedAdapters as BatchedAdapters
-from .batched import Member as Member
+from .batched import BatchMember as BatchMember
 from .batched import NotRowwiseError as NotRowwiseError
 from .low_rank import Compression as Compression
 from .low_rank import LowRank as LowRank

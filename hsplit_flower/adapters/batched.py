@@ -41,7 +41,7 @@ class Active:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Member:
+class BatchMember:
     """A session in a pass, and how many rows of the batch are its own."""
 
     active: Active
@@ -101,7 +101,7 @@ class BatchedAdapters:
         Length of the batch's rows.
     """
 
-    def __init__(self, members: Sequence[Member], num_positions: int) -> None:
+    def __init__(self, members: Sequence[BatchMember], num_positions: int) -> None:
         self._members = members
         self._num_positions = num_positions
         tokens = [member.num_rows * num_positions for member in members]
@@ -207,7 +207,7 @@ def add_shared(
     return y + (product @ shared.b[:, :width].T).to(y.dtype)
 
 
-def _stack(name: str, members: Sequence[Member], num_tokens: int) -> _Stack:
+def _stack(name: str, members: Sequence[BatchMember], num_tokens: int) -> _Stack:
     """The factors of these members, copied side by side; a leaf of the graph."""
     places = []
     for session, member in enumerate(members):

@@ -42,10 +42,10 @@ class StartingPoint:
         return self.merge is not None
 
     def frozen_shares(self) -> Float[Tensor, " direction"]:
-        """``frozen`` as multiples of the leading directions of the update that it came from.
+        """How much of each leading direction of the global update is in ``frozen``.
 
-        The update less what is trained of it; or, where the whole of it went into ``W``, less than
-        nothing of what is trained.
+        0 for a direction that is trained, 1 for one that is not. Where the whole update was added
+        to ``W``, -1 for a trained direction: it is in ``W`` once too often, and is taken off.
         """
         trained = self.initial.rank
         if self.into_weight:
@@ -66,12 +66,12 @@ def starting_point(
 
     ``RESTART``: ``b`` zero, ``a`` random as in LoRA, the whole update frozen. ``CONTINUE``: the
     leading ``rank`` directions of the update are trainable, the rest is frozen; if the update has
-    fewer, the missing ones start as in LoRA.
+    fewer, the missing ones start as in LoRA. ``FACTORS``: the same of a round's raw factors.
 
     Parameters
     ----------
     update
-        The global update in canonical form, as `compress` returns it.
+        The global update in canonical form, as `compress` returns it, but for ``FACTORS``.
     rank
         How many directions this client trains; 0 trains none.
     scale
@@ -87,7 +87,8 @@ def starting_point(
         raise AdapterError(f"scale must be a positive number, got {scale}")
     initial = initial_update(update, rank, start)
     missing = rank - initial.rank
-    root = math.sqrt(scale)
+    # A pair that goes on is the raw one of the round before, as `fold` left it.
+    of_b, of_a = (scale, 1.0) if start is Start.FACTORS else (math.sqrt(scale), math.sqrt(scale))
     random = _random_directions(missing, update.in_features, generator).to(update.a.device)
     if is_merged(update, factored_below):
         merge, frozen = update, -initial
@@ -95,9 +96,9 @@ def starting_point(
         merge, frozen = None, update.tail(initial.rank)
     return StartingPoint(
         trainable_b=torch.cat(
-            [_divided(initial.b, root), initial.b.new_zeros(len(initial.b), missing)], 1
+            [_divided(initial.b, of_b), initial.b.new_zeros(len(initial.b), missing)], 1
         ),
-        trainable_a=torch.cat([_divided(initial.a, root), random]),
+        trainable_a=torch.cat([_divided(initial.a, of_a), random]),
         initial=initial,
         frozen=frozen,
         merge=merge,
@@ -120,7 +121,7 @@ def initial_update(update: LowRank, rank: int, start: Start) -> LowRank:
     """
     if rank < 0:
         raise AdapterError(f"a trainable rank must be 0 or more, got {rank}")
-    return update.head(rank if start is Start.CONTINUE else 0)
+    return update.head(0 if start is Start.RESTART else rank)
 
 
 def fold(

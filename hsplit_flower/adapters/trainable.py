@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from ..settings import Recipe
 from ..types import Scaling
 from .low_rank import LowRank
 from .start import fold
@@ -36,7 +37,7 @@ def collect(trainables: Mapping[str, Trainable], *, scaling: Scaling) -> dict[st
 
 
 def adapter_optimizer(
-    trainables: Mapping[str, Trainable], *, learning_rate: float, weight_decay: float
+    trainables: Mapping[str, Trainable], recipe: Recipe
 ) -> torch.optim.Optimizer | None:
     """AdamW over the factors, the same on both sides of a cut; None where nothing is trained.
 
@@ -47,4 +48,6 @@ def adapter_optimizer(
     ]
     if not parameters:
         return None
-    return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
+    return torch.optim.AdamW(
+        parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+    )

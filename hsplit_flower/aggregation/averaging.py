@@ -62,4 +62,5 @@ def _padded(
 
 
 def _mean(terms: Sequence[tuple[float, Tensor]]) -> Tensor:
-    return torch.stack([p * factor for p, factor in terms]).sum(dim=0)
+    # In float64, so that the mean of equal factors is that factor.
+    return torch.stack([p * factor.double() for p, factor in terms]).sum(dim=0).float()

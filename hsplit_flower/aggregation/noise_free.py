@@ -11,25 +11,14 @@ The sum is then compressed without loss. This module knows neither messages nor 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 import torch
 from torch import Tensor
 
 from ..adapters.low_rank import TOLERANCE, Compression, LowRank, compress, concatenate
 from ..errors import AdapterError, NonFiniteError
+from ..types import Dividing
 from .contribution import ClientUpdate, Contribution, check_client
-
-
-class Dividing(str, Enum):
-    """Over whom the mean of one weight is taken.
-
-    ``ALL``: every client that completed the round; one without the weight contributes zero.
-    ``HOLDERS``: only the clients that adapt the weight.
-    """
-
-    ALL = "all"
-    HOLDERS = "holders"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,49 +1,59 @@
-"""The command line: ``hsplit plan``, ``hsplit worker`` and ``hsplit demo``."""
+"""The command line: ``hsplit plan``, ``hsplit worker``, ``hsplit demo`` and ``hsplit settings``."""
 
-import argparse
 import logging
 import signal
 import sys
 from collections.abc import Sequence
 
+import click
+import typer
+
 from ..errors import HSplitError
-from . import demo, plan, worker
+from . import demo, plan, settings_table, worker
+from .command_help import DescribedCommand
 
-
-def build_parser() -> argparse.ArgumentParser:
-    """What the command line may say."""
-    parser = argparse.ArgumentParser(
-        prog="hsplit",
-        description="HSplitLoRA on Flower: fine-tune a language model split by devices.",
-        epilog="Each command says more: hsplit plan --help",
-    )
-    commands = parser.add_subparsers(
-        dest="command", required=True, metavar="COMMAND", title="commands"
-    )
-    plan.add_parser(commands)
-    worker.add_parser(commands)
-    demo.add_parser(commands)
-    return parser
+app = typer.Typer(
+    name="hsplit",
+    help="HSplitLoRA on Flower: fine-tune a language model split by devices.",
+    epilog="Each command says more: hsplit plan --help",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    # Click suggests the nearest command itself.
+    suggest_commands=False,
+)
+app.command("plan", cls=DescribedCommand, epilog=plan.EPILOG)(plan.command)
+app.command("worker", cls=DescribedCommand)(worker.command)
+app.command("demo", cls=DescribedCommand)(demo.command)
+app.command("settings", cls=DescribedCommand)(settings_table.command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; an error of ours is one line on stderr and exit status 1."""
-    options = build_parser().parse_args(arguments)
-    _show_our_log()
+    """Run a command and give its exit status.
+
+    An error of ours is one message on stderr and exit status 1; a command line that cannot be read
+    is told with its usage, and exit status 2.
+    """
     # Asked to end, leave by the door: what was started is stopped on the way out.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    _show_our_log()
+    command = typer.main.get_command(app)
     try:
-        status: int = options.run(options)
-    except HSplitError as error:
-        print(f"hsplit: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        with command.make_context("hsplit", given) as context:
+            command.invoke(context)
+    except click.UsageError as error:
+        error.show()
+        return error.exit_code
+    except typer.Exit as ended:
+        return ended.exit_code
+    except (HSplitError, OSError) as error:
         print(f"hsplit: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("hsplit: interrupted; what was started has been stopped", file=sys.stderr)
         return 128 + signal.SIGINT
-    return status
+    return 0
 
 
 def _show_our_log() -> None:

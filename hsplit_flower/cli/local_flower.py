@@ -2,24 +2,22 @@
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-import psutil
+from typing import TextIO
 
 from ..errors import ConfigError
+from .background import background as background
+from .simulation_run import FinishedRun, second_try, streamed
 
 CONNECTION = "here"
-# In the environment of what is started for one run, and of nothing else.
-MARK = "HSPLIT_STARTED_FOR"
+LOG_NAME = "superlink.log"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +27,32 @@ class LocalFlower:
     home: Path
     address: str
     environment: dict[str, str]
+
+    @property
+    def log(self) -> Path:
+        """The file that the SuperLink writes its log to."""
+        return self.home / LOG_NAME
+
+    def run(
+        self, app: str | Path, options: Sequence[str] = (), *, show: TextIO | None = None
+    ) -> FinishedRun:
+        """Run an app to its end, and once more if it failed because Ray was late.
+
+        Parameters
+        ----------
+        app
+            Its folder.
+        options
+            Of ``flwr run``, further ones.
+        show
+            Where its log is written while it grows; None keeps it for the result only.
+
+        Returns
+        -------
+        FinishedRun
+            Its log, and why it failed if it did.
+        """
+        return second_try(lambda: self._run_once(self.command(app, options), show), show)
 
     def command(self, app: str | Path, options: Sequence[str] = ()) -> list[str]:
         """The ``flwr run`` command that sends an app here and shows its log."""
@@ -49,6 +73,11 @@ class LocalFlower:
             return "no run was started"
         is_completed = newest["status"] == "finished:completed"
         return None if is_completed else f"{newest['status']}: {newest.get('status-details', '')}"
+
+    def _run_once(self, command: Sequence[str], show: TextIO | None) -> FinishedRun:
+        log, status = streamed(command, self.environment, show)
+        refused = f"flwr run ended with exit status {status}" if status else None
+        return FinishedRun(log=log, failure=refused or self.failure())
 
 
 @contextmanager
@@ -79,8 +108,8 @@ def local_superlink(home: Path, *, simulation: bool) -> Iterator[LocalFlower]:
     command = [script("flower-superlink"), "--insecure", "--host", host, "--port", port]
     if simulation:
         command.append("--simulation")
-    with background(command, environment, home / "superlink.log") as process:
-        _wait_for(address, process, home / "superlink.log")
+    with background(command, environment, home / LOG_NAME) as process:
+        _wait_for(address, process, home / LOG_NAME)
         yield LocalFlower(home=home, address=address, environment=environment)
 
 
@@ -122,59 +151,6 @@ def script(name: str) -> str:
     if not path.exists():
         raise ConfigError(f"{name} is not installed beside {sys.executable}: install flwr there")
     return str(path)
-
-
-@contextmanager
-def background(
-    command: Sequence[str], environment: dict[str, str], log: Path
-) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a program in a process group of its own; end all that it started afterwards."""
-    mark = uuid.uuid4().hex
-    marked = {**environment, MARK: mark}
-    with open(log, "wb") as file:
-        process = subprocess.Popen(
-            command, env=marked, stdout=file, stderr=file, start_new_session=True
-        )
-        try:
-            yield process
-        finally:
-            _end_all(process, mark)
-
-
-def _end_all(process: "subprocess.Popen[bytes]", mark: str) -> None:
-    """End a program, its group, what it has started in groups of their own, and their orphans."""
-    started = _descendants(process.pid)
-    for sign, patience_seconds in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0)):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, sign)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(patience_seconds)
-            break
-    # What the program started may have outlived it.
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    # A simulation that was interrupted is not in the group, nor is its Ray.
-    for end in (psutil.Process.terminate, psutil.Process.kill):
-        for survivor in started:
-            with suppress(psutil.NoSuchProcess):
-                end(survivor)
-        _, started = psutil.wait_procs([*started, *_marked(mark)], timeout=5.0)
-
-
-def _marked(mark: str) -> list[psutil.Process]:
-    """Programs whose parents are gone, as Ray's agents are if it was starting."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            if process.environ().get(MARK) == mark:
-                found.append(process)
-    return found
-
-
-def _descendants(pid: int) -> list[psutil.Process]:
-    with suppress(psutil.NoSuchProcess):
-        return list(psutil.Process(pid).children(recursive=True))
-    return []
 
 
 def _free_port() -> int:

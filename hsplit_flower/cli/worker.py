@@ -1,130 +1,88 @@
 """``hsplit worker``: a split worker in a process of its own."""
 
-import argparse
 import os
 import secrets
 from pathlib import Path
-from typing import Any
 
 from ..errors import ConfigError, SplitError
-from .limits import A_MESSAGE_MB, A_PORT, NUM_THREADS, POSITIVE, at_least, out_of_limits, refuse
-from .model_options import add_model_options
+from ..settings import (
+    OPERATOR_TOKEN_VARIABLE,
+    Link,
+    Model,
+    Planning,
+    Settings,
+    Worker,
+    setting,
+)
+from .field_option import OtherDefault
+from .model_offer import MODEL
+from .options import Chosen, Offer, Options
 
-TOKEN_VARIABLE = "HSPLIT_OPERATOR_TOKEN"
 
-LIMITS = {
-    "port": A_PORT,
-    "lowest_cut": at_least(1),
-    "threads": NUM_THREADS,
-    "max_sessions": at_least(1),
-    "max_message_mb": A_MESSAGE_MB,
-    "session_timeout": POSITIVE,
-}
+class OwnProcess(Settings):
+    """What only a worker of its own is asked for: no run tells it."""
 
-
-def add_parser(commands: Any) -> None:
-    """Add the command and its options."""
-    parser = commands.add_parser(
-        "worker",
-        help="run a split worker",
-        description="Hold the upper blocks of a model and train them for many clients. The "
-        f"operator's token, which the ServerApp needs too, is read from ${TOKEN_VARIABLE} or from "
-        "a file.",
+    lowest_cut: int = setting(
+        Planning.default_of("min_cut"),
+        "Number of the first block that is held, which is the shallowest cut that clients may "
+        "have.",
+        ge=1,
     )
-    add_model_options(parser)
-    _add_address(parser)
-    _add_resources(parser)
-    parser.add_argument(
-        "--operator-token-file",
-        type=Path,
-        help="file that holds the operator's token; made with a new token if there is none "
-        f"(default: the token is read from ${TOKEN_VARIABLE})",
-    )
-    parser.set_defaults(run=run)
-
-
-def _add_address(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="address to listen on; 0.0.0.0 for all of this machine's (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--port",
-        type=int,
-        default=8600,
-        help="port to listen on; 0 for a free one (default: %(default)s)",
+    operator_token_file: str = setting(
+        "",
+        "File that holds the operator's token; made with a new token if there is none. Empty reads "
+        f"the token from ${OPERATOR_TOKEN_VARIABLE}.",
     )
 
 
-def _add_resources(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--lowest-cut",
-        type=int,
-        default=1,
-        help="number of the first block that is held, which is the shallowest cut that clients may "
-        "have (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--device",
-        default="auto",
-        help="where to compute: cpu, cuda, cuda:1, or auto for the GPU if there is one "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--threads",
-        type=int,
-        default=0,
-        help="threads to compute with; 0 leaves torch's own choice (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-sessions",
-        type=int,
-        default=2**16,
-        help="most clients that are served at a time; a round with more is refused "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-message-mb",
-        type=int,
-        default=64,
-        help="largest message in MB of 2^20 bytes (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--session-timeout",
-        type=float,
-        default=600.0,
-        help="seconds of silence after which a client that has begun is dropped from its round "
-        "(default: %(default)s)",
-    )
+OPTIONS = Options(
+    MODEL,
+    Offer(
+        group=Worker,
+        fields=(
+            "host",
+            "port",
+            "device",
+            "num_threads",
+            "checkpointing",
+            "max_sessions",
+            "session_timeout_seconds",
+        ),
+        names={
+            "num_threads": ("--num-threads", "--threads"),
+            "session_timeout_seconds": ("--session-timeout-seconds", "--session-timeout"),
+        },
+        defaults={
+            "port": OtherDefault(value=8600, reason="a worker of its own must be found again")
+        },
+    ),
+    Offer(group=Link, fields=("max_message_mb",)),
+    Offer(group=OwnProcess),
+)
 
 
-def run(options: argparse.Namespace) -> int:
-    """Serve until interrupted or terminated."""
-    refuse(out_of_limits(options, LIMITS))
-    token = operator_token(options.operator_token_file)
-    # These bring torch, for which neither help nor a mistyped option need wait.
-    from ..worker.hosting import WorkerSettings, host_worker
+@OPTIONS.command
+def command(chosen: Chosen) -> None:
+    """Run a split worker.
 
-    settings = WorkerSettings(
-        model=options.model,
-        revision=options.revision,
-        lowest_cut=options.lowest_cut,
-        dtype=options.dtype,
-        attention=options.attention,
-        device=options.device,
-        host=options.host,
-        port=options.port,
-        max_message_bytes=options.max_message_mb * 2**20,
-        max_sessions=options.max_sessions,
-        session_timeout_seconds=options.session_timeout,
-        num_threads=options.threads,
-        operator_token=token,
-    )
+    Holds the upper blocks of a model and trains them for many clients, until it is interrupted or
+    terminated. The operator's token, which the ServerApp needs too, is read from
+    $HSPLIT_OPERATOR_TOKEN or from a file.
+    """
+    alone = chosen[OwnProcess]
+    token = operator_token(Path(alone.operator_token_file) if alone.operator_token_file else None)
+    # This brings torch, for which neither help nor a mistyped option need wait.
+    from ..worker.hosting import host_worker
+
     try:
-        worker = host_worker(settings)
+        worker = host_worker(
+            chosen[Model],
+            chosen[Worker].replace(operator_token=token),
+            lowest_cut=alone.lowest_cut,
+            max_message_bytes=chosen[Link].max_message_bytes,
+        )
     except SplitError as error:
-        raise ConfigError(f"--lowest-cut is {options.lowest_cut}: {error}") from error
+        raise ConfigError(f"--lowest-cut is {alone.lowest_cut}: {error}") from error
     description = worker.describe()
     print(
         f"split worker of {description.model}: blocks {description.lowest_cut} to "
@@ -135,7 +93,6 @@ def run(options: argparse.Namespace) -> int:
         worker.wait()
     finally:
         worker.stop()
-    return 0
 
 
 def operator_token(file: Path | None) -> str:
@@ -149,10 +106,10 @@ def operator_token(file: Path | None) -> str:
         If there is neither, the file cannot be read or made, or the token is empty.
     """
     if file is None:
-        token = os.environ.get(TOKEN_VARIABLE, "")
+        token = os.environ.get(OPERATOR_TOKEN_VARIABLE, "")
         if not token:
             raise ConfigError(
-                f"a worker needs its operator's token: set {TOKEN_VARIABLE}, or give "
+                f"a worker needs its operator's token: set {OPERATOR_TOKEN_VARIABLE}, or give "
                 "--operator-token-file"
             )
         return token

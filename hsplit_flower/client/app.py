@@ -17,24 +17,18 @@ client that cannot do its part answers with an error that says why; the strategy
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack, closing
-from dataclasses import fields, replace
+from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
-import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.common.constant import ErrorCode
 
 from ..adapters import LowRank, from_state_dict, to_state_dict
-from ..devices import machine_profile, profile_from_node_config
-from ..devices.memory_budget import MemoryMeter, within_budget
-from ..errors import ConfigError, DataError, HSplitError
-from ..simulation.lease import leased
-from ..splitting import Half, Parts, load_half
-from ..transport.channel import ChannelSettings
-from ..transport.grpc_stream import GrpcStream
-from ..types import DeviceProfile, Labels
+from ..devices import profile_from_node_config
+from ..devices.memory_budget import MemoryMeter
+from ..errors import DataError, HSplitError
+from ..types import DeviceProfile
 from ..wire.error_text import write_error
 from ..wire.instructions import (
     IMPORTANCE_KEY,
@@ -45,16 +39,10 @@ from ..wire.instructions import (
     UPDATE_KEY,
     Instructions,
 )
-from .batch import Batch, checked
-from .half_cache import HalfCache, HalfKey
-from .local_round import LocalRound, Outcome
+from .local_round import Outcome
+from .round_setup import Batches, machine_without_cache, run_round
 
 logger = logging.getLogger(__name__)
-
-HALVES = HalfCache()
-"""What this process keeps between messages."""
-
-Batches = Iterable[Mapping[str, Any]]
 
 
 def describe_device(msg: Message, context: Context, num_examples: int) -> Message:
@@ -93,15 +81,15 @@ def split_train(msg: Message, context: Context, batches: Batches) -> Message:
     """
 
     def train() -> RecordDict:
-        order = _instructions_of(msg)
+        instructions = _instructions_of(msg)
         # As the device is before the half is loaded: the next plan is made for this.
-        device = _description(context, order.num_examples, order.dtype)
-        outcome = _run(order, msg, context, batches)
+        device = _description(context, instructions.num_examples, instructions.model.dtype)
+        outcome = _outcome(instructions, msg, context, batches)
         scores = outcome.importance
         return RecordDict(
             {
                 UPDATE_KEY: ArrayRecord(to_state_dict(outcome.updates)),
-                METRICS_KEY: _metrics(order, outcome),
+                METRICS_KEY: _metrics(instructions, outcome),
                 PROFILE_KEY: device,
                 IMPORTANCE_KEY: ConfigRecord(
                     {"weights": list(scores), "scores": [float(score) for score in scores.values()]}
@@ -124,16 +112,16 @@ def split_evaluate(msg: Message, context: Context, batches: Batches) -> Message:
     """
 
     def evaluate() -> RecordDict:
-        order = _instructions_of(msg)
-        outcome = _run(order, msg, context, batches)
-        return RecordDict({METRICS_KEY: _metrics(order, outcome)})
+        instructions = _instructions_of(msg)
+        outcome = _outcome(instructions, msg, context, batches)
+        return RecordDict({METRICS_KEY: _metrics(instructions, outcome)})
 
     return _answer(msg, evaluate)
 
 
 def _description(context: Context, num_examples: int, dtype: str) -> ConfigRecord:
     """What this device has now: what its node config says, and the machine for the rest."""
-    profile = profile_from_node_config(context.node_config, _machine(dtype))
+    profile = profile_from_node_config(context.node_config, machine_without_cache(dtype))
     values: dict[str, Any] = {"num-examples": num_examples}
     for field in fields(DeviceProfile):
         values[field.name.replace("_", "-")] = float(getattr(profile, field.name))
@@ -143,105 +131,15 @@ def _description(context: Context, num_examples: int, dtype: str) -> ConfigRecor
     return ConfigRecord(values)
 
 
-def _machine(dtype: str) -> DeviceProfile:
-    """The machine as it is without the halves that are kept.
-
-    They make way for what is planned, but for what a run without budgets is told to keep.
-    """
-    profile = machine_profile(dtype=_floating(dtype))
-    kept_bytes = HALVES.held_bytes("cuda" if torch.cuda.is_available() else "cpu")
-    return replace(profile, memory_bytes=profile.memory_bytes + kept_bytes)
-
-
-def _floating(name: str) -> torch.dtype:
-    """A type that a model may have, by its name in torch."""
-    dtype = getattr(torch, name, None)
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise ConfigError(f"dtype is {name!r}: a floating-point type of torch is wanted")
-    return dtype
-
-
-def _run(order: Instructions, msg: Message, context: Context, batches: Batches) -> Outcome:
-    """The round inside its lease of a card, if it has one, and inside its memory budget."""
-    with ExitStack() as stack:
-        device = stack.enter_context(
-            leased(
-                order.lease_gpu_fraction,
-                card_bytes=order.lease_card_bytes,
-                # Others may hold the cards for most of the round.
-                timeout_seconds=order.session.round_timeout_seconds,
-            )
-        )
-        key = _half_of(order, context, device)
-        # Before it is measured what is held.
-        HALVES.make_room(key, _capacity(order))
-        meter = stack.enter_context(
-            within_budget(order.budget_bytes, predicted_bytes=order.predicted_bytes, device=device)
-        )
-        return _run_half(order, msg, batches, key, meter)
-
-
-def _half_of(order: Instructions, context: Context, device: str) -> HalfKey:
-    spec = order.session
-    return HalfKey(
-        model=str(context.node_config.get("model", order.model)),
-        parts=Parts.of_client(spec.cut, keeps_labels=spec.labels is Labels.CLIENT),
-        revision=order.revision or None,
-        dtype=_floating(order.dtype),
-        device=device,
-        attention=order.attention or None,
-    )
-
-
-def _capacity(order: Instructions) -> int:
-    """How many halves this process keeps, the order's own among them."""
-    if order.lease_gpu_fraction:
-        # What lies on a leased card goes with the lease.
-        return 0
-    # A budget is for one half: others would count against it.
-    return min(order.cached_halves, 1) if order.budget_bytes else order.cached_halves
-
-
-def _run_half(
-    order: Instructions, msg: Message, batches: Batches, key: HalfKey, meter: MemoryMeter
+def _outcome(
+    instructions: Instructions, msg: Message, context: Context, batches: Batches
 ) -> Outcome:
-    spec = order.session
-    with ExitStack() as stack:
-        loan = stack.enter_context(HALVES.lend(key, lambda: _load(key), capacity=_capacity(order)))
-        half = loan.half
-        half.checkpointing = order.checkpointing
-        meter.adopt([*half.model.parameters(), *half.model.buffers()])
-        stream = stack.enter_context(closing(_connect(order)))
-        with meter.setting_up():
-            local_round = LocalRound(
-                half, _update_in(msg, meter), spec, stream, meter, order.micro_batch_size
-            )
-        ready: Iterable[Batch] = checked(batches, half.architecture, is_training=spec.train)
-        if spec.train:
-            outcome = local_round.train(ready, probe=order.probe)
-        else:
-            outcome = local_round.evaluate(ready)
-        loan.is_as_loaded = local_round.release_half()
-        return outcome
-
-
-def _load(key: HalfKey) -> Half:
-    return load_half(
-        key.model,
-        key.parts,
-        revision=key.revision,
-        dtype=key.dtype,
-        device=key.device,
-        attention=key.attention,
+    return run_round(
+        instructions,
+        batches,
+        model=str(context.node_config.get("model", instructions.model.name)),
+        take_update=lambda meter: _update_in(msg, meter),
     )
-
-
-def _connect(order: Instructions) -> GrpcStream:
-    spec = order.session
-    settings = ChannelSettings(
-        max_message_bytes=order.max_message_bytes, step_timeout_seconds=order.step_timeout_seconds
-    )
-    return GrpcStream(order.address, order.token, spec.wire_type, settings, spec.wire_gradient_type)
 
 
 def _update_in(msg: Message, meter: MemoryMeter) -> dict[str, LowRank]:
@@ -266,10 +164,10 @@ def _instructions_of(msg: Message) -> Instructions:
         ) from None
 
 
-def _metrics(order: Instructions, outcome: Outcome) -> MetricRecord:
+def _metrics(instructions: Instructions, outcome: Outcome) -> MetricRecord:
     return MetricRecord(
         {
-            "num-examples": order.num_examples,
+            "num-examples": instructions.num_examples,
             "loss-sum": outcome.loss.loss_sum,
             "num-tokens": outcome.loss.num_tokens,
             "num-steps": outcome.num_steps,

@@ -82,10 +82,10 @@ def _check(fields: Mapping[str, Any], architecture: Architecture, *, is_training
             )
     if 0 in shape:
         raise DataError(f"is empty: shape {list(shape)}")
-    if architecture.max_positions is not None and shape[1] > architecture.max_positions:
+    if not architecture.has_positions(shape[1]):
         raise DataError(
             f"a sequence of {shape[1]} tokens is longer than the model's "
-            f"{architecture.max_positions} positions: lower max-length"
+            f"{architecture.max_positions} positions: lower training.sequence-length"
         )
     ids = tensors["input_ids"]
     if bool(((ids < 0) | (ids >= architecture.vocabulary_size)).any()):

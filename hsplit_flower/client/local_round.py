@@ -26,9 +26,9 @@ from ..devices.memory_budget import MemoryMeter, Unmetered
 from ..errors import NonFiniteError
 from ..importance import check_finite, probing
 from ..metrics import TokenLoss
+from ..settings import SessionSpec
 from ..splitting import Half
 from ..transport.streams import Stream
-from ..types import SessionSpec
 from .batch import Batch
 from .pipelined_step import PipelinedStep
 
@@ -62,12 +62,12 @@ class LocalRound:
     spec
         What the session on the worker was opened with.
     stream
-        The dialogue with that session.
+        The exchange with that session.
     meter
         Holds the round to a memory budget; None for none.
     micro_batch_size
-        Examples that are sent at a time; 0 for the whole batch. ``spec.in_flight`` of them are on
-        the wire at most.
+        Examples that are sent at a time; 0 for the whole batch. At most ``spec.max_unanswered``
+        such parts are on the wire.
     """
 
     def __init__(
@@ -95,9 +95,7 @@ class LocalRound:
             dtype=half.dtype,
         )
         self._trainables: dict[str, Trainable] = attach(half.model, points, scaling=spec.scaling)
-        self._optimizer = adapter_optimizer(
-            self._trainables, learning_rate=spec.learning_rate, weight_decay=spec.weight_decay
-        )
+        self._optimizer = adapter_optimizer(self._trainables, spec)
 
     def release_half(self) -> bool:
         """Take the adapters off the half, and say whether it is what it was before this round."""

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from ..errors import NonFiniteError, TransportError
 from ..metrics import TokenLoss, count_label_tokens, summed_token_loss
+from ..settings import SessionSpec
 from ..splitting import Half
 from ..transport.streams import Stream
-from ..types import Labels, SessionSpec
+from ..types import Labels
 from ..wire.messages import Backward, Forward, Gradient, LastHidden, Loss
 from .batch import Batch
 
@@ -52,10 +53,10 @@ class PipelinedStep:
     half
         Embeddings and blocks below the cut; norm and head too where the labels stay here.
     spec
-        What the session on the worker was opened with. ``spec.in_flight`` micro-batches are on the
-        wire at most.
+        What the session on the worker was opened with. At most ``spec.max_unanswered`` parts of a
+        step are on the wire.
     stream
-        The dialogue with that session.
+        The exchange with that session.
     micro_batch_size
         Examples that are sent at a time; 0 for the whole batch.
     """
@@ -80,7 +81,7 @@ class PipelinedStep:
         )
         loss, flights = TokenLoss(), deque[Flight]()
         while parts or flights:
-            if parts and len(flights) < self._spec.in_flight:
+            if parts and len(flights) < self._spec.max_unanswered:
                 flights.append(self._send_off(step_of, *parts.popleft()))
                 continue
             flight = self._land(step_of, flights.popleft())

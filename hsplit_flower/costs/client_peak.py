@@ -143,7 +143,7 @@ def client_memory_without_ranks(
         ),
         head_bytes=_client_head_bytes(costs, settings.labels, alone),
         probe_bytes=_probe_bytes(costs, inside, AdapterInputs(), settings.labels, alone),
-        in_flight_bytes=num_crossing * (costs.hidden_bytes + costs.wire_hidden_bytes),
+        smashed_data_bytes=num_crossing * (costs.hidden_bytes + costs.wire_hidden_bytes),
     )
 
 
@@ -152,10 +152,10 @@ def whole_model_memory(
 ) -> MemoryParts:
     """What it takes to train the unsplit model with adapters of one rank on every weight."""
     settings = settings or PlanSettings()
-    unsplit = replace(settings, labels=Labels.CLIENT)
+    unsplit = settings.replace(labels=Labels.CLIENT)
     ranks = {weight.name: rank for weight in costs.target_weights(settings.targets)}
     parts = client_memory(costs, cut=costs.num_blocks, ranks=ranks, settings=unsplit)
-    return replace(parts, in_flight_bytes=0.0)
+    return replace(parts, smashed_data_bytes=0.0)
 
 
 def client_head_weights(costs: ModelCosts, labels: Labels) -> float:

@@ -32,7 +32,7 @@ def frozen_change_bytes(
     Adapters that start from an update's leading directions take these out of it: where it is
     factored it is smaller by them, where it is in the weight they are held once more, as `-B⁰A⁰`.
     """
-    if start is not Start.CONTINUE:
+    if start is Start.RESTART:
         return 0.0
     continued = FLOAT32_BYTES * min(rank, update_rank) * weight.parameters_per_rank
     return float(continued if is_merged(costs, weight, update_rank) else -continued)

@@ -200,7 +200,7 @@ def adapter_flops(
         if weight.block not in span:
             continue
         rank, update_rank = ranks.get(weight.name, 0), update_ranks.get(weight.name, 0)
-        continued = min(rank, update_rank) if start is Start.CONTINUE else 0
+        continued = min(rank, update_rank) if start is not Start.RESTART else 0
         frozen = continued if is_merged(costs, weight, update_rank) else update_rank - continued
         trained = (TRAINED_FLOPS + again) * (rank - TRACED_RANK)
         per_number = trained + (FROZEN_FLOPS + again) * frozen

@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PretrainedConfig, PreTrainedModel
 
 from ..errors import UnsupportedModelError
+from ..metrics import next_labels
 from ..splitting import Architecture, Half, Parts, build_empty, describe
 from ..types import Span, Weight
 from .block_pass import BlockCall, BlockPass, run_block
@@ -241,9 +242,9 @@ def _trace_head(
     with FlopCounterMode(display=False) as counter, live:
         with saved.recording():
             logits = half.logits(hidden, mask, start=blocks)
-            # As the metrics' loss does it: the labels are shifted, not the logits.
+            # As the metrics' loss does it.
             predicting = logits.flatten(0, 1).float()
-            targets = functional.pad(labels[:, 1:], (0, 1))
+            targets = next_labels(labels)
             loss = functional.cross_entropy(predicting, targets.flatten())
             del predicting
         forward_flops, saved_bytes = counter.get_total_flops(), saved.total_bytes

@@ -60,7 +60,7 @@ def worker_memory_without_sessions(
         weights_bytes=worker_half_bytes(costs, settings),
         frozen_factors_bytes=factors_bytes(weights, update_ranks),
         activations_bytes=costs.shared_bytes + working,
-        in_flight_bytes=2 * (costs.hidden_bytes + costs.wire_hidden_bytes),
+        smashed_data_bytes=2 * (costs.hidden_bytes + costs.wire_hidden_bytes),
     )
 
 

@@ -7,7 +7,6 @@ from .history import blend as blend
 from .history import check_finite as check_finite
 from .history import history_weight as history_weight
 from .history import mean_scores as mean_scores
-from .history import resource_normalised as resource_normalised
 from .probe import gradient_weight_product as gradient_weight_product
 from .probe import probing as probing
 from .probe import scored as scored

@@ -78,10 +78,3 @@ def blend(history: ImportanceHistory, today: Mapping[str, float], beta: float) -
         for name in names
     }
     return ImportanceHistory(scores=scores, num_rounds=history.num_rounds + 1)
-
-
-def resource_normalised(
-    scores: Mapping[str, float], cost_bytes: Mapping[str, float]
-) -> dict[str, float]:
-    """``RNGWP_k = Ī_k / c_k``: importance per byte that one rank of the weight costs."""
-    return {name: score / cost_bytes[name] for name, score in scores.items()}

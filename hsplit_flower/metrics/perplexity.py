@@ -69,19 +69,31 @@ def summed_token_loss(
     float32 whatever the logits' dtype, and differentiable; divide by `count_label_tokens` for the
     loss that Hugging Face models return.
     """
-    # The labels are shifted, not the logits: a slice of these would be copied, there and back.
-    targets = pad(labels[:, 1:], (0, 1), value=IGNORED_LABEL)
     return cross_entropy(
         logits.flatten(0, 1).float(),
-        targets.flatten(),
+        next_labels(labels).flatten(),
         ignore_index=IGNORED_LABEL,
         reduction="sum",
     )
 
 
+def next_labels(labels: Int[Tensor, "batch seq"]) -> Int[Tensor, "batch seq"]:
+    """What each position is to predict: the label after it, none after the last one.
+
+    The labels are shifted, not the logits: a slice of these would be copied, there and back.
+    """
+    return pad(labels[:, 1:], (0, 1), value=IGNORED_LABEL)
+
+
+def label_targets(labels: Int[Tensor, "batch seq"]) -> Int[Tensor, " target"]:
+    """The labels that are predicted: those that are not -100, after the first position."""
+    following = next_labels(labels)
+    return following[following != IGNORED_LABEL]
+
+
 def count_label_tokens(labels: Int[Tensor, "batch seq"]) -> int:
-    """How many labels a loss is of: those that are not -100, after the first position."""
-    return int((labels[:, 1:] != IGNORED_LABEL).sum())
+    """How many labels a loss is of (`label_targets`)."""
+    return label_targets(labels).numel()
 
 
 def token_loss(

@@ -16,10 +16,10 @@ from .ranks import choose_ranks as choose_ranks
 from .ranks import rank_gain as rank_gain
 from .replanning import Decision as Decision
 from .replanning import FleetChanges as FleetChanges
-from .replanning import ReplanSettings as ReplanSettings
 from .replanning import drift as drift
 from .replanning import fleet_changes as fleet_changes
 from .replanning import should_replan as should_replan
+from .standing_plan import StandingPlan as StandingPlan
 from .step_time import Bottleneck as Bottleneck
 from .step_time import StepTime as StepTime
 from .step_time import bottleneck as bottleneck

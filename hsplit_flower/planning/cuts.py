@@ -118,6 +118,37 @@ def choose_cuts(
     return _with_room(deepest, clients, worker, min_cut, limit)
 
 
+def choose_one_cut(
+    clients: Mapping[int, ClientOptions],
+    worker: WorkerOptions,
+    *,
+    min_cut: int = 1,
+    slack: float = 0.0,
+) -> dict[int, int]:
+    """The cut with the smallest makespan among those that every client and the worker can hold.
+
+    As in `choose_cuts`, the deepest one wins among those at most a share of ``slack`` above the
+    optimum, and before it the deepest that leaves room for the highest rank.
+
+    Raises
+    ------
+    InfeasibleBudgetError
+        If the worker's memory does not hold its half with any of them.
+    """
+    if not clients:
+        return {}
+    deepest = min(options.deepest for options in clients.values())
+    same = [dict.fromkeys(clients, cut) for cut in range(min_cut, deepest + 1)]
+    fitting = [c for c in same if worker.needed_bytes(c.values()) <= worker.budget_bytes]
+    if not fitting:
+        raise _worker_lacks(same, worker, len(clients))
+    spans = [makespan(cuts, clients, worker) for cuts in fitting]
+    limit = min(spans) * (1.0 + slack)
+    within = [cuts for cuts, span in zip(fitting, spans, strict=True) if span <= limit]
+    roomy = min(options.roomy for options in clients.values())
+    return next((c for c in reversed(within) if min(c.values()) <= roomy), within[-1])
+
+
 def _deepest_within(
     seconds: float, clients: Mapping[int, ClientOptions], min_cut: int
 ) -> dict[int, int]:
@@ -146,14 +177,20 @@ def _candidates(
     found = [_deepest_within(trials[index], clients, min_cut) for index in {max(0, low - 1), low}]
     fitting = [c for c in found if worker.needed_bytes(c.values()) <= worker.budget_bytes]
     if not fitting:
-        needed = min(worker.needed_bytes(cuts.values()) for cuts in found)
-        raise InfeasibleBudgetError(
-            f"the split worker has {size_text(worker.budget_bytes)} and needs {size_text(needed)} "
-            f"for {len(clients)} clients at their deepest cuts, it lacks "
-            f"{size_text(needed - worker.budget_bytes)}: give it more memory, "
-            "fewer clients a round, or its sessions less"
-        )
+        raise _worker_lacks(found, worker, len(clients))
     return fitting
+
+
+def _worker_lacks(
+    tried: Sequence[Mapping[int, int]], worker: WorkerOptions, num_clients: int
+) -> InfeasibleBudgetError:
+    needed = min(worker.needed_bytes(cuts.values()) for cuts in tried)
+    return InfeasibleBudgetError(
+        f"the split worker has {size_text(worker.budget_bytes)} and needs {size_text(needed)} "
+        f"for {num_clients} clients at their deepest cuts, it lacks "
+        f"{size_text(needed - worker.budget_bytes)}: give it more memory, "
+        "fewer clients a round, or its sessions less"
+    )
 
 
 def _with_room(
@@ -166,15 +203,17 @@ def _with_room(
     """Shallower cuts where adapters lack room, the most cramped client first, within the limit."""
     chosen = dict(cuts)
     load = worker.load_seconds(cuts.values())
-    sessions = sum(worker.session_bytes[cut] for cut in cuts.values())
+    sessions = worker.round_share * sum(worker.session_bytes[cut] for cut in cuts.values())
     lowest = min(cuts.values())
     cramped = [(clients[c].roomy - cut, c) for c, cut in cuts.items() if cut > clients[c].roomy]
     heapq.heapify(cramped)
     while cramped:
         lacking, client = heapq.heappop(cramped)
         cut = chosen[client] - 1
-        new_load = load - worker.seconds[cut + 1] + worker.seconds[cut]
-        new_sessions = sessions - worker.session_bytes[cut + 1] + worker.session_bytes[cut]
+        more_seconds = worker.seconds[cut] - worker.seconds[cut + 1]
+        more_bytes = worker.session_bytes[cut] - worker.session_bytes[cut + 1]
+        new_load = load + worker.round_share * more_seconds
+        new_sessions = sessions + worker.round_share * more_bytes
         new_lowest = min(lowest, cut)
         needed = worker.base_bytes[new_lowest] + new_sessions
         if cut < min_cut or new_load > limit or needed > worker.budget_bytes:

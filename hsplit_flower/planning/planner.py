@@ -13,7 +13,7 @@ from ..settings.planning import PlanSettings
 from ..sizes import size_text
 from ..types import ClientPlan, DeviceProfile, Plan, Shortfall, Span
 from .choices import CutChoices
-from .cuts import choose_cuts
+from .cuts import choose_cuts, choose_one_cut
 from .explain import budget_text
 from .tables import Tables
 from .worker_share import session_budgets
@@ -159,9 +159,11 @@ def _cuts(
     settings = tables.settings
     options = {client: choices.options(profile) for client, profile in usable.items()}
     worker_options = tables.worker_options(worker)
-    return choose_cuts(
-        options, worker_options, min_cut=settings.min_cut, slack=settings.makespan_slack
-    )
+    choose = choose_one_cut if settings.one_cut else choose_cuts
+    return choose(options, worker_options, min_cut=settings.min_cut, slack=settings.makespan_slack)
+
+
+Ranks = Mapping[str, int]
 
 
 def _client_plans(
@@ -171,28 +173,41 @@ def _client_plans(
     usable: Mapping[int, DeviceProfile],
     worker: DeviceProfile,
 ) -> dict[int, ClientPlan]:
-    return {
-        client: _client_plan(
-            choices.tables(cut, usable[client]),
-            cut,
-            usable[client],
-            worker,
-            session_bytes[client],
+    tables = {client: choices.tables(cut, usable[client]) for client, cut in cuts.items()}
+    ranks: dict[int, tuple[Ranks, Ranks]] = {
+        client: (
+            tables[client].client_ranks(cut, usable[client].memory_bytes),
+            tables[client].session_ranks(cut, session_bytes[client]),
         )
         for client, cut in cuts.items()
+    }
+    if any(own.settings.one_rank for own in tables.values()):
+        ranks = _one_rank(ranks)
+    return {
+        client: _client_plan(tables[client], cut, *ranks[client], usable[client], worker)
+        for client, cut in cuts.items()
+    }
+
+
+def _one_rank(ranks: Mapping[int, tuple[Ranks, Ranks]]) -> dict[int, tuple[Ranks, Ranks]]:
+    """The same with the lowest of all ranks everywhere, which everybody has room for."""
+    sides = [side for both in ranks.values() for side in both]
+    lowest = min((rank for side in sides for rank in side.values()), default=0)
+    return {
+        client: (dict.fromkeys(below, lowest), dict.fromkeys(above, lowest))
+        for client, (below, above) in ranks.items()
     }
 
 
 def _client_plan(
     tables: Tables,
     cut: int,
+    below: Ranks,
+    above: Ranks,
     profile: DeviceProfile,
     worker: DeviceProfile,
-    session_bytes: float,
 ) -> ClientPlan:
     costs, settings = tables.costs, tables.settings
-    below = tables.client_ranks(cut, profile.memory_bytes)
-    above = tables.session_ranks(cut, session_bytes)
     part = ClientPlan(
         span=Span(start=0, stop=cut),
         ranks={**below, **above},

@@ -28,7 +28,7 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class GreedySteps:
-    """All steps of a set of weights, the most gain per byte first; made once, climbed often."""
+    """All steps of a set of weights, the most gain per byte first; made once, walked often."""
 
     names: tuple[str, ...]
     steps: tuple[Step, ...]

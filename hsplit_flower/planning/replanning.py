@@ -3,38 +3,8 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from ..errors import ConfigError
+from ..settings import Planning
 from ..types import DeviceProfile, Plan
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReplanSettings:
-    """How readily a standing plan is given up.
-
-    Attributes
-    ----------
-    drift_threshold
-        ``θ``: importance may drift this far from what the plan was made from.
-    cooldown_rounds
-        Rounds that a plan stands at least; 0 and 1 mean that each round may have its own.
-    margin
-        A new plan must promise this much more, as a share of the standing one's objective.
-    """
-
-    drift_threshold: float = 0.1
-    cooldown_rounds: int = 2
-    margin: float = 0.002
-
-    def __post_init__(self) -> None:
-        wrong = []
-        if not 0.0 <= self.drift_threshold <= 1.0:
-            wrong.append(f"drift_threshold must be in [0, 1], got {self.drift_threshold}")
-        if self.cooldown_rounds < 0:
-            wrong.append(f"cooldown_rounds must be 0 or more, got {self.cooldown_rounds}")
-        if not 0.0 <= self.margin < 1.0:
-            wrong.append(f"margin must be in [0, 1), got {self.margin}")
-        if wrong:
-            raise ConfigError("; ".join(wrong))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +44,8 @@ def drift(importance: Mapping[str, float], reference: Mapping[str, float] | None
     A plan that was made before any importance was known took all weights for equally important: its
     ``I*`` is uniform. Importance that is zero everywhere counts as uniform too.
     """
-    names = importance.keys() | (reference or {}).keys()
+    # In one order, so that the sum is the same in every process.
+    names = list(dict.fromkeys([*importance, *(reference or {})]))
     if not names:
         return 0.0
     now, then = _shares(importance, names), _shares(reference or {}, names)
@@ -127,7 +98,7 @@ def should_replan(
     changes: FleetChanges,
     rounds_since_plan: int,
     improvement: float | None = None,
-    settings: ReplanSettings | None = None,
+    settings: Planning | None = None,
 ) -> Decision:
     """Whether a new plan should replace the standing one.
 
@@ -150,7 +121,7 @@ def should_replan(
     A client that the standing plan cannot serve is answered at once: neither cooldown nor margin
     may keep it out, for both compare with a plan that it does not have.
     """
-    settings = settings or ReplanSettings()
+    settings = settings or Planning()
     if changes.unserved:
         reason = f"{_clients(changes.unserved)} joined, or do not fit the standing plan as it is"
         return Decision(replan=True, reason=reason)
@@ -168,7 +139,7 @@ def should_replan(
     return _if_worth_it(because, improvement, settings.margin)
 
 
-def _reasons(drift: float, changes: FleetChanges, settings: ReplanSettings) -> list[str]:
+def _reasons(drift: float, changes: FleetChanges, settings: Planning) -> list[str]:
     """Why a new plan may be better; none where nothing has changed."""
     reasons = []
     if drift > settings.drift_threshold:

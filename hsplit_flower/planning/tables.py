@@ -156,7 +156,7 @@ class Tables:
     def _assign(self, side: str, cut: int, budget_bytes: float) -> dict[str, int]:
         cost = self.client_rank_bytes if side == "client" else self.session_rank_bytes
         allowed = self.settings.allowed_ranks
-        if not is_known(self.importance):
+        if self.settings.one_rank or not is_known(self.importance):
             rank_bytes = cost(cut)
             rank = uniform_rank(rank_bytes, budget_bytes, allowed_ranks=allowed)
             return dict.fromkeys(rank_bytes, rank)

@@ -3,3 +3,4 @@
 from .evaluation import ServerEvaluation as ServerEvaluation
 from .round_report import ClientReport as ClientReport
 from .round_report import RoundReport as RoundReport
+from .state import RunState as RunState

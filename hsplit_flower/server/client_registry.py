@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, field, fields, replace
 from logging import INFO, WARNING
 from typing import Any
 
@@ -29,90 +29,95 @@ NOISE = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
 class ClientRegistry:
-    """Members by node id.
+    """What every client that has been asked has said of itself, by node id.
 
-    A node is asked once; after that it says with each reply what it has. Who does not reply, for it
-    failed or had nothing to do, can be asked anew.
-
-    Parameters
-    ----------
-    dtype
-        What the model computes in, for which nodes measure their speed.
+    A node is asked once. After that each of its replies says what its device has. A node that did
+    not reply, because it failed or had no task, can be asked again.
     """
 
-    def __init__(self, dtype: str = "float32") -> None:
-        self._dtype = dtype
-        self._members: dict[int, ClientInfo] = {}
+    known: Mapping[int, ClientInfo] = field(default_factory=dict)
 
-    def members(
-        self, grid: Grid, node_ids: Iterable[int], *, anew: Collection[int] = ()
-    ) -> dict[int, ClientInfo]:
-        """What the nodes have; those not met yet are asked, those that do not say are left out.
+    def among(self, nodes: Iterable[int]) -> dict[int, ClientInfo]:
+        """What those of these nodes have that are known."""
+        return {node: self.known[node] for node in nodes if node in self.known}
+
+    def asked(
+        self, grid: Grid, nodes: Iterable[int], *, dtype: str, anew: Collection[int] = ()
+    ) -> "ClientRegistry":
+        """After those of the nodes were asked that are not known, and others once more.
 
         Parameters
         ----------
-        grid, node_ids
+        grid, nodes
             Whom to ask through what.
+        dtype
+            What the model computes in, for which nodes measure their speed.
         anew
-            Nodes that are asked in any case, among them or not. Who does not answer is a stranger
-            from then on.
+            Nodes that are asked again even if they are known. A node that does not answer is
+            unknown from then on.
         """
-        wanted = list(node_ids)
-        strangers = [node for node in wanted if node not in self._members and node not in anew]
-        if asked := [*strangers, *anew]:
-            self._ask(grid, asked)
-        return {node: self._members[node] for node in wanted if node in self._members}
+        strangers = [node for node in nodes if node not in self.known and node not in anew]
+        wanted = [*strangers, *anew]
+        if not wanted:
+            return self
+        others = {node: info for node, info in self.known.items() if node not in anew}
+        registry = ClientRegistry(known=others)
+        for node, info in ask(grid, wanted, dtype=dtype).items():
+            registry = registry._met(node, info, self.known.get(node))
+        return registry
 
-    def met(self, connected: Iterable[int]) -> dict[int, ClientInfo]:
-        """All that have been asked so far and are connected still."""
-        return {node: self._members[node] for node in connected if node in self._members}
-
-    def update(self, node: int, profile: DeviceProfile) -> None:
-        """Take what a member's device has by now, and say what has changed.
+    def updated(self, node: int, profile: DeviceProfile) -> "ClientRegistry":
+        """After a client has said what its device has by now; what has changed is logged.
 
         A measurement moves a little from one round to the next; that is no change.
         """
-        member = self._members[node]
-        if changes := _changes(member.profile, profile):
-            log(INFO, "\t> client %s has changed: %s", node, "; ".join(changes))
-            self._members[node] = replace(member, profile=profile)
+        client = self.known[node]
+        changes = _changes(client.profile, profile)
+        if not changes:
+            return self
+        log(INFO, "\t> client %s has changed: %s", node, "; ".join(changes))
+        return self._with(node, replace(client, profile=profile))
 
-    def _meet(self, node: int, now: ClientInfo, before: ClientInfo | None) -> None:
-        """Take what a node answers.
+    def _met(self, node: int, now: ClientInfo, before: ClientInfo | None) -> "ClientRegistry":
+        """After a node's answer.
 
         More memory is no noise where it was asked anew: it may be what the node was left out for.
         """
-        self._members[node] = now
-        if before is not None and now.profile.memory_bytes <= before.profile.memory_bytes:
-            self._members[node] = replace(now, profile=before.profile)
-            self.update(node, now.profile)
+        if before is None or now.profile.memory_bytes > before.profile.memory_bytes:
+            return self._with(node, now)
+        return self._with(node, replace(now, profile=before.profile)).updated(node, now.profile)
 
-    def _ask(self, grid: Grid, node_ids: list[int]) -> None:
-        log(INFO, "Asking %s nodes what their devices have", len(node_ids))
-        known = {node: self._members.pop(node) for node in node_ids if node in self._members}
-        query = RecordDict({QUERY_KEY: ConfigRecord({"dtype": self._dtype})})
-        messages = [
-            Message(content=query, message_type=MessageType.QUERY, dst_node_id=node)
-            for node in node_ids
-        ]
-        for reply in grid.send_and_receive(messages, timeout=QUERY_TIMEOUT_SECONDS):
-            node = reply.metadata.src_node_id
-            if reply.has_error():
-                log(WARNING, "\t> client %s is left out: %s", node, reply.error.reason)
-                continue
-            try:
-                member = _member(reply.content.config_records[PROFILE_KEY])
-                self._meet(node, member, known.get(node))
-            except (KeyError, TypeError, ValueError, OverflowError) as error:
-                log(
-                    WARNING,
-                    "\t> client %s is left out, its device description cannot be read: %r",
-                    node,
-                    error,
-                )
-        for node in set(node_ids) - set(self._members):
-            log(WARNING, "\t> client %s is left out: no device description", node)
+    def _with(self, node: int, info: ClientInfo) -> "ClientRegistry":
+        return ClientRegistry(known={**self.known, node: info})
+
+
+def ask(grid: Grid, nodes: Collection[int], *, dtype: str) -> dict[int, ClientInfo]:
+    """What these nodes answer; who does not, or not so that it can be read, is logged."""
+    log(INFO, "Asking %s nodes what their devices have", len(nodes))
+    query = RecordDict({QUERY_KEY: ConfigRecord({"dtype": dtype})})
+    messages = [
+        Message(content=query, message_type=MessageType.QUERY, dst_node_id=node) for node in nodes
+    ]
+    answers: dict[int, ClientInfo] = {}
+    for reply in grid.send_and_receive(messages, timeout=QUERY_TIMEOUT_SECONDS):
+        node = reply.metadata.src_node_id
+        if reply.has_error():
+            log(WARNING, "\t> client %s is left out: %s", node, reply.error.reason)
+            continue
+        try:
+            answers[node] = _client_info(reply.content.config_records[PROFILE_KEY])
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            log(
+                WARNING,
+                "\t> client %s is left out, its device description cannot be read: %r",
+                node,
+                error,
+            )
+    for node in set(nodes) - set(answers):
+        log(WARNING, "\t> client %s is left out: no device description", node)
+    return answers
 
 
 def read_profile(values: Mapping[str, Any]) -> DeviceProfile:
@@ -124,10 +129,7 @@ def read_profile(values: Mapping[str, Any]) -> DeviceProfile:
         If no device has that: one client's numbers are in what everybody is planned from.
     """
     profile = DeviceProfile(
-        **{
-            field.name: float(values[field.name.replace("_", "-")])
-            for field in fields(DeviceProfile)
-        }
+        **{each.name: float(values[each.name.replace("_", "-")]) for each in fields(DeviceProfile)}
     )
     for name, key in DEVICE_KEYS.items():
         value = getattr(profile, key.field) / key.unit
@@ -156,14 +158,14 @@ def read_count(value: Any, name: str, *, least: int = 0, most: int = LARGEST_COU
 def _changes(before: DeviceProfile, now: DeviceProfile) -> list[str]:
     """In words, each value that is another than it was by more than measuring explains."""
     changes = []
-    for field in fields(DeviceProfile):
-        then, value = getattr(before, field.name), getattr(now, field.name)
-        if not math.isclose(then, value, rel_tol=NOISE[field.name]):
-            changes.append(f"{field.name} {then:.4g} -> {value:.4g}")
+    for each in fields(DeviceProfile):
+        then, value = getattr(before, each.name), getattr(now, each.name)
+        if not math.isclose(then, value, rel_tol=NOISE[each.name]):
+            changes.append(f"{each.name} {then:.4g} -> {value:.4g}")
     return changes
 
 
-def _member(values: Mapping[str, Any]) -> ClientInfo:
+def _client_info(values: Mapping[str, Any]) -> ClientInfo:
     return ClientInfo(
         profile=read_profile(values),
         num_examples=read_count(values["num-examples"], "num-examples", least=1),

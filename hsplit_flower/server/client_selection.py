@@ -1,128 +1,194 @@
 """Who is there in a round, what they have, and which of them take part."""
 
 import random
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from itertools import islice
-from logging import INFO
+from logging import INFO, WARNING
 from typing import final
 
 from flwr.common.logger import log
 from flwr.serverapp import Grid
+from flwr.serverapp.strategy.strategy_utils import sample_nodes
 
-from hsplit_flower.types import ClientInfo
-
-from .client_registry import ClientRegistry
-from .collection import Gathered
+from ..devices.source import DevicesNow, DeviceSource
+from ..types import ClientInfo
 from .round_planner import RoundPlanner
-from .sampling import sample, wait_for_nodes
+from .state import RunState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selected:
+    """Who takes part in a round, what the devices of all have, and the state after asking them."""
+
+    state: RunState
+    devices: DevicesNow
+    clients: Mapping[int, ClientInfo]
 
 
 @final
 class ClientSelection:
-    """Asks who is there, has the planner look at their devices, and samples.
+    """Asks who is there, looks at their devices, and samples; keeps nothing of it.
 
     Parameters
     ----------
     planner
-        Knows the devices of a simulated fleet, and who of them is away.
+        Knows who holds the smallest cut.
+    source
+        Who has what.
     least_available
         So many nodes must be connected before a round begins.
     dtype
         What the model computes in.
     """
 
-    def __init__(self, planner: RoundPlanner, least_available: int, dtype: str = "float32") -> None:
+    def __init__(
+        self,
+        planner: RoundPlanner,
+        source: DeviceSource,
+        *,
+        least_available: int,
+        dtype: str = "float32",
+    ) -> None:
         self._planner = planner
+        self._source = source
         self._least_available = least_available
-        self._registry = ClientRegistry(dtype)
-        self._failed: set[int] = set()
-        self._silent: set[int] = set()
+        self._dtype = dtype
 
-    def members(
-        self, grid: Grid, server_round: int, *, fraction: float, least: int, anew: bool = False
-    ) -> dict[int, ClientInfo]:
-        """Who takes part in this round, of those that are there; nobody if these are too few.
+    def select(
+        self,
+        grid: Grid,
+        state: RunState,
+        server_round: int,
+        *,
+        fraction: float,
+        least: int,
+        anew: bool = False,
+    ) -> Selected:
+        """The clients that take part in this round; none if too few nodes are there.
 
-        Who is sampled and cannot hold the smallest cut is among them, and another one besides.
+        A sampled client that cannot hold the smallest cut stays among them, so that the plan says
+        why it is left out; another client is chosen in addition.
 
         Parameters
         ----------
-        grid, server_round
-            Where they are, and when.
+        grid, state, server_round
+            Where they are, what is known of them, and when.
         fraction, least
             How many are wanted: a share of all, and so many at least.
         anew
-            Ask those again, before a plan is made, of whom the last one heard nothing new: they
-            failed, or were left out.
+            Whether clients that failed or were left out in the last round are asked again what
+            their devices have: they had no other occasion to say so.
         """
-        fleet, registry = self._planner.fleet, self._registry
         size = max(int(len(list(grid.get_node_ids())) * fraction), least)
         connected = wait_for_nodes(grid, max(self._least_available, size))
-        if fleet is not None and fleet.may_lack_some:
-            registry.members(grid, connected)
-            self._planner.look(registry.met(connected), server_round)
-        nodes = sample(connected, size=size, least=least, away=self._planner.away)
-        doubtful = self._doubtful(connected) if anew and nodes else set()
-        members = registry.members(grid, nodes, anew=doubtful)
-        self._failed -= doubtful
-        self._silent |= doubtful - registry.met(doubtful).keys()
-        self._planner.look(registry.met(connected), server_round)
-        lacking = len(nodes) - len(self._able(members))
-        return members | self._stand_ins(grid, server_round, connected, nodes, size=lacking)
+        devices = DevicesNow()
+        if self._source.may_lack_some:
+            state = self._asked(grid, state, connected)
+            devices = self._devices(state, connected, server_round)
+        nodes = sample(connected, size=size, least=least, away=devices.away)
+        doubtful = self._doubtful(state, connected) if anew and nodes else set()
+        state = self._asked(grid, state, nodes, anew=doubtful)
+        unanswered = doubtful - state.clients.known.keys()
+        state = replace(state, failed=state.failed - doubtful, silent=state.silent | unanswered)
+        devices = self._devices(state, connected, server_round)
+        clients = state.clients.among(nodes)
+        chosen = Selected(state=state, devices=devices, clients=clients)
+        lacking = len(nodes) - len(self._able(chosen, clients))
+        if lacking <= 0:
+            return chosen
+        return self._with_others(grid, chosen, server_round, connected, nodes, size=lacking)
 
-    def _stand_ins(
+    def _with_others(
         self,
         grid: Grid,
+        chosen: Selected,
         server_round: int,
         connected: Collection[int],
         sampled: Collection[int],
         *,
         size: int,
-    ) -> dict[int, ClientInfo]:
-        """So many of those who were not sampled and can take part, as far as there are.
+    ) -> Selected:
+        """The same with up to ``size`` more clients, which were not sampled and can take part.
 
-        Who has said already what it has comes first. The others are asked a few at a time, and not
-        again by this if they do not answer.
+        Clients that are known come first. Unknown nodes are asked a few at a time; a node that does
+        not answer is not asked again for this purpose.
         """
-        rest = [node for node in connected if node not in {*sampled, *self._planner.away}]
+        rest = [node for node in connected if node not in {*sampled, *chosen.devices.away}]
         random.shuffle(rest)
-        known = self._registry.met(rest) if size > 0 else {}
-        able = self._able(known)
-        strangers = [node for node in rest if node not in known and node not in self._silent]
+        known = chosen.state.clients.among(rest)
+        able = self._able(chosen, known)
+        strangers = [node for node in rest if node not in known and node not in chosen.state.silent]
         at_a_time = size
         while strangers and len(able) < size:
             asked, strangers = strangers[:at_a_time], strangers[at_a_time:]
-            met = self._registry.members(grid, asked)
-            self._silent |= set(asked) - met.keys()
-            self._planner.look(self._registry.met(connected), server_round)
-            able |= self._able(met)
+            state = self._asked(grid, chosen.state, asked)
+            answered = state.clients.among(asked)
+            state = replace(state, silent=state.silent | (set(asked) - answered.keys()))
+            devices = self._devices(state, connected, server_round)
+            chosen = replace(chosen, state=state, devices=devices)
+            able |= self._able(chosen, answered)
             at_a_time *= 2
-        chosen = dict(islice(able.items(), max(size, 0)))
-        if chosen:
-            log(INFO, "Clients %s take the place of some that do not fit", sorted(chosen))
-        return chosen
+        others = dict(islice(able.items(), size))
+        if others:
+            log(INFO, "Clients %s take the place of some that do not fit", sorted(others))
+        return replace(chosen, clients={**chosen.clients, **others})
 
-    def _able(self, members: Mapping[int, ClientInfo]) -> dict[int, ClientInfo]:
+    def _able(self, chosen: Selected, clients: Mapping[int, ClientInfo]) -> dict[int, ClientInfo]:
         """Those of them that hold the smallest cut."""
-        unfit = self._planner.unfit(members)
-        return {node: member for node, member in members.items() if node not in unfit}
+        unfit = self._planner.unfit(clients.keys(), chosen.devices, chosen.state)
+        return {node: client for node, client in clients.items() if node not in unfit}
 
-    def everyone(self, grid: Grid) -> dict[int, ClientInfo]:
-        """All that are connected and have said what they have."""
-        return self._registry.met(grid.get_node_ids())
+    def _asked(
+        self, grid: Grid, state: RunState, nodes: Collection[int], *, anew: Collection[int] = ()
+    ) -> RunState:
+        clients = state.clients.asked(grid, nodes, dtype=self._dtype, anew=anew)
+        return replace(state, clients=clients)
 
-    def hear(self, gathered: Gathered) -> None:
-        """Take what the devices of those that finished a round have by now, and note who failed."""
-        # What a simulated client's machine has is of no interest: its device is the fleet's.
-        if self._planner.fleet is not None:
-            return
-        self._failed |= {node for node, report in gathered.reports.items() if report.dropped}
-        for node, client in gathered.finished.items():
-            if client.profile is not None:
-                self._registry.update(node, client.profile)
+    def _devices(
+        self, state: RunState, connected: Collection[int], server_round: int
+    ) -> DevicesNow:
+        return self._source.in_round(state.clients.among(connected), server_round)
 
-    def _doubtful(self, connected: Iterable[int]) -> set[int]:
+    def _doubtful(self, state: RunState, connected: Collection[int]) -> set[int]:
         """Who may have something else by now, and had no occasion to say so."""
-        if self._planner.fleet is not None:
+        if not self._source.takes_reports:
             return set()
-        return (self._failed | self._planner.left_out.keys()) & set(connected)
+        return {*state.failed, *state.left_out} & set(connected)
+
+
+def wait_for_nodes(grid: Grid, least: int) -> list[int]:
+    """All connected nodes, once there are this many."""
+    _, connected = sample_nodes(grid, least, 0)
+    return connected
+
+
+def sample(
+    connected: Collection[int], *, size: int, least: int, away: Collection[int] = ()
+) -> list[int]:
+    """So many of the nodes that are not away, or as many as there are; none if too few are.
+
+    Parameters
+    ----------
+    connected
+        All nodes.
+    size
+        How many are wanted.
+    least
+        With fewer the round could not count, and is not begun.
+    away
+        Nodes that are connected, but whose simulated device cannot take part.
+    """
+    present = [node for node in connected if node not in away]
+    if len(present) < least:
+        log(
+            WARNING,
+            "Only %s of %s nodes are there, %s are wanted: the round is left out",
+            len(present),
+            len(connected),
+            least,
+        )
+        return []
+    nodes = random.sample(present, min(size, len(present)))
+    log(INFO, "Sampled %s nodes (out of %s)", len(nodes), len(connected))
+    return nodes

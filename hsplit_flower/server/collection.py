@@ -1,7 +1,7 @@
-"""What a round's clients brought home, joined with what their sessions learnt; who fails, why."""
+"""What a round's clients brought home, and who fails, why; nothing is sent from here."""
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from logging import INFO, WARNING
 
 from flwr.app import Message
@@ -9,13 +9,9 @@ from flwr.common.logger import log
 
 from ..errors import HSplitError, NoCardError, OutOfBudgetError
 from ..metrics import TokenLoss
-from ..splitting import Architecture
 from ..types import ClientInfo, ClientPlan
-from .dispatch import Dispatch
-from .global_adapter import GlobalAdapter
-from .replies import TrainReply, check_side, join_halves, read_reply
+from .replies import TrainReply, read_reply
 from .round_report import ClientReport
-from .worker_sessions import WorkerSessions
 
 NO_ANSWER = "it did not answer in time"
 
@@ -25,129 +21,131 @@ class Task:
     """What a client was sent home with."""
 
     plan: ClientPlan
-    member: ClientInfo
+    client: ClientInfo
     budget_bytes: float
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gathered:
+class TrainResults:
     """Who finished with what, a report for everybody, and who ran out of its budget."""
 
-    finished: Mapping[int, TrainReply]
-    reports: Mapping[int, ClientReport]
-    exceeded: Mapping[int, OutOfBudgetError]
+    finished: Mapping[int, TrainReply] = field(default_factory=dict)
+    reports: Mapping[int, ClientReport] = field(default_factory=dict)
+    exceeded: Mapping[int, OutOfBudgetError] = field(default_factory=dict)
+    no_card: NoCardError | None = None
 
+    @classmethod
+    def of(cls, tasks: Mapping[int, Task]) -> "TrainResults":
+        """Before anybody has answered."""
+        return cls(reports={node: _report(task, dropped=NO_ANSWER) for node, task in tasks.items()})
 
-class Gatherer:
-    """Takes a round's replies apart, and has those told again whose worker died.
+    @property
+    def unfinished(self) -> list[int]:
+        """Whose reply, or whose session, could not be used, for another reason than its budget."""
+        done = self.finished.keys() | self.exceeded.keys()
+        return [node for node in self.reports if node not in done]
 
-    Parameters
-    ----------
-    architecture
-        Of the model: which weights lie where.
-    adapter
-        Knows what can be aggregated.
-    sessions
-        The worker's side.
-    dispatch
-        Sends clients to other workers.
-    """
-
-    def __init__(
+    def with_replies(
         self,
-        architecture: Architecture,
-        adapter: GlobalAdapter,
-        sessions: WorkerSessions,
-        dispatch: Dispatch,
-    ) -> None:
-        self._architecture = architecture
-        self._adapter = adapter
-        self._sessions = sessions
-        self._dispatch = dispatch
+        replies: Iterable[Message],
+        tasks: Mapping[int, Task],
+        join: Callable[[int, ClientPlan, Message], TrainReply],
+    ) -> "TrainResults":
+        """After these came in.
 
-    def gather(self, replies: Iterable[Message], tasks: Mapping[int, Task]) -> Gathered:
-        """Both halves of what each client trained; who does not count is told why in the log.
+        Parameters
+        ----------
+        replies
+            Of clients; those of others are passed over.
+        tasks
+            What each client was asked for.
+        join
+            Gives both halves of what a client trained, or raises why it does not count.
+        """
+        results = self
+        for reply in replies:
+            node = reply.metadata.src_node_id
+            if node not in tasks:
+                continue
+            try:
+                joined = join(node, tasks[node].plan, reply)
+            except HSplitError as error:
+                results = results._with_failure(node, tasks[node], error)
+            else:
+                results = replace(
+                    results,
+                    finished={**results.finished, node: joined},
+                    reports={**results.reports, node: _report(tasks[node], joined)},
+                )
+        return results
+
+    def log(self) -> None:
+        """Say of every client what came of it.
 
         Raises
         ------
         NoCardError
             If nobody finished and a client has no card to lease: no later round will be better.
         """
-        finished: dict[int, TrainReply] = {}
-        exceeded: dict[int, OutOfBudgetError] = {}
-        no_card: NoCardError | None = None
-        reports = {node: _report(task, dropped=NO_ANSWER) for node, task in tasks.items()}
-        came = list(replies)
-        while came:
-            for reply in came:
-                node = reply.metadata.src_node_id
-                if node not in tasks:
-                    continue
-                try:
-                    finished[node] = self._join_halves(node, tasks[node].plan, reply)
-                    reports[node] = _report(tasks[node], finished[node])
-                except HSplitError as error:
-                    peak_bytes = 0.0
-                    if isinstance(error, OutOfBudgetError):
-                        exceeded[node], peak_bytes = error, error.measured_bytes
-                    if isinstance(error, NoCardError):
-                        no_card = error
-                    reports[node] = _report(tasks[node], dropped=str(error), peak_bytes=peak_bytes)
-            done = finished.keys() | exceeded.keys()
-            came = self._dispatch.again([node for node in tasks if node not in done])
-        for node, report in reports.items():
+        for node, report in self.reports.items():
             log(WARNING if report.dropped else INFO, "\t> client %s: %s", node, report.line())
-        if no_card is not None and not finished:
-            raise no_card
-        return Gathered(finished=finished, reports=reports, exceeded=exceeded)
+        if self.no_card is not None and not self.finished:
+            raise self.no_card
 
-    def gather_losses(
-        self, replies: Iterable[Message], tasks: Collection[int], *, least: int
-    ) -> dict[int, TokenLoss]:
-        """What each client evaluated, nothing if too few could; who could not is told in the log.
+    def _with_failure(self, node: int, task: Task, error: HSplitError) -> "TrainResults":
+        report = _report(
+            task,
+            dropped=str(error),
+            peak_bytes=error.measured_bytes if isinstance(error, OutOfBudgetError) else 0.0,
+        )
+        return replace(
+            self,
+            reports={**self.reports, node: report},
+            exceeded={**self.exceeded, node: error}
+            if isinstance(error, OutOfBudgetError)
+            else self.exceeded,
+            no_card=error if isinstance(error, NoCardError) else self.no_card,
+        )
 
-        Parameters
-        ----------
-        replies
-            Of the clients.
-        tasks
-            The clients that were asked.
-        least
-            With fewer the evaluation does not count.
-        """
-        losses: dict[int, TokenLoss] = {}
-        failures: dict[int, HSplitError | str] = dict.fromkeys(tasks, NO_ANSWER)
-        came = list(replies)
-        while came:
-            for reply in came:
-                node = reply.metadata.src_node_id
-                if node not in tasks:
-                    continue
-                failures.pop(node, None)
-                try:
-                    losses[node] = read_reply(reply, is_training=False).loss
-                except HSplitError as error:
-                    failures[node] = error
-            came = self._dispatch.again(failures)
-        for node, reason in failures.items():
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateResults:
+    """What each client evaluated, and why the others could not."""
+
+    losses: Mapping[int, TokenLoss] = field(default_factory=dict)
+    failures: Mapping[int, HSplitError | str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, tasks: Iterable[int]) -> "EvaluateResults":
+        """Before anybody has answered."""
+        return cls(failures=dict.fromkeys(tasks, NO_ANSWER))
+
+    def with_replies(self, replies: Iterable[Message]) -> "EvaluateResults":
+        """After these came in; those of clients that were not asked are passed over."""
+        losses, failures = dict(self.losses), dict(self.failures)
+        for reply in replies:
+            node = reply.metadata.src_node_id
+            if failures.pop(node, None) is None:
+                continue
+            try:
+                losses[node] = read_reply(reply, is_training=False).loss
+            except HSplitError as error:
+                failures[node] = error
+        return EvaluateResults(losses=losses, failures=failures)
+
+    def counted(self, least: int) -> Mapping[int, TokenLoss]:
+        """The losses, none if these are too few; who could not is told in the log."""
+        for node, reason in self.failures.items():
             log(WARNING, "\t> client %s is left out: %s", node, reason)
-        if len(losses) < least:
-            log(
-                WARNING,
-                "aggregate_evaluate: %s clients finished, %s are wanted; nothing is told of them",
-                len(losses),
-                least,
-            )
-            return {}
-        return losses
-
-    def _join_halves(self, node: int, part: ClientPlan, reply: Message) -> TrainReply:
-        below = read_reply(reply, is_training=True)
-        names = {weight.name for weight in self._architecture.weights_in(part.span)}
-        check_side(below, part.ranks, names)
-        joined = join_halves(below, self._sessions.collect(node))
-        self._adapter.check(joined.updates)
-        return joined
+        if len(self.losses) >= least:
+            return self.losses
+        log(
+            WARNING,
+            "aggregate_evaluate: %s clients finished, %s are wanted; nothing is told of them",
+            len(self.losses),
+            least,
+        )
+        return {}
 
 
 def _report(
@@ -166,7 +164,7 @@ def _report(
         )
     return ClientReport(
         plan=task.plan,
-        num_examples=task.member.num_examples,
+        num_examples=task.client.num_examples,
         loss=client.loss,
         num_steps=client.num_steps,
         num_batch_tokens=client.num_batch_tokens,

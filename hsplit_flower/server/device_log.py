@@ -5,17 +5,15 @@ from logging import WARNING
 
 from flwr.common.logger import log
 
+from ..devices.source import DevicesNow
 from ..planning import budget_text
 from ..sizes import size_text
-from ..types import DeviceProfile, Shortfall
-
-Devices = tuple[Mapping[int, DeviceProfile], frozenset[int]]
-"""What clients have, and who of them is away."""
+from ..types import Shortfall
 
 
-def device_changes(then: Devices, today: Devices) -> list[str]:
+def device_changes(then: DevicesNow, today: DevicesNow) -> list[str]:
     """What is different from the round before, in words."""
-    (before, were_away), (now, are_away) = then, today
+    before, were_away, now, are_away = then.profiles, then.away, today.profiles, today.away
     lines = [
         f"client {node} has {size_text(profile.memory_bytes)}, it had "
         f"{size_text(before[node].memory_bytes)}"

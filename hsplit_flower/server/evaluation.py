@@ -8,7 +8,8 @@ from flwr.app import ArrayRecord, MetricRecord
 
 from ..adapters import Active, AdapterBank, LowRank, from_state_dict
 from ..metrics import TokenLoss, token_loss
-from ..splitting import Half, Parts, load_half, read_architecture
+from ..settings import Model
+from ..splitting import Half, Parts, floating_dtype, load_half, read_architecture
 from ..splitting.checkpoint import Checkpoint
 
 
@@ -17,7 +18,7 @@ class ServerEvaluation:
 
     Parameters
     ----------
-    model, revision, dtype, attention
+    model
         The base, as the strategy has it. It is loaded whole: use it where the server may hold the
         model and has examples of its own.
     make_batches
@@ -29,24 +30,21 @@ class ServerEvaluation:
 
     def __init__(
         self,
-        model: str,
+        model: str | Model,
         make_batches: Callable[[], Iterable[Mapping[str, Any]]],
         *,
-        revision: str = "",
-        dtype: str = "float32",
-        attention: str = "",
         device: str | None = None,
     ) -> None:
-        architecture = read_architecture(
-            Checkpoint(source=model, revision=revision or None).config()
-        )
+        base = Model(name=model) if isinstance(model, str) else model
+        revision = base.revision or None
+        architecture = read_architecture(Checkpoint(source=base.name, revision=revision).config())
         self._half: Half = load_half(
-            model,
+            base.name,
             Parts.whole(architecture.num_blocks),
-            revision=revision or None,
-            dtype=getattr(torch, dtype),
+            revision=revision,
+            dtype=floating_dtype(base.dtype),
             device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
-            attention=attention or None,
+            attention=base.attention or None,
             architecture=architecture,
         )
         self._bank = AdapterBank(self._half.model, [weight.name for weight in architecture.weights])

@@ -1,145 +1,127 @@
-"""What one client is told to do: its session's settings, and the order that goes with them."""
+"""What each client is instructed to do in a round: its session's settings, and what goes along."""
 
 import hashlib
 from collections.abc import Mapping
 
-from ..settings.training import Training
+from ..methods import Method
+from ..settings import RunSettings, SessionSpec
 from ..simulation.lease import gpu_fractions
-from ..types import ClientInfo, ClientPlan, SessionSpec
+from ..types import ClientInfo, ClientPlan, WireType
 from ..wire.instructions import Instructions
 
 
 def instructions_for(
-    training: Training,
+    settings: RunSettings,
+    method: Method,
     parts: Mapping[int, ClientPlan],
-    members: Mapping[int, ClientInfo],
+    clients: Mapping[int, ClientInfo],
     *,
-    model: str,
     server_round: int,
     train: bool,
     budgets_bytes: Mapping[int, float],
-    enforce_budgets: bool,
-    lease_card_bytes: float | None,
 ) -> dict[int, Instructions]:
-    """A round's orders by client, but for where each one's session is.
+    """A round's instructions by client, but for where each one's session is.
 
     Parameters
     ----------
-    training, model
+    settings, method
         Of the run.
-    parts, members
+    parts, clients
         What each client is planned to do, and what is known of it.
     server_round, train
         Which round it is, and whether it trains.
-    budgets_bytes, enforce_budgets
-        What each client has, and whether it is held to that.
-    lease_card_bytes
-        Memory of a card of which each leases the part that its budget is; None for no leases.
+    budgets_bytes
+        What each client has.
 
     Raises
     ------
     ConfigError
         Naming everyone whose lease no card can give.
     """
-    leases = gpu_fractions(budgets_bytes, lease_card_bytes) if lease_card_bytes else {}
-    orders = {}
+    card_bytes = settings.lease_card_bytes
+    leases = gpu_fractions(budgets_bytes, card_bytes) if card_bytes else {}
+    is_held = settings.client.enforce_budgets
+    instructions = {}
     for node, part in parts.items():
         spec = session_spec(
-            training,
+            settings,
+            method,
             part,
             node=node,
-            member=members[node],
+            client=clients[node],
             server_round=server_round,
             train=train,
         )
-        orders[node] = order(
-            training,
-            spec,
-            checkpointing=part.checkpointing,
-            model=model,
-            member=members[node],
-            server_round=server_round,
-            predicted_bytes=part.memory.total_bytes,
-            budget_bytes=budgets_bytes[node] if enforce_budgets else 0.0,
+        instructions[node] = instructions_of(
+            settings, spec, part, clients[node], server_round=server_round
+        ).replace(
+            budget_bytes=budgets_bytes[node] if is_held else 0.0,
             lease_gpu_fraction=leases.get(node, 0.0),
-            lease_card_bytes=lease_card_bytes or 0.0,
+            lease_card_bytes=card_bytes or 0.0,
         )
-    return orders
+    return instructions
+
+
+def instructions_of(
+    settings: RunSettings,
+    spec: SessionSpec,
+    part: ClientPlan,
+    client: ClientInfo,
+    *,
+    server_round: int,
+) -> Instructions:
+    """What the settings and the plan make of one client's instructions, without any limit."""
+    return Instructions(
+        server_round=server_round,
+        num_examples=client.num_examples,
+        model=settings.model,
+        link=settings.link,
+        session=spec,
+        probe=spec.train,
+        checkpointing=part.checkpointing,
+        micro_batch_size=settings.training.micro_batch_size,
+        cached_halves=settings.client.cached_halves,
+        predicted_bytes=part.memory.total_bytes,
+    )
 
 
 def session_spec(
-    training: Training,
+    settings: RunSettings,
+    method: Method,
     part: ClientPlan,
     *,
     node: int,
-    member: ClientInfo,
+    client: ClientInfo,
     server_round: int,
     train: bool,
 ) -> SessionSpec:
-    """The session that a client's part of the plan asks for."""
+    """The session that a client's part of the plan asks for: the run's fields, and its own."""
+    training = settings.training
+    run = {**training.given(), **settings.link.given()}
+    shared = {name: value for name, value in run.items() if name in SessionSpec.model_fields}
+    shared["wire_type"] = settings.link.wire_type or WireType(settings.model.dtype)
+    shared["seed"] = mixed_seed(
+        training.seed,
+        server_round,
+        "all" if method.shares_server_adapter else _identity(node, client),
+    )
     return SessionSpec(
+        **shared,
         client=node,
         cut=part.cut,
-        ranks=part.ranks,
-        labels=training.labels,
-        start=training.start,
-        lora_alpha=training.lora_alpha,
-        scale_rule=training.scale_rule,
-        learning_rate=training.learning_rate,
-        weight_decay=training.weight_decay,
-        seed=mixed_seed(training.seed, server_round, node, member),
-        wire_type=training.hidden_type,
-        wire_gradient_type=training.wire_gradient_type,
-        in_flight=training.in_flight,
+        ranks=dict(part.ranks),
         max_tokens=training.batch_size * training.sequence_length,
+        shares_adapters=method.shares_server_adapter,
         train=train,
     )
 
 
-def order(
-    training: Training,
-    spec: SessionSpec,
-    *,
-    model: str,
-    member: ClientInfo,
-    server_round: int,
-    address: str = "",
-    token: str = "",
-    predicted_bytes: float = 0.0,
-    budget_bytes: float = 0.0,
-    lease_gpu_fraction: float = 0.0,
-    lease_card_bytes: float = 0.0,
-    checkpointing: bool = False,
-) -> Instructions:
-    """The order that sends a client to its session, whose address and token may come later."""
-    return Instructions(
-        server_round=server_round,
-        num_examples=member.num_examples,
-        model=model,
-        revision=training.revision,
-        dtype=training.dtype,
-        attention=training.attention,
-        address=address,
-        token=token,
-        probe=spec.train,
-        max_message_bytes=training.max_message_bytes,
-        step_timeout_seconds=training.step_timeout_seconds,
-        predicted_bytes=predicted_bytes,
-        budget_bytes=budget_bytes,
-        lease_gpu_fraction=lease_gpu_fraction,
-        lease_card_bytes=lease_card_bytes,
-        session=spec,
-        checkpointing=checkpointing,
-        micro_batch_size=training.micro_batch_size,
-        cached_halves=training.cached_halves,
-    )
-
-
-def mixed_seed(seed: int, server_round: int, node: int, member: ClientInfo) -> int:
-    """Another seed for each client and round, the same whenever they come again.
-
-    Node ids differ from run to run; a client that says which partition it has is known by that.
-    """
-    client = node if member.partition is None else member.partition
+def mixed_seed(seed: int, server_round: int, client: int | str) -> int:
+    """Another seed for each client and round, the same whenever they come again."""
     digest = hashlib.sha256(f"{seed}/{server_round}/{client}".encode()).digest()
     return int.from_bytes(digest[:6], "big")
+
+
+def _identity(node: int, client: ClientInfo) -> int:
+    """By its partition where it says one: node ids differ from run to run."""
+    return node if client.partition is None else client.partition

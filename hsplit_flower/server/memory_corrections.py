@@ -1,7 +1,7 @@
 """How far a client needs more than was predicted, learnt from the rounds in which it ran out."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ..errors import OutOfBudgetError
 from ..types import DeviceProfile
@@ -42,32 +42,36 @@ class Correction:
         return FIRST_PATIENCE << max(0, self.num_failures - 1)
 
 
+@dataclass(frozen=True, kw_only=True)
 class MemoryCorrections:
     """A factor for every client, 1 or more, by which its memory is divided in planning."""
 
-    def __init__(self) -> None:
-        self._corrections: dict[int, Correction] = {}
+    by_client: Mapping[int, Correction] = field(default_factory=dict)
 
     def of(self, client: int) -> float:
         """The factor of one client."""
         return self._at(client).factor
 
-    def learn(self, client: int, error: OutOfBudgetError) -> float:
-        """Correct a client's prediction by what it ran out at; gives the new factor.
+    def learned(self, client: int, error: OutOfBudgetError) -> "MemoryCorrections":
+        """After a client's prediction proved too low by what it ran out at.
 
-        It grows to ``needed / predicted``, where what was needed is at least the budget, and in any
-        case to `LEAST_STEP` times what it was.
+        Its factor grows to ``needed / predicted``, where what was needed is at least the budget,
+        and in any case to `LEAST_STEP` times what it was.
         """
         before = self._at(client)
         needed_bytes = max(error.measured_bytes, error.budget_bytes)
         ratio = needed_bytes / error.predicted_bytes if error.predicted_bytes else 1.0
-        self._corrections[client] = Correction(
-            factor=max(ratio, LEAST_STEP * before.factor), num_failures=before.num_failures + 1
+        return self._with(
+            client,
+            Correction(
+                factor=max(ratio, LEAST_STEP * before.factor), num_failures=before.num_failures + 1
+            ),
         )
-        return self.of(client)
 
-    def relax(self, client: int, *, predicted_bytes: float, peak_bytes: float) -> bool:
-        """Take a round into account that a client has finished; gives whether it is now free again.
+    def relaxed(
+        self, client: int, *, predicted_bytes: float, peak_bytes: float
+    ) -> "MemoryCorrections":
+        """After a round that a client has finished; it may be free again.
 
         A correction is taken back after `Correction.patience` rounds in a row well inside the
         prediction. Who always needs more than was predicted never is well inside, and stays
@@ -76,27 +80,28 @@ class MemoryCorrections:
         """
         before = self._at(client)
         if before.factor == 1.0:
-            return False
+            return self
         is_inside = 0.0 < peak_bytes < WELL_INSIDE * predicted_bytes
         now = replace(before, num_inside=before.num_inside + 1 if is_inside else 0)
         is_free = now.num_inside >= now.patience
-        self._corrections[client] = replace(now, factor=1.0, num_inside=0) if is_free else now
-        return is_free
+        return self._with(client, replace(now, factor=1.0, num_inside=0) if is_free else now)
 
-    def fade(self, clients: Iterable[int]) -> None:
-        """Take a round into account in which these were left out for their correction alone.
+    def faded(self, clients: Iterable[int]) -> "MemoryCorrections":
+        """After a round in which these were left out for their correction alone.
 
         Nothing is heard of them that could take it back, so it fades until they are tried again: a
         step of `LEAST_STEP` in `Correction.patience` rounds. Who then fails once more waits longer.
         """
+        after = self
         for client in clients:
             before = self._at(client)
-            faded = before.factor / LEAST_STEP ** (1.0 / before.patience)
-            self._corrections[client] = replace(before, factor=max(1.0, faded))
+            factor = before.factor / LEAST_STEP ** (1.0 / before.patience)
+            after = after._with(client, replace(before, factor=max(1.0, factor)))
+        return after
 
     def factors(self) -> dict[int, float]:
         """The factor of every client that has been corrected."""
-        return {client: one.factor for client, one in self._corrections.items()}
+        return {client: one.factor for client, one in self.by_client.items()}
 
     def applied(self, profiles: Mapping[int, DeviceProfile]) -> dict[int, DeviceProfile]:
         """The profiles to plan with: predictions stay as they are, budgets shrink instead."""
@@ -106,4 +111,7 @@ class MemoryCorrections:
         }
 
     def _at(self, client: int) -> Correction:
-        return self._corrections.get(client, Correction())
+        return self.by_client.get(client, Correction())
+
+    def _with(self, client: int, correction: Correction) -> "MemoryCorrections":
+        return MemoryCorrections(by_client={**self.by_client, client: correction})

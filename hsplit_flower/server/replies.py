@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from flwr.app import Message
+from flwr.app import Message, MetricRecord, RecordDict
 
 from ..adapters import LowRank, from_state_dict
 from ..errors import AdapterError, HSplitError
@@ -41,31 +41,9 @@ def read_reply(reply: Message, *, is_training: bool) -> TrainReply:
     """
     if reply.has_error():
         raise read_error(reply.error.reason or f"error {reply.error.code}")
-    content = reply.content
     try:
-        metrics = content.metric_records[METRICS_KEY]
-        loss = TokenLoss(
-            loss_sum=_number(metrics, "loss-sum"), num_tokens=_count(metrics, "num-tokens")
-        )
-        num_steps, seconds = _count(metrics, "num-steps"), _number(metrics, "seconds")
-        num_batch_tokens = _count(metrics, "num-batch-tokens")
-        peak_bytes = _number(metrics, "peak-bytes") if "peak-bytes" in metrics else 0.0
-        measured = {"loss": loss.loss_sum, "seconds": seconds, "peak-bytes": peak_bytes}
-        check_finite(measured, most=LARGEST_SCORE)
-        if not is_training:
-            return TrainReply(
-                loss=loss,
-                num_steps=num_steps,
-                num_batch_tokens=num_batch_tokens,
-                seconds=seconds,
-                peak_bytes=peak_bytes,
-            )
-        arrays = next(iter(content.array_records.values()))
-        updates = from_state_dict(arrays.to_torch_state_dict())
-        scores = content.config_records[IMPORTANCE_KEY]
-        described = content.config_records.get(PROFILE_KEY)
-        profile = read_profile(described) if described is not None else None
-        importance = dict(zip(_texts(scores["weights"]), _numbers(scores["scores"]), strict=True))
+        measured = _measured(reply.content.metric_records[METRICS_KEY])
+        return _with_training(measured, reply.content) if is_training else measured
     except HSplitError:
         raise
     except Exception as error:
@@ -74,15 +52,39 @@ def read_reply(reply: Message, *, is_training: bool) -> TrainReply:
         raise HSplitError(
             f"its reply cannot be read ({error!r}): split_train or split_evaluate is wanted there"
         ) from error
+
+
+def _measured(metrics: MetricRecord) -> TrainReply:
+    """What a client says of its steps."""
+    told = TrainReply(
+        loss=TokenLoss(
+            loss_sum=_number(metrics, "loss-sum"), num_tokens=_count(metrics, "num-tokens")
+        ),
+        num_steps=_count(metrics, "num-steps"),
+        num_batch_tokens=_count(metrics, "num-batch-tokens"),
+        seconds=_number(metrics, "seconds"),
+        peak_bytes=_number(metrics, "peak-bytes") if "peak-bytes" in metrics else 0.0,
+    )
+    numbers = {
+        "loss": told.loss.loss_sum,
+        "seconds": told.seconds,
+        "peak-bytes": told.peak_bytes,
+    }
+    check_finite(numbers, most=LARGEST_SCORE)
+    return told
+
+
+def _with_training(measured: TrainReply, content: RecordDict) -> TrainReply:
+    """And what it has trained and scored, and what its device has by now."""
+    arrays = next(iter(content.array_records.values()))
+    scores = content.config_records[IMPORTANCE_KEY]
+    described = content.config_records.get(PROFILE_KEY)
+    importance = dict(zip(_texts(scores["weights"]), _numbers(scores["scores"]), strict=True))
     check_finite(importance, most=LARGEST_SCORE)
-    return TrainReply(
-        loss=loss,
-        num_steps=num_steps,
-        num_batch_tokens=num_batch_tokens,
-        seconds=seconds,
-        peak_bytes=peak_bytes,
-        profile=profile,
-        updates=updates,
+    return replace(
+        measured,
+        profile=read_profile(described) if described is not None else None,
+        updates=from_state_dict(arrays.to_torch_state_dict()),
         importance=importance,
     )
 

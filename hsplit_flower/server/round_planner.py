@@ -1,29 +1,24 @@
-"""ARMSC over the rounds: the standing plan, what it was made from, and when it is given up."""
+"""ARMSC over the rounds: which plan a round goes by, and why it is another one or the same."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from logging import INFO, WARNING
 
 from flwr.common.logger import log
 from transformers import PretrainedConfig
 
 from ..costs import (
-    ModelCosts,
-    PartSeconds,
-    Workload,
-    part_seconds,
-    seconds_at,
     trace_costs,
     whole_model_memory,
     worker_half_bytes,
     worker_seconds,
 )
-from ..errors import ConfigError, InfeasibleBudgetError, OutOfBudgetError
-from ..importance import ImportanceHistory, ImportanceReport, blend, history_weight, mean_scores
+from ..devices.source import DevicesNow
+from ..errors import ConfigError, InfeasibleBudgetError
+from ..methods import Method, RankRule
 from ..planning import (
     Decision,
-    ReplanSettings,
     drift,
     explain,
     fleet_changes,
@@ -31,181 +26,102 @@ from ..planning import (
     objective,
     plan,
     planned_bytes,
-    session_need_bytes,
     shortfalls,
     should_replan,
 )
-from ..settings import PlanSettings
-from ..settings.training import DTYPES, Training, following
-from ..simulation.clock import RoundClock, simulate_round
-from ..simulation.disturbances import Disturbances
-from ..simulation.simulated_devices import SimulatedFleet
+from ..planning.standing_plan import StandingPlan
+from ..settings import PlanSettings, RunSettings
 from ..splitting import Architecture
-from ..types import ClientInfo, ClientPlan, DeviceProfile, Plan, Shortfall, Span, WorkerDescription
-from ..wire.codec import value_bytes
-from .device_log import Devices, device_changes, log_left_out
-from .memory_corrections import MemoryCorrections
-from .round_report import ClientReport
+from ..types import ClientPlan, DeviceProfile, Plan, Shortfall, Span, WorkerDescription
+from .device_log import device_changes, log_left_out
+from .plan_basis import granted, shared_by, workload_of
+from .planned_round import PlannedRound, PlanQuestion
+from .state import RunState
 
 
 class RoundPlanner:
-    """Plans each round from who is there, and remembers why.
+    """Plans rounds of one model for one method; keeps nothing of them.
 
     Parameters
     ----------
     config, architecture
         Of the model.
-    training
-        How clients train: the workload that is planned for.
-    settings, replanning
-        What ARMSC may choose, and how readily it chooses anew.
-    fleet
-        What simulated clients have; None takes what each client says of itself.
-    session_rank
-        What a client's adapters may take on the worker, as the rank that it would give to every
-        weight; None leaves it to ``settings``.
-    disturbances
-        What happens to the devices of a simulated fleet; None for nothing.
+    settings
+        Of the run: the workload that is planned for, and what may be chosen.
+    method
+        By which rules.
+
+    Raises
+    ------
+    ConfigError
+        If the settings do not fit the model.
     """
 
     def __init__(
         self,
         config: PretrainedConfig,
         architecture: Architecture,
-        training: Training,
-        settings: PlanSettings,
-        replanning: ReplanSettings | None,
-        fleet: str | None,
-        session_rank: int | None = None,
-        disturbances: Disturbances | None = None,
+        settings: RunSettings,
+        method: Method,
     ) -> None:
-        workload = Workload(
-            batch_size=training.batch_size,
-            sequence_length=training.sequence_length,
-            dtype_bytes=DTYPES[training.dtype],
-            wire_dtype_bytes=value_bytes(training.hidden_type),
-            attention=training.attention or "sdpa",
-        )
-        architecture.check_cut(settings.min_cut)
-        positions = architecture.max_positions
-        if positions is not None and training.sequence_length > positions:
+        training, planning = settings.training, settings.planning
+        architecture.check_cut(planning.min_cut)
+        if not architecture.has_positions(training.sequence_length):
             raise ConfigError(
-                f"sequence_length (the app's max-length) is {training.sequence_length}: "
-                f"the model has {positions} positions"
+                f"training.sequence-length is {training.sequence_length}: the model has "
+                f"{architecture.max_positions} positions"
             )
-        self.settings = following(settings, labels=training.labels, start=training.start)
-        self._config = config
-        self.costs = trace_costs(config, workload)
-        if session_rank is not None:
-            granted = session_need_bytes(self.costs, rank=session_rank, settings=self.settings)
-            self.settings = replace(self.settings, worker_session_bytes=granted)
-        self.history = ImportanceHistory()
-        self.decision = Decision(replan=False, reason="nothing is planned")
-        self.drift = 0.0
-        self.standing: Plan | None = None
-        self.devices: Mapping[int, DeviceProfile] = {}
-        self.away: frozenset[int] = frozenset()
-        self.left_out: Mapping[int, Shortfall] = {}
-        self._told: Devices = ({}, frozenset())
-        self._corrections = MemoryCorrections()
-        self._replanning = replanning or ReplanSettings()
-        whole = whole_model_memory(self.costs, rank=self.settings.max_rank, settings=self.settings)
-        self.fleet = None
-        if fleet is not None:
-            self.fleet = SimulatedFleet(
-                name=fleet,
-                whole_model_bytes=whole.total_bytes,
-                disturbances=disturbances or Disturbances(),
-                seed=training.seed,
-            )
-        self._worker: DeviceProfile | None = None
-        self._profiles: dict[int, DeviceProfile] = {}
-        self._planned_from: Mapping[str, float] = {}
-        self._rounds_since_plan = 0
-        self._update_ranks: Mapping[str, int] = {}
+        self.costs = trace_costs(config, workload_of(settings))
+        self.settings = granted(method.plan_settings(planning, training), self.costs)
+        self._knows_importance = method.ranks is RankRule.BY_IMPORTANCE
 
-    def meet_worker(self, description: WorkerDescription) -> None:
-        """Take what the split worker has; a simulated fleet has a worker of its own.
+    @property
+    def whole_model_bytes(self) -> float:
+        """What the whole model needs to be trained with the highest ranks."""
+        return whole_model_memory(
+            self.costs, rank=self.settings.max_rank, settings=self.settings
+        ).total_bytes
+
+    def worker_profile(self, description: WorkerDescription) -> DeviceProfile:
+        """What the split worker has to be planned with.
 
         It says what it has beside its half, which a plan counts in: several workers' halves once,
         as they are described together.
         """
         half_bytes = worker_half_bytes(self.costs, self.settings)
-        own = DeviceProfile(
+        return DeviceProfile(
             memory_bytes=description.memory_bytes + half_bytes,
             flops_per_second=description.flops_per_second,
         )
-        self._worker = own if self.fleet is None else self.fleet.worker(own)
 
-    def look(self, members: Mapping[int, ClientInfo], server_round: int) -> None:
-        """See what every client has in this round, and who is away."""
-        devices = {node: member.profile for node, member in members.items()}
-        away: set[int] = set()
-        if self.fleet is not None:
-            devices, away = self.fleet.in_round(members, server_round)
-        self.devices, self.away = devices, frozenset(away)
-
-    def correct(self, node: int, error: OutOfBudgetError) -> None:
-        """Plan a client lower from now on, that needed more than was predicted."""
-        before = self._corrections.of(node)
-        factor = self._corrections.learn(node, error)
-        log(
-            INFO,
-            "\t> client %s is planned for 1/%.2f of its memory instead of 1/%.2f: %s",
-            node,
-            factor,
-            before,
-            error,
-        )
-
-    def confirm(self, reports: Mapping[int, ClientReport]) -> None:
-        """Plan clients for all of their memory again that were corrected, and prove to need less.
-
-        Parameters
-        ----------
-        reports
-            Of a round; those that did not finish prove nothing.
-        """
-        for node, report in reports.items():
-            predicted = report.plan.memory.total_bytes
-            if report.dropped is None and self._corrections.relax(
-                node, predicted_bytes=predicted, peak_bytes=report.peak_bytes
-            ):
-                log(INFO, "\t> client %s is planned for all of its memory again", node)
-
-    def begin(self, update_ranks: Mapping[str, int]) -> None:
-        """Begin a round, for which nothing is decided yet, with a global update of these ranks."""
-        self.decision = Decision(replan=False, reason="nothing is planned")
-        self._update_ranks = dict(update_ranks)
-
-    def unfit(self, nodes: Iterable[int]) -> set[int]:
+    def unfit(self, nodes: Collection[int], devices: DevicesNow, state: RunState) -> set[int]:
         """Which of these do not hold the smallest cut, of those whose devices are known."""
-        known = {node: self.devices[node] for node in nodes if node in self.devices}
-        return set(self._shortfalls(known))
+        known = {node: devices.profiles[node] for node in nodes if node in devices.profiles}
+        return set(self._shortfalls(known, state, self.settings))
 
     def plan_round(
         self,
-        members: Mapping[int, ClientInfo],
-        update_ranks: Mapping[str, int],
-        server_round: int = 1,
+        state: RunState,
+        devices: DevicesNow,
+        worker: DeviceProfile,
         *,
         num_sessions: int | None = None,
-    ) -> Plan:
-        """The plan for these clients: the standing one, or a new one if there is reason for it.
+    ) -> PlannedRound:
+        """The plan of a round: the standing one, or a new one if there is reason.
 
         Those that are away in this round are left out. Where nobody can be planned for in a run
         that has begun, or that only waits for devices that are away, nobody is.
 
         Parameters
         ----------
-        members
-            All that are known, sampled or not.
-        update_ranks
-            Rank of the global update by weight name.
-        server_round
-            Which round it is.
+        state
+            What is known from the rounds before.
+        devices
+            Of all clients that are known and connected, sampled or not.
+        worker
+            What the split worker has.
         num_sessions
-            How many of them take part in it, and load the worker; None for all.
+            How many of the clients take part, and load the worker; None for all.
 
         Raises
         ------
@@ -213,185 +129,135 @@ class RoundPlanner:
             If the run has no plan yet and can have none: no client's budget holds the smallest
             cut, or the worker not its half.
         """
-        self.look(members, server_round)
-        for line in device_changes(self._told, (self.devices, self.away)):
+        for line in device_changes(state.devices, devices):
             log(INFO, "\t> %s", line)
-        self._told = self.devices, self.away
-        self._update_ranks = dict(update_ranks)
-        present = {node: own for node, own in self.devices.items() if node not in self.away}
-        self.left_out = self._shortfalls(present)
-        num_able = len(present) - len(self.left_out)
-        share = min(1.0, num_sessions / num_able) if num_sessions and num_able else 1.0
-        self.settings = replace(self.settings, round_share=share)
+        left_out = self._shortfalls(devices.present, state, self.settings)
+        asked = PlanQuestion(
+            state=state,
+            present=devices.present,
+            left_out=left_out,
+            worker=worker,
+            settings=shared_by(self.settings, len(devices.present) - len(left_out), num_sessions),
+        )
         try:
-            made = self._made_for(present)
+            planned = self._made_for(asked)
         except InfeasibleBudgetError as error:
-            if self.standing is None and not self._could_plan(self.devices):
+            if state.standing is None and not self._could_plan(asked, devices.profiles):
                 raise
             log(WARNING, "Nobody is planned for: %s", error)
-            self.decision = Decision(replan=False, reason=str(error))
-            made = Plan(clients={}, left_out=self.left_out)
-        log_left_out(self.left_out)
-        self._corrections.fade(
-            node
-            for node, shortfall in self.left_out.items()
-            if shortfall.budget_bytes >= shortfall.needed_bytes
-        )
-        return made
+            planned = asked.by_nobody(Decision(replan=False, reason=str(error)))
+        log_left_out(left_out)
+        return planned
 
-    def _made_for(self, present: Mapping[int, DeviceProfile]) -> Plan:
-        """The standing plan, after it has been made anew if there is reason for it."""
-        self.decision = self._decide(present)
-        if self.decision.replan or self.standing is None:
-            self.standing = self._plan(present)
-            self._planned_from = dict(self.history.scores)
-            self._profiles = self._corrections.applied(present)
-            self._rounds_since_plan = 0
-            log(INFO, "Planned anew: %s", self.decision.reason)
-            for line in explain(self.standing, self._profiles).splitlines():
-                log(INFO, "\t%s", line)
-        else:
-            log(INFO, "The plan stands: %s", self.decision.reason)
-        self._rounds_since_plan += 1
-        return self.standing
-
-    def learn(self, reports: list[ImportanceReport]) -> None:
-        """Blend this round's importance into what is known (DESIGN 3.1)."""
-        today = mean_scores(reports)
-        if not today:
-            return
-        moved = drift(today, self.history.scores) if self.history.num_rounds else 1.0
-        beta = history_weight(self.history.num_rounds, moved)
-        self.history = blend(self.history, today, beta)
-
-    def simulated(self, reports: Mapping[int, ClientReport]) -> RoundClock:
-        """How long the clients that finished would have taken on their own devices.
-
-        Plans are made for the largest batches; a round is as long as the mean of a client's were.
-        """
-        steps = {}
-        for node, report in reports.items():
-            if report.dropped:
-                continue
-            first, other = (self._seconds(node, report, scores=scores) for scores in (True, False))
-            steps[node] = [first, *[other] * (report.num_steps - 1)][: report.num_steps]
-        return simulate_round(steps)
-
-    def _seconds(self, node: int, report: ClientReport, *, scores: bool) -> PartSeconds:
-        """One step of a client's round, of as many tokens as its steps had in the mean."""
-
-        def seconds(costs: ModelCosts) -> PartSeconds:
-            return part_seconds(
-                costs,
-                report.plan,
-                profile=self.devices[node],
-                worker=self._known_worker(),
-                labels=self.settings.labels,
-                start=self.settings.start,
-                update_ranks=self._update_ranks,
-                scores=scores,
-            )
-
-        # A smaller batch counts as one of shorter rows, and no client's word for more than was
-        # planned for.
-        workload = self.costs.workload
-        length = max(0.0, report.num_batch_tokens / (report.num_steps * workload.batch_size))
-        if length >= workload.sequence_length:
-            return seconds(self.costs)
-        known = (self.costs, self._shorter_costs)
-        return seconds_at(length, {c.workload.sequence_length: seconds(c) for c in known})
-
-    @cached_property
-    def _shorter_costs(self) -> ModelCosts:
-        """The model's costs at another length of rows; traced when batches first were shorter."""
-        workload = self.costs.workload
-        length = workload.sequence_length // 2 or 2
-        return trace_costs(self._config, replace(workload, sequence_length=length))
-
-    def parts_for_evaluation(self, nodes: Collection[int]) -> dict[int, ClientPlan]:
+    def parts_for_evaluation(
+        self, state: RunState, nodes: Collection[int], devices: DevicesNow, worker: DeviceProfile
+    ) -> dict[int, ClientPlan]:
         """Each client's cut without any ranks, and what it takes of the worker compared to others.
 
         Evaluation trains nothing. Who cannot hold the smallest cut is left out here, too.
         """
-        cuts: dict[int, int] = {}
-        if self.standing is not None:
-            cuts = {node: part.cut for node, part in self.standing.clients.items()}
-        unfit = self.unfit(nodes)
-        return {
-            node: self._part_for_evaluation(cuts.get(node, self.settings.min_cut))
-            for node in nodes
-            if node not in unfit
-        }
+        planned = {} if state.standing is None else state.standing.plan.clients
+        unfit = self.unfit(nodes, devices, state)
+        parts = {}
+        for node in nodes:
+            if node in unfit:
+                continue
+            cut = planned[node].cut if node in planned else self.settings.min_cut
+            seconds = worker_seconds(
+                self.costs, cut=cut, worker=worker, labels=self.settings.labels
+            )
+            span = Span(start=0, stop=cut)
+            parts[node] = ClientPlan(span=span, ranks={}, worker_seconds=seconds)
+        return parts
 
-    def _part_for_evaluation(self, cut: int) -> ClientPlan:
-        seconds = worker_seconds(
-            self.costs, cut=cut, worker=self._known_worker(), labels=self.settings.labels
-        )
-        return ClientPlan(span=Span(start=0, stop=cut), ranks={}, worker_seconds=seconds)
+    def _made_for(self, asked: PlanQuestion) -> PlannedRound:
+        """The standing plan, after it has been made anew if there is reason for it."""
+        decision, moved = self._decide(asked)
+        standing = asked.state.standing
+        if decision.replan or standing is None:
+            profiles = asked.state.corrections.applied(asked.present)
+            standing = StandingPlan(
+                plan=self._plan(asked),
+                importance=dict(self._importance(asked.state) or {}),
+                profiles=profiles,
+            )
+            log(INFO, "Planned anew: %s", decision.reason)
+            for line in explain(standing.plan, profiles).splitlines():
+                log(INFO, "\t%s", line)
+        else:
+            log(INFO, "The plan stands: %s", decision.reason)
+        stands = replace(standing, num_rounds=standing.num_rounds + 1)
+        return asked.answered(stands.plan, stands, decision, moved)
 
-    def _decide(self, present: Mapping[int, DeviceProfile]) -> Decision:
-        if self.standing is None:
-            return Decision(replan=True, reason="the first round")
-        self.drift = drift(self.history.scores, self._planned_from)
+    def _decide(self, asked: PlanQuestion) -> tuple[Decision, float]:
+        """Whether to plan anew and why, and how far importance has moved."""
+        state, standing = asked.state, asked.state.standing
+        if standing is None:
+            return Decision(replan=True, reason="the first round"), 0.0
+        moved = drift(self._importance(state) or {}, standing.importance)
         needed = planned_bytes(
-            self.standing, self.costs, settings=self.settings, update_ranks=self._update_ranks
+            standing.plan,
+            self.costs,
+            settings=asked.settings,
+            update_ranks=state.method.ranks,
         )
-        now = self._corrections.applied(present)
-        changes = fleet_changes(self.standing, self._profiles, now, needed_bytes=needed)
+        now = state.corrections.applied(asked.present)
+        changes = fleet_changes(standing.plan, standing.profiles, now, needed_bytes=needed)
         ask = partial(
             should_replan,
-            drift=self.drift,
+            drift=moved,
             changes=changes,
-            rounds_since_plan=self._rounds_since_plan,
-            settings=self._replanning,
+            rounds_since_plan=standing.num_rounds,
+            settings=asked.settings,
         )
         first = ask()
         if not first.replan or changes.unserved:
-            return first
+            return first, moved
         gain = improvement(
-            self._objective(self.standing, present),
-            self._objective(self._plan(present), present),
+            self._objective(standing.plan, asked), self._objective(self._plan(asked), asked)
         )
-        return ask(improvement=gain)
+        return ask(improvement=gain), moved
 
-    def _shortfalls(self, devices: Mapping[int, DeviceProfile]) -> dict[int, Shortfall]:
+    def _shortfalls(
+        self, devices: Mapping[int, DeviceProfile], state: RunState, settings: PlanSettings
+    ) -> dict[int, Shortfall]:
         return shortfalls(
             self.costs,
             devices,
-            settings=self.settings,
-            update_ranks=self._update_ranks,
-            corrections=self._corrections.factors(),
+            settings=settings,
+            update_ranks=state.method.ranks,
+            corrections=state.corrections.factors(),
         )
 
-    def _could_plan(self, devices: Mapping[int, DeviceProfile]) -> bool:
+    def _could_plan(self, asked: PlanQuestion, devices: Mapping[int, DeviceProfile]) -> bool:
         """Whether there is a plan for these devices."""
         try:
-            self._plan(devices)
+            self._plan(replace(asked, present=devices))
         except InfeasibleBudgetError:
             return False
         return True
 
-    def _plan(self, devices: Mapping[int, DeviceProfile]) -> Plan:
+    def _plan(self, asked: PlanQuestion) -> Plan:
         return plan(
             self.costs,
-            devices,
-            self._known_worker(),
-            importance=self.history.scores or None,
-            settings=self.settings,
-            update_ranks=self._update_ranks,
-            corrections=self._corrections.factors(),
+            asked.present,
+            asked.worker,
+            importance=self._importance(asked.state),
+            settings=asked.settings,
+            update_ranks=asked.state.method.ranks,
+            corrections=asked.state.corrections.factors(),
         )
 
-    def _objective(self, some_plan: Plan, profiles: Mapping[int, DeviceProfile]) -> float:
+    def _objective(self, some_plan: Plan, asked: PlanQuestion) -> float:
         return objective(
             some_plan,
             self.costs,
-            profiles,
-            self._known_worker(),
-            importance=self.history.scores or None,
-            settings=self.settings,
+            asked.present,
+            asked.worker,
+            importance=self._importance(asked.state),
+            settings=asked.settings,
         )
 
-    def _known_worker(self) -> DeviceProfile:
-        assert self._worker is not None, "the worker is met before the first round"
-        return self._worker
+    def _importance(self, state: RunState) -> Mapping[str, float] | None:
+        """What ranks are chosen by; None where nothing is known, or the method asks for nothing."""
+        return (state.method.importance.scores or None) if self._knows_importance else None

@@ -96,3 +96,15 @@ def _clock_values(clock: RoundClock, node: int) -> dict[str, float]:
         return {}
     seconds = asdict(clock.clients[node])
     return {f"simulated-{name.replace('_', '-')}": value for name, value in seconds.items()}
+
+
+def train_metrics(report: RoundReport) -> dict[str, Any]:
+    """What Flower shows of a round that counts."""
+    finished = [client for client in report.clients.values() if client.dropped is None]
+    losses = sum((client.loss for client in finished), TokenLoss())
+    return {
+        "train-loss": losses.mean,
+        "num-clients": len(finished),
+        "seconds": report.seconds,
+        "simulated-seconds": report.simulated.seconds,
+    }

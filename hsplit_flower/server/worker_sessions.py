@@ -3,25 +3,20 @@
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from logging import INFO, WARNING
-from typing import TypeVar
 
 from flwr.common.logger import log
 
 from ..adapters import LowRank
 from ..errors import ConfigError, HSplitError, WorkerUnavailableError
-from ..settings.training import Training, following
-from ..transport.remote_worker import RemoteWorker
-from ..types import SessionSpec, WorkerDescription
+from ..settings import RunSettings, SessionSpec
+from ..types import WorkerDescription
 from ..wire.factors import SessionResult
 from ..worker.group import SingleWorker, WorkerGroup
-from ..worker.hosting import WorkerHandle, WorkerSettings, host_worker
-from ..worker.load_balancing import spread
-from ..worker.pool import PoolSettings, WorkerPool
-from ..worker.session import MAX_SESSIONS
-
-Answer = TypeVar("Answer")
+from ..worker.handle import WorkerHandle
+from ..worker.load_balancing import balanced
+from .worker_start import check_serves, started_group
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,26 +29,23 @@ class Ticket:
 
 
 class WorkerSessions:
-    """One split worker or a pool of them, and the tickets of the open sessions.
+    """One split worker or a group of them, and the tickets of the open sessions.
 
     Parameters
     ----------
-    model
-        What the workers must serve.
-    worker
-        Where one or several are started, or one that runs already; only what was started is
-        stopped by us.
+    settings
+        Of the run: what the workers must serve, and where one or several are started.
+    running
+        One that runs already; only what was started here is stopped here.
     """
 
-    def __init__(
-        self, model: str, worker: WorkerHandle | WorkerSettings | PoolSettings | None
-    ) -> None:
-        self._model = model
-        self._settings = WorkerSettings(model=model) if worker is None else worker
-        self._is_ours = isinstance(self._settings, WorkerSettings | PoolSettings)
+    def __init__(self, settings: RunSettings, running: WorkerHandle | None = None) -> None:
+        self._settings = settings
+        self._running = running
+        self._is_ours = running is None and not settings.worker.address
         self._group: WorkerGroup | None = None
         self._described: list[str] = []
-        self._max_sessions = MAX_SESSIONS
+        self._description: WorkerDescription | None = None
         self._tickets: dict[int, Ticket] = {}
 
     @property
@@ -63,17 +55,13 @@ class WorkerSessions:
             raise ConfigError("the split worker is not running: call start, which runs it")
         return self._group
 
-    def open_worker(
-        self, training: Training, *, lowest_cut: int, num_blocks: int, awaits_ray: bool = False
-    ) -> WorkerDescription:
+    def open_worker(self, *, num_blocks: int, awaits_ray: bool = False) -> None:
         """Start what is to be started, and see that it serves this model.
 
         Parameters
         ----------
-        training
-            How the model is loaded, and what a message may be.
-        lowest_cut, num_blocks
-            Which blocks are wanted.
+        num_blocks
+            Of the model.
         awaits_ray
             Whether something else in this process is starting Ray.
 
@@ -82,37 +70,31 @@ class WorkerSessions:
         ConfigError
             If it serves another model, or not all blocks that are asked of it, or in another dtype.
         """
-        if isinstance(self._settings, RemoteWorker):
-            log(INFO, "Waiting for the split worker at %s", self._settings.address)
+        if self._settings.worker.address:
+            log(INFO, "Waiting for the split worker at %s", self._settings.worker.address)
         if self._group is None:
-            self._group = self._started(training, lowest_cut, awaits_ray)
+            self._group = (
+                SingleWorker(self._running)
+                if self._running is not None
+                else started_group(self._settings, awaits_ray=awaits_ray)
+            )
             if self._is_ours:
                 log(INFO, "The split worker listens on %s", ", ".join(self._addresses()))
-        there = self._describe()
-        addresses = ", ".join(self._described)
-        if there.num_blocks != num_blocks or there.lowest_cut > lowest_cut:
-            raise ConfigError(
-                f"the split worker at {addresses} serves blocks {there.lowest_cut} to "
-                f"{there.num_blocks} of {there.model!r}; {lowest_cut} to {num_blocks} of "
-                f"{self._model!r} are wanted"
-            )
-        if there.dtype != training.dtype:
-            raise ConfigError(
-                f"the split worker at {addresses} computes in {there.dtype}, {training.dtype} is "
-                "wanted: start it with that dtype, or train with its"
-            )
-        if there.model != self._model:
-            log(
-                WARNING,
-                "the split worker at %s has loaded %r, clients load %r: is it the same model?",
-                addresses,
-                there.model,
-                self._model,
-            )
-        return there
+        # One that runs elsewhere may have been started anew since the last run.
+        self._description = None
+        check_serves(
+            self.describe(), self._settings, num_blocks=num_blocks, addresses=self._described
+        )
 
-    def restart_dead(self) -> WorkerDescription | None:
-        """Before a round: start again who has died; what the workers have, if that has changed.
+    def describe(self) -> WorkerDescription:
+        """What the workers hold, and have together; asked again where others are there by now."""
+        if self._description is None or self._addresses() != self._described:
+            self._description = self.group.describe()
+            self._described = self._addresses()
+        return self._description
+
+    def restart_dead(self) -> None:
+        """Before a round: start again who has died.
 
         Raises
         ------
@@ -121,9 +103,7 @@ class WorkerSessions:
         """
         for line in self.group.restart_dead():
             log(WARNING, "%s", line)
-        if self._addresses() == self._described:
-            return None
-        return self._describe()
+        self._check_somebody_lives()
 
     def load_update(self, updates: Mapping[str, LowRank]) -> None:
         """Make ``updates`` the global adapter that the next sessions start from, everywhere."""
@@ -150,16 +130,17 @@ class WorkerSessions:
         ConfigError
             If the workers may not have as many open.
         """
-        if len(specs) > self._max_sessions:
+        self._check_somebody_lives()
+        if len(specs) > (most := self.describe().max_sessions):
             raise ConfigError(
                 f"the round has {len(specs)} clients, the split worker at "
-                f"{', '.join(self._addresses())} serves {self._max_sessions} at a time: start it "
+                f"{', '.join(self._addresses())} serves {most} at a time: start it "
                 "with a higher --max-sessions, or sample fewer clients"
             )
         opened: dict[int, Ticket] = {}
         while waiting := {client: loads[client] for client in specs if client not in opened}:
             self._check_somebody_lives()
-            places = spread(waiting, list(self.group.workers))
+            places = balanced(waiting, list(self.group.workers))
             self._on_each(
                 {
                     number: self._opening(
@@ -175,7 +156,7 @@ class WorkerSessions:
     def lost(self, clients: Collection[int]) -> list[int]:
         """Those of these clients whose session went with its worker, which is said in the log."""
         if clients:
-            self._look()
+            self._find_dead()
         return [c for c in clients if c in self._tickets and not self._worker_of(c)]
 
     def collect(self, client: int) -> SessionResult:
@@ -223,39 +204,7 @@ class WorkerSessions:
         self.close_all()
         if self._is_ours:
             self._group.stop()
-            self._group = None
-
-    def _started(self, training: Training, lowest_cut: int, awaits_ray: bool) -> WorkerGroup:
-        def wanted(settings: WorkerSettings) -> WorkerSettings:
-            return following(
-                settings,
-                model=self._model,
-                revision=training.revision,
-                lowest_cut=lowest_cut,
-                dtype=training.dtype,
-                attention=training.attention,
-                max_message_bytes=training.max_message_bytes,
-            )
-
-        if isinstance(self._settings, PoolSettings):
-            pool = WorkerPool(
-                replace(
-                    self._settings,
-                    worker=wanted(self._settings.worker),
-                    awaits_ray=awaits_ray,
-                    call_timeout_seconds=training.step_timeout_seconds,
-                )
-            )
-            pool.start()
-            return pool
-        if isinstance(self._settings, WorkerSettings):
-            return SingleWorker(host_worker(wanted(self._settings)))
-        return SingleWorker(self._settings)
-
-    def _describe(self) -> WorkerDescription:
-        there = self.group.describe()
-        self._described, self._max_sessions = self._addresses(), there.max_sessions
-        return there
+            self._group = self._description = None
 
     def _addresses(self) -> list[str]:
         return [worker.address for worker in self.group.workers.values()]
@@ -294,7 +243,7 @@ class WorkerSessions:
             calls = [(number, future.result()) for number, future in futures.items()]
         failures = {number: error for number, error in calls if error is not None}
         if failures:
-            self._look()
+            self._find_dead()
         for number, error in failures.items():
             if number in self.group.workers or not isinstance(error, WorkerUnavailableError):
                 raise error
@@ -304,7 +253,7 @@ class WorkerSessions:
         if not self.group.workers:
             raise WorkerUnavailableError("no worker of the pool lives")
 
-    def _look(self) -> None:
+    def _find_dead(self) -> None:
         for line in self.group.find_dead():
             log(WARNING, "%s", line)
 

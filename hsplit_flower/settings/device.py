@@ -1,11 +1,70 @@
-"""The names and units in which people say what a device has: in node configs and in fleet files."""
+"""What people say of a device: in a client's node config, and in fleet files.
+
+A measure outside the limits of its field is taken for a mistake in the unit: no device has it. Zero
+and infinity, where they are allowed, are no mistakes.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from .fields import Known, setting
+from .group import Settings
+
 GIGABYTE = 1e9
 BYTES_PER_MEGABIT = 1e6 / 8
+
+
+class Device(Settings):
+    """A client's device; what its node config does not say is measured on its machine.
+
+    Its measures are checked one by one, by `DeviceKey`, which knows zero and infinity.
+    """
+
+    memory_gb: float | None = setting(
+        None,
+        "Memory that it may give.",
+        unit="GB of 10^9 bytes",
+        measures={"memory_bytes": GIGABYTE},
+        ge=1e-5,
+        le=1e5,
+    )
+    flops: float | None = setting(
+        None,
+        "What it computes.",
+        unit="operations per second",
+        measures={"flops_per_second": 1.0},
+        ge=1e5,
+        le=1e18,
+    )
+    up_mbps: float | None = setting(
+        None,
+        "What its link sends; inf for no limit.",
+        unit="10^6 bits per second",
+        measures={"up_bytes_per_second": BYTES_PER_MEGABIT},
+        wanted="0.001 to 1e+07, or inf",
+        ge=1e-3,
+        le=1e7,
+    )
+    down_mbps: float | None = setting(
+        None,
+        "What its link receives; inf for no limit.",
+        unit="10^6 bits per second",
+        measures={"down_bytes_per_second": BYTES_PER_MEGABIT},
+        wanted="0.001 to 1e+07, or inf",
+        ge=1e-3,
+        le=1e7,
+    )
+    rtt_ms: float | None = setting(
+        None,
+        "What a message and its answer take on the way; 0 for nothing.",
+        unit="milliseconds",
+        measures={"round_trip_seconds": 1e-3},
+        wanted="0, or 1e-06 to 600000",
+        ge=1e-6,
+        le=6e5,
+    )
+    model: str = setting("", "Where the client keeps the base, if elsewhere than the run says.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,20 +98,21 @@ class DeviceKey:
         return None
 
 
-def _rate(field: str) -> DeviceKey:
+def _device_key(known: Known) -> DeviceKey:
+    ((field, unit),) = known.measures.items()
+    limits = known.limits
     return DeviceKey(
-        field=field, unit=BYTES_PER_MEGABIT, least=1e-3, most=1e7, may_be_infinite=True
+        field=field,
+        unit=unit,
+        least=limits["ge"],
+        most=limits["le"],
+        may_be_zero=field == "round_trip_seconds",
+        may_be_infinite=unit == BYTES_PER_MEGABIT,
     )
 
 
 DEVICE_KEYS: Mapping[str, DeviceKey] = {
-    "memory-gb": DeviceKey(field="memory_bytes", unit=GIGABYTE, least=1e-5, most=1e5),
-    "flops": DeviceKey(field="flops_per_second", unit=1.0, least=1e5, most=1e18),
-    "up-mbps": _rate("up_bytes_per_second"),
-    "down-mbps": _rate("down_bytes_per_second"),
-    "rtt-ms": DeviceKey(
-        field="round_trip_seconds", unit=1e-3, least=1e-6, most=6e5, may_be_zero=True
-    ),
+    known.key: _device_key(known) for known in Device.known() if known.measures
 }
 
 

@@ -1,84 +1,92 @@
 """What the planner may decide, and within which limits."""
 
-import math
-from dataclasses import dataclass
+from typing import Annotated
 
-from ..errors import ConfigError
+from pydantic import Field, model_validator
+from typing_extensions import Self
+
 from ..types import Labels, Start
+from .fields import setting
+from .group import Settings
+from .training import Recipe
 
 
-@dataclass(frozen=True, kw_only=True)
-class PlanSettings:
-    """Limits and preferences of a plan.
+class Planning(Settings):
+    """Limits and preferences of adaptive rank and split configuration (ARMSC)."""
 
-    Attributes
-    ----------
-    labels
-        Who computes the loss; a client that keeps its labels holds norm and head too.
-    start
-        What adapters start a round from; decides which part of the global update is kept frozen.
-    targets
-        Which weights are adapted, by the last part of their names (``"q_proj"``); None adapts all
-        linear layers of the blocks.
-    min_cut
-        Fewest blocks on a client; at least one, so that raw embeddings never leave it.
-    max_cut
-        Most blocks on a client; None leaves at least one to the worker, so that no client holds the
-        whole model.
-    makespan_slack
-        Makespans that differ by no more than this share count as equal: predictions are no finer.
-    rank_unit, max_rank
-        Allowed ranks are 0 and the multiples of ``rank_unit`` up to ``max_rank``.
-    gain_base
-        A rank of ``r`` is worth ``g(r) = 1 - gain_base^r`` of its weight's importance.
-    worker_session_bytes
-        What one client's adapters on the worker may take; None shares the worker's free memory
-        equally among the sessions.
-    round_share
-        What share of the planned clients takes part in a round: they alone load the worker.
-    checkpointing
-        Whether clients may run their blocks once more in the backward pass instead of keeping what
-        is inside them. It is done where the smallest cut does not fit otherwise, or where the
-        deeper cut that it makes room for shortens the step.
-    """
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] | None = setting(
+        None,
+        "Which weights are adapted, by the last part of their names (q_proj); none named adapts "
+        "all linear layers of the blocks.",
+        wanted="one or more names, or none for all",
+        strict=False,
+    )
+    min_cut: int = setting(
+        1, "Fewest blocks on a client; at least one, so that raw embeddings never leave it.", ge=1
+    )
+    max_cut: int | None = setting(
+        None,
+        "Most blocks on a client; none said leaves at least one to the worker, so that no client "
+        "holds the whole model.",
+        ge=1,
+    )
+    makespan_slack: float = setting(
+        0.05,
+        "Makespans that differ by no more than this share count as equal: predictions are no "
+        "finer.",
+        ge=0,
+        lt=1,
+    )
+    max_rank: int = setting(16, "Highest rank that a weight's adapter may have.", ge=1)
+    rank_unit: int = setting(
+        1, "Ranks are 0 and the multiples of this number, up to the highest.", ge=1
+    )
+    gain_base: float = setting(
+        0.9, "A rank of r is worth 1 - gain-base^r of its weight's importance.", gt=0, lt=1
+    )
+    worker_session_rank: int = setting(
+        4,
+        "What a client's adapters may take on the worker, as the rank that it would give to every "
+        "weight there; more important weights get more. 0 shares the worker's memory among all.",
+        ge=0,
+    )
+    checkpointing: bool = setting(
+        True,
+        "Whether clients may run their blocks once more in the backward pass instead of keeping "
+        "what is inside them, where that makes room for a cut that shortens the step.",
+    )
+    drift_threshold: float = setting(
+        0.1,
+        "Plan anew when importance has moved by more than this share since the plan was made.",
+        ge=0,
+        le=1,
+    )
+    cooldown_rounds: int = setting(
+        1,
+        "Rounds that a plan stands at least; with 0 and 1 each round may have its own.",
+        unit="rounds",
+        ge=0,
+    )
+    margin: float = setting(
+        0.002,
+        "A new plan must promise this much more, as a share of the standing one's objective.",
+        ge=0,
+        lt=1,
+    )
 
-    labels: Labels = Labels.SERVER
-    start: Start = Start.CONTINUE
-    targets: tuple[str, ...] | None = None
-    min_cut: int = 1
-    max_cut: int | None = None
-    makespan_slack: float = 0.05
-    rank_unit: int = 1
-    max_rank: int = 16
-    gain_base: float = 0.9
-    worker_session_bytes: float | None = None
-    round_share: float = 1.0
-    checkpointing: bool = True
-
-    def __post_init__(self) -> None:
-        wrong = []
-        if self.min_cut < 1:
-            wrong.append(f"min_cut must be 1 or more, got {self.min_cut}")
-        if self.max_cut is not None and self.max_cut < self.min_cut:
-            wrong.append(f"max_cut must be min_cut ({self.min_cut}) or more, got {self.max_cut}")
-        if not 0.0 <= self.makespan_slack < 1.0:
-            wrong.append(f"makespan_slack must be in [0, 1), got {self.makespan_slack}")
-        if not 0.0 < self.round_share <= 1.0:
-            wrong.append(f"round_share must be above 0 and at most 1, got {self.round_share}")
-        if not 1 <= self.rank_unit <= self.max_rank:
-            wrong.append(
-                "rank_unit must be between 1 and max_rank, "
-                f"got {self.rank_unit} and {self.max_rank}"
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        problems = []
+        if self.rank_unit > self.max_rank:
+            problems.append(
+                f"rank_unit must be between 1 and max_rank, got {self.rank_unit} and "
+                f"{self.max_rank}"
             )
-        if not 0.0 < self.gain_base < 1.0:
-            wrong.append(f"gain_base must be between 0 and 1, got {self.gain_base}")
-        if self.targets is not None and not self.targets:
-            wrong.append("targets must name at least one weight, or be left out for all")
-        session_bytes = self.worker_session_bytes
-        if session_bytes is not None and not 0.0 <= session_bytes < math.inf:
-            wrong.append(f"worker_session_bytes must be zero or more, got {session_bytes}")
-        if wrong:
-            raise ConfigError("; ".join(wrong))
+        if self.max_cut is not None and self.max_cut < self.min_cut:
+            problems.append(f"max_cut must be min_cut ({self.min_cut}) or more, got {self.max_cut}")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
 
     @property
     def allowed_ranks(self) -> tuple[int, ...]:
@@ -90,3 +98,34 @@ class PlanSettings:
         if self.max_cut is not None:
             return min(self.max_cut, num_blocks)
         return max(self.min_cut, num_blocks - 1)
+
+
+class PlanSettings(Planning):
+    """What a plan is made from: the limits, and what the run adds to them."""
+
+    labels: Labels = setting(
+        Recipe.default_of("labels"),
+        "Who computes the loss; a client that keeps its labels holds norm and head too.",
+        strict=False,
+    )
+    start: Start = setting(
+        Recipe.default_of("start"),
+        "What adapters start a round from: decides what of the global update is kept frozen.",
+        strict=False,
+    )
+    worker_session_bytes: float | None = setting(
+        None,
+        "What one client's adapters on the worker may take; none said shares its free memory.",
+        unit="bytes",
+        ge=0,
+        wanted="zero or more",
+    )
+    one_cut: bool = setting(False, "Whether all clients have the same cut.")
+    one_rank: bool = setting(False, "Whether all weights have the same rank on all clients.")
+    round_share: float = setting(
+        1.0,
+        "What share of the planned clients takes part in a round: they alone load the worker.",
+        gt=0,
+        le=1,
+        wanted="above 0 and at most 1",
+    )

@@ -1,117 +1,74 @@
-"""How clients train: settings that every client of a run shares."""
+"""How adapters are trained: the recipe that both sides of a cut follow, and the batches."""
 
-import math
-from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
-
-from ..errors import ConfigError
-from ..types import Labels, ScaleRule, Start, WireType
-
-Settings = TypeVar("Settings")
-
-DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2}
+from ..types import Labels, ScaleRule, Scaling, Start
+from .fields import setting
+from .group import Settings
 
 
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    """Model and optimizer settings of a run.
+class Recipe(Settings):
+    """What a client and its session on the worker must do alike."""
 
-    Attributes
-    ----------
-    batch_size, sequence_length
-        The largest batch that clients send and its longest sequence: plans are made for them, and
-        the worker refuses a request with more tokens than their product.
-    learning_rate, weight_decay
-        AdamW's, on both sides of the cut.
-    lora_alpha, scale_rule
-        What an adapter's product is multiplied by in training: ``lora_alpha`` divided by its rank,
-        by the root of its rank, or by nothing.
-    labels, start
-        Who computes the loss, and what a round starts from.
-    seed
-        Of fresh adapter factors, and of what chance decides in a simulated fleet.
-    revision, dtype, attention
-        How the base is loaded; empty leaves the choice to transformers.
-    wire_type
-        Type of hidden states on the wire; None is that of the base model's weights.
-    wire_gradient_type
-        Type of their gradients; None is the same as that of hidden states.
-    micro_batch_size
-        Examples that a client sends at a time, while the gradients of a step add up; 0 for the
-        whole batch.
-    in_flight
-        How many of them a client may have on the wire, unanswered.
-    cached_halves
-        How many loaded halves each client process keeps for later messages; 0 for none, and one at
-        most where budgets are enforced.
-    max_message_bytes, step_timeout_seconds
-        Limits of one message, and of the wait for its answer.
-    """
+    learning_rate: float = setting(
+        1e-3,
+        "AdamW's. Larger bases want a smaller one (GPT-2 medium about 2e-4), tiny ones a larger.",
+        gt=0,
+    )
+    weight_decay: float = setting(0.0, "AdamW's.", ge=0)
+    lora_alpha: float = setting(
+        32.0, "What the scale of an adapter's product is made from, by scale-rule.", gt=0
+    )
+    scale_rule: ScaleRule = setting(
+        ScaleRule.LORA,
+        "What an adapter's product is multiplied by: lora-alpha divided by its rank (lora), by the "
+        "root of its rank (rslora), or by nothing (constant).",
+        strict=False,
+    )
+    labels: Labels = setting(
+        Labels.SERVER, "Who computes the loss, and so sees the labels.", strict=False
+    )
+    start: Start = setting(
+        Start.CONTINUE,
+        "What a round starts from: continue trains the leading directions of the global adapter, "
+        "restart fresh ones on top of it; factors goes on with one pair of factors, in methods "
+        "that average these.",
+        strict=False,
+    )
 
-    batch_size: int
-    sequence_length: int
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    lora_alpha: float = 32.0
-    scale_rule: ScaleRule = ScaleRule.LORA
-    labels: Labels = Labels.SERVER
-    start: Start = Start.CONTINUE
-    seed: int = 0
-    revision: str = ""
-    dtype: str = "float32"
-    attention: str = ""
-    wire_type: WireType | None = None
-    wire_gradient_type: WireType | None = None
-    micro_batch_size: int = 0
-    in_flight: int = 4
-    cached_halves: int = 1
-    max_message_bytes: int = 64 * 2**20
-    step_timeout_seconds: float = 120.0
-
-    def __post_init__(self) -> None:
-        wrong = [
-            f"{name} must be a positive number, got {getattr(self, name)}"
-            for name in (
-                "batch_size",
-                "sequence_length",
-                "learning_rate",
-                "lora_alpha",
-                "in_flight",
-                "max_message_bytes",
-                "step_timeout_seconds",
-            )
-            if not 0 < getattr(self, name) < math.inf
-        ]
-        wrong += [
-            f"{name} must be zero or more, got {getattr(self, name)}"
-            for name in ("weight_decay", "micro_batch_size", "cached_halves")
-            if not 0 <= getattr(self, name) < math.inf
-        ]
-        if self.dtype not in DTYPES:
-            wrong.append(f"dtype must be one of {list(DTYPES)}, got {self.dtype!r}")
-        if wrong:
-            raise ConfigError("; ".join(wrong))
+    def __str__(self) -> str:
+        """In a line, for the log."""
+        return (
+            f"AdamW {self.learning_rate:g}, alpha {self.lora_alpha:g} ({self.scale_rule.value}), "
+            f"{self.start.value}, labels on the {self.labels.value}"
+        )
 
     @property
-    def hidden_type(self) -> WireType:
-        """What hidden states are on the wire."""
-        return self.wire_type or WireType(self.dtype)
+    def scaling(self) -> Scaling:
+        """What adapters' products are multiplied by."""
+        return Scaling(alpha=self.lora_alpha, rule=self.scale_rule)
 
 
-def following(settings: Settings, **values: Any) -> Settings:
-    """Other settings (a dataclass) with the run's own values, which they do not choose themselves.
+class Training(Recipe):
+    """How every client of a run trains."""
 
-    Raises
-    ------
-    ConfigError
-        If one of them was set, and to something else.
-    """
-    left_alone = {field.name: field.default for field in fields(settings)}  # type: ignore[arg-type]
-    contradictions = [
-        f"{name} is {given!r} in the {type(settings).__name__} and {value!r} in the run"
-        for name, value in values.items()
-        if (given := getattr(settings, name)) not in (value, left_alone[name])
-    ]
-    if contradictions:
-        raise ConfigError(f"{'; '.join(contradictions)}: leave it out there, or say the same")
-    return replace(settings, **values)  # type: ignore[type-var]
+    batch_size: int = setting(
+        16, "Examples in a step; plans are made for it, and the worker refuses more.", ge=1
+    )
+    sequence_length: int = setting(
+        192,
+        "Longest example, prompt and end included; plans are made for it, and the worker refuses "
+        "more than batch-size times it at once.",
+        unit="tokens",
+        ge=2,
+    )
+    micro_batch_size: int = setting(
+        0,
+        "Examples that a client sends at a time, while the gradients of a step add up; 0 sends the "
+        "whole batch.",
+        ge=0,
+    )
+    seed: int = setting(
+        0,
+        "Of fresh adapters, of what chance decides in a simulated fleet, and of what an app draws, "
+        "such as partitions and batches.",
+        ge=0,
+    )

@@ -3,22 +3,24 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from ..devices.source import DevicesNow, DeviceSource, ReportedDevices
 from ..errors import ConfigError
+from ..settings import Simulation
 from ..types import ClientInfo, DeviceProfile
 from . import Device, fleet_devices, fleet_size, has_unreliable, worker_profile
-from .disturbances import Disturbances
+from .disturbances import Disturbances, budget_changes
 from .lease import gpu_fractions
 from .presets import PRESETS
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimulatedFleet:
+class SimulatedDevices:
     """The devices that simulated clients have.
 
     Attributes
     ----------
     name
-        A preset, a file, or a list of sizes (`hsplit_flower.devices.fleet_devices`).
+        A preset, a file, or a list of sizes (`hsplit_flower.simulation.fleet_devices`).
     whole_model_bytes
         What the whole model needs to be trained: some fleets are made in shares of that.
     disturbances
@@ -32,6 +34,8 @@ class SimulatedFleet:
     disturbances: Disturbances
     seed: int
 
+    takes_reports = False
+
     @property
     def may_lack_some(self) -> bool:
         """Whether any device may be away in a round."""
@@ -41,16 +45,14 @@ class SimulatedFleet:
         """The split worker beside the fleet, which has the memory that it really has."""
         return worker_profile(self.name, own)
 
-    def devices(self, members: Mapping[int, ClientInfo]) -> dict[int, Device]:
+    def devices(self, clients: Mapping[int, ClientInfo]) -> dict[int, Device]:
         """Each client's device: that of its partition, or of its place among the node ids."""
-        numbers = device_numbers(members)
-        told = [member.num_partitions or 0 for member in members.values()]
+        numbers = device_numbers(clients)
+        told = [client.num_partitions or 0 for client in clients.values()]
         all_of_them = self._devices(max([*told, *(number + 1 for number in numbers.values())]))
         return {node: all_of_them[number] for node, number in numbers.items()}
 
-    def in_round(
-        self, members: Mapping[int, ClientInfo], server_round: int
-    ) -> tuple[dict[int, DeviceProfile], set[int]]:
+    def in_round(self, clients: Mapping[int, ClientInfo], server_round: int) -> DevicesNow:
         """What every client's device has in this round, and whose is away.
 
         Raises
@@ -59,19 +61,19 @@ class SimulatedFleet:
             If a device is missing, or the budget changes of one that no client has: how many
             clients there are is what they say.
         """
-        if not members:
-            return {}, set()
-        if told := max(member.num_partitions or 0 for member in members.values()):
+        if not clients:
+            return DevicesNow()
+        if told := max(client.num_partitions or 0 for client in clients.values()):
             self.check_changes(told)
-        numbers, profiles, away = device_numbers(members), {}, set()
-        for node, device in self.devices(members).items():
+        numbers, profiles, away = device_numbers(clients), {}, set()
+        for node, device in self.devices(clients).items():
             number = numbers[node]
             factor = self.disturbances.memory_factor(number, server_round)
             own = device.profile
             profiles[node] = replace(own, memory_bytes=factor * own.memory_bytes)
             if not self.disturbances.is_available(number, server_round, own=device.unavailable):
                 away.add(node)
-        return profiles, away
+        return DevicesNow(profiles=profiles, away=frozenset(away))
 
     def most_bytes(self, count: int) -> dict[int, float]:
         """The most that each device ever has, by its number."""
@@ -79,6 +81,28 @@ class SimulatedFleet:
             number: self._factor(number) * device.profile.memory_bytes
             for number, device in enumerate(self._devices(count))
         }
+
+    def check(self, num_clients: int, lease_card_bytes: float | None) -> None:
+        """See before a run that there is a device for each client, and a card for each lease.
+
+        Raises
+        ------
+        ConfigError
+            If a device is missing, a budget changes of one that is not there, or naming every
+            device whose memory, now or after a change, is more than a card's.
+        """
+        is_preset = self.name.strip().lower() in PRESETS
+        size = max(num_clients, fleet_size(self.name)) if is_preset else fleet_size(self.name)
+        if size < num_clients:
+            raise ConfigError(
+                f"fleet {self.name!r} has {size} devices, {num_clients} are wanted: one for each "
+                "client"
+            )
+        # A preset has as many as there are clients, and how many these are they have yet to say.
+        if not is_preset:
+            self.check_changes(size)
+        if lease_card_bytes:
+            gpu_fractions(self.most_bytes(size), lease_card_bytes, what="device")
 
     def check_changes(self, count: int) -> None:
         """Refuse changes of the budgets of devices that are not among so many.
@@ -109,50 +133,35 @@ class SimulatedFleet:
         )
 
 
-def check_fleet(
-    fleet: SimulatedFleet | None, num_clients: int, lease_card_bytes: float | None
-) -> None:
-    """See before a run that there is a device for each client, and a card for each lease.
+def device_source(settings: Simulation, *, whole_model_bytes: float, seed: int) -> DeviceSource:
+    """Who has what in a run: a fleet's devices where one is named, else what devices say.
 
     Parameters
     ----------
-    fleet
-        What simulated clients have; None where devices are real.
-    num_clients
-        How many there are at least.
-    lease_card_bytes
-        Memory of a card, where clients lease parts of cards.
-
-    Raises
-    ------
-    ConfigError
-        If a device is missing, a budget changes of one that is not there, or naming every device
-        whose memory, now or after a change, is more than a card's.
+    settings
+        Of the simulation.
+    whole_model_bytes
+        What the whole model needs to be trained: some fleets are made in shares of that.
+    seed
+        Of what chance decides.
     """
-    if fleet is None:
-        if lease_card_bytes:
-            raise ConfigError(
-                "parts of cards are leased by the devices of a simulated fleet, and there is none: "
-                "name a fleet, or leave lease_card_bytes out"
-            )
-        return
-    is_preset = fleet.name.strip().lower() in PRESETS
-    size = max(num_clients, fleet_size(fleet.name)) if is_preset else fleet_size(fleet.name)
-    if size < num_clients:
-        raise ConfigError(
-            f"fleet {fleet.name!r} has {size} devices, {num_clients} are wanted: one for each "
-            "client"
-        )
-    # A preset has as many as there are clients, and how many these are they have yet to say.
-    if not is_preset:
-        fleet.check_changes(size)
-    if lease_card_bytes:
-        gpu_fractions(fleet.most_bytes(size), lease_card_bytes, what="device")
+    if not settings.fleet:
+        return ReportedDevices()
+    return SimulatedDevices(
+        name=settings.fleet,
+        whole_model_bytes=whole_model_bytes,
+        disturbances=Disturbances(
+            unavailable=settings.unavailable,
+            budget_changes=budget_changes(settings.budget_changes),
+            seed=seed,
+        ),
+        seed=seed,
+    )
 
 
-def device_numbers(members: Mapping[int, ClientInfo]) -> dict[int, int]:
+def device_numbers(clients: Mapping[int, ClientInfo]) -> dict[int, int]:
     """Which device of its fleet each client has."""
     return {
-        node: order if member.partition is None else member.partition
-        for order, (node, member) in enumerate(sorted(members.items()))
+        node: order if client.partition is None else client.partition
+        for order, (node, client) in enumerate(sorted(clients.items()))
     }

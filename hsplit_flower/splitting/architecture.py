@@ -56,6 +56,10 @@ class Architecture:
                 f"can be cut at 1 to {self.num_blocks}"
             )
 
+    def has_positions(self, length: int) -> bool:
+        """Whether a sequence may be so long."""
+        return self.max_positions is None or length <= self.max_positions
+
     def weights_in(self, span: Span) -> tuple[Weight, ...]:
         """The adaptable weights of the blocks in ``span``."""
         return tuple(weight for weight in self.weights if weight.block in span)

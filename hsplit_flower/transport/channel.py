@@ -1,13 +1,17 @@
-"""Channels and servers: message limits, deadlines, retries, and where credentials go."""
+"""Channels and servers: message limits, deadlines, retries."""
 
 import math
 from dataclasses import dataclass
 
 import grpc
 from grpc import Server as Server
-from grpc import ServerCredentials as ServerCredentials
 
 from ..errors import ConfigError
+from ..settings import Certificates, Link
+from .credentials import channel_credentials
+
+PLAIN = Certificates()
+"""A channel that nothing secures."""
 
 KEEPALIVE_SECONDS, KEEPALIVE_TIMEOUT_SECONDS = 60.0, 60.0
 """After how long without a byte a connection is asked for a sign of life; and how long it has.
@@ -18,16 +22,12 @@ On a slow link the sign comes after what is in the buffers before it.
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelSettings:
-    """How a client talks to the split worker.
+    """How patiently a client talks to the split worker, and how large its messages are."""
 
-    ``credentials`` None is a plain channel, for loopback and trusted networks.
-    """
-
-    max_message_bytes: int = 64 * 2**20
-    step_timeout_seconds: float = 120.0
+    max_message_bytes: int = Link().max_message_bytes
+    step_timeout_seconds: float = Link().step_timeout_seconds
     num_tries: int = 5
     pause_seconds: float = 0.25
-    credentials: grpc.ChannelCredentials | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_message_bytes", "step_timeout_seconds", "num_tries", "pause_seconds"):
@@ -35,19 +35,30 @@ class ChannelSettings:
             if not 0 < value < math.inf:
                 raise ConfigError(f"{name} must be a positive number, got {value}")
 
+    @classmethod
+    def of(cls, link: Link) -> "ChannelSettings":
+        """As a run's link is set."""
+        return cls(
+            max_message_bytes=link.max_message_bytes,
+            step_timeout_seconds=link.step_timeout_seconds,
+        )
+
     def pause_before(self, attempt: int) -> float:
         """Seconds to wait before a try, counted from 0: none, then a pause that doubles."""
         return self.pause_seconds * 2 ** (attempt - 1) if attempt else 0.0
 
 
-def open_channel(address: str, settings: ChannelSettings) -> grpc.Channel:
+def open_channel(
+    address: str, settings: ChannelSettings, certificates: Certificates = PLAIN
+) -> grpc.Channel:
     """A channel to ``host:port``; nothing is sent yet."""
     options = [*message_options(settings.max_message_bytes), *_keepalive_options()]
     # A lost connection is tried anew before the settings' own pause is over, or that would be idle.
     options.append(("grpc.initial_reconnect_backoff_ms", max(1, int(500 * settings.pause_seconds))))
-    if settings.credentials is None:
+    credentials = channel_credentials(certificates)
+    if credentials is None:
         return grpc.insecure_channel(address, options=options)
-    return grpc.secure_channel(address, settings.credentials, options=options)
+    return grpc.secure_channel(address, credentials, options=options)
 
 
 def message_options(max_message_bytes: int) -> list[tuple[str, int]]:
@@ -79,16 +90,3 @@ def _keepalive_options() -> list[tuple[str, int]]:
 
 def _milliseconds(seconds: float) -> int:
     return max(1, int(1000 * seconds))
-
-
-def token_metadata(key: str, token: str) -> tuple[tuple[str, str], ...]:
-    """A call's metadata that carries a token."""
-    return ((key, token),)
-
-
-def token_from(context: grpc.ServicerContext, key: str) -> str | None:
-    """The token in a call's metadata, if there is one."""
-    for name, value in context.invocation_metadata() or ():
-        if name == key and isinstance(value, str):
-            return value
-    return None

@@ -1,4 +1,4 @@
-"""The dialogue over gRPC: one bidirectional stream, reopened when it breaks."""
+"""The exchange over gRPC: one bidirectional stream, reopened when it breaks."""
 
 import queue
 import threading
@@ -10,21 +10,22 @@ from contextlib import suppress
 import grpc
 
 from ..errors import HSplitError, TransportError, WorkerUnavailableError
+from ..settings import Certificates
 from ..types import WireType
 from ..wire.messages import Reply, Request, reply_from_wire, request_to_wire
 from ..wire.proto.split_pb2 import Empty, StepReply, StepRequest
 from ..wire.proto.split_pb2_grpc import SplitWorkerStub
-from .channel import ChannelSettings, open_channel, token_metadata
+from .channel import PLAIN, ChannelSettings, open_channel
+from .credentials import SESSION_TOKEN_KEY, token_metadata
 from .status import raised_as_ours
 from .streams import Stream
 
-SESSION_TOKEN_KEY = "hsplit-session-token"
 # A worker that lives takes a goodbye at once; one that does not hears nothing.
 GOODBYE_SECONDS = 5.0
 
 
 class GrpcStream(Stream):
-    """One session's dialogue over the network.
+    """One session's exchange over the network.
 
     Requests that have no reply when a stream breaks are sent again on a new one, in their order,
     after a pause that doubles each time. Steps and micro-batches are numbered and the worker
@@ -39,9 +40,11 @@ class GrpcStream(Stream):
     wire_type
         What hidden states are on the wire.
     settings
-        Message limit, deadline, retries and credentials.
+        Message limit, deadline and retries.
     gradient_type
         What gradients are on the wire; the same as hidden states by default.
+    certificates
+        What the channel is secured with; nothing by default.
     """
 
     def __init__(
@@ -51,12 +54,13 @@ class GrpcStream(Stream):
         wire_type: WireType,
         settings: ChannelSettings | None = None,
         gradient_type: WireType | None = None,
+        certificates: Certificates = PLAIN,
     ) -> None:
         self._settings = settings or ChannelSettings()
         self._address = address
         self._types = wire_type, gradient_type or wire_type
         self._metadata = token_metadata(SESSION_TOKEN_KEY, token)
-        self._channel = open_channel(address, self._settings)
+        self._channel = open_channel(address, self._settings, certificates)
         self._stub = SplitWorkerStub(self._channel)
         self._unanswered: deque[StepRequest] = deque()
         self._line: _Line | None = None

@@ -6,14 +6,15 @@ from typing import TypeVar
 
 from ..adapters import LowRank
 from ..errors import TransportError, WorkerUnavailableError
-from ..types import SessionSpec, WorkerDescription
-from ..wire.factors import SessionResult, factors_from_wire, factors_to_wire, spec_to_wire
-from ..wire.proto.split_pb2 import CollectReply, Empty, Factors, SessionSummary, SessionTicket
+from ..settings import Certificates, SessionSpec
+from ..types import WorkerDescription
+from ..wire.factors import SessionResult, factors_from_wire, factors_to_wire
+from ..wire.form import from_text, to_text
+from ..wire.proto.split_pb2 import CollectReply, Empty, Factors, Form, SessionSummary, SessionTicket
 from ..wire.proto.split_pb2_grpc import WorkerControlStub
-from .channel import ChannelSettings, open_channel, token_metadata
+from .channel import PLAIN, ChannelSettings, open_channel
+from .credentials import OPERATOR_TOKEN_KEY, token_metadata
 from .status import raised_as_ours
-
-OPERATOR_TOKEN_KEY = "hsplit-operator-token"
 
 Answer = TypeVar("Answer")
 
@@ -27,11 +28,15 @@ class RemoteWorker:
     """
 
     def __init__(
-        self, address: str, operator_token: str, settings: ChannelSettings | None = None
+        self,
+        address: str,
+        operator_token: str,
+        settings: ChannelSettings | None = None,
+        certificates: Certificates = PLAIN,
     ) -> None:
         self.address = address
         self._settings = settings or ChannelSettings()
-        self._channel = open_channel(address, self._settings)
+        self._channel = open_channel(address, self._settings, certificates)
         self._stub = WorkerControlStub(self._channel)
         self._is_silent = False
         self._call = {
@@ -50,15 +55,7 @@ class RemoteWorker:
                 f"no split worker at {self.address} within {seconds:g} s: {error}. Is it running, "
                 "and can it be reached from here?"
             ) from error
-        return WorkerDescription(
-            model=message.model,
-            num_blocks=message.num_blocks,
-            lowest_cut=message.lowest_cut,
-            memory_bytes=message.memory_bytes,
-            flops_per_second=message.flops_per_second,
-            dtype=message.dtype,
-            max_sessions=message.max_sessions,
-        )
+        return from_text(WorkerDescription, message.text)
 
     def load_update(self, updates: Mapping[str, LowRank]) -> None:
         """Make ``updates`` the global adapter of the next sessions; those left open are closed."""
@@ -74,7 +71,7 @@ class RemoteWorker:
 
         If the token is lost on its way there is another session, until the next update is loaded.
         """
-        message = spec_to_wire(spec)
+        message = Form(text=to_text(spec))
         return str(self._tried(lambda: self._stub.Open(message, **self._call)).token)
 
     def steps(self) -> dict[int, int]:

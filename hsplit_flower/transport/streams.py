@@ -19,7 +19,7 @@ from ..wire.proto.split_pb2 import StepReply, StepRequest
 
 @runtime_checkable
 class Stream(Protocol):
-    """One session's dialogue with the split worker.
+    """One session's exchange with the split worker.
 
     Requests are answered in their order; several may be on their way. What fails raises a
     :class:`~hsplit_flower.errors.TransportError` or the error that the worker raised, and the
@@ -33,7 +33,7 @@ class Stream(Protocol):
         """Wait for the reply to the oldest request that has none yet."""
 
     def close(self) -> None:
-        """End the dialogue; the session on the worker stays open."""
+        """End the exchange; the session on the worker stays open."""
 
     def exchange(self, request: Request) -> Reply:
         """Send one request and wait for its reply."""
@@ -42,7 +42,7 @@ class Stream(Protocol):
 
 
 class InProcessStream(Stream):
-    """A dialogue without a network, through the same bytes as any other.
+    """A exchange without a network, through the same bytes as any other.
 
     Parameters
     ----------

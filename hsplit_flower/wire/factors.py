@@ -1,4 +1,4 @@
-"""Adapters and session settings in their form on the wire, for workers in other processes."""
+"""Adapters in their form on the wire, for workers in other processes."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -6,10 +6,8 @@ from itertools import groupby
 
 from ..adapters import LowRank, concatenate
 from ..errors import CodecError
-from ..types import Labels, ScaleRule, SessionSpec, Start, WireType
 from .codec import decode, encode
 from .proto.split_pb2 import Factors
-from .proto.split_pb2 import SessionSpec as SpecMessage
 
 SLICE_BYTES = 4 * 2**20
 """Large enough that messages are few, and far below what any run allows."""
@@ -82,58 +80,3 @@ def _joined(name: str, messages: Iterable[Factors]) -> LowRank:
         if rank > highest:
             raise CodecError(f"factors of {name!r} have more than {highest} ranks, both sides' sum")
     return concatenate(parts) if len(parts) > 1 else parts[0]
-
-
-def spec_to_wire(spec: SessionSpec) -> SpecMessage:
-    """A session's settings as a message."""
-    return SpecMessage(
-        client=spec.client,
-        cut=spec.cut,
-        ranks=spec.ranks,
-        labels=spec.labels.value,
-        start=spec.start.value,
-        lora_alpha=spec.lora_alpha,
-        scale_rule=spec.scale_rule.value,
-        learning_rate=spec.learning_rate,
-        weight_decay=spec.weight_decay,
-        seed=spec.seed,
-        wire_type=spec.wire_type.value,
-        wire_gradient_type=spec.wire_gradient_type.value if spec.wire_gradient_type else "",
-        in_flight=spec.in_flight,
-        round_timeout_seconds=spec.round_timeout_seconds,
-        max_tokens=spec.max_tokens,
-        train=spec.train,
-    )
-
-
-def spec_from_wire(message: SpecMessage) -> SessionSpec:
-    """A session's settings from a message.
-
-    Raises
-    ------
-    CodecError
-        If a value is out of range or unknown.
-    """
-    try:
-        return SessionSpec(
-            client=message.client,
-            cut=message.cut,
-            ranks=dict(message.ranks),
-            labels=Labels(message.labels),
-            start=Start(message.start),
-            lora_alpha=message.lora_alpha,
-            scale_rule=ScaleRule(message.scale_rule),
-            learning_rate=message.learning_rate,
-            weight_decay=message.weight_decay,
-            seed=message.seed,
-            wire_type=WireType(message.wire_type),
-            wire_gradient_type=(
-                WireType(message.wire_gradient_type) if message.wire_gradient_type else None
-            ),
-            in_flight=message.in_flight,
-            round_timeout_seconds=message.round_timeout_seconds,
-            max_tokens=message.max_tokens,
-            train=message.train,
-        )
-    except ValueError as error:
-        raise CodecError(f"a session cannot be opened like this: {error}") from error

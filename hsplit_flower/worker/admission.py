@@ -9,8 +9,11 @@ from collections.abc import Iterable
 from torch import Tensor
 
 from ..errors import AdapterError, CodecError, NonFiniteError, WorkerRejectedError
+from ..metrics import label_targets
+from ..settings import SessionSpec
+from ..settings.link import GRANT_MORE
 from ..splitting import Architecture
-from ..types import IGNORED_LABEL, Labels, SessionSpec
+from ..types import IGNORED_LABEL, Labels
 from ..wire.messages import Backward, Forward, Request
 from .session import Session
 
@@ -61,6 +64,41 @@ def check_ranks(spec: SessionSpec, architecture: Architecture) -> None:
             raise AdapterError(f"rank {rank} for {name!r}: at most {highest[name]} is possible")
 
 
+def check_can_share(spec: SessionSpec) -> None:
+    """Refuse a session that cannot step an adapter in turns with others.
+
+    Raises
+    ------
+    AdapterError
+        If its labels stay on the client: its graph would wait while others change the factors.
+    """
+    if spec.labels is Labels.CLIENT:
+        raise AdapterError(
+            "sessions share an adapter only where the worker computes the loss: labels on the "
+            "server are wanted"
+        )
+
+
+def check_alike(spec: SessionSpec, other: SessionSpec) -> None:
+    """Refuse a session that is to share the adapter of one that is not like it.
+
+    Raises
+    ------
+    AdapterError
+        Naming what is different.
+    """
+    own = {"client", "round_timeout_seconds"}
+    differing = [
+        name
+        for name, value in spec.given().items()
+        if name not in own and value != getattr(other, name)
+    ]
+    if differing:
+        raise AdapterError(
+            f"sessions that share an adapter must be alike, and differ in {', '.join(differing)}"
+        )
+
+
 def check_turn(request: Request, session: Session) -> None:
     """Refuse a request that is not the next one of its session.
 
@@ -83,7 +121,7 @@ def check_turn(request: Request, session: Session) -> None:
 
 def _check_backward(request: Backward, session: Session) -> None:
     progress = session.progress
-    flight = None if progress is None else progress.in_flight.get(request.micro_batch)
+    flight = None if progress is None else progress.waiting.get(request.micro_batch)
     if progress is None or flight is None:
         raise WorkerRejectedError(
             f"no forward pass of step {request.step}, micro-batch {request.micro_batch}, "
@@ -103,6 +141,11 @@ def _check_backward(request: Backward, session: Session) -> None:
 
 def _check_micro_batch(request: Forward, session: Session) -> None:
     progress = session.progress
+    if session.spec.shares_adapters and request.num_micro_batches != 1:
+        raise CodecError(
+            "a step of several micro-batches, on an adapter that other sessions step too: whole "
+            "batches are wanted"
+        )
     if not 1 <= request.num_micro_batches <= MAX_MICRO_BATCHES:
         raise CodecError(
             f"a step of {request.num_micro_batches} micro-batches: "
@@ -121,11 +164,11 @@ def _check_micro_batch(request: Forward, session: Session) -> None:
                 "the micro-batches of a step must agree on their number, on the step's tokens, and "
                 "on whether they train"
             )
-        granted, num_graphs = session.spec.in_flight, len(progress.in_flight)
+        granted, num_graphs = session.spec.max_unanswered, len(progress.waiting)
         if num_graphs >= granted:
             raise WorkerRejectedError(
                 f"{num_graphs} micro-batches wait for their gradients, {granted} were granted: "
-                "send gradients first, or raise in-flight"
+                f"send gradients first, or {GRANT_MORE}"
             )
 
 
@@ -135,7 +178,7 @@ def _check_forward(request: Forward, spec: SessionSpec, architecture: Architectu
     batch, seq, width = request.hidden.shape
     if width != architecture.hidden_size:
         raise CodecError(f"hidden states of width {width}: {architecture.hidden_size} is wanted")
-    if architecture.max_positions is not None and seq > architecture.max_positions:
+    if not architecture.has_positions(seq):
         raise CodecError(
             f"a sequence of {seq}: the model has {architecture.max_positions} positions"
         )
@@ -163,7 +206,7 @@ def _check_forward(request: Forward, spec: SessionSpec, architecture: Architectu
 
 
 def _check_labels(request: Forward, labels: Tensor, size: int) -> None:
-    targets = labels[:, 1:][labels[:, 1:] != IGNORED_LABEL]
+    targets = label_targets(labels)
     if bool(((targets < 0) | (targets >= size)).any()):
         raise CodecError(f"labels must be {IGNORED_LABEL} or in [0, {size})")
     if not request.train:

@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ..adapters import AdapterBank, BatchedAdapters, Member
+from ..adapters import AdapterBank, BatchedAdapters, BatchMember
+from ..metrics import next_labels
+from ..settings import SessionSpec
 from ..splitting import Half
 from ..types import IGNORED_LABEL
 from ..wire.messages import Forward, Request
@@ -27,17 +29,20 @@ Group = tuple[bool, int]
 """Whether its requests train, and the length that all of them have, or 0 for any."""
 
 
-def group_of(request: Request) -> Group | None:
+def group_of(request: Request, spec: SessionSpec) -> Group | None:
     """With which requests this one may share a pass: those of the same group; None is with none.
 
     Alone runs what is scored, since scores are of one session; and what belongs to a client that
-    keeps its labels, whose graph would have to wait for the slowest of those that share it.
+    keeps its labels, whose graph would have to wait for the slowest of those that share it; and
+    what steps an adapter that other sessions step too, each in its turn.
 
     Rows whose padding is not all on the right run with those of the same length. What such padding
     attends to is nothing, of which some attention kernels make the mean of the whole row: another
     one, if the row is longer.
     """
     if not isinstance(request, Forward) or request.labels is None or request.probe:
+        return None
+    if spec.shares_adapters:
         return None
     mask = request.attention_mask
     is_regular = mask is None or bool((mask[:, 1:] <= mask[:, :-1]).all())
@@ -97,7 +102,7 @@ def run_pass(half: Half, bank: AdapterBank, parts: Sequence[Part]) -> list[PassR
 def _run_in_order(half: Half, bank: AdapterBank, parts: Sequence[Part]) -> list[PassResult]:
     train = parts[0].request.train
     num_positions = max(part.num_positions for part in parts)
-    members = [Member(active=p.session.active, num_rows=p.num_rows) for p in parts]
+    members = [BatchMember(active=p.session.active, num_rows=p.num_rows) for p in parts]
     active = BatchedAdapters(members, num_positions) if len(parts) > 1 else parts[0].session.active
     targets = _targets(parts, num_positions)
     half.model.train(train)
@@ -183,8 +188,7 @@ def _gradients(parts: Sequence[Part], leaves: dict[int, Tensor]) -> list[Tensor 
 
 def _targets(parts: Sequence[Part], num_positions: int) -> _Targets:
     labels = _side_by_side([_labels(part) for part in parts], num_positions, IGNORED_LABEL)
-    following = torch.full_like(labels, IGNORED_LABEL)
-    following[:, :-1] = labels[:, 1:]
+    following = next_labels(labels)
     is_target = following != IGNORED_LABEL
     counts = is_target.sum(dim=1).split([part.num_rows for part in parts])
     return _Targets(

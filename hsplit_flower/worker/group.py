@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from typing import Protocol, final
 
 from ..types import WorkerDescription
-from .hosting import WorkerHandle
+from .handle import WorkerHandle
 
 
 class WorkerGroup(Protocol):

@@ -1,77 +1,20 @@
 """A split worker with a port of its own: in the ServerApp's process, or alone."""
 
 import contextlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 
-from ..adapters import LowRank
 from ..devices import machine_profile
 from ..errors import ConfigError
-from ..splitting import Parts, load_half, read_architecture
+from ..settings import Certificates, Link, Model, Planning, Worker
+from ..splitting import Parts, floating_dtype, load_half, read_architecture
 from ..splitting.checkpoint import Checkpoint
-from ..transport.channel import Server, ServerCredentials
-from ..types import SessionSpec, WorkerDescription
-from ..wire.factors import SessionResult
+from ..transport.channel import PLAIN, Server
 from .service import serve
-from .session import MAX_SESSIONS, Sessions
+from .session import Sessions
 from .worker import SplitWorker
 
-
-class WorkerHandle(Protocol):
-    """A split worker as the strategy sees it, wherever it runs."""
-
-    address: str
-
-    def describe(self) -> WorkerDescription:
-        """What the worker holds and has."""
-
-    def load_update(self, updates: Mapping[str, LowRank]) -> None:
-        """Make ``updates`` the global adapter of the next sessions; those left open are closed."""
-
-    def open(self, spec: SessionSpec) -> str:
-        """Open a session and give its token."""
-
-    def steps(self) -> Mapping[int, int]:
-        """How many steps each open session has done, by client."""
-
-    def collect(self, token: str) -> SessionResult:
-        """What a session has learnt so far."""
-
-    def close(self, token: str) -> None:
-        """End a session."""
-
-    def stop(self) -> None:
-        """Let go of the worker."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerSettings:
-    """Where a worker listens, what it loads, and what it allows.
-
-    ``host`` is listened on and ``advertised_host``, by default the same, is told to clients; port 0
-    takes a free one. ``num_threads`` 0 leaves torch's own choice. ``checkpointing`` keeps
-    nothing but the blocks' inputs for the backward pass, which runs each of them once more.
-    """
-
-    model: str
-    revision: str = ""
-    lowest_cut: int = 1
-    dtype: str = "float32"
-    attention: str = ""
-    device: str = "auto"
-    host: str = "127.0.0.1"
-    advertised_host: str = ""
-    port: int = 0
-    max_message_bytes: int = 64 * 2**20
-    max_sessions: int = MAX_SESSIONS
-    session_timeout_seconds: float = 600.0
-    num_threads: int = 0
-    checkpointing: bool = False
-    operator_token: str | None = field(default=None, repr=False)
-    credentials: ServerCredentials | None = None
+DEFAULTS = Worker()
 
 
 class HostedWorker(SplitWorker):
@@ -95,8 +38,28 @@ class HostedWorker(SplitWorker):
         super().stop()
 
 
-def host_worker(settings: WorkerSettings) -> HostedWorker:
+def host_worker(
+    model: Model,
+    worker: Worker = DEFAULTS,
+    *,
+    lowest_cut: int = Planning().min_cut,
+    max_message_bytes: int = Link().max_message_bytes,
+    certificates: Certificates = PLAIN,
+) -> HostedWorker:
     """Load the worker's half and start serving it.
+
+    Parameters
+    ----------
+    model
+        What is loaded.
+    worker
+        Where it listens and computes, and what it allows.
+    lowest_cut
+        The first block that is held.
+    max_message_bytes
+        Larger messages are refused in both directions.
+    certificates
+        What its port is secured with; nothing by default.
 
     Raises
     ------
@@ -105,43 +68,48 @@ def host_worker(settings: WorkerSettings) -> HostedWorker:
     ConfigError
         If the address cannot be listened on.
     """
-    if settings.num_threads:
-        torch.set_num_threads(settings.num_threads)
-    revision = settings.revision or None
-    architecture = read_architecture(Checkpoint(source=settings.model, revision=revision).config())
-    architecture.check_cut(settings.lowest_cut)
-    device, dtype = device_of(settings.device), getattr(torch, settings.dtype)
+    if worker.num_threads:
+        torch.set_num_threads(worker.num_threads)
+    hosted = _loaded(model, worker, lowest_cut)
+    server, port = serve(
+        hosted,
+        host=worker.host,
+        port=worker.port,
+        operator_token=worker.operator_token or None,
+        max_message_bytes=max_message_bytes,
+        patience_seconds=worker.session_timeout_seconds,
+        certificates=certificates,
+    )
+    hosted.attach_server(server, f"{worker.advertised_host or worker.host}:{port}")
+    return hosted
+
+
+def _loaded(model: Model, worker: Worker, lowest_cut: int) -> HostedWorker:
+    """The worker without anything that serves it."""
+    revision = model.revision or None
+    architecture = read_architecture(Checkpoint(source=model.name, revision=revision).config())
+    architecture.check_cut(lowest_cut)
+    device, dtype = device_of(worker.device), floating_dtype(model.dtype)
     half = load_half(
-        settings.model,
-        Parts.of_worker(settings.lowest_cut, architecture.num_blocks),
+        model.name,
+        Parts.of_worker(lowest_cut, architecture.num_blocks),
         revision=revision,
         dtype=dtype,
         device=device,
-        attention=settings.attention or None,
+        attention=model.attention or None,
         architecture=architecture,
     )
-    half.checkpointing = settings.checkpointing
+    half.checkpointing = worker.checkpointing
     profile = machine_profile(device, dtype)
-    worker = HostedWorker(
+    return HostedWorker(
         half,
-        model=settings.model,
+        model=model.name,
         memory_bytes=profile.memory_bytes,
         flops_per_second=profile.flops_per_second,
         sessions=Sessions(
-            max_sessions=settings.max_sessions, timeout_seconds=settings.session_timeout_seconds
+            max_sessions=worker.max_sessions, timeout_seconds=worker.session_timeout_seconds
         ),
     )
-    server, port = serve(
-        worker,
-        host=settings.host,
-        port=settings.port,
-        operator_token=settings.operator_token,
-        max_message_bytes=settings.max_message_bytes,
-        patience_seconds=settings.session_timeout_seconds,
-        credentials=settings.credentials,
-    )
-    worker.attach_server(server, f"{settings.advertised_host or settings.host}:{port}")
-    return worker
 
 
 def device_of(name: str) -> str:

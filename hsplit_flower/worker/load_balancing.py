@@ -7,7 +7,7 @@ SessionKey = TypeVar("SessionKey", bound=Hashable)
 WorkerKey = TypeVar("WorkerKey", bound=Hashable)
 
 
-def spread(
+def balanced(
     loads: Mapping[SessionKey, float], workers: Sequence[WorkerKey]
 ) -> dict[SessionKey, WorkerKey]:
     """The worker of every session, such that none has much more to do than the others.

@@ -1,6 +1,5 @@
 """The worker as a gRPC service: check the token, decode, call, encode."""
 
-import hmac
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,26 +7,31 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 
 from ..errors import AuthenticationError, ConfigError, WorkerUnavailableError
-from ..transport.channel import server_options, token_from
+from ..settings import Certificates, Link, SessionSpec, Worker
+from ..transport.channel import PLAIN, server_options
+from ..transport.credentials import (
+    OPERATOR_TOKEN_KEY,
+    SESSION_TOKEN_KEY,
+    is_same_token,
+    server_credentials,
+    token_from,
+)
 from ..transport.deadline import deadline
-from ..transport.grpc_stream import SESSION_TOKEN_KEY
-from ..transport.remote_worker import OPERATOR_TOKEN_KEY
 from ..transport.status import sent_as_status
-from ..types import SessionSpec
-from ..wire.factors import factors_from_wire, factors_to_wire, spec_from_wire
+from ..wire.factors import factors_from_wire, factors_to_wire
+from ..wire.form import from_text, to_text
 from ..wire.messages import reply_to_wire
 from ..wire.proto.split_pb2 import (
     CollectReply,
     Empty,
     Factors,
+    Form,
     SessionSummary,
     SessionTicket,
     StepCounts,
     StepReply,
     StepRequest,
 )
-from ..wire.proto.split_pb2 import SessionSpec as SpecMessage
-from ..wire.proto.split_pb2 import WorkerDescription as DescriptionMessage
 from ..wire.proto.split_pb2_grpc import (
     SplitWorkerServicer,
     WorkerControlServicer,
@@ -56,7 +60,7 @@ class TrainingService(SplitWorkerServicer):
     def Exchange(
         self, request_iterator: Iterator[StepRequest], context: grpc.ServicerContext
     ) -> Iterator[StepReply]:
-        """One session's dialogue, a reply for every request."""
+        """One session's exchange, a reply for every request."""
         with sent_as_status(context):
             token = token_from(context, SESSION_TOKEN_KEY) or ""
             # Held before the session is looked for, or it might be closed in between, unheard.
@@ -64,7 +68,7 @@ class TrainingService(SplitWorkerServicer):
                 spec = self._worker.spec_of(token)
                 handler = StreamHandler(
                     lambda request: self._worker.exchange(token, request),
-                    granted=spec.in_flight,
+                    granted=spec.max_unanswered,
                     patience_seconds=self._patience_seconds,
                 )
                 # However the call ends, this thread waits no longer.
@@ -93,19 +97,10 @@ class ControlService(WorkerControlServicer):
         self._operator_token = operator_token
         self._max_message_bytes = max_message_bytes
 
-    def Describe(self, request: Empty, context: grpc.ServicerContext) -> DescriptionMessage:
+    def Describe(self, request: Empty, context: grpc.ServicerContext) -> Form:
         with sent_as_status(context):
             self._authenticate(context)
-            description = self._worker.describe()
-            return DescriptionMessage(
-                model=description.model,
-                num_blocks=description.num_blocks,
-                lowest_cut=description.lowest_cut,
-                memory_bytes=description.memory_bytes,
-                flops_per_second=description.flops_per_second,
-                dtype=description.dtype,
-                max_sessions=description.max_sessions,
-            )
+            return Form(text=to_text(self._worker.describe()))
 
     def LoadUpdate(
         self, request_iterator: Iterator[Factors], context: grpc.ServicerContext
@@ -115,10 +110,10 @@ class ControlService(WorkerControlServicer):
             self._worker.load_update(factors_from_wire(request_iterator))
             return Empty()
 
-    def Open(self, request: SpecMessage, context: grpc.ServicerContext) -> SessionTicket:
+    def Open(self, request: Form, context: grpc.ServicerContext) -> SessionTicket:
         with sent_as_status(context):
             self._authenticate(context)
-            spec = spec_from_wire(request)
+            spec = from_text(SessionSpec, request.text)
             token = self._worker.open(spec)
             if not context.is_active():
                 self._worker.close(token)
@@ -153,8 +148,7 @@ class ControlService(WorkerControlServicer):
             return Empty()
 
     def _authenticate(self, context: grpc.ServicerContext) -> None:
-        token = token_from(context, OPERATOR_TOKEN_KEY) or ""
-        if not hmac.compare_digest(token.encode(), self._operator_token.encode()):
+        if not is_same_token(token_from(context, OPERATOR_TOKEN_KEY), self._operator_token):
             raise AuthenticationError("the operator token is missing or wrong")
 
 
@@ -164,9 +158,9 @@ def serve(
     host: str,
     port: int,
     operator_token: str | None = None,
-    max_message_bytes: int = 64 * 2**20,
-    patience_seconds: float = 600.0,
-    credentials: grpc.ServerCredentials | None = None,
+    max_message_bytes: int = Link().max_message_bytes,
+    patience_seconds: float = Worker().session_timeout_seconds,
+    certificates: Certificates = PLAIN,
 ) -> tuple[grpc.Server, int]:
     """Start serving a worker; give the server and the port that it listens on.
 
@@ -182,8 +176,8 @@ def serve(
         Larger messages are refused in both directions.
     patience_seconds
         How long a reply may wait to be taken, or a stream be without a request, before it is ended.
-    credentials
-        None serves a plain channel, for loopback and trusted networks.
+    certificates
+        What the port is secured with; by default nothing, for loopback and trusted networks.
 
     Raises
     ------
@@ -203,7 +197,7 @@ def serve(
             raise ConfigError("the operator token is empty: a secret of some length is wanted")
         control = ControlService(worker, operator_token, max_message_bytes=max_message_bytes)
         add_WorkerControlServicer_to_server(control, server)
-    bound = _listen(server, f"{host}:{port}", credentials)
+    bound = _listen(server, f"{host}:{port}", server_credentials(certificates))
     server.start()
     return server, bound
 

@@ -13,12 +13,9 @@ from torch import Tensor
 
 from ..adapters import Active, Trainable, collect
 from ..errors import AuthenticationError, WorkerRejectedError
-from ..types import SessionSpec
+from ..settings import SessionSpec, Worker
 from ..wire.factors import SessionResult
 from ..wire.messages import Forward, Reply, Request
-
-MAX_SESSIONS = 2**16
-"""More than a run has clients: the operator alone opens sessions, as many as its round needs."""
 
 ReplyKey = tuple[int, int, str]
 """Step, micro-batch, and kind of request."""
@@ -30,7 +27,7 @@ def key_of(request: Request) -> ReplyKey:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class InFlight:
+class WaitingGraph:
     """A forward pass that waits for its gradient, where the labels stay on the client."""
 
     hidden: Tensor
@@ -43,7 +40,7 @@ class InFlight:
 class Progress:
     """How far a step has come: how many of its micro-batches were carried on, how many are done.
 
-    ``in_flight`` are those in between, by their number.
+    ``waiting`` are those in between, by their number.
     """
 
     num_micro_batches: int
@@ -51,7 +48,7 @@ class Progress:
     train: bool
     num_started: int = 0
     num_done: int = 0
-    in_flight: dict[int, InFlight] = field(default_factory=dict)
+    waiting: dict[int, WaitingGraph] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -92,7 +89,7 @@ class Session:
         allowed to ask further otherwise.
         """
         kept = [(k, r) for k, r in self.last_replies.items() if k[0] == key[0]]
-        self.last_replies = dict([*kept, (key, reply)][-self.spec.in_flight :])
+        self.last_replies = dict([*kept, (key, reply)][-self.spec.max_unanswered :])
 
     def start(self, request: Forward) -> Progress:
         """Count a micro-batch as carried on, the first one of a step or a later one."""
@@ -137,7 +134,7 @@ class Session:
 class Sessions:
     """Open sessions by token. A session that is not heard of for too long is gone.
 
-    Silence counts from the last call while a client is in dialogue. A client that has not come yet
+    Silence counts from the last call while a client is in exchange. A client that has not come yet
     may be waiting for its turn, one that has said goodbye for the others': then silence counts
     from when the round must be over.
 
@@ -154,8 +151,8 @@ class Sessions:
     def __init__(
         self,
         *,
-        max_sessions: int = MAX_SESSIONS,
-        timeout_seconds: float = 600.0,
+        max_sessions: int = Worker().max_sessions,
+        timeout_seconds: float = Worker().session_timeout_seconds,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.max_sessions = max_sessions
@@ -205,7 +202,7 @@ class Sessions:
             return self._sessions[known]
 
     def say_goodbye(self, token: str) -> None:
-        """A client has ended its dialogue in good order: its session is kept to be collected."""
+        """A client has ended its exchange in good order: its session is kept to be collected."""
         with self._lock:
             if token in self._sessions:
                 self._silent_since[token] = max(self._clock(), self._round_ends[token])
@@ -220,7 +217,9 @@ class Sessions:
         """What all open sessions take."""
         with self._lock:
             self._drop_silent()
-            return sum(session.held_bytes for session in self._sessions.values())
+            # Sessions that share an adapter have one dictionary of factors.
+            held = {id(s.trainables): s.held_bytes for s in self._sessions.values()}
+            return sum(held.values())
 
     def remove(self, token: str) -> None:
         """Close a session; closing one that is gone already is no error."""

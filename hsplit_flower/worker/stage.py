@@ -16,10 +16,18 @@ from ..adapters import (
     starting_points,
 )
 from ..errors import SplitError
+from ..settings import SessionSpec
 from ..splitting import Half
-from ..types import SessionSpec, Span
+from ..types import Span
 from ..wire.messages import Forward, Loss, Reply, Request
-from .admission import check_content, check_names, check_ranks, check_turn
+from .admission import (
+    check_alike,
+    check_can_share,
+    check_content,
+    check_names,
+    check_ranks,
+    check_turn,
+)
 from .batched_pass import Group, Part, PassResult, group_of, run_pass
 from .finiteness import check_gradients, finite
 from .probing import probing_above_cut
@@ -45,6 +53,7 @@ class Stage:
         self._weights = half.architecture.weights_in(half.parts.span)
         self._bank = AdapterBank(half.model, [weight.name for weight in self._weights])
         self._updates: dict[str, LowRank] = {}
+        self._shared: Session | None = None
         self._u_shaped = UShapedPass(half, self._bank)
         self._can_join = True
 
@@ -67,18 +76,43 @@ class Stage:
         }
         points = self._starting_points(SessionSpec(client=0, cut=1), self.half.parts.span, held)
         self._updates = held
+        self._shared = None
         merges = {name: point.merge for name, point in points.items() if point.merge is not None}
         self._bank.merge(merges)
         self._bank.share(held)
 
     def open(self, spec: SessionSpec) -> Session:
-        """A session that starts from the global adapter."""
+        """A session that starts from the global adapter.
+
+        Raises
+        ------
+        SplitError
+            If this worker does not hold its blocks.
+        AdapterError
+            If the model's weights cannot have its ranks, or it is to share the adapter of sessions
+            that are not alike.
+        """
         self.half.architecture.check_cut(spec.cut)
         lowest = self.half.parts.span.start
         if spec.cut < lowest:
             raise SplitError(f"cut {spec.cut} is below {lowest}, the first block of this worker")
-        span = Span(start=spec.cut, stop=self.half.parts.span.stop)
         check_ranks(spec, self.half.architecture)
+        if not spec.shares_adapters:
+            return self._fresh(spec)
+        if self._shared is None:
+            check_can_share(spec)
+            self._shared = self._fresh(spec)
+        check_alike(spec, self._shared.spec)
+        return Session(
+            spec=spec,
+            active=self._shared.active,
+            trainables=self._shared.trainables,
+            optimizer=self._shared.optimizer,
+        )
+
+    def _fresh(self, spec: SessionSpec) -> Session:
+        """A session with factors and an optimizer of its own."""
+        span = Span(start=spec.cut, stop=self.half.parts.span.stop)
         points = self._starting_points(spec, span, self._updates)
         trainables = {
             name: _trainable(point, self.half.device)
@@ -92,14 +126,11 @@ class Stage:
             for name, point in points.items()
             if point.frozen.rank
         }
-        optimizer = adapter_optimizer(
-            trainables, learning_rate=spec.learning_rate, weight_decay=spec.weight_decay
-        )
         return Session(
             spec=spec,
             active=Active(terms=terms, shares=shares),
             trainables=trainables,
-            optimizer=optimizer,
+            optimizer=adapter_optimizer(trainables, spec),
         )
 
     def handle(self, session: Session, request: Request) -> Reply:
@@ -143,7 +174,7 @@ class Stage:
                 outcomes[index] = error
         groups: dict[Group | None, list[int]] = {}
         for index, part in joining.items():
-            groups.setdefault(group_of(part.request), []).append(index)
+            groups.setdefault(group_of(part.request, part.session.spec), []).append(index)
         for group, indices in groups.items():
             parts = [joining[index] for index in indices]
             run = self._run_each if group is None else self._run_batched

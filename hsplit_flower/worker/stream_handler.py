@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 from ..errors import HSplitError, WorkerRejectedError, WorkerUnavailableError
+from ..settings.link import GRANT_MORE
 from ..wire.messages import Reply, Request, request_from_wire
 from ..wire.proto.split_pb2 import StepRequest
 
@@ -106,7 +107,7 @@ class StreamHandler:
                 if num_unanswered > self._granted:
                     raise WorkerRejectedError(
                         f"{num_unanswered} requests are unanswered, {self._granted} were granted: "
-                        "wait for replies, or raise in-flight"
+                        f"wait for replies, or {GRANT_MORE}"
                     )
                 self._requests.put(request_from_wire(message))
         except HSplitError as error:

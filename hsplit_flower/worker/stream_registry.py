@@ -1,4 +1,4 @@
-"""Which stream is in dialogue with each session: one at a time, the newest."""
+"""Which stream is connected to each session: one at a time, the newest."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -40,7 +40,7 @@ class StreamRegistry:
                     del self._hang_up[token]
 
     def end(self, token: str) -> None:
-        """Hang up on whoever is in dialogue with a session, if anybody is."""
+        """Hang up on whoever is connected to a session, if anybody is."""
         with self._lock:
             hang_up = self._hang_up.pop(token, None)
         if hang_up is not None:

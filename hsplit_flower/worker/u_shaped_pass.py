@@ -11,7 +11,7 @@ from ..splitting import Half
 from ..wire.messages import Backward, Forward, Gradient, LastHidden, Reply, Request
 from .finiteness import check_gradients
 from .probing import probing_above_cut
-from .session import InFlight, Session, key_of
+from .session import Session, WaitingGraph, key_of
 
 
 class UShapedPass:
@@ -59,8 +59,8 @@ class UShapedPass:
             last = self._half.hidden(hidden, mask, start=session.spec.cut)
         progress = session.start(request)
         if request.train:
-            flight = InFlight(hidden=hidden, last=last, is_probe=is_probe, scores=scores)
-            progress.in_flight[request.micro_batch] = flight
+            flight = WaitingGraph(hidden=hidden, last=last, is_probe=is_probe, scores=scores)
+            progress.waiting[request.micro_batch] = flight
         else:
             session.finish_micro_batch()
         return LastHidden(step=request.step, hidden=last.detach(), micro_batch=request.micro_batch)
@@ -68,7 +68,7 @@ class UShapedPass:
     def _backward(self, session: Session, request: Backward) -> Gradient:
         """Back through the blocks above the cut, from the gradient that the client computed."""
         assert session.progress is not None
-        flight = session.progress.in_flight.pop(request.micro_batch)
+        flight = session.progress.waiting.pop(request.micro_batch)
         gradient = request.gradient.to(flight.last.device, flight.last.dtype)
         # Checkpointed blocks run once more, as they were: with this session's terms, and scored.
         self._half.model.train()

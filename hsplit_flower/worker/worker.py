@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 
 from ..adapters import LowRank
+from ..settings import SessionSpec
 from ..splitting import Half
-from ..types import SessionSpec, WorkerDescription
+from ..types import WorkerDescription
 from ..wire.factors import SessionResult
 from ..wire.messages import Backward, Reply, Request
 from .admission import check_content
@@ -110,14 +111,16 @@ class SplitWorker:
         check_content(request, session.spec, self._stage.half.architecture)
         shown = request.gradient if isinstance(request, Backward) else request.hidden
         demand = Demand(
-            group=group_of(request), num_rows=shown.shape[0], num_positions=shown.shape[1]
+            group=group_of(request, session.spec),
+            num_rows=shown.shape[0],
+            num_positions=shown.shape[1],
         )
         return self._executor.submit(
             (session, request),
             owner=id(session),
             demand=demand,
             key=key_of(request),
-            max_waiting=session.spec.in_flight,
+            max_waiting=session.spec.max_unanswered,
         )
 
     def spec_of(self, token: str | None) -> SessionSpec:
@@ -125,7 +128,7 @@ class SplitWorker:
         return self._sessions.find(token).spec
 
     def say_goodbye(self, token: str) -> None:
-        """A client has ended its dialogue in good order: its session waits to be collected."""
+        """A client has ended its exchange in good order: its session waits to be collected."""
         self._sessions.say_goodbye(token)
 
     def steps(self) -> dict[int, int]:

@@ -16,6 +16,7 @@ from hsplit_flower.adapters import (
     starting_points,
 )
 from hsplit_flower.errors import AdapterError
+from hsplit_flower.settings import Recipe
 from hsplit_flower.splitting import Half
 from hsplit_flower.splitting.linear import linear_at, matrix_of
 from hsplit_flower.types import ScaleRule, Scaling, Start
@@ -85,7 +86,7 @@ def test_training_changes_the_local_factors_alone() -> None:
     half = load_client("llama", CUT)
     trainables = attach(half.model, _starts("llama"), scaling=SCALING)
     before = {key: p.detach().clone() for key, p in half.model.named_parameters()}
-    optimizer = adapter_optimizer(trainables, learning_rate=0.1, weight_decay=0.0)
+    optimizer = adapter_optimizer(trainables, Recipe(learning_rate=0.1))
     batch = fields("right")
     for _ in range(2):  # where b is zero, the first step leaves a as it is
         half.embed(batch["input_ids"], batch["attention_mask"]).pow(2).sum().backward()
@@ -127,7 +128,7 @@ def test_nothing_to_attach_leaves_the_half_as_it_is() -> None:
     starts = starting_points(weights, {}, {}, start=Start.RESTART, scaling=Scaling(), seed=0)
     assert attach(half.model, starts, scaling=Scaling()) == {}
     assert not any(isinstance(module, LoraLayer) for module in half.model.modules())
-    assert adapter_optimizer({}, learning_rate=1.0, weight_decay=0.0) is None
+    assert adapter_optimizer({}, Recipe(learning_rate=1.0, weight_decay=0.0)) is None
 
 
 def test_factors_are_float32_on_a_narrower_half() -> None:

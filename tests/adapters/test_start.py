@@ -85,9 +85,30 @@ def test_continue_trains_the_leading_directions() -> None:
     assert (point.initial.rank, point.frozen.rank) == (4, 2)
 
 
-def test_directions_that_the_update_lacks_start_as_in_lora() -> None:
+@settings(max_examples=40, deadline=None)
+@given(seeded, st.integers(0, 6), st.sampled_from([0.5, 1.0, 2.0, 8.0, 3.0, 6.4, 32 / 7]))
+def test_a_pair_of_factors_goes_on_as_it_is(_: torch.Generator, rank: int, scale: float) -> None:
+    """Round after round, untouched: to the bit where the scale has one, else to a rounding."""
+    pair = LowRank(b=torch.randn(OUT, rank), a=torch.randn(rank, IN))
+    again = pair
+    for _round in range(3):
+        point = starting_point(
+            again, rank=rank, start=Start.FACTORS, scale=scale, generator=_generator()
+        )
+        assert torch.equal(point.trainable_b, (again.b.double() / scale).float())
+        assert torch.equal(point.trainable_a, pair.a)
+        assert (point.initial.rank, point.frozen.rank, point.merge) == (rank, 0, None)
+        again = fold(point.trainable_b, point.trainable_a, scale)
+    assert torch.equal(again.a, pair.a)
+    if math.frexp(scale)[0] == 0.5:
+        assert torch.equal(again.b, pair.b)
+    assert torch.allclose(again.b, pair.b, rtol=5e-7, atol=0.0)
+
+
+@pytest.mark.parametrize("start", [Start.CONTINUE, Start.FACTORS])
+def test_directions_that_the_update_lacks_start_as_in_lora(start: Start) -> None:
     update = _update(2)
-    point = starting_point(update, rank=5, start=Start.CONTINUE, scale=1.0, generator=_generator())
+    point = starting_point(update, rank=5, start=start, scale=1.0, generator=_generator())
     assert not point.trainable_b[:, 2:].any()
     assert point.trainable_a[2:].any(dim=1).all()
     assert (point.initial.rank, point.frozen.rank) == (2, 0)
@@ -111,7 +132,7 @@ def test_an_update_dearer_than_the_weight_goes_into_it(start: Start) -> None:
     point = starting_point(dear, **settings)
     assert point.into_weight
     assert point.merge is dear
-    assert point.frozen.rank == (3 if start is Start.CONTINUE else 0)
+    assert point.frozen.rank == (0 if start is Start.RESTART else 3)
 
 
 def test_whether_it_is_merged_does_not_depend_on_the_clients_rank() -> None:

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from hsplit_flower.adapters import Trainable, adapter_optimizer
+from hsplit_flower.settings import Recipe
 from tests.reference.aggregation import dense
 
 
@@ -29,7 +30,7 @@ def test_folding_is_a_copy() -> None:
 
 def test_the_optimizer_holds_every_factor_once() -> None:
     trainables = {name: _trainable() for name in "xyz"}
-    optimizer = adapter_optimizer(trainables, learning_rate=0.5, weight_decay=0.25)
+    optimizer = adapter_optimizer(trainables, Recipe(learning_rate=0.5, weight_decay=0.25))
     (group,) = optimizer.param_groups
     held = [id(parameter) for parameter in group["params"]]
     assert sorted(held) == sorted(id(f) for t in trainables.values() for f in (t.a, t.b))
@@ -44,7 +45,7 @@ def test_a_step_does_not_depend_on_what_else_the_optimizer_holds() -> None:
         among.a.copy_(alone.a)
         among.b.copy_(alone.b)
     for trainables in ({"x": alone}, {"w": _trainable(), "x": among}):
-        optimizer = adapter_optimizer(trainables, learning_rate=0.1, weight_decay=0.1)
+        optimizer = adapter_optimizer(trainables, Recipe(learning_rate=0.1, weight_decay=0.1))
         for step in range(3):
             for trainable in trainables.values():
                 trainable.a.grad = torch.full_like(trainable.a, 0.3 * step + 0.1)

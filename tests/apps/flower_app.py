@@ -15,7 +15,7 @@ APP = Path(__file__).parents[2] / "apps" / "nlg"
 TINY = {
     "num-server-rounds": 2,
     "local-steps": 2,
-    "batch-size": 4,
+    "training.batch-size": 4,
     "evaluation-examples": 16,
     "run-name": "run",
 }

@@ -53,7 +53,12 @@ def test_the_app_runs_unchanged_on_two_supernodes(tmp_path: Path):
         finished = run_app(
             flower,
             tmp_path,
-            {"fleet": "", "fraction-evaluate": 1.0, "max-length": 160, "num-server-rounds": 1},
+            {
+                "simulation.fleet": "",
+                "sampling.fraction-evaluate": 1.0,
+                "training.sequence-length": 160,
+                "num-server-rounds": 1,
+            },
         )
     before, after = finished.perplexities
     assert after < before

@@ -46,7 +46,7 @@ def test_a_run_ends_with_its_result_and_leaves_its_files(flower: LocalFlower, fi
         "metrics.jsonl",
         "plan.json",
     ]
-    assert finished.json("config.json")["local_steps"] == TINY["local-steps"]
+    assert finished.json("config.json")["local-steps"] == TINY["local-steps"]
     plans = finished.json("plan.json")
     assert len(plans) == 3 and all(part["ranks"] for part in plans.values())
     rounds = [line for line in finished.metrics if "clients" in line]
@@ -92,8 +92,8 @@ def test_the_clients_of_a_fleet_file_are_away_as_it_says_and_lease_their_parts_o
     fleet = tmp_path / "fleet.toml"
     fleet.write_text("\n".join(devices), encoding="utf-8")
     # Together the two that are there want more than the card: one waits for the other.
-    settings = {"fleet": str(fleet), "lease-card-gb": 0.22, "num-server-rounds": 1}
-    settings |= {"server-evaluation": False}
+    settings = {"simulation.fleet": str(fleet), "simulation.lease-card-gb": 0.22}
+    settings |= {"server-evaluation": False, "num-server-rounds": 1}
     left = run_app(flower, tmp_path, settings, FEDERATION)
     assert flower.failure() is None, left.log[-6000:]
     (told,) = [line for line in left.metrics if "clients" in line]
@@ -105,7 +105,7 @@ def test_the_clients_of_a_fleet_file_are_away_as_it_says_and_lease_their_parts_o
 
 @pytest.mark.timeout(300)
 def test_leases_without_a_card_stop_the_run_before_training(flower: LocalFlower, tmp_path: Path):
-    settings = {"fleet": "1GB,2GB,3GB", "lease-card-gb": 3.0}
+    settings = {"simulation.fleet": "1GB,2GB,3GB", "simulation.lease-card-gb": 3.0}
     refused = run_app(flower, tmp_path, settings, WITHOUT_CARDS)
     assert "clients are to lease parts of cards, and Ray has none" in refused.log
     assert "[ROUND" not in refused.log
@@ -117,7 +117,8 @@ def test_leases_without_a_card_stop_the_run_before_training(flower: LocalFlower,
 def test_a_pool_of_workers_on_the_simulations_own_ray_gives_the_same(
     flower: LocalFlower, finished: Finished, tmp_path: Path
 ):
-    pooled = run_app(flower, tmp_path, {"worker": "ray", "num-workers": 2}, FEDERATION)
+    two = {"worker.placement": "ray", "worker.num-workers": 2}
+    pooled = run_app(flower, tmp_path, two, FEDERATION)
     assert flower.failure() is None, pooled.log[-6000:]
     (told,) = re.findall(r"The split worker listens on (\S+), (\S+)", pooled.log)
     assert len(set(told)) == 2

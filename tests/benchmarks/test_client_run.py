@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from benchmarks._client_run import ClientRun, NoisyWorker, live_peak_bytes
-from benchmarks._memory_comparison import predicted_bytes
-from benchmarks._small_models import costs_of, small, update_ranks
+from benchmarks.tools.client_run import ClientRun, NoisyWorker, live_peak_bytes
+from benchmarks.tools.memory_comparison import predicted_bytes
+from benchmarks.tools.small_models import costs_of, small, update_ranks
 from hsplit_flower.costs import Workload
-from hsplit_flower.types import Labels, SessionSpec
+from hsplit_flower.settings import SessionSpec
+from hsplit_flower.types import Labels
 from hsplit_flower.wire.messages import Backward, Forward, Gradient, LastHidden, Loss
 
 WORKLOAD = Workload(batch_size=2, sequence_length=32)

@@ -5,9 +5,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import _sessions, sessions, worker_batching, worker_limit
-from benchmarks._sessions import BatchedWorker, Client, PeftModel, Shape, requests_of, worker_half
+from benchmarks import sessions, worker_batching, worker_limit
 from benchmarks.harness import Benchmark, Detail, Figure, Settings
+from benchmarks.tools.sessions import (
+    BatchedWorker,
+    Client,
+    PeftModel,
+    Shape,
+    joined,
+    requests_of,
+    worker_half,
+)
 
 TINY = Shape(
     name="tiny",
@@ -30,7 +38,7 @@ def figures(
 ) -> dict[str, Figure]:
     """What a benchmark measures on the tiny shape, by name."""
     benchmark: Benchmark = request.param
-    for module in (_sessions, sessions, worker_batching, worker_limit):
+    for module in (sessions, worker_batching, worker_limit):
         monkeypatch.setattr(module, "shape_for", lambda *, quick: TINY)
     monkeypatch.setattr(sessions, "COUNTS", (1, 2, 5))
     settings = Settings(quick=True, seeds=(0,), scratch=tmp_path, shared_data=tmp_path)
@@ -68,7 +76,7 @@ def test_the_one_model_on_the_joined_batch_sees_the_same_tokens() -> None:
     ours = BatchedWorker(half, [Client(cut=1, rank=2)] * 3, requests)
     limit = PeftModel(half, [Client(cut=1, rank=2)])
     # Nobody's adapters change anything before the first step.
-    wanted = limit.step(0, _sessions.joined(requests))
+    wanted = limit.step(0, joined(requests))
     assert sum(reply.loss_sum for reply in ours.step()) == pytest.approx(wanted, rel=1e-5)
     shared = {p.data_ptr() for p in half.model.parameters()}
     held = {p.data_ptr() for p in limit.half.model.parameters()}

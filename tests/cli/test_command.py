@@ -1,15 +1,15 @@
 """``hsplit`` itself: what it offers, and how it says no."""
 
-import argparse
 import subprocess
 import sys
 
+import click
 import pytest
+import typer
 
-from hsplit_flower.cli import build_parser, main
-from hsplit_flower.cli.plan import FLEETS
+from hsplit_flower.cli import app, main, plan
+from hsplit_flower.settings import Link, Model, Worker
 from hsplit_flower.simulation.presets import PRESETS
-from hsplit_flower.worker.hosting import WorkerSettings
 
 WHAT_CAME_ALONG = """
 import sys
@@ -22,10 +22,17 @@ print(status, *sorted({"torch", "transformers", "grpc", "flwr", "ray"} & set(sys
 """
 
 
-def commands() -> dict[str, argparse.ArgumentParser]:
-    """The parser of each command."""
-    (action,) = build_parser()._subparsers._group_actions  # type: ignore[union-attr]
-    return dict(action.choices)  # type: ignore[arg-type]
+def commands() -> dict[str, click.Command]:
+    """Each command."""
+    group = typer.main.get_command(app)
+    assert isinstance(group, click.Group)
+    return group.commands
+
+
+def help_of(command: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """A command's help, in one line."""
+    assert main([command, "--help"]) == 0
+    return " ".join(capsys.readouterr().out.split())
 
 
 def test_help_names_the_commands() -> None:
@@ -35,8 +42,8 @@ def test_help_names_the_commands() -> None:
         text=True,
         check=True,
     )
-    assert done.stdout.startswith("usage: hsplit")
-    for command in ("plan", "worker", "demo"):
+    assert done.stdout.startswith("Usage: hsplit")
+    for command in ("plan", "worker", "demo", "settings"):
         assert command in done.stdout
 
 
@@ -61,44 +68,61 @@ def test_what_computes_nothing_waits_for_no_framework(arguments: list[str], stat
     assert done.stdout.splitlines()[-1] == str(status)
 
 
-def test_every_option_is_described_with_its_default() -> None:
-    for command, parser in commands().items():
-        for action in parser._actions:
-            told = f"{action.help or ''}"
-            assert len(told.split()) >= 3, f"{command} {action.option_strings} is not described"
-            is_flag = action.nargs == 0
-            says_more = "(required)" if action.required else "(default: "
-            assert is_flag or says_more in told, f"{command} {action.option_strings}: {says_more}?"
+def test_every_option_is_described_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, command in commands().items():
+        text = help_of(name, capsys)
+        options = [each for each in command.params if isinstance(each, click.Option)]
+        assert options
+        for option in options:
+            told = f"{option.help or ''}"
+            assert len(told.split()) >= 3, f"{name} {option.opts} is not described"
+            assert " ".join(told.split()) in text
+            for spelling in option.opts:
+                assert f" {spelling}" in text
+            _, _, after = text.partition(" ".join(told.split()))
+            says_more = "default: " in told or after.startswith((" [default: ", " [required]"))
+            assert option.is_flag or says_more, f"{name} {option.opts}"
+
+
+def test_every_option_of_plan_has_its_fields_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    text = help_of("plan", capsys)
+    for offer in plan.OPTIONS.offers:
+        for option in offer.options():
+            assert option.field.description in text
+            assert all(str(choice) in text for choice in option.field.choices)
+    for fleet in PRESETS:
+        assert fleet in text
 
 
 def test_a_workers_defaults_are_those_of_its_settings() -> None:
-    parser, settings = commands()["worker"], WorkerSettings(model="llama-tiny")
-    options = parser.parse_args(["--model", "llama-tiny"])
-    for name in ("revision", "lowest_cut", "dtype", "attention", "device", "host", "max_sessions"):
-        assert getattr(options, name) == getattr(settings, name), name
-    assert options.max_message_mb * 2**20 == settings.max_message_bytes
-    assert options.session_timeout == settings.session_timeout_seconds
-    assert options.threads == settings.num_threads
+    from hsplit_flower.cli.worker import OPTIONS, OwnProcess
+
+    chosen = OPTIONS.read({"model": "llama-tiny"})
+    assert chosen[Model] == Model(name="llama-tiny")
+    assert chosen[Worker] == Worker(port=8600)
+    assert chosen[Link] == Link()
+    assert chosen[OwnProcess].lowest_cut == 1
 
 
-def test_the_plans_fleets_are_the_presets() -> None:
-    assert set(FLEETS) == set(PRESETS)
+def test_help_fits_a_narrow_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in commands():
+        assert main([name, "--help"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) <= 80
+        assert not any("\\[" in line or "…" in line for line in lines)
 
 
 @pytest.mark.parametrize(
     ("command", "told"),
     [
-        ("worker", ("--model", "--port PORT", "default: 8600", "$HSPLIT_OPERATOR_TOKEN")),
+        ("worker", ("--model", "--port INTEGER", "default: 8600", "$HSPLIT_OPERATOR_TOKEN")),
         ("demo", ("--output-dir", "default: outputs", "--run-config")),
     ],
 )
 def test_a_commands_help_says_its_options_and_what_they_are_by_default(
     command: str, told: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main([command, "--help"])
-    assert ended.value.code == 0
-    text = " ".join(capsys.readouterr().out.split())
+    text = help_of(command, capsys)
     for words in told:
         assert words in text
 
@@ -107,7 +131,20 @@ def test_a_commands_help_says_its_options_and_what_they_are_by_default(
 def test_what_it_does_not_know_is_refused(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    assert ended.value.code == 2
-    assert "usage: hsplit" in capsys.readouterr().err
+    assert main(arguments) == 2
+    assert "Usage: hsplit" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "nearest"),
+    [
+        (["pln"], "plan"),
+        (["plan", "--model", "llama-tiny", "--batch-sise", "2"], "--batch-size"),
+        (["plan", "--model", "llama-tiny", "--dtype", "float8"], "'bfloat16'"),
+    ],
+)
+def test_what_is_mistyped_is_told_with_what_is_nearest(
+    arguments: list[str], nearest: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert nearest in capsys.readouterr().err

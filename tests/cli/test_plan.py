@@ -92,6 +92,29 @@ def test_tables_name_everyone(capsys: pytest.CaptureFixture[str]) -> None:
     assert rows.count("1") == rows.count("2") == 3
 
 
+@pytest.mark.parametrize("labels", ["server", "client"])
+def test_the_tables_of_a_large_model_fit_a_terminal(
+    labels: str, llama_2_7b: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--dtype", "bfloat16", "--fleet", "jetson-and-laptops", "--labels", labels)
+    assert main(["plan", "--model", str(llama_2_7b), *arguments]) == 0
+    # What stands outside the tables has a path in it, as long as it is.
+    lines = [line for line in capsys.readouterr().out.splitlines() if str(llama_2_7b) not in line]
+    assert max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    assert "…" not in text and "\x1b" not in text
+    assert " GB" in text and " MB" in text
+    assert text.count("Jetson AGX Orin 64GB") == 1
+
+
+def test_a_pipe_cuts_no_name_off(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    name = "a tablet in the ward at the end of the corridor on the second floor " * 3
+    file = tmp_path / "ward.toml"
+    file.write_text(f"[[device]]\nname='{name}'\nmemory-gb=0.5\nflops=1e9\n", encoding="utf-8")
+    assert main(["plan", "--model", "llama-tiny", "--fleet", str(file), "--batch", "2"]) == 0
+    assert name.strip() in capsys.readouterr().out
+
+
 def test_options_are_heard(capsys: pytest.CaptureFixture[str]) -> None:
     common = ("--model", "llama-tiny", "--fleet", "homogeneous", "--batch", "2", "--seq", "64")
     report = planned(capsys, *common, "--clients", "3", "--labels", "client", "--max-rank", "4")
@@ -133,12 +156,12 @@ def test_a_fleet_file_names_devices(capsys: pytest.CaptureFixture[str], tmp_path
         (["--fleet", "1MB,2MB"], "client 0 has 1 MB, needs"),
         (["--worker-memory-gb", "0.001"], "split worker has 1 MB and needs"),
         (["--worker-memory-gb", "nan"], "--worker-memory-gb is nan"),
-        (["--seq", "100000"], "--seq is 100000: the model has"),
-        (["--batch", "0"], "--batch is 0: 1 or more is wanted"),
-        (["--batch", "0", "--rank-unit", "20"], "2 problems:\n  - --batch is 0"),
-        (["--rank-unit", "20"], "--rank-unit is 20: at most --max-rank, 16, is wanted"),
+        (["--seq", "100000"], "--sequence-length is 100000: the model has"),
+        (["--batch", "0"], "--batch-size is 0: 1 or more is wanted"),
+        (["--batch", "0", "--rank-unit", "20"], "2 problems:\n  - --batch-size is 0"),
+        (["--rank-unit", "20"], "--rank-unit must be between 1 and --max-rank, got 20 and 16"),
         (["--min-cut", "0"], "--min-cut is 0: 1 or more is wanted"),
-        (["--min-cut", "9"], "--min-cut is 9: the model has 8 blocks"),
+        (["--min-cut", "9"], "--min-cut is 9: cut 9 is out of range: a llama of 8 blocks"),
         (["--clients", "-3"], "--clients is -3: 0 or more is wanted"),
         (["--worker-session-rank", "-1"], "--worker-session-rank is -1: 0 or more"),
         (["--fleet", "mars"], "neither a preset"),

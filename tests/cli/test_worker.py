@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from hsplit_flower.cli import main
-from hsplit_flower.cli.worker import TOKEN_VARIABLE, operator_token
+from hsplit_flower.cli.worker import operator_token
 from hsplit_flower.errors import AuthenticationError, ConfigError
+from hsplit_flower.settings import OPERATOR_TOKEN_VARIABLE, SessionSpec
 from hsplit_flower.transport.remote_worker import RemoteWorker
-from hsplit_flower.types import SessionSpec
 
 COMMAND = [sys.executable, "-m", "hsplit_flower.cli", "worker", "--model", "llama-tiny"]
 
@@ -62,15 +62,15 @@ def test_a_worker_serves_who_knows_its_token_and_ends_when_asked(tmp_path: Path)
 def test_a_worker_without_a_token_does_not_start(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+    monkeypatch.delenv(OPERATOR_TOKEN_VARIABLE, raising=False)
     assert main(["worker", "--model", "llama-tiny"]) == 1
-    assert TOKEN_VARIABLE in capsys.readouterr().err
+    assert OPERATOR_TOKEN_VARIABLE in capsys.readouterr().err
 
 
 def test_the_token_comes_from_the_file_else_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setitem(os.environ, TOKEN_VARIABLE, "from the environment")
+    monkeypatch.setitem(os.environ, OPERATOR_TOKEN_VARIABLE, "from the environment")
     assert operator_token(None) == "from the environment"
     made = operator_token(tmp_path / "token")
     assert made == operator_token(tmp_path / "token") != "from the environment"
@@ -97,7 +97,10 @@ def test_an_unknown_model_is_one_line_on_stderr(tmp_path: Path, capsys: pytest.C
             ["--port", "65536", "--session-timeout", "nan"],
             "problems:\n  - --port is 65536",
         ),
-        (["--session-timeout", "inf"], "--session-timeout is inf: a positive number is wanted"),
+        (
+            ["--session-timeout", "inf"],
+            "--session-timeout-seconds is inf: a positive number is wanted",
+        ),
     ],
 )
 def test_what_cannot_be_served_is_said_by_its_option(

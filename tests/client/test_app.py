@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import fields as fields_of
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,17 @@ import pytest
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.common.constant import ErrorCode
+from torch import Tensor
 
-from benchmarks._threads import be_the_server
+from benchmarks.tools.threads import be_the_server
 from hsplit_flower.adapters import from_state_dict, to_state_dict
-from hsplit_flower.client import LocalRound, app
+from hsplit_flower.client import LocalRound, round_setup
 from hsplit_flower.client.app import describe_device, split_evaluate, split_train
 from hsplit_flower.client.batch import Batch
 from hsplit_flower.devices import machine_profile
+from hsplit_flower.settings import Link, Model, SessionSpec
 from hsplit_flower.simulation.lease import leased
-from hsplit_flower.types import DeviceProfile, Labels, SessionSpec, WireType
+from hsplit_flower.types import DeviceProfile, Labels, WireType
 from hsplit_flower.wire.instructions import (
     IMPORTANCE_KEY,
     INSTRUCTIONS_KEY,
@@ -33,13 +34,16 @@ from hsplit_flower.wire.instructions import (
 )
 from tests.families import checkpoint, fields
 from tests.rounds import architecture, below, global_update, ranks
-from tests.workers import Worker, dialogue, in_process, load_client, running_worker
+from tests.workers import Worker, exchange, in_process, load_client, running_worker
 
 FAMILY = "llama"
 CUT = 2
 NODE = 13816022929839679101
+MODEL = Model(name=str(checkpoint(FAMILY)))
 SPEC = SessionSpec(client=NODE, cut=CUT, ranks=ranks(FAMILY), learning_rate=5e-3, seed=4)
 BATCHES = [fields("right", 1), fields("unpadded", 2), fields("left", 3)]
+LARGE = [{name: field.repeat(700, 1) for name, field in fields().items()}]
+"""More than a MiB of hidden states."""
 
 
 @pytest.fixture(scope="module")
@@ -60,18 +64,15 @@ def order_for(worker: Worker, spec: SessionSpec = SPEC, **changed: Any) -> Instr
     order = Instructions(
         server_round=1,
         num_examples=12,
-        model=str(checkpoint(FAMILY)),
-        revision="",
-        dtype="float32",
-        attention="",
+        model=MODEL,
+        link=Link(max_message_mb=1, step_timeout_seconds=10.0),
         address=worker.address,
         token=worker.worker.open(spec),
         probe=spec.train,
-        max_message_bytes=2**20,
-        step_timeout_seconds=10.0,
+        cached_halves=1,
         session=spec,
     )
-    return replace(order, **changed)
+    return order.replace(**changed)
 
 
 def message(order: Instructions, message_type: str = MessageType.TRAIN) -> Message:
@@ -106,8 +107,8 @@ def test_a_client_waits_for_its_lease_as_long_as_its_round_may_last(
         waits.append(timeout_seconds)
         return leased(fraction, card_bytes=card_bytes, timeout_seconds=timeout_seconds)
 
-    monkeypatch.setattr(app, "leased", watched)
-    spec = replace(SPEC, round_timeout_seconds=4321.0)
+    monkeypatch.setattr(round_setup, "leased", watched)
+    spec = SPEC.replace(round_timeout_seconds=4321.0)
     assert split_train(message(order_for(worker, spec)), context(), BATCHES).has_content()
     assert waits == [4321.0]
 
@@ -171,10 +172,10 @@ def test_a_device_that_cannot_say_answers_why(
 
 @pytest.mark.parametrize("labels", Labels)
 def test_training_brings_home_what_a_local_round_trains(worker: Worker, labels: Labels) -> None:
-    spec = replace(SPEC, labels=labels)
+    spec = SPEC.replace(labels=labels)
     reply = split_train(message(order_for(worker, spec)), context(), BATCHES)
     half = load_client(FAMILY, CUT, keeps_labels=labels is Labels.CLIENT)
-    with dialogue(in_process, worker, worker.worker.open(spec)) as stream:
+    with exchange(in_process, worker, worker.worker.open(spec)) as stream:
         local_round = LocalRound(half, below(FAMILY, CUT), spec, stream)
         wanted = local_round.train([Batch(**batch) for batch in BATCHES], probe=True)
 
@@ -196,11 +197,11 @@ def test_training_brings_home_what_a_local_round_trains(worker: Worker, labels: 
 
 
 def test_evaluation_brings_home_a_loss_and_nothing_else(worker: Worker) -> None:
-    spec = replace(SPEC, ranks={}, train=False)
+    spec = SPEC.replace(ranks={}, train=False)
     reply = split_evaluate(message(order_for(worker, spec), "evaluate"), context(), BATCHES)
     assert list(reply.content) == [METRICS_KEY]
     half = load_client(FAMILY, CUT)
-    with dialogue(in_process, worker, worker.worker.open(spec)) as stream:
+    with exchange(in_process, worker, worker.worker.open(spec)) as stream:
         wanted = LocalRound(half, below(FAMILY, CUT), spec, stream).evaluate(
             [Batch(**batch) for batch in BATCHES]
         )
@@ -238,22 +239,24 @@ def test_a_round_leaves_nothing_behind_for_the_next(worker: Worker) -> None:
 def test_a_client_may_keep_the_model_elsewhere(worker: Worker, tmp_path: Path) -> None:
     own = tmp_path / "my-copy"
     shutil.copytree(checkpoint(FAMILY), own)
-    order = order_for(worker, model="a name that only the server knows")
+    order = order_for(worker, model=Model(name="a name that only the server knows"))
     assert not split_train(message(order), context(model=str(own)), BATCHES).has_error()
-    order = order_for(worker, model=str(tmp_path / "nowhere"))
+    order = order_for(worker, model=Model(name=str(tmp_path / "nowhere")))
     assert "UnsupportedModelError" in reason_of(split_train(message(order), context(), BATCHES))
 
 
 @pytest.mark.parametrize(
-    ("changed", "reason"),
+    ("changed", "batches", "reason"),
     [
-        ({"token": "guessed"}, "AuthenticationError"),
-        ({"max_message_bytes": 100}, "larger|limit|exceed"),
-        ({"dtype": "bfloat16"}, ""),
+        ({"token": "guessed"}, BATCHES, "AuthenticationError"),
+        ({}, LARGE, "larger|limit|exceed"),
+        ({"model": MODEL.replace(dtype="bfloat16")}, BATCHES, ""),
     ],
 )
-def test_what_the_worker_refuses(worker: Worker, changed: dict[str, Any], reason: str) -> None:
-    reply = split_train(message(order_for(worker, **changed)), context(), BATCHES)
+def test_what_the_worker_refuses(
+    worker: Worker, changed: dict[str, Any], batches: list[dict[str, Tensor]], reason: str
+) -> None:
+    reply = split_train(message(order_for(worker, **changed)), context(), batches)
     if reason:
         assert re.search(reason, reason_of(reply))
     else:
@@ -271,42 +274,9 @@ def test_a_worker_that_cannot_be_reached_is_named(
 
 @pytest.mark.parametrize("wire_type", [WireType.BFLOAT16, WireType.FLOAT16, WireType.INT8])
 def test_a_narrow_wire(worker: Worker, wire_type: WireType) -> None:
-    spec = replace(SPEC, wire_type=wire_type)
+    spec = SPEC.replace(wire_type=wire_type)
     narrow = split_train(message(order_for(worker, spec)), context(), BATCHES)
     wide = split_train(message(order_for(worker)), context(), BATCHES)
     losses = [r.content.metric_records[METRICS_KEY]["loss-sum"] for r in (narrow, wide)]
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
     assert losses[0] != losses[1]
-
-
-def test_a_message_that_is_no_order_says_what_is_missing(worker: Worker) -> None:
-    plain = Message(
-        RecordDict({"arrays": ArrayRecord(), "config": ConfigRecord()}),
-        message_type=MessageType.TRAIN,
-        dst_node_id=NODE,
-    )
-    for function in (split_train, split_evaluate):
-        reason = reason_of(function(plain, context(), BATCHES))
-        assert INSTRUCTIONS_KEY in reason
-        assert "HSplitLoRA" in reason
-
-
-def test_an_order_of_another_version_says_so(worker: Worker) -> None:
-    told = message(order_for(worker))
-    del told.content.config_records[INSTRUCTIONS_KEY]["wire-type"]
-    assert "'wire-type'" in reason_of(split_train(told, context(), BATCHES))
-
-
-def test_an_order_without_an_adapter_says_so(worker: Worker) -> None:
-    told = message(order_for(worker))
-    del told.content["arrays"]
-    assert "DataError" in reason_of(split_train(told, context(), BATCHES))
-
-
-def test_the_users_own_mistakes_are_not_hidden(worker: Worker) -> None:
-    def broken() -> Iterator[dict[str, Any]]:
-        yield from BATCHES[:1]
-        raise ZeroDivisionError("in the user's own code")
-
-    with pytest.raises(ZeroDivisionError, match="the user's own code"):
-        split_train(message(order_for(worker)), context(), broken())

@@ -4,7 +4,6 @@ import gc
 import weakref
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,17 +11,18 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from torch import Tensor
 
-from benchmarks._threads import be_the_server
+from benchmarks.tools.threads import be_the_server
 from hsplit_flower.adapters import LowRank, to_state_dict
-from hsplit_flower.client import LocalRound, app
+from hsplit_flower.client import LocalRound, round_setup
 from hsplit_flower.client.app import split_evaluate, split_train
 from hsplit_flower.client.batch import Batch
 from hsplit_flower.client.half_cache import HalfCache, HalfKey
 from hsplit_flower.devices.memory_budget import within_budget
+from hsplit_flower.settings import SessionSpec
 from hsplit_flower.splitting import Half, Parts
-from hsplit_flower.types import Labels, SessionSpec
+from hsplit_flower.types import Labels
 from hsplit_flower.wire.instructions import INSTRUCTIONS_KEY, METRICS_KEY, UPDATE_KEY
-from tests.client.test_app import BATCHES, CUT, FAMILY, NODE, SPEC, context, order_for
+from tests.client.test_app import BATCHES, CUT, FAMILY, MODEL, NODE, SPEC, context, order_for
 from tests.families import fields
 from tests.rounds import architecture, below, global_update
 from tests.workers import Worker, in_process, load_client, running_worker
@@ -39,16 +39,16 @@ def worker() -> Iterator[Worker]:
 def loads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[HalfKey]]:
     """An empty cache, and what has been loaded since."""
     loaded: list[HalfKey] = []
-    real = app._load
+    real = round_setup._load
 
     def load(key: HalfKey) -> Half:
         loaded.append(key)
         return real(key)
 
-    monkeypatch.setattr(app, "_load", load)
-    app.HALVES.clear()
+    monkeypatch.setattr(round_setup, "_load", load)
+    round_setup.HALVES.clear()
     yield loaded
-    app.HALVES.clear()
+    round_setup.HALVES.clear()
 
 
 def _factored() -> dict[str, LowRank]:
@@ -90,9 +90,9 @@ def _is_same(got: dict[str, Any], wanted: dict[str, Any]) -> bool:
     )
 
 
-OTHER = replace(SPEC, ranks=dict.fromkeys(SPEC.ranks, 2), seed=9, learning_rate=1e-2)
-OTHER_CUT = replace(SPEC, cut=1)
-EVALUATION = replace(SPEC, ranks={}, train=False)
+OTHER = SPEC.replace(ranks=dict.fromkeys(SPEC.ranks, 2), seed=9, learning_rate=1e-2)
+OTHER_CUT = SPEC.replace(cut=1)
+EVALUATION = SPEC.replace(ranks={}, train=False)
 
 
 @pytest.mark.parametrize("labels", Labels)
@@ -100,12 +100,12 @@ EVALUATION = replace(SPEC, ranks={}, train=False)
 def test_the_next_message_brings_home_bit_for_bit_the_same(
     worker: Worker, labels: Labels, before: str, loads: list[HalfKey]
 ) -> None:
-    spec = replace(SPEC, labels=labels)
+    spec = SPEC.replace(labels=labels)
     fresh = _run(worker, spec, cached_halves=0)
-    assert len(app.HALVES._halves) == 0
+    assert len(round_setup.HALVES._halves) == 0
     first: dict[str, Any] = {
-        "other ranks": {"spec": replace(OTHER, labels=labels)},
-        "evaluation": {"spec": replace(EVALUATION, labels=labels)},
+        "other ranks": {"spec": OTHER.replace(labels=labels)},
+        "evaluation": {"spec": EVALUATION.replace(labels=labels)},
         "checkpointing": {"spec": spec, "checkpointing": True},
         "nothing frozen": {"spec": spec, "updates": {}},
     }[before]
@@ -122,7 +122,7 @@ def test_a_half_that_took_an_update_in_is_not_used_again(
     merged = _run(worker, updates=below(FAMILY, CUT))
     assert max(u.rank for u in below(FAMILY, CUT).values()) > 8
     assert not _is_same(merged, fresh)
-    assert app.HALVES.held_bytes("cpu") == 0
+    assert round_setup.HALVES.held_bytes("cpu") == 0
     assert _is_same(_run(worker), fresh)
     assert len(loads) == 3
 
@@ -134,7 +134,7 @@ def test_a_half_whose_round_failed_is_not_used_again(worker: Worker, loads: list
 
     with pytest.raises(ZeroDivisionError):
         _run(worker, batches=broken())
-    assert app.HALVES.held_bytes("cpu") == 0
+    assert round_setup.HALVES.held_bytes("cpu") == 0
     assert _is_same(_run(worker), _run(worker, cached_halves=0))
 
 
@@ -143,37 +143,37 @@ def test_what_decides_what_is_loaded_decides_what_is_kept(
 ) -> None:
     _run(worker)
     _run(worker, OTHER_CUT)
-    _run(worker, dtype="bfloat16")
-    _run(worker, attention="eager")
-    _run(worker, replace(SPEC, labels=Labels.CLIENT))
+    _run(worker, model=MODEL.replace(dtype="bfloat16"))
+    _run(worker, model=MODEL.replace(attention="eager"))
+    _run(worker, SPEC.replace(labels=Labels.CLIENT))
     assert len(loads) == len(set(loads)) == 5
-    assert len(app.HALVES._halves) == 1
+    assert len(round_setup.HALVES._halves) == 1
 
 
 def test_a_leased_card_keeps_nothing(
     worker: Worker, loads: list[HalfKey], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "leased", lambda fraction, **_: nullcontext("cpu"))
+    monkeypatch.setattr(round_setup, "leased", lambda fraction, **_: nullcontext("cpu"))
     _run(worker, lease_gpu_fraction=0.5)
-    assert app.HALVES.held_bytes("cpu") == 0
+    assert round_setup.HALVES.held_bytes("cpu") == 0
 
 
 def test_free_memory_is_told_as_if_nothing_were_kept(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = app.machine_profile()
-    monkeypatch.setattr(app, "machine_profile", lambda dtype: plain)
-    assert app._machine("float32").memory_bytes == plain.memory_bytes
+    plain = round_setup.machine_profile()
+    monkeypatch.setattr(round_setup, "machine_profile", lambda dtype: plain)
+    assert round_setup.machine_without_cache("float32").memory_bytes == plain.memory_bytes
     _run(worker)
-    half = next(iter(app.HALVES._halves.values()))
+    half = next(iter(round_setup.HALVES._halves.values()))
     own = sum(t.nbytes for t in (*half.model.parameters(), *half.model.buffers()))
-    assert app._machine("float32").memory_bytes == plain.memory_bytes + own
+    assert round_setup.machine_without_cache("float32").memory_bytes == plain.memory_bytes + own
 
 
 def test_a_budget_counts_the_half_that_was_kept(worker: Worker) -> None:
     peaks = []
     for _ in range(2):
-        order = order_for(worker, replace(SPEC, train=True), budget_bytes=1e9)
+        order = order_for(worker, SPEC.replace(train=True), budget_bytes=1e9)
         content = RecordDict(
             {
                 "arrays": ArrayRecord(to_state_dict(_factored())),
@@ -193,15 +193,15 @@ def test_who_is_held_to_a_budget_keeps_no_other_half_beside_its_own(
     kept: list[int] = []
 
     def within(*args: Any, **settings: Any) -> Any:
-        kept.append(len(app.HALVES._halves))
+        kept.append(len(round_setup.HALVES._halves))
         return within_budget(*args, **settings)
 
-    monkeypatch.setattr(app, "within_budget", within)
+    monkeypatch.setattr(round_setup, "within_budget", within)
     for spec, budget_bytes in ((SPEC, 0.0), (OTHER_CUT, 0.0), (OTHER_CUT, 1e9), (SPEC, 1e9)):
         _run(worker, spec, cached_halves=3, budget_bytes=budget_bytes)
     # Others are gone before it is measured what is held.
     assert kept == [0, 1, 1, 0]
-    assert len(app.HALVES._halves) == 1
+    assert len(round_setup.HALVES._halves) == 1
 
 
 def test_taking_adapters_off_leaves_the_model_as_it_was() -> None:

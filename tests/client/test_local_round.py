@@ -11,9 +11,10 @@ from hsplit_flower.adapters import LowRank
 from hsplit_flower.client import LocalRound
 from hsplit_flower.client.batch import Batch
 from hsplit_flower.errors import AdapterError, NonFiniteError, TransportError
+from hsplit_flower.settings import SessionSpec
 from hsplit_flower.splitting import Half
 from hsplit_flower.transport.streams import InProcessStream
-from hsplit_flower.types import Labels, SessionSpec, WireType
+from hsplit_flower.types import Labels, WireType
 from hsplit_flower.wire.messages import (
     Backward,
     Forward,
@@ -30,7 +31,7 @@ from tests.workers import in_process, load_client, running_worker
 
 FAMILY = "llama"
 SPEC = SessionSpec(client=0, cut=2, ranks=ranks(FAMILY), learning_rate=1e-2)
-AT_CLIENT = replace(SPEC, labels=Labels.CLIENT)
+AT_CLIENT = SPEC.replace(labels=Labels.CLIENT)
 BATCH = Batch(**fields("right"))
 
 
@@ -133,7 +134,7 @@ def test_a_gradient_that_is_not_finite_ends_the_round() -> None:
 
 def test_an_importance_that_is_not_finite_ends_the_round() -> None:
     """Nothing is trained below the cut, so that only the probe sees the gradient."""
-    spec = replace(SPEC, ranks={})
+    spec = SPEC.replace(ranks={})
     local_round, _ = _local_round(lambda request: _loss(request, gradient=math.inf), spec)
     with pytest.raises(NonFiniteError, match="importance of 'model"):
         local_round.train([BATCH], probe=True)
@@ -199,7 +200,7 @@ def test_an_update_for_another_model_is_refused() -> None:
 def test_nothing_to_train_below_the_cut_trains_above_it() -> None:
     """Block 0 has no adapters at all: the hidden state then asks for no gradient."""
     above = {w.name: 2 for w in architecture(FAMILY).weights if w.block >= SPEC.cut}
-    spec = replace(SPEC, ranks=above)
+    spec = SPEC.replace(ranks=above)
     with running_worker(FAMILY) as worker:
         token = worker.worker.open(spec)
         local_round = LocalRound(load_client(FAMILY, spec.cut), {}, spec, in_process(worker, token))
@@ -214,7 +215,7 @@ def test_a_narrower_wire_changes_little(labels: Labels, wire_type: WireType) -> 
     losses = {}
     with running_worker(FAMILY) as worker:
         for kind in (WireType.FLOAT32, wire_type):
-            spec = replace(SPEC, labels=labels, wire_type=kind)
+            spec = SPEC.replace(labels=labels, wire_type=kind)
             token = worker.worker.open(spec)
             half = load_client(FAMILY, spec.cut, keeps_labels=labels is Labels.CLIENT)
             local_round = LocalRound(half, {}, spec, in_process(worker, token, kind))

@@ -11,9 +11,10 @@ from torch import Tensor
 from hsplit_flower.client import LocalRound
 from hsplit_flower.client.batch import Batch
 from hsplit_flower.metrics import count_label_tokens
+from hsplit_flower.settings import SessionSpec
 from hsplit_flower.splitting import Half
 from hsplit_flower.transport.streams import Stream
-from hsplit_flower.types import Labels, SessionSpec, WireType
+from hsplit_flower.types import Labels, WireType
 from hsplit_flower.wire.messages import Backward, Forward, Reply, Request
 from tests.families import IGNORED, fields
 from tests.reference.unsplit import Step, trainable_factors

@@ -5,8 +5,8 @@ into the global update that the next one starts from. The reference keeps that u
 matrices and decomposes them itself.
 """
 
+import itertools
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -17,12 +17,13 @@ from hsplit_flower.adapters.round_start import weight_generator
 from hsplit_flower.aggregation import ClientUpdate, aggregate_adapters
 from hsplit_flower.client import LocalRound
 from hsplit_flower.client.batch import Batch
-from hsplit_flower.types import Labels, ScaleRule, SessionSpec, Start
+from hsplit_flower.settings import SessionSpec
+from hsplit_flower.types import Labels, ScaleRule, Start
 from tests.families import NUM_BLOCKS, fields
 from tests.reference.unsplit import Factors, base_model, train, with_peft
 from tests.rounds import TRAINED_RANKS, architecture
 from tests.tolerances import assert_same
-from tests.workers import Worker, dialogue, in_process, load_client, running_worker
+from tests.workers import Worker, exchange, in_process, load_client, running_worker
 
 NUM_ROUNDS = 5
 ALPHA = 4.0
@@ -57,7 +58,7 @@ def _split_round(
     worker.worker.load_update(updates)
     client = load_client(family, spec.cut, keeps_labels=spec.labels is Labels.CLIENT)
     token = worker.worker.open(spec)
-    with dialogue(in_process, worker, token) as stream:
+    with exchange(in_process, worker, token) as stream:
         local_round = LocalRound(client, dict(updates), spec, stream)
         batches = [Batch(**batch) for batch in _batches(number)]
         below = local_round.train(batches, probe=False).updates
@@ -75,13 +76,16 @@ def _plain_start(update: Tensor, rank: int, name: str, spec: SessionSpec) -> tup
     """Raw factors ``(b, a)``: leading directions of the update if any, then LoRA's own start."""
     u, sigma, vh = torch.linalg.svd(update)
     known = 0
-    if spec.start is Start.CONTINUE:
+    if spec.start is not Start.RESTART:
         known = min(rank, int((sigma > 1e-6 * sigma[0]).sum()))
-    root = (sigma[:known] / spec.scaling.of(rank)).sqrt()
+    # The scale is taken off both factors alike, or off ``b`` where a pair goes on as it is.
+    of_a = 1.0 if spec.start is Start.FACTORS else math.sqrt(spec.scaling.of(rank))
+    root = sigma[:known].sqrt() / of_a
+    of_b = spec.scaling.of(rank) / of_a**2
     bound = 1 / math.sqrt(update.shape[1])
     fresh = torch.empty(rank - known, update.shape[1])
     fresh.uniform_(-bound, bound, generator=weight_generator(spec.seed, name))
-    b = torch.cat([u[:, :known] * root, torch.zeros(len(update), rank - known)], dim=1)
+    b = torch.cat([u[:, :known] * root / of_b, torch.zeros(len(update), rank - known)], dim=1)
     return b.float(), torch.cat([root[:, None] * vh[:known], fresh]).float()
 
 
@@ -144,11 +148,11 @@ def test_the_starting_modes_differ_after_the_second_round() -> None:
         weights = architecture(family).weights
         updates = {w.name: torch.zeros(w.out_features, w.in_features).double() for w in weights}
         for number in range(2):
-            spec = replace(
-                _spec(family, number, Labels.SERVER, start), ranks=dict.fromkeys(updates, 2)
-            )
+            spec = _spec(family, number, Labels.SERVER, start)
+            spec = spec.replace(ranks=dict.fromkeys(updates, 2))
             updates = _plain_round(family, spec, updates, number)
         results[start] = updates
     name = architecture(family).weights[0].name
-    apart = (results[Start.CONTINUE][name] - results[Start.RESTART][name]).norm()
-    assert apart > 0.01 * results[Start.RESTART][name].norm()
+    for one, other in itertools.combinations(Start, 2):
+        apart = (results[one][name] - results[other][name]).norm()
+        assert apart > 0.01 * results[Start.RESTART][name].norm()

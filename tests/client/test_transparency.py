@@ -14,13 +14,14 @@ from torch import Tensor
 
 from hsplit_flower.client import LocalRound
 from hsplit_flower.client.batch import Batch
+from hsplit_flower.settings import SessionSpec
 from hsplit_flower.splitting import Half
-from hsplit_flower.types import Labels, SessionSpec
+from hsplit_flower.types import Labels
 from tests.families import FAMILIES, IGNORED, NUM_BLOCKS, fields
 from tests.reference.unsplit import Step, base_model, trainable_factors
 from tests.rounds import below, global_update, ranks, training_spec, unsplit_steps
 from tests.tolerances import assert_same
-from tests.workers import TRANSPORTS, Worker, dialogue, load_client, running_worker
+from tests.workers import TRANSPORTS, Worker, exchange, load_client, running_worker
 
 BATCHES = [
     fields(kind, seed)
@@ -89,7 +90,7 @@ def test_five_steps_equal_those_of_the_unsplit_model(
     spec = training_spec(family, cut, labels=labels)
     client = load_client(family, cut, keeps_labels=labels is Labels.CLIENT)
     token = worker.worker.open(spec)
-    with dialogue(TRANSPORTS[transport], worker, token) as stream:
+    with exchange(TRANSPORTS[transport], worker, token) as stream:
         local_round = LocalRound(client, below(family, cut), spec, stream)
         watch = Watch(client, worker, token, labels)
         outcome = local_round.train(watch.around(BATCHES), probe=False)
@@ -135,7 +136,7 @@ def test_evaluation_is_that_of_the_global_model(
     client = load_client(family, cut, keeps_labels=labels is Labels.CLIENT)
     token = worker.worker.open(spec)
     batch = fields(kind, seed=9)
-    with dialogue(TRANSPORTS["in-process"], worker, token) as stream:
+    with exchange(TRANSPORTS["in-process"], worker, token) as stream:
         local_round = LocalRound(client, below(family, cut), spec, stream)
         outcome = local_round.evaluate([Batch(**batch)])
     model = base_model(family, {n: u.dense() for n, u in global_update(family).items()})

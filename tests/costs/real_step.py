@@ -13,6 +13,7 @@ from hsplit_flower.costs import Workload
 from hsplit_flower.costs.metering import LiveBytes
 from hsplit_flower.importance import probing
 from hsplit_flower.metrics import summed_token_loss
+from hsplit_flower.settings import Recipe
 from hsplit_flower.splitting import Half, Parts, build_half
 from hsplit_flower.types import Labels, Scaling, Start, Weight
 from tests.reference.planning import saved_storages
@@ -62,7 +63,7 @@ def measure_client(
             dtype=half.dtype,
         )
         trainables = attach(half.model, points, scaling=Scaling(alpha=2.0))
-        optimizer = adapter_optimizer(trainables, learning_rate=1e-3, weight_decay=0.0)
+        optimizer = adapter_optimizer(trainables, Recipe(learning_rate=1e-3, weight_decay=0.0))
         assert optimizer is not None
         there_anyway = [*resident, *(factor for t in trainables.values() for factor in (t.b, t.a))]
         for step in range(2):

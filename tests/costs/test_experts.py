@@ -8,8 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM, GptOssConfig, MixtralConfig, PretrainedConfig
 from transformers import Qwen3MoeConfig as QwenConfig
 
-from benchmarks._client_run import ClientRun, live_peak_bytes
-from benchmarks._memory_comparison import predicted_bytes
+from benchmarks.tools.client_run import ClientRun, live_peak_bytes
+from benchmarks.tools.memory_comparison import predicted_bytes
 from hsplit_flower.costs import Workload, trace_costs
 from hsplit_flower.errors import UnsupportedModelError
 

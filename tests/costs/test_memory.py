@@ -1,7 +1,6 @@
 """Predicted memory against the live bytes of real steps, and the laws that it keeps."""
 
 import functools
-from dataclasses import replace
 
 import pytest
 import torch
@@ -181,7 +180,7 @@ def test_worker_holds_its_base_once_and_adapters_per_session() -> None:
     # The half is loaded from the smallest cut that is allowed, whichever are chosen.
     half_bytes = costs.exit_bytes + sum(costs.block_bytes[1:])
     assert low.weights_bytes == two.weights_bytes == one.weights_bytes == half_bytes
-    deep = worker_memory(costs, sessions=[(2, ranks)], settings=replace(SERVER, min_cut=2))
+    deep = worker_memory(costs, sessions=[(2, ranks)], settings=SERVER.replace(min_cut=2))
     assert deep.weights_bytes == half_bytes - costs.block_bytes[1]
     assert two.adapters_bytes == 2 * one.adapters_bytes
     # One step runs at a time.
@@ -203,7 +202,7 @@ def test_parts_by_hand() -> None:
     assert parts.probe_bytes == 0
     assert parts.head_bytes == 0
     assert parts.frozen_factors_bytes == 0
-    assert parts.in_flight_bytes == 4 * (4 * 32 * 64 * 4)
+    assert parts.smashed_data_bytes == 4 * (4 * 32 * 64 * 4)
     scoring, updating = moments[Moment.SCORING], moments[Moment.UPDATING]
     assert scoring.adapters_bytes == (2 * 3 + 3) * 4 * per_rank
     # With every weight adapted all inputs are there anyway.
@@ -268,7 +267,7 @@ def test_whole_model_is_a_client_that_holds_everything() -> None:
     numbers = 8 * sum(w.parameters_per_rank for w in costs.weights)
     assert 4 * numbers < whole.adapters_bytes <= 20 * numbers
     assert whole.head_bytes > 0
-    assert whole.in_flight_bytes == 0
+    assert whole.smashed_data_bytes == 0
 
 
 def test_checkpointing_keeps_one_block_at_a_time() -> None:

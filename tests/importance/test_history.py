@@ -15,7 +15,6 @@ from hsplit_flower.importance import (
     check_finite,
     history_weight,
     mean_scores,
-    resource_normalised,
 )
 from hsplit_flower.importance.history import BETA_MAX
 
@@ -94,10 +93,3 @@ def test_a_blend_lies_between_past_and_today(
     for name, score in blended.items():
         sides = [side[name] for side in (past, today) if name in side]
         assert min(sides) - 1e-6 <= score <= max(sides) + 1e-6
-
-
-def test_importance_per_byte() -> None:
-    assert resource_normalised({"a": 6.0, "b": 1.0}, {"a": 3.0, "b": 4.0, "c": 1.0}) == {
-        "a": 2.0,
-        "b": 0.25,
-    }

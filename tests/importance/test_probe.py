@@ -1,7 +1,6 @@
 """The gradient-weight product against plain autograd on the unfrozen, unsplit model."""
 
 import functools
-from dataclasses import replace
 
 import pytest
 import torch
@@ -12,11 +11,12 @@ from hsplit_flower.client import LocalRound
 from hsplit_flower.client.batch import Batch
 from hsplit_flower.errors import AdapterError
 from hsplit_flower.importance import gradient_weight_product, probing
-from hsplit_flower.types import Labels, SessionSpec
+from hsplit_flower.settings import SessionSpec
+from hsplit_flower.types import Labels
 from tests.families import NUM_BLOCKS, fields
 from tests.reference.unsplit import base_model, with_peft
 from tests.rounds import architecture, below, global_update, ranks, start
-from tests.workers import TRANSPORTS, dialogue, load_client, running_worker
+from tests.workers import TRANSPORTS, exchange, load_client, running_worker
 
 
 def _spec(family: str, cut: int, is_trained_above_only: bool) -> SessionSpec:
@@ -57,10 +57,10 @@ def test_both_halves_score_every_weight(
         worker.worker.load_update(global_update(family))
         for cut in range(1, NUM_BLOCKS + 1):
             is_trained_above_only = cut == 1
-            spec = replace(_spec(family, cut, is_trained_above_only), labels=labels)
+            spec = _spec(family, cut, is_trained_above_only).replace(labels=labels)
             client = load_client(family, cut, keeps_labels=labels is Labels.CLIENT)
             token = worker.worker.open(spec)
-            with dialogue(TRANSPORTS[transport], worker, token) as stream:
+            with exchange(TRANSPORTS[transport], worker, token) as stream:
                 local_round = LocalRound(client, below(family, cut), spec, stream)
                 batch = Batch(**fields(kind, seed=4))
                 here = local_round.train([batch], probe=True).importance
@@ -77,7 +77,7 @@ def test_without_probing_nothing_is_scored() -> None:
     spec = SessionSpec(client=0, cut=2, ranks=ranks("llama"))
     with running_worker("llama") as worker:
         token = worker.worker.open(spec)
-        with dialogue(TRANSPORTS["in-process"], worker, token) as stream:
+        with exchange(TRANSPORTS["in-process"], worker, token) as stream:
             local_round = LocalRound(load_client("llama", 2), {}, spec, stream)
             assert local_round.train([Batch(**fields())], probe=False).importance == {}
             assert worker.worker.collect(token).importance == {}
@@ -89,7 +89,7 @@ def test_the_scores_do_not_change_the_step() -> None:
         for probe in (False, True):
             spec = SessionSpec(client=0, cut=2, ranks=dict.fromkeys(ranks("llama"), 2))
             token = worker.worker.open(spec)
-            with dialogue(TRANSPORTS["in-process"], worker, token) as stream:
+            with exchange(TRANSPORTS["in-process"], worker, token) as stream:
                 local_round = LocalRound(load_client("llama", 2), {}, spec, stream)
                 below_cut = local_round.train([Batch(**fields())] * 2, probe=probe).updates
                 trained[probe] = {**below_cut, **worker.worker.collect(token).updates}

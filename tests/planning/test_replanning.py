@@ -5,11 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hsplit_flower.errors import ConfigError
-from hsplit_flower.planning import FleetChanges, ReplanSettings, drift, fleet_changes, should_replan
+from hsplit_flower.planning import FleetChanges, drift, fleet_changes, should_replan
+from hsplit_flower.settings import Planning
 from hsplit_flower.types import ClientPlan, DeviceProfile, MemoryParts, Plan, Shortfall, Span
 
 scores = st.dictionaries(st.sampled_from("abcdef"), st.floats(0.0, 1e6), min_size=1)
 QUIET = FleetChanges()
+TWO = Planning(cooldown_rounds=2)
 
 
 @given(scores, scores)
@@ -43,8 +45,14 @@ def decide(**kwargs: object) -> tuple[bool, str]:
     [
         ({"drift": 0.11}, True, "drifted by 0.110 > 0.1"),
         ({"drift": 0.1}, False, "drifted by 0.100 <= 0.1, no client changed"),
-        ({"drift": 0.5, "rounds_since_plan": 1}, False, "1 rounds old and stands for 2"),
-        ({"drift": 0.5, "rounds_since_plan": 2}, True, "drifted"),
+        (
+            {"drift": 0.5, "rounds_since_plan": 1, "settings": TWO},
+            False,
+            "1 rounds old and stands for 2",
+        ),
+        ({"drift": 0.5, "rounds_since_plan": 2, "settings": TWO}, True, "drifted"),
+        ({"drift": 0.5, "rounds_since_plan": 0}, False, "0 rounds old and stands for 1"),
+        ({"drift": 0.5, "rounds_since_plan": 1}, True, "drifted"),
         ({"drift": 0.5, "improvement": 0.001}, False, "promises +0.1%, less than 0.2%"),
         ({"drift": 0.5, "improvement": -0.3}, False, "promises -30.0%"),
         ({"drift": 0.5, "improvement": None}, True, "drifted"),
@@ -73,10 +81,10 @@ def test_decision(situation: dict[str, object], replan: bool, says: str) -> None
 
 
 def test_thresholds_are_settings() -> None:
-    eager = ReplanSettings(drift_threshold=0.0, cooldown_rounds=0, margin=0.0)
+    eager = Planning(drift_threshold=0.0, cooldown_rounds=0, margin=0.0)
     assert decide(drift=0.01, rounds_since_plan=0, improvement=0.0, settings=eager)[0]
-    with pytest.raises(ConfigError, match=r"drift_threshold.*2\.0.*cooldown_rounds.*margin"):
-        ReplanSettings(drift_threshold=2.0, cooldown_rounds=-1, margin=1.0)
+    with pytest.raises(ConfigError, match=r"(?s)drift_threshold.*2\.0.*cooldown_rounds.*margin"):
+        Planning(drift_threshold=2.0, cooldown_rounds=-1, margin=1.0)
 
 
 def profile(memory_bytes: float) -> DeviceProfile:

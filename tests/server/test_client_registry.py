@@ -1,6 +1,6 @@
 """Who is asked what it has, and when anew; every question is really answered."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import pytest
 from flwr.app import Message
@@ -31,16 +31,23 @@ class Counting(LocalGrid):
         self.nodes[node] = {**self.nodes[node], **changed}
 
 
+def asked(
+    registry: ClientRegistry, grid: LocalGrid, nodes: Iterable[int], *, anew: Collection[int] = ()
+) -> ClientRegistry:
+    return registry.asked(grid, nodes, dtype="float32", anew=anew)
+
+
 def test_all_are_asked_anew_together_with_who_is_not_known() -> None:
     registry = ClientRegistry()
     with Counting() as grid:
-        assert set(registry.members(grid, [FIRST, SECOND])) == {FIRST, SECOND}
+        registry = asked(registry, grid, [FIRST, SECOND])
+        assert set(registry.known) == {FIRST, SECOND}
         grid.set(FIRST, memory_gb=2.0)
-        met = registry.members(grid, [SECOND, THIRD], anew={FIRST, SECOND})
+        registry = asked(registry, grid, [SECOND, THIRD], anew={FIRST, SECOND})
         assert grid.asked == [{FIRST, SECOND}, set(NODES)]
-        assert set(met) == {SECOND, THIRD}
-        assert registry.met(NODES)[FIRST].profile.memory_bytes == 2e9
-        registry.members(grid, NODES)
+        assert set(registry.among([SECOND, THIRD])) == {SECOND, THIRD}
+        assert registry.among(NODES)[FIRST].profile.memory_bytes == 2e9
+        assert asked(registry, grid, NODES) is registry
         assert len(grid.asked) == 2, "nobody is asked for nothing"
 
 
@@ -53,19 +60,21 @@ def test_a_little_more_memory_is_news_from_who_is_asked_anew(
 ) -> None:
     registry = ClientRegistry()
     with Counting() as grid:
-        registry.members(grid, [FIRST])
+        registry = asked(registry, grid, [FIRST])
         grid.set(FIRST, memory_gb=memory_gb, flops=flops)
-        profile = registry.members(grid, [FIRST], anew={FIRST})[FIRST].profile
+        profile = asked(registry, grid, [FIRST], anew={FIRST}).known[FIRST].profile
     assert (profile.memory_bytes, profile.flops_per_second) == pytest.approx(told)
 
 
 def test_who_does_not_answer_anew_is_a_stranger_until_it_does() -> None:
     registry = ClientRegistry()
     with Counting() as grid:
-        registry.members(grid, [FIRST, SECOND])
+        registry = asked(registry, grid, [FIRST, SECOND])
         grid.set(FIRST, memory_gb="plenty")
-        assert set(registry.members(grid, [FIRST, SECOND], anew={FIRST})) == {SECOND}
-        assert set(registry.met(NODES)) == {SECOND}
+        registry = asked(registry, grid, [FIRST, SECOND], anew={FIRST})
+        assert set(registry.among([FIRST, SECOND])) == {SECOND}
+        assert set(registry.among(NODES)) == {SECOND}
         grid.set(FIRST, memory_gb=1.0)
-        assert set(registry.members(grid, [FIRST, SECOND])) == {FIRST, SECOND}
+        registry = asked(registry, grid, [FIRST, SECOND])
+        assert set(registry.among([FIRST, SECOND])) == {FIRST, SECOND}
         assert grid.asked == [{FIRST, SECOND}, {FIRST}, {FIRST}]

@@ -6,9 +6,11 @@ from collections import Counter
 import pytest
 from flwr.app import Context, Message, MessageType
 
+from hsplit_flower.devices.source import ReportedDevices
 from hsplit_flower.server import RoundReport
-from hsplit_flower.server.client_selection import ClientSelection
-from tests.server.test_round_planner import planner_of
+from hsplit_flower.server.client_selection import ClientSelection, sample
+from hsplit_flower.server.state import RunState
+from tests.server.rounds import planner_of
 from tests.strategies.clients import NODES, WatchedWorker, client_app, node_configs
 from tests.strategies.local_grid import LocalGrid
 from tests.strategies.tiny import strategy_of
@@ -56,12 +58,31 @@ def test_strangers_that_do_not_answer_are_not_asked_again_and_again() -> None:
     (config, *_) = node_configs(**{"flops": 1e10, "memory-gb": 1.0}).values()
     nodes = {FIT: config, **{node: config for node in range(100, 130)}}
     num_rounds = 20
-    selection = ClientSelection(planner_of(), 1)
+    planner = planner_of()
+    selection = ClientSelection(planner, ReportedDevices(), least_available=1)
+    state = RunState.fresh(planner.costs.weights)
     with LocalGrid(app, nodes) as grid:
         for server_round in range(1, num_rounds + 1):
-            members = selection.members(grid, server_round, fraction=0.0, least=1)
-            assert set(members) == {FIT}
+            chosen = selection.select(grid, state, server_round, fraction=0.0, least=1)
+            assert set(chosen.clients) == {FIT}
+            state = chosen.state
     asked = Counter(message.metadata.dst_node_id for message in grid.sent)
     assert asked[FIT] == 1
     # Whoever is sampled is asked; as stand-ins each of them is at most once.
     assert sum(asked.values()) <= 1 + (len(nodes) - 1) + num_rounds
+
+
+def test_nodes_that_are_away_are_never_sampled() -> None:
+    for _ in range(20):
+        nodes = sample(range(10), size=5, least=2, away={0, 3, 4})
+        assert len(set(nodes)) == 5
+        assert not set(nodes) & {0, 3, 4}
+
+
+def test_as_many_as_are_there_are_sampled() -> None:
+    assert sorted(sample([5, 6, 7, 8], size=4, least=2, away={6})) == [5, 7, 8]
+
+
+def test_a_round_that_could_not_count_is_not_begun(flower_log: list[str]) -> None:
+    assert sample([5, 6, 7], size=3, least=2, away={6, 7}) == []
+    assert any("Only 1 of 3 nodes are there, 2 are wanted" in line for line in flower_log)

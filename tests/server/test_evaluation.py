@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from hsplit_flower.adapters import to_state_dict
 from hsplit_flower.server import ServerEvaluation
+from hsplit_flower.settings import Model
 from tests.families import FAMILIES, checkpoint, fields
 from tests.reference.unsplit import base_model
 from tests.rounds import global_update
@@ -33,9 +34,8 @@ def plain_loss(family: str, *, with_update: bool) -> tuple[float, int]:
 @pytest.mark.parametrize("with_update", [False, True])
 def test_loss_and_perplexity(family: str, with_update: bool) -> None:
     evaluate = ServerEvaluation(
-        str(checkpoint(family)),
+        Model(name=str(checkpoint(family)), attention=FAMILIES[family].attention or ""),
         lambda: iter(BATCHES),
-        attention=FAMILIES[family].attention or "",
         device="cpu",
     )
     updates = global_update(family) if with_update else {}
@@ -59,7 +59,7 @@ def test_the_adapter_of_one_call_does_not_stay_for_the_next() -> None:
 
 def test_a_base_in_half_precision() -> None:
     evaluate = ServerEvaluation(
-        str(checkpoint("llama")), lambda: BATCHES, dtype="bfloat16", device="cpu"
+        Model(name=str(checkpoint("llama")), dtype="bfloat16"), lambda: BATCHES, device="cpu"
     )
     arrays = ArrayRecord(to_state_dict(global_update("llama")))
     total, count = plain_loss("llama", with_update=True)

@@ -2,13 +2,17 @@
 
 from dataclasses import replace
 
-from hsplit_flower.server.instructions import mixed_seed, order, session_spec
-from hsplit_flower.settings import Training
+import pytest
+
+from hsplit_flower.methods import HSPLIT_LORA, SPLIT_LORA, Method
+from hsplit_flower.server.instructions import instructions_for, mixed_seed, session_spec
+from hsplit_flower.settings import Client, Link, Model, RunSettings, Simulation, Training
 from hsplit_flower.types import (
     ClientInfo,
     ClientPlan,
     DeviceProfile,
     Labels,
+    MemoryParts,
     ScaleRule,
     Span,
     Start,
@@ -17,79 +21,133 @@ from hsplit_flower.types import (
 from hsplit_flower.wire.instructions import Instructions
 
 PROFILE = DeviceProfile(memory_bytes=1e9, flops_per_second=1e9)
-MEMBER = ClientInfo(profile=PROFILE, num_examples=11, partition=3, num_partitions=5)
-TRAINING = Training(
-    batch_size=2,
-    sequence_length=8,
-    learning_rate=3e-3,
-    weight_decay=0.1,
-    lora_alpha=4.0,
-    scale_rule=ScaleRule.RSLORA,
-    labels=Labels.CLIENT,
-    start=Start.RESTART,
-    seed=5,
-    revision="a-branch",
-    dtype="bfloat16",
-    attention="eager",
-    wire_type=WireType.BFLOAT16,
-    wire_gradient_type=WireType.INT8,
-    micro_batch_size=2,
-    cached_halves=3,
-    in_flight=7,
-    max_message_bytes=12345,
-    step_timeout_seconds=7.0,
+CLIENT = ClientInfo(profile=PROFILE, num_examples=11, partition=3, num_partitions=5)
+SETTINGS = RunSettings(
+    model=Model(name="m", revision="a-branch", dtype="bfloat16", attention="eager"),
+    training=Training(
+        batch_size=2,
+        sequence_length=8,
+        learning_rate=3e-3,
+        weight_decay=0.1,
+        lora_alpha=4.0,
+        scale_rule=ScaleRule.RSLORA,
+        labels=Labels.CLIENT,
+        start=Start.RESTART,
+        seed=5,
+        micro_batch_size=2,
+    ),
+    link=Link(
+        wire_type=WireType.BFLOAT16,
+        wire_gradient_type=WireType.INT8,
+        in_flight=7,
+        max_message_mb=12,
+        step_timeout_seconds=7.0,
+    ),
+    client=Client(cached_halves=3),
+    simulation=Simulation(fleet="homogeneous", lease_card_gb=4.0),
+)
+PART = ClientPlan(
+    span=Span(start=0, stop=2),
+    ranks={"w": 3},
+    checkpointing=True,
+    memory=MemoryParts(weights_bytes=5e8),
 )
 NODE = 13816022929839679101
 
 
-def test_an_order_says_all_that_the_settings_say() -> None:
-    part = ClientPlan(span=Span(start=0, stop=2), ranks={"w": 3})
-    spec = session_spec(TRAINING, part, node=NODE, member=MEMBER, server_round=6, train=True)
-    told = order(TRAINING, spec, model="m", address="h:1", token="t", member=MEMBER, server_round=6)
+def told(
+    settings: RunSettings = SETTINGS, *, method: Method = HSPLIT_LORA, train: bool = True
+) -> Instructions:
+    return instructions_for(
+        settings,
+        method,
+        {NODE: PART},
+        {NODE: CLIENT},
+        server_round=6,
+        train=train,
+        budgets_bytes={NODE: 1e9},
+    )[NODE]
+
+
+def test_instructions_say_all_that_the_settings_say() -> None:
+    one = told()
+    spec = one.session
     assert (spec.client, spec.cut, spec.ranks) == (NODE, 2, {"w": 3})
-    for name in (
-        "learning_rate",
-        "weight_decay",
-        "lora_alpha",
-        "scale_rule",
-        "labels",
-        "start",
-        "wire_type",
-        "wire_gradient_type",
-        "in_flight",
-    ):
-        assert getattr(spec, name) == getattr(TRAINING, name), name
-    for name in (
-        "revision",
-        "dtype",
-        "attention",
-        "max_message_bytes",
-        "micro_batch_size",
-        "cached_halves",
-        "step_timeout_seconds",
-    ):
-        assert getattr(told, name) == getattr(TRAINING, name), name
+    run = {**SETTINGS.training.given(), **SETTINGS.link.given()}
+    shared = run.keys() & type(spec).model_fields.keys() - {"seed"}
+    assert len(shared) == 9
+    for name in shared:
+        assert getattr(spec, name) == run[name], name
+    assert one.model == SETTINGS.model
+    assert one.link == SETTINGS.link
+    assert one.micro_batch_size == SETTINGS.training.micro_batch_size
+    assert one.cached_halves == SETTINGS.client.cached_halves
     assert spec.max_tokens == 2 * 8
-    assert (told.server_round, told.num_examples, told.probe) == (6, 11, True)
-    assert Instructions.from_config(told.to_config()) == told
+    assert (one.server_round, one.num_examples, one.probe) == (6, 11, True)
+    assert one.checkpointing
+    assert (one.predicted_bytes, one.budget_bytes) == (5e8, 1e9)
+    assert (one.lease_gpu_fraction, one.lease_card_bytes) == (0.25, 4e9)
+    assert Instructions.from_config(one.to_config()) == one
+
+
+def test_who_is_not_held_to_a_budget_and_leases_nothing_is_told_of_neither() -> None:
+    free = SETTINGS.replace(client=Client(enforce_budgets=False), simulation=Simulation())
+    one = told(free)
+    assert (one.budget_bytes, one.lease_gpu_fraction, one.lease_card_bytes) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_hidden_states_travel_as_the_base_computes_where_nothing_else_is_said(dtype: str) -> None:
+    settings = SETTINGS.replace(link=Link(), model=Model(name="m", dtype=dtype))
+    assert told(settings).session.wire_type is WireType(dtype)
 
 
 def test_evaluation_probes_nothing() -> None:
-    part = ClientPlan(span=Span(start=0, stop=2), ranks={})
-    spec = session_spec(TRAINING, part, node=NODE, member=MEMBER, server_round=6, train=False)
-    told = order(TRAINING, spec, model="m", address="h:1", token="t", member=MEMBER, server_round=6)
-    assert not spec.train
-    assert not told.probe
+    one = told(train=False)
+    assert not one.session.train
+    assert not one.probe
+
+
+def test_sessions_of_one_adapter_start_from_one_draw() -> None:
+    def spec(method: Method, partition: int) -> tuple[bool, int]:
+        one = session_spec(
+            SETTINGS,
+            method,
+            PART,
+            node=NODE,
+            client=replace(CLIENT, partition=partition),
+            server_round=6,
+            train=True,
+        )
+        return one.shares_adapters, one.seed
+
+    assert spec(SPLIT_LORA, 0) == spec(SPLIT_LORA, 1)
+    assert spec(SPLIT_LORA, 0)[0]
+    assert spec(HSPLIT_LORA, 0)[1] != spec(HSPLIT_LORA, 1)[1]
+    assert not spec(HSPLIT_LORA, 0)[0]
 
 
 def test_seeds_differ_by_seed_round_and_client_and_come_again() -> None:
-    nameless = replace(MEMBER, partition=None)
     seeds = {
-        mixed_seed(seed, server_round, node, member)
+        mixed_seed(seed, server_round, client)
         for seed in (0, 1)
         for server_round in (1, 2, 3)
-        for node, member in ((1, nameless), (2, nameless), (NODE, MEMBER))
+        for client in (1, 2, "all")
     }
     assert len(seeds) == 2 * 3 * 3
-    assert mixed_seed(0, 1, NODE, MEMBER) == mixed_seed(0, 1, 7, MEMBER), "ids change, it does not"
+    assert mixed_seed(0, 1, 3) == mixed_seed(0, 1, 3)
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_a_clients_seed_is_that_of_its_partition() -> None:
+    """Ids of nodes change from run to run, partitions do not."""
+
+    def seed(node: int, client: ClientInfo) -> int:
+        return session_spec(
+            SETTINGS, HSPLIT_LORA, PART, node=node, client=client, server_round=6, train=True
+        ).seed
+
+    nameless = replace(CLIENT, partition=None)
+    assert seed(NODE, CLIENT) == seed(7, CLIENT)
+    assert seed(NODE, nameless) != seed(7, nameless)
+    assert seed(NODE, nameless) == seed(NODE, nameless)

@@ -17,8 +17,8 @@ def test_a_client_that_never_failed_is_planned_for_all_of_its_memory() -> None:
 
 
 def test_the_factor_is_what_was_needed_over_what_was_predicted() -> None:
-    corrections = MemoryCorrections()
-    assert corrections.learn(1, _error(80.0, 120.0)) == pytest.approx(1.5)
+    corrections = MemoryCorrections().learned(1, _error(80.0, 120.0))
+    assert corrections.of(1) == pytest.approx(1.5)
     assert corrections.of(2) == 1.0
     profile = DeviceProfile(memory_bytes=90.0, flops_per_second=1.0)
     applied = corrections.applied({1: profile, 2: profile})
@@ -28,13 +28,15 @@ def test_the_factor_is_what_was_needed_over_what_was_predicted() -> None:
 
 def test_at_least_the_budget_was_needed() -> None:
     # The allocator's limit can hit before what tensors hold has reached the budget.
-    assert MemoryCorrections().learn(1, _error(50.0, 90.0)) == pytest.approx(2.0)
+    assert MemoryCorrections().learned(1, _error(50.0, 90.0)).of(1) == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("predicted", [99.0, 200.0, 0.0])
 def test_every_failure_plans_lower(predicted: float) -> None:
-    corrections = MemoryCorrections()
-    factors = [corrections.learn(1, _error(predicted, 100.5)) for _ in range(3)]
+    corrections, factors = MemoryCorrections(), []
+    for _ in range(3):
+        corrections = corrections.learned(1, _error(predicted, 100.5))
+        factors.append(corrections.of(1))
     assert factors[0] >= LEAST_STEP
     assert factors[1] >= LEAST_STEP * factors[0]
     assert factors[2] >= LEAST_STEP * factors[1]
@@ -44,41 +46,48 @@ def test_who_always_needs_twice_its_prediction_is_soon_within_budget() -> None:
     corrections, budget_bytes, failures = MemoryCorrections(), 100.0, 0
     # The plan fills what it is given; the client is stopped just above its budget.
     while 2.0 * (planned := budget_bytes / corrections.of(1)) > budget_bytes:
-        corrections.learn(1, _error(planned, budget_bytes + 0.1))
+        corrections = corrections.learned(1, _error(planned, budget_bytes + 0.1))
         failures += 1
         assert failures < 10
     assert corrections.of(1) < 2.0 * LEAST_STEP
 
 
-def _failed_once(corrections: MemoryCorrections) -> None:
-    corrections.learn(1, _error(80.0, 120.0))
+def _failed_once(before: MemoryCorrections | None = None) -> MemoryCorrections:
+    return (before or MemoryCorrections()).learned(1, _error(80.0, 120.0))
+
+
+def _relaxed(before: MemoryCorrections, *, peak: float) -> tuple[MemoryCorrections, bool]:
+    """After a round, and whether it has made the client free."""
+    after = before.relaxed(1, predicted_bytes=60.0, peak_bytes=peak)
+    return after, after.of(1) < before.of(1)
 
 
 def test_a_correction_is_taken_back_after_two_rounds_well_inside() -> None:
-    corrections = MemoryCorrections()
-    _failed_once(corrections)
-    assert not corrections.relax(1, predicted_bytes=60.0, peak_bytes=40.0)
+    corrections = _failed_once()
+    corrections, is_free = _relaxed(corrections, peak=40.0)
+    assert not is_free
     assert corrections.of(1) == pytest.approx(1.5)
-    assert corrections.relax(1, predicted_bytes=60.0, peak_bytes=40.0)
+    corrections, is_free = _relaxed(corrections, peak=40.0)
+    assert is_free
     assert corrections.of(1) == 1.0
-    assert not corrections.relax(1, predicted_bytes=60.0, peak_bytes=40.0), "it is free already"
+    assert _relaxed(corrections, peak=40.0) == (corrections, False), "it is free already"
 
 
 @pytest.mark.parametrize("peak", [0.0, 57.0, 60.0, 70.0])
 def test_who_was_not_measured_or_needs_what_was_predicted_stays_corrected(peak: float) -> None:
-    corrections = MemoryCorrections()
-    _failed_once(corrections)
+    corrections = _failed_once()
     for _ in range(50):
-        assert not corrections.relax(1, predicted_bytes=60.0, peak_bytes=peak)
+        corrections, is_free = _relaxed(corrections, peak=peak)
+        assert not is_free
     assert corrections.of(1) == pytest.approx(1.5)
 
 
 def test_only_rounds_in_a_row_count() -> None:
-    corrections = MemoryCorrections()
-    _failed_once(corrections)
+    corrections = _failed_once()
     for _ in range(20):
-        assert not corrections.relax(1, predicted_bytes=60.0, peak_bytes=40.0)
-        assert not corrections.relax(1, predicted_bytes=60.0, peak_bytes=59.0)
+        for peak in (40.0, 59.0):
+            corrections, is_free = _relaxed(corrections, peak=peak)
+            assert not is_free
 
 
 NEEDED = 100.0
@@ -94,9 +103,9 @@ def _waits(
     waits: list[int] = []
     while len(waits) < failures:
         waits.append(0)
-        corrections.learn(1, _error(NEEDED, measured, own))
+        corrections = corrections.learned(1, _error(NEEDED, measured, own))
         while own / corrections.of(1) < NEEDED:
-            corrections.fade([1])
+            corrections = corrections.faded([1])
             waits[-1] += 1
     return waits
 
@@ -116,10 +125,9 @@ def test_nobody_waits_for_ever_and_nobody_is_spared(own: float, excess: float) -
 
 
 def test_a_correction_fades_to_nothing_and_no_further() -> None:
-    corrections = MemoryCorrections()
-    _failed_once(corrections)
+    corrections = _failed_once()
     for _ in range(20):
-        corrections.fade([1, 2])
+        corrections = corrections.faded([1, 2])
     assert corrections.of(1) == corrections.of(2) == 1.0
 
 
@@ -127,8 +135,8 @@ def test_who_fails_at_every_deep_cut_fails_ever_more_rarely() -> None:
     corrections, failures = MemoryCorrections(), []
     for server_round in range(200):
         if corrections.of(1) == 1.0:
-            _failed_once(corrections)
+            corrections = _failed_once(corrections)
             failures.append(server_round)
         else:
-            corrections.relax(1, predicted_bytes=60.0, peak_bytes=40.0)
+            corrections, _ = _relaxed(corrections, peak=40.0)
     assert failures == [0, 3, 8, 17, 34, 67, 132]

@@ -12,8 +12,10 @@ from hsplit_flower.costs import ModelCosts, Workload
 from hsplit_flower.server import RoundReport, round_planner
 from hsplit_flower.settings import Training
 from hsplit_flower.strategies import HSplitLoRA
+from hsplit_flower.wire.instructions import INSTRUCTIONS_KEY, Instructions
 from tests.strategies.clients import Train, WatchedWorker, client_app, node_configs
 from tests.strategies.local_grid import LocalGrid
+from tests.strategies.tiny import grouped
 
 FLEET = "0.5,0.7,1.0"
 ROWS, SEQUENCE = 3, 9
@@ -28,6 +30,7 @@ def run(
     nodes: dict[int, dict[str, Any]] | None = None,
     before: Callable[[LocalGrid, Message], None] = lambda grid, message: None,
     faults: Mapping[int, Train] | None = None,
+    training_seed: int = 0,
     **settings: Any,
 ) -> tuple[list[RoundReport], list[Message]]:
     """The reports of a run on three nodes, and all messages that were sent.
@@ -35,7 +38,12 @@ def run(
     What clients need is predicted for so many rows, which may be fewer than they train on.
     """
     reports: list[RoundReport] = []
-    values = {"fleet": FLEET, "min_train_nodes": 1, "fraction_evaluate": 0.0} | settings
+    values = {
+        "fleet": FLEET,
+        "min_train_nodes": 1,
+        "fraction_evaluate": 0.0,
+        "worker_session_rank": 0,
+    } | settings
     traced = round_planner.trace_costs
 
     def predicted(config: PretrainedConfig, workload: Workload) -> ModelCosts:
@@ -45,10 +53,9 @@ def run(
         patch.setattr(round_planner, "trace_costs", predicted)
         strategy = HSplitLoRA(
             model,
-            Training(batch_size=ROWS, sequence_length=SEQUENCE),
-            worker=worker,
+            Training(batch_size=ROWS, sequence_length=SEQUENCE, seed=training_seed),
             observer=reports.append,
-            **values,
+            **grouped(worker=worker, **values),
         )
     grid = LocalGrid(client_app(faults=faults), nodes or node_configs())
     grid._before = lambda message: before(grid, message)
@@ -57,9 +64,14 @@ def run(
     return reports, grid.sent
 
 
-def orders_in(messages: list[Message]) -> list[dict[str, Any]]:
+def instructions_in(messages: list[Message]) -> list[Instructions]:
     return [
-        dict(message.content.config_records["hsplit-instructions"])
+        Instructions.from_config(message.content.config_records[INSTRUCTIONS_KEY])
         for message in messages
         if message.metadata.message_type == MessageType.TRAIN
     ]
+
+
+def asked_in(reports: list[RoundReport], node: int) -> list[int]:
+    """The rounds in which a client was asked to train."""
+    return [report.server_round for report in reports if node in report.clients]

@@ -8,11 +8,13 @@ from flwr.app import ArrayRecord, Context, Message
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
-from hsplit_flower.adapters import LowRank
+from hsplit_flower.adapters import LowRank, from_state_dict
 from hsplit_flower.client.app import describe_device, split_evaluate, split_train
-from hsplit_flower.types import SessionSpec, WorkerDescription
+from hsplit_flower.settings import SessionSpec
+from hsplit_flower.types import WorkerDescription
 from hsplit_flower.wire.factors import SessionResult
-from hsplit_flower.worker.hosting import WorkerHandle
+from hsplit_flower.wire.instructions import INSTRUCTIONS_KEY, UPDATE_KEY, Instructions
+from hsplit_flower.worker.handle import WorkerHandle
 from tests.families import fields
 
 # Flower's node ids fill 64 bits.
@@ -69,6 +71,22 @@ def client_app(*, faults: Mapping[int, Train] | None = None) -> ClientApp:
         return split_evaluate(msg, context, held_out(partition_of(context)))
 
     return app
+
+
+def address_in(message: Message) -> str:
+    """Where a message says that its client's session is."""
+    told = Instructions.from_config(message.content.config_records[INSTRUCTIONS_KEY])
+    return told.address
+
+
+def trained_below(replies: Iterable[Message]) -> dict[int, dict[str, LowRank]]:
+    """What clients sent back of their half, by node."""
+    return {
+        reply.metadata.src_node_id: from_state_dict(
+            reply.content.array_records[UPDATE_KEY].to_torch_state_dict()
+        )
+        for reply in replies
+    }
 
 
 def with_reply(change: Callable[[Any], None]) -> Train:

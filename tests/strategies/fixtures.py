@@ -8,7 +8,8 @@ from transformers import PretrainedConfig
 
 from hsplit_flower.costs import ModelCosts, Workload, trace_costs
 from hsplit_flower.server import round_planner
-from hsplit_flower.worker.hosting import WorkerSettings, host_worker
+from hsplit_flower.settings import Model, Worker
+from hsplit_flower.worker.hosting import host_worker
 from tests.families import checkpoint
 from tests.strategies.clients import WatchedWorker
 
@@ -37,7 +38,7 @@ def model() -> str:
 
 @pytest.fixture(scope="module")
 def running(model: str) -> Iterator[WatchedWorker]:
-    worker = host_worker(WorkerSettings(model=model, operator_token=OPERATOR_TOKEN))
+    worker = host_worker(Model(name=model), Worker(operator_token=OPERATOR_TOKEN))
     try:
         yield WatchedWorker(worker)
     finally:

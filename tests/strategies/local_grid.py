@@ -14,7 +14,7 @@ from flwr.clientapp import ClientApp
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.message_pb2 import Message as ProtoMessage
 
-from benchmarks._threads import NodeConfig, ThreadGrid
+from benchmarks.tools.threads import NodeConfig, ThreadGrid
 
 
 class LocalGrid(ThreadGrid):

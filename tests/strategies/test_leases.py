@@ -4,7 +4,7 @@ import pytest
 from flwr.app import Message
 
 from hsplit_flower.errors import ConfigError, NoCardError
-from tests.strategies.budget_run import orders_in, run
+from tests.strategies.budget_run import instructions_in, run
 from tests.strategies.clients import NODES, WatchedWorker
 
 
@@ -18,14 +18,14 @@ def test_every_client_is_told_the_part_of_a_card_to_lease(
             model,
             worker,
             rounds=3,
-            lease_card_bytes=1e6,
+            lease_card_gb=1e-3,
             before=lambda _, message: sent.append(message),
         )
-    orders = orders_in(sent)
-    assert [order["server-round"] for order in orders] == [1] * len(NODES)
-    for order in orders:
-        assert order["lease-card-bytes"] == 1e6
-        assert order["lease-gpu-fraction"] == pytest.approx(order["budget-bytes"] / 1e6, abs=1e-4)
+    told = instructions_in(sent)
+    assert [one.server_round for one in told] == [1] * len(NODES)
+    for one in told:
+        assert one.lease_card_bytes == 1e6
+        assert one.lease_gpu_fraction == pytest.approx(one.budget_bytes / 1e6, abs=1e-4)
 
 
 def test_a_lease_larger_than_any_card_ends_the_run_before_it_trains(
@@ -37,12 +37,12 @@ def test_a_lease_larger_than_any_card_ends_the_run_before_it_trains(
             model,
             worker,
             rounds=1,
-            lease_card_bytes=2.6e5,
+            lease_card_gb=2.6e-4,
             before=lambda _, message: sent.append(message.metadata.message_type),
         )
     assert sent == [], "not even what devices have is asked"
 
 
 def test_parts_of_cards_are_for_simulated_fleets(model: str, worker: WatchedWorker) -> None:
-    with pytest.raises(ConfigError, match="name a fleet, or leave lease_card_bytes out"):
-        run(model, worker, rounds=1, lease_card_bytes=1e6, fleet=None)
+    with pytest.raises(ConfigError, match="name a fleet, or leave lease_card_gb out"):
+        run(model, worker, rounds=1, lease_card_gb=1e-3, fleet="")

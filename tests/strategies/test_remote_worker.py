@@ -11,16 +11,17 @@ import pytest
 
 from hsplit_flower.errors import AuthenticationError, ConfigError, WorkerUnavailableError
 from hsplit_flower.server import RoundReport
-from hsplit_flower.settings import PlanSettings, Training
-from hsplit_flower.strategies import HSplitLoRA
+from hsplit_flower.server.split_strategy import SplitStrategy
+from hsplit_flower.settings import Model, Planning
 from hsplit_flower.transport.channel import ChannelSettings
 from hsplit_flower.transport.remote_worker import RemoteWorker
-from hsplit_flower.worker.hosting import WorkerSettings, host_worker
+from hsplit_flower.worker.hosting import host_worker
 from tests.families import checkpoint
 from tests.reference.aggregation import dense, relative_error
 from tests.strategies.clients import NODES, client_app, node_configs
 from tests.strategies.fixtures import OPERATOR_TOKEN
 from tests.strategies.local_grid import LocalGrid
+from tests.strategies.tiny import strategy_of as tiny_strategy
 
 IMPATIENT = ChannelSettings(step_timeout_seconds=5.0, num_tries=2, pause_seconds=0.05)
 
@@ -49,18 +50,17 @@ def address(model: str) -> Iterator[str]:
         yield where
 
 
-def strategy_of(model: str, **settings: Any) -> HSplitLoRA:
-    training = Training(batch_size=3, sequence_length=9, learning_rate=5e-3)
-    return HSplitLoRA(
-        model, training, planning=PlanSettings(max_rank=4), fleet="0.5,0.8,1", **settings
-    )
+def strategy_of(model: str, **settings: Any) -> SplitStrategy:
+    planning = Planning(max_rank=4, worker_session_rank=0)
+    settings = {"planning": planning, "fleet": "0.5,0.8,1", "fraction_evaluate": 1.0} | settings
+    return tiny_strategy(model, **settings)
 
 
 def test_another_process_gives_the_same_result(model: str, address: str) -> None:
     adapters, losses = [], []
     remote = RemoteWorker(address, OPERATOR_TOKEN)
-    for worker in (None, remote):
-        strategy = strategy_of(model, worker=worker)
+    for worker in ({}, {"worker": remote}):
+        strategy = strategy_of(model, **worker)
         with LocalGrid(client_app(), node_configs()) as grid:
             result = strategy.start(grid, num_rounds=2)
         adapters.append(strategy.adapter.updates)
@@ -96,7 +96,7 @@ def test_a_worker_that_is_not_there_stops_the_run(model: str) -> None:
 @pytest.mark.parametrize(
     ("served", "complaint"),
     [
-        ({"model": "llama-tiny"}, "'llama-tiny'"),
+        ({"name": "llama-tiny"}, "'llama-tiny'"),
         ({"lowest_cut": 2}, "blocks 2 to 3"),
         ({"dtype": "bfloat16"}, "computes in bfloat16, float32 is wanted"),
     ],
@@ -105,7 +105,8 @@ def test_a_worker_that_is_not_there_stops_the_run(model: str) -> None:
 def test_a_worker_that_serves_something_else_is_refused(
     model: str, served: dict[str, Any], complaint: str
 ) -> None:
-    worker = host_worker(WorkerSettings(**{"model": model, **served}))
+    lowest_cut = served.pop("lowest_cut", 1)
+    worker = host_worker(Model(**{"name": model, **served}), lowest_cut=lowest_cut)
     try:
         with (
             LocalGrid(client_app(), node_configs()) as grid,
@@ -121,7 +122,7 @@ def test_a_worker_that_has_loaded_another_name_is_warned_of(
     model: str, flower_log: list[str]
 ) -> None:
     """It may be the same model under another path; it may be another one of the same size."""
-    worker = host_worker(WorkerSettings(model=str(checkpoint("qwen2"))))
+    worker = host_worker(Model(name=str(checkpoint("qwen2"))))
     try:
         strategy = strategy_of(model, worker=worker, fraction_train=0.0, fraction_evaluate=0.0)
         with LocalGrid(client_app(), node_configs()) as grid:
@@ -150,7 +151,7 @@ def test_a_worker_that_dies_costs_the_round_and_not_what_was_reached(
         with LocalGrid(client_app(), node_configs()) as grid:
             strategy.start(grid, num_rounds=1)
     with LocalGrid(client_app(), node_configs()) as grid, pytest.raises(WorkerUnavailableError):
-        strategy.start(grid, strategy.adapter.arrays(), num_rounds=1)
+        strategy.start(grid, strategy.state.arrays, num_rounds=1)
     remote.stop()
     assert reports[0].completed
     assert strategy.adapter.updates is adapters[0]

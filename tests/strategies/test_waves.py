@@ -7,9 +7,9 @@ from flwr.app import Context, Message
 
 from hsplit_flower.client.app import split_train
 from hsplit_flower.server import RoundReport
+from hsplit_flower.settings import Worker
 from hsplit_flower.types import LONGEST_ROUND_SECONDS
-from hsplit_flower.wire.instructions import INSTRUCTIONS_KEY
-from hsplit_flower.worker.hosting import WorkerSettings
+from hsplit_flower.wire.instructions import INSTRUCTIONS_KEY, Instructions
 from tests.strategies.clients import Batches, WatchedWorker, client_app, node_configs
 from tests.strategies.local_grid import LocalGrid
 from tests.strategies.tiny import strategy_of
@@ -25,10 +25,8 @@ def _queues_first(msg: Message, context: Context, some: Batches) -> Message:
 
 def test_who_waits_for_its_turn_and_who_has_had_it_keep_their_sessions(model: str) -> None:
     reports: list[RoundReport] = []
-    impatient = WorkerSettings(
-        model=model, session_timeout_seconds=SESSION_TIMEOUT_SECONDS, num_threads=1
-    )
-    strategy = strategy_of(model, worker=impatient, observer=reports.append, fleet=None)
+    impatient = Worker(session_timeout_seconds=SESSION_TIMEOUT_SECONDS, num_threads=1)
+    strategy = strategy_of(model, worker=impatient, observer=reports.append, fleet="")
     app = client_app(faults={0: _queues_first, 1: _queues_first})
     with LocalGrid(app, node_configs(count=2)) as grid:
         strategy.start(grid, num_rounds=1)
@@ -44,11 +42,11 @@ def test_worker_and_clients_are_told_how_long_the_round_may_last(
     strategy = strategy_of(model, worker=worker, fraction_evaluate=1.0)
     with LocalGrid(client_app(), node_configs()) as grid:
         strategy.start(grid, num_rounds=1, timeout=timeout)
-    orders = [
-        message.content.config_records[INSTRUCTIONS_KEY]
+    instructions = [
+        Instructions.from_config(message.content.config_records[INSTRUCTIONS_KEY])
         for message in grid.sent
         if INSTRUCTIONS_KEY in message.content.config_records
     ]
-    assert len(orders) == 6, "three clients that train, and evaluate"
-    assert {order["round-timeout-seconds"] for order in orders} == {told}
+    assert len(instructions) == 6, "three clients that train, and evaluate"
+    assert {one.session.round_timeout_seconds for one in instructions} == {told}
     assert {spec.round_timeout_seconds for spec in worker.specs.values()} == {told}

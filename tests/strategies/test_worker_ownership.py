@@ -6,18 +6,17 @@ import pytest
 
 from hsplit_flower.errors import ConfigError
 from hsplit_flower.server import RoundReport
-from hsplit_flower.wire.instructions import INSTRUCTIONS_KEY
-from hsplit_flower.worker.hosting import WorkerSettings
-from tests.strategies.clients import WatchedWorker, client_app, node_configs
+from hsplit_flower.settings import Worker
+from tests.strategies.clients import WatchedWorker, address_in, client_app, node_configs
 from tests.strategies.local_grid import LocalGrid
 from tests.strategies.tiny import strategy_of
 
 
 def test_its_own_worker_is_gone_afterwards(model: str) -> None:
-    strategy = strategy_of(model, worker=WorkerSettings(model=model, num_threads=1))
+    strategy = strategy_of(model, worker=Worker(num_threads=1))
     with LocalGrid(client_app(), node_configs()) as grid:
         strategy.start(grid, num_rounds=1)
-        address = grid.sent[-1].content.config_records[INSTRUCTIONS_KEY]["address"]
+        address = address_in(grid.sent[-1])
         with pytest.raises(ConfigError, match="not running"):
             _ = strategy._sessions.group
     assert _refuses_connections(address)
@@ -39,7 +38,7 @@ def test_the_worker_is_stopped_and_sessions_closed_when_a_run_breaks(model: str)
     with LocalGrid(client_app(), node_configs()) as grid:
         with pytest.raises(RuntimeError, match="the disk is full"):
             strategy.start(grid, num_rounds=1)
-        address = grid.sent[-1].content.config_records[INSTRUCTIONS_KEY]["address"]
+        address = address_in(grid.sent[-1])
     assert _refuses_connections(address)
 
 

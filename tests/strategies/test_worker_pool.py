@@ -18,14 +18,13 @@ from torch import Tensor
 from hsplit_flower.client.app import split_train
 from hsplit_flower.errors import SplitError, WorkerUnavailableError
 from hsplit_flower.server import RoundReport
-from hsplit_flower.strategies import HSplitLoRA
-from hsplit_flower.wire.instructions import INSTRUCTIONS_KEY
-from hsplit_flower.worker.hosting import WorkerSettings
-from hsplit_flower.worker.pool import PoolSettings, WorkerPool
+from hsplit_flower.server.split_strategy import SplitStrategy
+from hsplit_flower.settings import Model, Worker
+from hsplit_flower.worker.pool import WorkerPool
 from hsplit_flower.worker.pool.cluster import connected
 from tests.ray_starts import RAY_STARTS
 from tests.reference.aggregation import dense, relative_error
-from tests.strategies.clients import NODES, Batches, client_app, node_configs
+from tests.strategies.clients import NODES, Batches, address_in, client_app, node_configs
 from tests.strategies.local_grid import LocalGrid
 from tests.strategies.tiny import strategy_of
 
@@ -42,8 +41,8 @@ pytestmark = [
 ]
 
 
-def pool_of(model: str, *, host: str = "127.0.0.1", **settings: Any) -> PoolSettings:
-    return PoolSettings(worker=WorkerSettings(model=model, num_threads=1, host=host), **settings)
+def on_ray(**settings: Any) -> Worker:
+    return Worker(placement="ray", num_threads=1, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +52,7 @@ def own_ray(model: str) -> Iterator[None]:
         patch.delenv("RAY_ADDRESS", raising=False)
         for attempt in range(RAY_STARTS):
             try:
-                cluster = connected(pool_of(model))
+                cluster = connected()
                 cluster.__enter__()
                 break
             except WorkerUnavailableError:
@@ -86,7 +85,7 @@ class Story:
     log: list[str] = field(default_factory=list)
 
 
-def run(strategy: HSplitLoRA, *, before_last: Callable[[Message], None] | None = None) -> Story:
+def run(strategy: SplitStrategy, *, before_last: Callable[[Message], None] | None = None) -> Story:
     """Three rounds, of which the last client's second step, or evaluation, may be disturbed."""
     story = Story()
 
@@ -123,7 +122,7 @@ def run(strategy: HSplitLoRA, *, before_last: Callable[[Message], None] | None =
         if message.metadata.message_type == MessageType.QUERY:
             return
         key = _round_of(message), str(message.metadata.message_type)
-        where = str(message.content.config_records[INSTRUCTIONS_KEY]["address"])
+        where = address_in(message)
         story.addresses.setdefault(key, []).append((message.metadata.dst_node_id, where))
         story.processes += [p for p in processes_of(strategy) if p not in story.processes]
 
@@ -147,14 +146,14 @@ def _round_of(message: Message) -> int:
     return int(message.content.config_records["config"]["server-round"])
 
 
-def processes_of(strategy: HSplitLoRA) -> list[psutil.Process]:
+def processes_of(strategy: SplitStrategy) -> list[psutil.Process]:
     members = getattr(strategy._sessions.group, "_members", {}).values()
     return [psutil.Process(member.placement.process) for member in members]
 
 
-def kill_the_worker_of(strategy: HSplitLoRA, message: Message) -> None:
+def kill_the_worker_of(strategy: SplitStrategy, message: Message) -> None:
     """As a machine does that runs out of memory."""
-    address = message.content.config_records[INSTRUCTIONS_KEY]["address"]
+    address = address_in(message)
     members = strategy._sessions.group._members.values()
     (member,) = [member for member in members if member.remote.address == address]
     os.kill(member.placement.process, signal.SIGKILL)
@@ -169,7 +168,7 @@ def undisturbed(model: str) -> Story:
 @pytest.fixture(scope="module")
 def story(model: str, own_ray: None) -> Story:
     """With two workers, of which one dies in the second round and one in the third evaluation."""
-    strategy = strategy_of(model, fraction_evaluate=1.0, worker=pool_of(model, num_workers=2))
+    strategy = strategy_of(model, fraction_evaluate=1.0, worker=on_ray(num_workers=2))
     return run(strategy, before_last=lambda message: kill_the_worker_of(strategy, message))
 
 
@@ -244,7 +243,7 @@ def test_a_pool_goes_on_with_who_is_left_and_ends_with_nobody(
 
     reports: list[RoundReport] = []
     # On every interface, so on whatever node Ray likes, and told to clients as that node.
-    anywhere = pool_of(model, host="0.0.0.0", num_workers=2, num_restarts=0)
+    anywhere = on_ray(host="0.0.0.0", num_workers=2, num_restarts=0)
     strategy = strategy_of(model, worker=anywhere, observer=reports.append)
     with (
         LocalGrid(client_app(faults={0: train}), node_configs()) as grid,
@@ -265,10 +264,10 @@ def test_a_pool_goes_on_with_who_is_left_and_ends_with_nobody(
 def test_workers_that_fit_nowhere_say_what_was_asked_and_what_there_is(
     model: str, own_ray: None
 ) -> None:
-    asked = pool_of(model, num_workers=2, num_cpus=1000.0)
+    asked = on_ray(num_workers=2, num_cpus=1000.0)
     wanted = r"not schedulable.*0 GPUs and 1000 CPUs on this node, Ray has 0 GPUs and \d+ CPUs"
     with pytest.raises(WorkerUnavailableError, match=wanted):
-        WorkerPool(asked).start()
+        WorkerPool(Model(name=model), asked).start()
 
 
 def test_workers_that_others_leave_no_room_for_wait_and_then_give_up(
@@ -276,17 +275,16 @@ def test_workers_that_others_leave_no_room_for_wait_and_then_give_up(
 ) -> None:
     held = placement_group([{"CPU": float(ray.cluster_resources()["CPU"])}])
     assert held.wait(60)
-    asked = pool_of(model, num_workers=2, num_cpus=1.0, placing_timeout_seconds=1.0)
+    asked = on_ray(num_workers=2, num_cpus=1.0, placing_timeout_seconds=1.0)
     try:
         with pytest.raises(
             WorkerUnavailableError, match=r"2 of 2 workers were not placed .*within 1 s;.*free are"
         ):
-            WorkerPool(asked).start()
+            WorkerPool(Model(name=model), asked).start()
     finally:
         remove_placement_group(held)
 
 
 def test_what_a_worker_cannot_load_is_said_as_it_says_it(model: str, own_ray: None) -> None:
-    settings = WorkerSettings(model=model, lowest_cut=9)
     with pytest.raises(SplitError, match="9"):
-        WorkerPool(PoolSettings(worker=settings)).start()
+        WorkerPool(Model(name=model), on_ray(), lowest_cut=9).start()

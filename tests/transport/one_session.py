@@ -5,7 +5,7 @@ import socket
 import torch
 
 from hsplit_flower.client.batch import Batch
-from hsplit_flower.types import SessionSpec
+from hsplit_flower.settings import SessionSpec
 from hsplit_flower.wire.messages import Forward
 from tests.families import fields
 from tests.rounds import ranks

@@ -1,7 +1,5 @@
 """A worker in another process, as the strategy sees it: the same calls as a local one."""
 
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,9 +17,10 @@ from hsplit_flower.errors import (
     WorkerRejectedError,
     WorkerUnavailableError,
 )
+from hsplit_flower.settings import SessionSpec
 from hsplit_flower.transport.channel import ChannelSettings
-from hsplit_flower.transport.remote_worker import OPERATOR_TOKEN_KEY, RemoteWorker
-from hsplit_flower.types import SessionSpec
+from hsplit_flower.transport.credentials import OPERATOR_TOKEN_KEY
+from hsplit_flower.transport.remote_worker import RemoteWorker
 from hsplit_flower.wire.factors import SessionResult
 from hsplit_flower.wire.messages import Forward
 from hsplit_flower.wire.proto.split_pb2 import Empty
@@ -114,7 +113,7 @@ def test_the_update_that_is_loaded_is_the_one_that_is_trained(
 
 
 def test_a_session_that_trains_nothing_leaves_nothing(worker: Worker, remote: RemoteWorker) -> None:
-    result = remote.collect(remote.open(replace(SPEC, ranks={})))
+    result = remote.collect(remote.open(SPEC.replace(ranks={})))
     assert (result.num_steps, result.updates, result.importance) == (0, {}, {})
 
 
@@ -163,8 +162,8 @@ def test_a_clients_token_is_not_the_operators(worker: Worker) -> None:
 @pytest.mark.parametrize(
     ("spec", "error", "message"),
     [
-        (replace(SPEC, cut=0), SplitError, "cut 0 is out of range"),
-        (replace(SPEC, cut=4), SplitError, "cut 4 is out of range"),
+        (SPEC.replace(cut=0), SplitError, "cut 0 is out of range"),
+        (SPEC.replace(cut=4), SplitError, "cut 4 is out of range"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_with_the_workers_own_error(
@@ -191,84 +190,6 @@ def test_an_update_closes_what_an_operator_that_is_gone_left_open(
     assert remote.steps() == {}
 
 
-TRIED_AGAIN = {
-    "load_update": lambda remote, token: remote.load_update(global_update(FAMILY)),
-    "open": lambda remote, token: remote.open(SPEC),
-    "collect": lambda remote, token: remote.collect(token),
-    "close": lambda remote, token: remote.close(token),
-}
-
-
-def _fails_at_first(
-    monkeypatch: pytest.MonkeyPatch, worker: Worker, name: str, num_times: int
-) -> list[int]:
-    """Have a worker's method fail before it does anything; gives a list of its calls."""
-    work, calls = getattr(worker.worker, name), []
-
-    def fail(*args: object) -> object:
-        calls.append(len(calls))
-        if len(calls) <= num_times:
-            raise WorkerUnavailableError("not now")
-        return work(*args)
-
-    monkeypatch.setattr(worker.worker, name, fail)
-    return calls
-
-
-@pytest.mark.parametrize("name", TRIED_AGAIN)
-def test_a_call_that_was_not_answered_is_made_again(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    settings = ChannelSettings(num_tries=3, pause_seconds=0.01)
-    remote = RemoteWorker(worker.address, OPERATOR_TOKEN, settings)
-    token = remote.open(SPEC)
-    calls = _fails_at_first(monkeypatch, worker, name, num_times=2)
-    TRIED_AGAIN[name](remote, token)
-    assert len(calls) == 3
-    remote.stop()
-
-
-def test_a_worker_that_is_silent_is_tried_once_until_it_answers(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of a hundred sessions to close, each would wait through all the pauses."""
-    settings = ChannelSettings(num_tries=3, pause_seconds=0.01)
-    remote = RemoteWorker(worker.address, OPERATOR_TOKEN, settings)
-    calls = _fails_at_first(monkeypatch, worker, "load_update", num_times=7)
-    for num_calls in (3, 4, 5):
-        with pytest.raises(WorkerUnavailableError, match="not now"):
-            remote.load_update({})
-        assert len(calls) == num_calls
-    remote.open(SPEC)
-    remote.load_update({})
-    assert len(calls) == 8
-    remote.stop()
-
-
-def test_a_session_that_nobody_waits_for_any_more_is_not_left_open(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    open_session, is_late = worker.worker.open, threading.Event()
-
-    def open_late(spec: SessionSpec) -> str:
-        if not is_late.is_set():
-            is_late.set()
-            time.sleep(1.0)
-        return open_session(spec)
-
-    monkeypatch.setattr(worker.worker, "open", open_late)
-    settings = ChannelSettings(step_timeout_seconds=0.5, num_tries=5, pause_seconds=0.5)
-    remote = RemoteWorker(worker.address, OPERATOR_TOKEN, settings)
-    token = remote.open(SPEC)
-    deadline = time.monotonic() + 10
-    while len(worker.sessions) != 1 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(1.0)
-    assert len(worker.sessions) == 1
-    assert remote.collect(token).num_steps == 0
-    remote.stop()
-
-
 def test_a_session_that_is_gone(remote: RemoteWorker) -> None:
     token = remote.open(SPEC)
     remote.close(token)
@@ -285,7 +206,7 @@ def test_a_rank_that_grows_does_not_reach_the_limit() -> None:
         _remote(worker, max_message_bytes=limit) as remote,
     ):
         remote.load_update({NAME: WIDE})
-        token = remote.open(replace(SPEC, ranks={NAME: rank}))
+        token = remote.open(SPEC.replace(ranks={NAME: rank}))
         (got,) = remote.collect(token).updates.values()
         (wanted,) = worker.worker.collect(token).updates.values()
     assert 4 * sum(got.b.shape + got.a.shape) * rank > limit

@@ -3,14 +3,14 @@
 import threading
 import time
 from contextlib import closing
-from dataclasses import replace
 
 import pytest
 import torch
 
 from hsplit_flower.client import LocalRound
+from hsplit_flower.settings import SessionSpec
 from hsplit_flower.transport.grpc_stream import GrpcStream
-from hsplit_flower.types import Labels, SessionSpec, WireType
+from hsplit_flower.types import Labels, WireType
 from hsplit_flower.wire.messages import Reply, Request
 from hsplit_flower.worker import SplitWorker
 from hsplit_flower.worker.service import serve
@@ -88,7 +88,7 @@ def _train(
 @pytest.mark.parametrize("labels", Labels)
 def test_a_stream_that_breaks_is_replayed_and_nothing_is_applied_twice(labels: Labels) -> None:
     """Interruptions before and after a request is handled, and in both halves of a step."""
-    spec = replace(SPEC, labels=labels)
+    spec = SPEC.replace(labels=labels)
     with running_worker(FAMILY) as running:
         wanted = _train(running.worker, spec, running.address)
     worker = split_worker(load_worker(FAMILY))
@@ -109,7 +109,7 @@ def test_a_stream_that_breaks_with_several_on_the_wire_is_replayed_in_order(
     labels: Labels, moment: str
 ) -> None:
     """Wherever it breaks in a step, each micro-batch's gradient is counted in once."""
-    spec = replace(SPEC, labels=labels, in_flight=3)
+    spec = SPEC.replace(labels=labels, in_flight=3)
     with running_worker(FAMILY) as running:
         wanted = _train(running.worker, spec, running.address, micro_batch_size=1)
     worker = split_worker(load_worker(FAMILY))

@@ -16,8 +16,9 @@ from hsplit_flower.errors import (
     TransportError,
     WorkerRejectedError,
 )
+from hsplit_flower.settings import SessionSpec
 from hsplit_flower.transport.streams import Stream
-from hsplit_flower.types import Labels, SessionSpec, WireType
+from hsplit_flower.types import Labels, WireType
 from hsplit_flower.wire.codec import FLOATING
 from hsplit_flower.wire.messages import Backward, Forward, Gradient, LastHidden, Loss
 from tests.families import fields
@@ -26,7 +27,7 @@ from tests.workers import Worker, in_process, over_grpc, running_worker
 
 FAMILY = "llama"
 SPEC = SessionSpec(client=0, cut=2, ranks=ranks(FAMILY), learning_rate=1e-2)
-AT_CLIENT = replace(SPEC, labels=Labels.CLIENT)
+AT_CLIENT = SPEC.replace(labels=Labels.CLIENT)
 BATCH = fields("right")
 
 
@@ -80,7 +81,7 @@ class StreamContract(ABC):
         assert back.step == 1
 
     def test_evaluation_has_no_gradient(self, worker: Worker) -> None:
-        with self._open(worker, replace(SPEC, train=False)) as stream:
+        with self._open(worker, SPEC.replace(train=False)) as stream:
             reply = stream.exchange(replace(_forward(1), train=False))
         assert isinstance(reply, Loss)
         assert reply.gradient is None
@@ -90,7 +91,7 @@ class StreamContract(ABC):
         self, worker: Worker, wire_type: WireType
     ) -> None:
         dtype = FLOATING.get(wire_type, torch.float32)
-        with self._open(worker, replace(SPEC, wire_type=wire_type)) as stream:
+        with self._open(worker, SPEC.replace(wire_type=wire_type)) as stream:
             reply = stream.exchange(_forward(1))
         assert isinstance(reply, Loss)
         assert reply.gradient is not None
@@ -106,9 +107,9 @@ class StreamContract(ABC):
             )
             for index in range(3)
         ]
-        with self._open(worker, replace(SPEC, in_flight=3)) as stream:
+        with self._open(worker, SPEC.replace(in_flight=3)) as stream:
             one_by_one = [stream.exchange(part) for part in parts]
-        with self._open(worker, replace(SPEC, in_flight=3)) as stream:
+        with self._open(worker, SPEC.replace(in_flight=3)) as stream:
             for part in parts:
                 stream.send(part)
             together = [stream.receive() for _ in parts]

@@ -1,85 +1,13 @@
-"""Adapters and session settings come back from the wire."""
-
-from dataclasses import fields, replace
+"""Adapters come back from the wire."""
 
 import pytest
 import torch
 
 from hsplit_flower.adapters import LowRank
 from hsplit_flower.errors import AdapterError, CodecError
-from hsplit_flower.types import (
-    LONGEST_ROUND_SECONDS,
-    Labels,
-    ScaleRule,
-    SessionSpec,
-    Start,
-    WireType,
-)
 from hsplit_flower.wire.codec import encode
-from hsplit_flower.wire.factors import (
-    SLICE_BYTES,
-    factors_from_wire,
-    factors_to_wire,
-    spec_from_wire,
-    spec_to_wire,
-)
+from hsplit_flower.wire.factors import SLICE_BYTES, factors_from_wire, factors_to_wire
 from hsplit_flower.wire.proto.split_pb2 import Factors
-from hsplit_flower.wire.proto.split_pb2 import SessionSpec as SpecMessage
-
-SPEC = SessionSpec(
-    client=2**63,
-    cut=3,
-    ranks={"a.0": 4, "b.1": 0},
-    labels=Labels.CLIENT,
-    start=Start.RESTART,
-    lora_alpha=0.1,
-    scale_rule=ScaleRule.RSLORA,
-    learning_rate=1e-5,
-    weight_decay=0.3,
-    seed=2**63 + 1,
-    wire_type=WireType.BFLOAT16,
-    wire_gradient_type=WireType.INT8,
-    in_flight=7,
-    round_timeout_seconds=90.5,
-    max_tokens=2**40,
-    train=False,
-)
-
-
-def test_settings_come_back() -> None:
-    default = SessionSpec(client=0, cut=1)
-    for field in fields(SessionSpec):
-        assert getattr(SPEC, field.name) != getattr(default, field.name), "the example is too plain"
-    for spec in (SPEC, default):
-        assert (
-            spec_from_wire(SpecMessage.FromString(spec_to_wire(spec).SerializeToString())) == spec
-        )
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"labels": "nowhere"},
-        {"start": ""},
-        {"wire_type": "float8"},
-        {"wire_gradient_type": "float8"},
-        {"lora_alpha": 0.0},
-        {"scale_rule": "none"},
-        {"in_flight": 0},
-        {"round_timeout_seconds": 0.0},
-        {"round_timeout_seconds": float("inf")},
-        {"round_timeout_seconds": 1.01 * LONGEST_ROUND_SECONDS},
-        {"max_tokens": 0},
-        {"learning_rate": float("nan")},
-        {"weight_decay": -1.0},
-    ],
-)
-def test_settings_out_of_range_are_refused(changes: dict[str, object]) -> None:
-    message = spec_to_wire(SPEC)
-    for name, value in changes.items():
-        setattr(message, name, value)
-    with pytest.raises(CodecError, match="a session cannot be opened like this"):
-        spec_from_wire(message)
 
 
 @pytest.mark.parametrize("limit", [1, 300, 64 * 2**20])
@@ -144,8 +72,3 @@ MATRIX = encode(torch.randn(2, 2))
 def test_what_are_no_factors_is_refused(b: object, a: object, error: type[Exception]) -> None:
     with pytest.raises(error):
         factors_from_wire([Factors(weight="w", b=b, a=a)])
-
-
-def test_settings_with_a_rank_below_zero_cannot_be_made() -> None:
-    with pytest.raises(ValueError, match="ranks must be zero or more"):
-        replace(SPEC, ranks={"a": -1})

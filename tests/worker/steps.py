@@ -5,7 +5,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from hsplit_flower.types import Labels, SessionSpec
+from hsplit_flower.settings import SessionSpec
+from hsplit_flower.types import Labels
 from hsplit_flower.wire.messages import Backward, Forward
 from hsplit_flower.worker.session import Session
 from tests.families import fields
@@ -13,7 +14,7 @@ from tests.rounds import ranks
 
 FAMILY = "llama"
 SPEC = SessionSpec(client=0, cut=2, ranks=ranks(FAMILY), learning_rate=1e-2, lora_alpha=4.0)
-AT_CLIENT = replace(SPEC, labels=Labels.CLIENT)
+AT_CLIENT = SPEC.replace(labels=Labels.CLIENT)
 BATCH = fields("right")
 
 

@@ -116,7 +116,7 @@ def test_all_kinds_of_requests_are_answered_in_their_places() -> None:
     stage, reference = new_stage("llama"), new_stage("llama")
     client = ALIKE[0]
     spec = client.spec("llama", 0)
-    specs = [spec, replace(spec, labels=Labels.CLIENT), replace(spec, train=False), spec, spec]
+    specs = [spec, spec.replace(labels=Labels.CLIENT), spec.replace(train=False), spec, spec]
     requests = [
         client.request(1, 0),
         replace(client.request(1, 1), labels=None),

@@ -1,7 +1,5 @@
 """The global update in a worker's half: in factors or in the weights, and out of them again."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor
@@ -58,7 +56,7 @@ def test_the_global_update_is_there_in_factors_and_in_weights(stage: Stage, star
     client = load_client(FAMILY, 1)
     hidden = client.embed(ids, mask)
     stage.load_update(above)
-    session = stage.open(replace(SPEC, cut=1, start=start))
+    session = stage.open(SPEC.replace(cut=1, start=start))
     reply = stage.handle(session, forward(hidden=hidden))
     model = base_model(FAMILY, {name: update.dense() for name, update in above.items()})
     with torch.no_grad():

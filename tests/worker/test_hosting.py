@@ -1,6 +1,5 @@
 """A worker with a port of its own, from its settings to its end."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,22 +13,24 @@ from hsplit_flower.errors import (
     WorkerRejectedError,
     WorkerUnavailableError,
 )
+from hsplit_flower.settings import Model, SessionSpec, Worker
 from hsplit_flower.transport.channel import ChannelSettings
 from hsplit_flower.transport.remote_worker import RemoteWorker
-from hsplit_flower.types import SessionSpec
-from hsplit_flower.worker.hosting import WorkerSettings, device_of, host_worker
+from hsplit_flower.worker.hosting import HostedWorker, device_of, host_worker
 from tests.families import NUM_BLOCKS, checkpoint
 
 SPEC = SessionSpec(client=0, cut=2)
 
 
-def _settings(**changes: Any) -> WorkerSettings:
-    plain = {"lowest_cut": 2, "operator_token": "secret", "device": "cpu"}
-    return WorkerSettings(**({"model": str(checkpoint("gpt2"))} | plain | changes))
+def _host(model: str = "", *, dtype: str = "float32", **changes: Any) -> HostedWorker:
+    lowest_cut = changes.pop("lowest_cut", 2)
+    worker = Worker(**({"operator_token": "secret", "device": "cpu"} | changes))
+    base = Model(name=model or str(checkpoint("gpt2")), dtype=dtype)
+    return host_worker(base, worker, lowest_cut=lowest_cut)
 
 
 def test_it_serves_what_its_settings_say() -> None:
-    worker = host_worker(_settings(max_sessions=1, dtype="bfloat16"))
+    worker = _host(max_sessions=1, dtype="bfloat16")
     try:
         remote = RemoteWorker(worker.address, "secret")
         description = remote.describe()
@@ -42,14 +43,14 @@ def test_it_serves_what_its_settings_say() -> None:
         with pytest.raises(WorkerRejectedError, match="1 sessions are open, no more"):
             remote.open(SPEC)
         with pytest.raises(SplitError, match="cut 1 is below 2"):
-            remote.open(replace(SPEC, cut=1))
+            remote.open(SPEC.replace(cut=1))
         remote.stop()
     finally:
         worker.stop()
 
 
 def test_a_session_times_out_as_its_settings_say() -> None:
-    worker = host_worker(_settings(session_timeout_seconds=1e-9))
+    worker = _host(session_timeout_seconds=1e-9)
     try:
         token = worker.open(SPEC)
         assert worker.spec_of(token) == SPEC, "it waits for its client"
@@ -60,7 +61,7 @@ def test_a_session_times_out_as_its_settings_say() -> None:
 
 
 def test_clients_are_told_another_host_than_is_listened_on() -> None:
-    worker = host_worker(_settings(advertised_host="worker.example"))
+    worker = _host(advertised_host="worker.example")
     try:
         host, _, port = worker.address.rpartition(":")
         assert host == "worker.example"
@@ -70,7 +71,7 @@ def test_clients_are_told_another_host_than_is_listened_on() -> None:
 
 
 def test_a_stopped_worker_is_not_there() -> None:
-    worker = host_worker(_settings())
+    worker = _host()
     worker.stop()
     remote = RemoteWorker(worker.address, "secret", ChannelSettings(step_timeout_seconds=0.2))
     with pytest.raises(WorkerUnavailableError):
@@ -91,7 +92,7 @@ def test_settings_that_cannot_be_served_are_refused(
     changes: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        host_worker(_settings(**changes))
+        _host(**changes)
 
 
 def test_auto_is_the_gpu_where_there_is_one() -> None:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from hsplit_flower.types import Labels, SessionSpec, Start
+from hsplit_flower.settings import SessionSpec
+from hsplit_flower.types import Labels, Start
 from hsplit_flower.wire.messages import Backward, Forward, LastHidden, Loss, Reply
 from hsplit_flower.worker import Stage
 from tests.rounds import architecture, global_update, ranks
@@ -24,16 +25,15 @@ from tests.workers import load_worker
 
 SPECS = [
     SPEC,
-    replace(AT_CLIENT, client=1, cut=1, seed=1, lora_alpha=2.0),
-    replace(
-        SPEC,
+    AT_CLIENT.replace(client=1, cut=1, seed=1, lora_alpha=2.0),
+    SPEC.replace(
         client=2,
         cut=3,
         ranks={w.name: 3 for w in architecture(FAMILY).weights},
         start=Start.RESTART,
     ),
-    replace(AT_CLIENT, client=3, cut=2, ranks={}, weight_decay=0.1),
-    replace(SPEC, client=4, cut=1, ranks={w.name: 1 for w in architecture(FAMILY).weights}),
+    AT_CLIENT.replace(client=3, cut=2, ranks={}, weight_decay=0.1),
+    SPEC.replace(client=4, cut=1, ranks={w.name: 1 for w in architecture(FAMILY).weights}),
 ]
 
 
@@ -64,8 +64,8 @@ def test_sessions_do_not_affect_each_other(name: str) -> None:
     """
     every = ranks(name)
     specs = [
-        replace(
-            spec, ranks=every if spec.ranks is SPEC.ranks else dict.fromkeys(every, spec.client % 4)
+        spec.replace(
+            ranks=every if spec.ranks is SPEC.ranks else dict.fromkeys(every, spec.client % 4)
         )
         for spec in SPECS
     ]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hsplit_flower.errors import CodecError, NonFiniteError, WorkerRejectedError
 from hsplit_flower.metrics import count_label_tokens
-from hsplit_flower.types import SessionSpec
+from hsplit_flower.settings import SessionSpec
 from hsplit_flower.wire.messages import Backward, Forward, Gradient, LastHidden, Loss
 from hsplit_flower.worker import Stage
 from hsplit_flower.worker.session import Session
@@ -110,7 +110,7 @@ ORDERS: dict[str, Callable[[list[Forward], list[Backward]], list[Forward | Backw
 @pytest.mark.parametrize("order", ORDERS)
 def test_with_labels_at_the_client_they_add_up_in_any_order(stage: Stage, order: str) -> None:
     sizes = (1, 1, 1)
-    whole, divided = stage.open(AT_CLIENT), stage.open(replace(AT_CLIENT, in_flight=3))
+    whole, divided = stage.open(AT_CLIENT), stage.open(AT_CLIENT.replace(in_flight=3))
     for step in (1, 2):
         last = stage.handle(whole, forward(step, seed=step, labels=None))
         gradient = stage.handle(whole, backward(step, seed=50 + step))
@@ -133,7 +133,7 @@ def test_with_labels_at_the_client_they_add_up_in_any_order(stage: Stage, order:
 
 
 def test_each_micro_batch_is_answered_again_and_counted_once(stage: Stage) -> None:
-    spec = replace(AT_CLIENT, in_flight=6)
+    spec = AT_CLIENT.replace(in_flight=6)
     once, often = stage.open(spec), stage.open(spec)
     sizes = (1, 1, 1)
     for step in (1, 2):
@@ -152,7 +152,7 @@ def test_each_micro_batch_is_answered_again_and_counted_once(stage: Stage) -> No
 
 @pytest.mark.parametrize("bad", [0, 1, 2])
 @pytest.mark.parametrize(
-    "spec", [SPEC, replace(AT_CLIENT, in_flight=3)], ids=["labels here", "labels there"]
+    "spec", [SPEC, AT_CLIENT.replace(in_flight=3)], ids=["labels here", "labels there"]
 )
 def test_one_that_is_not_finite_voids_the_whole_step(
     stage: Stage, spec: SessionSpec, bad: int
@@ -232,7 +232,7 @@ def test_the_steps_tokens_must_be_told_and_cover_the_part(
 @pytest.mark.parametrize("granted", [1, 2])
 def test_no_more_graphs_are_held_than_were_granted(stage: Stage, granted: int) -> None:
     """Each waits for its own gradient, with all that its blocks keep."""
-    session, clean = (stage.open(replace(AT_CLIENT, in_flight=n)) for n in (granted, 3))
+    session, clean = (stage.open(AT_CLIENT.replace(in_flight=n)) for n in (granted, 3))
     parts, gradients = _parts((1, 1, 1), labels=None), _gradients((1, 1, 1))
     for part in parts[:granted]:
         stage.handle(session, part)

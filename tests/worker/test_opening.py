@@ -1,7 +1,5 @@
 """Sessions are opened with a cut and ranks that the model has, or not at all."""
 
-from dataclasses import replace
-
 import pytest
 
 from hsplit_flower.errors import AdapterError, SplitError
@@ -18,7 +16,7 @@ def stage() -> Stage:
 
 def test_a_session_adapts_the_weights_above_its_cut_that_have_a_rank(stage: Stage) -> None:
     for cut in (1, 2, 3):
-        session = stage.open(replace(SPEC, cut=cut))
+        session = stage.open(SPEC.replace(cut=cut))
         wanted = {
             w.name: SPEC.ranks[w.name]
             for w in architecture(FAMILY).weights
@@ -30,7 +28,7 @@ def test_a_session_adapts_the_weights_above_its_cut_that_have_a_rank(stage: Stag
 @pytest.mark.parametrize("cut", [0, 4])
 def test_a_cut_that_the_model_does_not_have_is_refused(stage: Stage, cut: int) -> None:
     with pytest.raises(SplitError, match=f"cut {cut} is out of range"):
-        stage.open(replace(SPEC, cut=cut))
+        stage.open(SPEC.replace(cut=cut))
 
 
 @pytest.mark.parametrize(
@@ -45,11 +43,11 @@ def test_ranks_that_the_model_cannot_have_are_refused(
     }
     asked = {names.get(name, name): rank for name, rank in ranks.items()}
     with pytest.raises(AdapterError, match=message):
-        stage.open(replace(SPEC, ranks=asked))
+        stage.open(SPEC.replace(ranks=asked))
 
 
 def test_a_cut_below_the_workers_first_block_is_refused() -> None:
     stage = Stage(load_worker(FAMILY, lowest_cut=2))
     with pytest.raises(SplitError, match="cut 1 is below 2, the first block of this worker"):
-        stage.open(replace(SPEC, cut=1))
-    stage.open(replace(SPEC, cut=3))
+        stage.open(SPEC.replace(cut=1))
+    stage.open(SPEC.replace(cut=3))

@@ -6,10 +6,9 @@ from transformers import AutoConfig
 
 from hsplit_flower.costs import Workload, trace_costs, worker_half_bytes, worker_memory
 from hsplit_flower.costs.metering import LiveBytes
-from hsplit_flower.settings import PlanSettings
-from hsplit_flower.types import SessionSpec
+from hsplit_flower.settings import Model, PlanSettings, SessionSpec, Worker
 from hsplit_flower.wire.messages import Forward
-from hsplit_flower.worker.hosting import HostedWorker, WorkerSettings, host_worker
+from hsplit_flower.worker.hosting import HostedWorker, host_worker
 from hsplit_flower.worker.worker import SplitWorker
 from tests.costs.real_step import bytes_of
 from tests.families import checkpoint
@@ -43,7 +42,7 @@ def test_a_hosted_worker_takes_what_is_planned(cuts: tuple[int, ...]) -> None:
         )
         for number, cut in enumerate(cuts)
     ]
-    worker = host_worker(WorkerSettings(model=model, operator_token="secret", device="cpu"))
+    worker = host_worker(Model(name=model), Worker(operator_token="secret", device="cpu"))
     try:
         half = worker._stage.half.model
         resident = [*half.parameters(), *half.buffers()]
@@ -67,7 +66,7 @@ def test_a_hosted_worker_takes_what_is_planned(cuts: tuple[int, ...]) -> None:
 
 def test_batches_get_what_update_and_sessions_leave() -> None:
     model = str(checkpoint("llama"))
-    worker = host_worker(WorkerSettings(model=model, operator_token="secret", device="cpu"))
+    worker = host_worker(Model(name=model), Worker(operator_token="secret", device="cpu"))
     small = SplitWorker(
         worker._stage.half, model=model, memory_bytes=200_000.0, flops_per_second=1e9
     )

@@ -3,19 +3,15 @@
 import socket
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hsplit_flower.errors import ConfigError, WorkerUnavailableError
-from hsplit_flower.transport.channel import ServerCredentials
-from hsplit_flower.worker.hosting import WorkerSettings
-from hsplit_flower.worker.pool import PoolSettings
-from hsplit_flower.worker.pool.cluster import _check_is_meant, connected, places_for
+from hsplit_flower.settings import Worker
+from hsplit_flower.worker.pool.cluster import _check_is_meant, connected, places_for, stands_for_all
 from hsplit_flower.worker.pool.pool import _port_of
-from hsplit_flower.worker.pool.settings import stands_for_all
 
 HERE = {"NodeID": "here", "Alive": True, "Resources": {"CPU": 8.0, "node:10.0.0.1": 1.0}}
 CARDS = {"CPU": 8.0, "GPU": 2.0, "accelerator_type:A100": 1.0}
@@ -24,8 +20,8 @@ DEAD = {"NodeID": "dead", "Alive": False, "Resources": CARDS}
 VIRTUAL = {"NodeID": "here", "Alive": True, "Resources": {"CPU": 8.0, "GPU": 4.0}}
 
 
-def asked(num_workers: int = 0, **worker: Any) -> PoolSettings:
-    return PoolSettings(worker=WorkerSettings(model="m", **worker), num_workers=num_workers)
+def asked(num_workers: int = 0, **worker: Any) -> Worker:
+    return Worker(placement="ray", num_workers=num_workers, **worker)
 
 
 EVERYWHERE = {"host": "0.0.0.0"}
@@ -55,7 +51,7 @@ EVERYWHERE = {"host": "0.0.0.0"}
     ],
 )
 def test_places(
-    settings: PoolSettings,
+    settings: Worker,
     nodes: list[dict[str, Any]],
     num_workers: int,
     num_gpus: int,
@@ -73,22 +69,15 @@ def test_places(
         (asked(device="cuda"), "1 workers are asked for.*Ray has 0 GPUs on this node"),
     ],
 )
-def test_more_workers_than_cards_are_refused(settings: PoolSettings, message: str) -> None:
+def test_more_workers_than_cards_are_refused(settings: Worker, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         places_for(settings, [HERE, THERE, DEAD], "here")
 
 
 def test_settings_that_make_no_sense_are_refused_together() -> None:
-    with pytest.raises(ConfigError, match=r"num_workers .*-1; .*num_cpus .*nan; .*placing_timeout"):
-        PoolSettings(
-            worker=WorkerSettings(model="m"),
-            num_workers=-1,
-            num_cpus=float("nan"),
-            placing_timeout_seconds=0.0,
-        )
-    locked = WorkerSettings(model="m", credentials=ServerCredentials(None))
-    with pytest.raises(ConfigError, match="credentials cannot be handed"):
-        PoolSettings(worker=locked)
+    wanted = r"(?s)num_workers .*-1\n.*num_cpus .*nan\n.*placing_timeout"
+    with pytest.raises(ConfigError, match=wanted):
+        asked(num_workers=-1, num_cpus=float("nan"), placing_timeout_seconds=0.0)
 
 
 @pytest.mark.parametrize(
@@ -125,23 +114,22 @@ def test_a_ray_that_is_not_there_is_told_at_once() -> None:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with (
             pytest.raises(WorkerUnavailableError, match=f"no Ray at '{address}'.*[Rr]efused"),
-            connected(replace(asked(), ray_address=address)),
+            connected(address),
         ):
             pass
 
 
 def test_the_operators_token_is_not_shown_with_the_settings() -> None:
-    settings = PoolSettings(worker=WorkerSettings(model="m", operator_token="a secret"))
-    assert "a secret" not in repr(settings)
+    assert "a secret" not in repr(asked(operator_token="a secret"))
 
 
 def test_ray_is_not_imported_before_a_pool_is_started() -> None:
     program = (
         "import sys\n"
         "from hsplit_flower.strategies import HSplitLoRA\n"
-        "from hsplit_flower.worker.pool import PoolSettings, WorkerPool\n"
-        "from hsplit_flower.worker.hosting import WorkerSettings\n"
-        "WorkerPool(PoolSettings(worker=WorkerSettings(model='m')))\n"
+        "from hsplit_flower.settings import Model, Worker\n"
+        "from hsplit_flower.worker.pool import WorkerPool\n"
+        "WorkerPool(Model(name='m'), Worker(placement='ray'))\n"
         "assert 'ray' not in sys.modules\n"
     )
     root = Path(__file__).resolve().parents[2]

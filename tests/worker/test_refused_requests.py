@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from hsplit_flower.errors import CodecError, HSplitError, NonFiniteError, WorkerRejectedError
-from hsplit_flower.types import Labels, SessionSpec
+from hsplit_flower.settings import SessionSpec
+from hsplit_flower.types import Labels
 from hsplit_flower.wire.messages import Backward, Forward
 from hsplit_flower.worker import Stage
 from tests.families import IGNORED, POSITIONS, VOCABULARY
@@ -69,7 +70,7 @@ REFUSED: dict[str, tuple[SessionSpec, Forward | Backward, type[HSplitError], str
         "without a single target token",
     ),
     "training in evaluation": (
-        replace(SPEC, train=False),
+        SPEC.replace(train=False),
         forward(),
         CodecError,
         "training step in a session that was opened for evaluation",
@@ -120,14 +121,14 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(stage: Stage, case: st
 @pytest.mark.parametrize("labels", Labels)
 def test_more_tokens_than_the_run_was_planned_for_are_refused(stage: Stage, labels: Labels) -> None:
     request = forward() if labels is Labels.SERVER else without_labels()
-    spec = replace(SPEC, labels=labels, max_tokens=26)
+    spec = SPEC.replace(labels=labels, max_tokens=26)
     with pytest.raises(CodecError, match="27 tokens at a time: the session was opened for 26"):
         stage.handle(stage.open(spec), request)
-    assert stage.handle(stage.open(replace(spec, max_tokens=27)), request).step == 1
+    assert stage.handle(stage.open(spec.replace(max_tokens=27)), request).step == 1
 
 
 def test_more_targets_than_a_steps_requests_can_bring_are_refused(stage: Stage) -> None:
-    spec = replace(SPEC, max_tokens=27)
+    spec = SPEC.replace(max_tokens=27)
     request = forward(num_micro_batches=2, total_tokens=27 * 1024 + 1)
     with pytest.raises(CodecError, match="27649 target tokens in the step: at most 27648"):
         stage.handle(stage.open(spec), request)

@@ -4,7 +4,7 @@ import pytest
 
 from hsplit_flower.adapters import Active
 from hsplit_flower.errors import AuthenticationError, WorkerRejectedError
-from hsplit_flower.types import SessionSpec
+from hsplit_flower.settings import SessionSpec
 from hsplit_flower.wire.messages import Loss
 from hsplit_flower.worker.session import Session, Sessions
 

@@ -93,7 +93,7 @@ def test_a_gradient_from_the_client_that_is_not_finite_is_not_applied(stage: Sta
 
 
 def test_repeated_requests_are_answered_from_memory(stage: Stage) -> None:
-    spec = replace(AT_CLIENT, in_flight=2)
+    spec = AT_CLIENT.replace(in_flight=2)
     once, often = stage.open(spec), stage.open(spec)
     for step in (1, 2):
         for request in (without_labels(step, seed=step), backward(step, seed=step)):
@@ -123,7 +123,7 @@ def _run_step(session: Session, stage: Stage, *, probe: bool) -> Tensor:
 @pytest.mark.parametrize("probe", [False, True])
 @pytest.mark.parametrize("labels", Labels)
 def test_checkpointed_blocks_make_no_difference(stage: Stage, labels: Labels, probe: bool) -> None:
-    plain, checkpointed = (stage.open(replace(SPEC, labels=labels)) for _ in range(2))
+    plain, checkpointed = (stage.open(SPEC.replace(labels=labels)) for _ in range(2))
     wanted = _run_step(plain, stage, probe=probe)
     stage.half.checkpointing = True
     assert_same(_run_step(checkpointed, stage, probe=probe), wanted)
@@ -133,7 +133,7 @@ def test_checkpointed_blocks_make_no_difference(stage: Stage, labels: Labels, pr
 
 
 def test_evaluation_trains_nothing_and_scores_nothing(stage: Stage) -> None:
-    session = stage.open(replace(SPEC, train=False))
+    session = stage.open(SPEC.replace(train=False))
     before = factors_of(session)
     for step in (1, 2):
         reply = stage.handle(session, forward(step, train=False, probe=True))
@@ -160,7 +160,7 @@ def test_dropout_is_on_while_training_only(stage: Stage, monkeypatch: pytest.Mon
 
 
 def test_evaluation_may_have_batches_without_targets(stage: Stage) -> None:
-    session = stage.open(replace(SPEC, train=False))
+    session = stage.open(SPEC.replace(train=False))
     nothing = torch.full((3, 9), IGNORED)
     reply = stage.handle(session, forward(labels=nothing, train=False))
     assert (reply.loss_sum, reply.num_tokens) == (0.0, 0)

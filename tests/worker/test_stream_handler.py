@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from hsplit_flower.errors import CodecError, NonFiniteError, WorkerRejectedError
+from hsplit_flower.settings import SessionSpec
 from hsplit_flower.transport.grpc_stream import SESSION_TOKEN_KEY
 from hsplit_flower.transport.status import ERROR_NAME_KEY
-from hsplit_flower.types import Labels, SessionSpec, WireType
+from hsplit_flower.types import Labels, WireType
 from hsplit_flower.wire.messages import Forward, LastHidden, Reply, Request, request_to_wire
 from hsplit_flower.wire.proto.split_pb2 import StepRequest
 from hsplit_flower.wire.proto.split_pb2_grpc import SplitWorkerStub
@@ -33,8 +34,8 @@ def _echo(request: Request) -> Reply:
 
 
 def test_replies_come_in_the_requests_order() -> None:
-    dialogue = StreamHandler(_echo, granted=10)
-    replies = dialogue.replies(iter([_message(step) for step in range(1, 9)]))
+    exchange = StreamHandler(_echo, granted=10)
+    replies = exchange.replies(iter([_message(step) for step in range(1, 9)]))
     assert [reply.step for reply in replies] == list(range(1, 9))
 
 
@@ -144,7 +145,7 @@ SPEC = SessionSpec(client=41, cut=2, labels=Labels.CLIENT, train=False)
 
 def test_more_than_granted_over_the_network_is_refused_by_name() -> None:
     with running_worker("llama") as worker, grpc.insecure_channel(worker.address) as channel:
-        token = worker.worker.open(replace(SPEC, in_flight=2))
+        token = worker.worker.open(SPEC.replace(in_flight=2))
         holding = threading.Event()
         blocker = threading.Thread(target=worker.worker._executor.call, args=(holding.wait,))
         blocker.start()
@@ -173,7 +174,7 @@ def test_a_client_that_takes_no_replies_loses_its_stream(
     worker.exchange = exchange
     server, port = serve(worker, host="127.0.0.1", port=0, patience_seconds=0.3)
     try:
-        token = worker.open(replace(SPEC, in_flight=5))
+        token = worker.open(SPEC.replace(in_flight=5))
         with grpc.insecure_channel(
             f"127.0.0.1:{port}", options=[("grpc.max_receive_message_length", -1)]
         ) as channel:

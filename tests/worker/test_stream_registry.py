@@ -13,8 +13,9 @@ import grpc
 import pytest
 
 from hsplit_flower.transport import channel as channel_room
-from hsplit_flower.transport.channel import ChannelSettings, open_channel, token_metadata
-from hsplit_flower.transport.grpc_stream import SESSION_TOKEN_KEY, GrpcStream
+from hsplit_flower.transport.channel import ChannelSettings, open_channel
+from hsplit_flower.transport.credentials import SESSION_TOKEN_KEY, token_metadata
+from hsplit_flower.transport.grpc_stream import GrpcStream
 from hsplit_flower.transport.remote_worker import RemoteWorker
 from hsplit_flower.types import WireType
 from hsplit_flower.wire.messages import Reply, Request, request_to_wire
@@ -82,7 +83,7 @@ def test_a_newer_line_ends_the_older_and_is_not_ended_with_it() -> None:
 
 def test_clients_streams_never_take_the_operators_threads(worker: Worker) -> None:
     """Every session that may be open has a stream, and one of them opens many."""
-    tokens = [worker.worker.open(replace(SPEC, client=client)) for client in range(3)]
+    tokens = [worker.worker.open(SPEC.replace(client=client)) for client in range(3)]
     many = 3 * OPERATOR_CALLS
     with closing(Idle(worker.address)) as idle:
         calls = [idle.open(token) for token in [*tokens, *[tokens[0]] * many]]
@@ -129,7 +130,7 @@ def test_a_stream_that_takes_no_replies_is_ended_by_a_newer_one(
 
 
 def test_a_stream_ends_with_its_session(worker: Worker) -> None:
-    kept, closed = (worker.worker.open(replace(SPEC, client=client)) for client in range(2))
+    kept, closed = (worker.worker.open(SPEC.replace(client=client)) for client in range(2))
     with closing(Idle(worker.address)) as idle:
         calls = [idle.open(kept), idle.open(closed)]
         _wait_until(lambda: _num_streams(worker) == 2)

@@ -14,10 +14,11 @@ from hsplit_flower.errors import (
     WorkerRejectedError,
     WorkerUnavailableError,
 )
-from hsplit_flower.types import SessionSpec, WorkerDescription
+from hsplit_flower.settings import SessionSpec
+from hsplit_flower.settings.worker import MAX_SESSIONS
+from hsplit_flower.types import WorkerDescription
 from hsplit_flower.wire.messages import Forward, Loss
 from hsplit_flower.worker import Sessions, SplitWorker
-from hsplit_flower.worker.session import MAX_SESSIONS
 from tests.families import NUM_BLOCKS, fields
 from tests.rounds import global_update, ranks
 from tests.tolerances import assert_same
@@ -80,7 +81,7 @@ def test_a_session_that_cannot_be_opened_takes_no_place() -> None:
     worker = split_worker(load_worker(FAMILY), Sessions(max_sessions=1))
     for _ in range(3):
         with pytest.raises(SplitError):
-            worker.open(replace(SPEC, cut=9))
+            worker.open(SPEC.replace(cut=9))
     worker.open(SPEC)
     with pytest.raises(WorkerRejectedError, match="1 sessions are open, no more"):
         worker.open(SPEC)
@@ -100,7 +101,7 @@ def test_an_update_closes_the_sessions_that_were_left_open(
     worker: SplitWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Their round is over, and whoever might have closed them is perhaps no more."""
-    tokens = [worker.open(replace(SPEC, client=client)) for client in (7, 5)]
+    tokens = [worker.open(SPEC.replace(client=client)) for client in (7, 5)]
     worker.load_update(global_update(FAMILY))
     assert "closed the sessions that were left open, of clients [5, 7]" in caplog.text
     assert worker.steps() == {}
@@ -116,7 +117,7 @@ def test_a_client_that_never_came_back_does_not_hold_up_the_next_round() -> None
     clock = Clock()
     sessions = Sessions(timeout_seconds=10.0, clock=clock)
     worker = split_worker(load_worker(FAMILY), sessions)
-    token = worker.open(replace(SPEC, round_timeout_seconds=30.0))
+    token = worker.open(SPEC.replace(round_timeout_seconds=30.0))
     clock.now += 41
     worker.load_update(global_update(FAMILY))
     with pytest.raises(AuthenticationError, match="timed out"):
@@ -134,7 +135,7 @@ def test_a_stopped_worker_is_unavailable(worker: SplitWorker) -> None:
 
 def test_many_threads_train_their_sessions_as_if_alone(worker: SplitWorker) -> None:
     def train(seed: int, results: dict[int, torch.Tensor]) -> None:
-        token = worker.open(replace(SPEC, client=seed))
+        token = worker.open(SPEC.replace(client=seed))
         generator = torch.Generator().manual_seed(seed)
         for step in range(1, 6):
             hidden = torch.randn(3, 9, 16, generator=generator)
@@ -160,7 +161,7 @@ def test_requests_that_wait_share_a_pass_and_a_bad_one_is_refused_before(
     worker: SplitWorker,
 ) -> None:
     started, release = threading.Event(), threading.Event()
-    tokens = [worker.open(replace(SPEC, client=client)) for client in range(4)]
+    tokens = [worker.open(SPEC.replace(client=client)) for client in range(4)]
     runs: list[int] = []
     block = worker._stage.half.block(2)
     block.register_forward_pre_hook(lambda module, args: runs.append(len(args[0])))
@@ -192,7 +193,7 @@ def test_a_request_that_comes_again_while_it_waits_is_done_once_and_no_more_than
         started.set()
         assert release.wait(10)
 
-    token = worker.open(replace(SPEC, in_flight=1))
+    token = worker.open(SPEC.replace(in_flight=1))
     worker._executor.submit(hold)
     assert started.wait(10)
     first, again = (worker.submit(token, FORWARD) for _ in range(2))

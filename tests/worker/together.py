@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from hsplit_flower.types import ScaleRule, SessionSpec, Start
+from hsplit_flower.settings import SessionSpec
+from hsplit_flower.types import ScaleRule, Start
 from hsplit_flower.wire.messages import Forward, Loss
 from hsplit_flower.worker import Stage
 from hsplit_flower.worker.session import Session

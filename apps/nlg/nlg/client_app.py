@@ -22,7 +22,9 @@ def query(msg: Message, context: Context) -> Message:
 def train(msg: Message, context: Context) -> Message:
     """Train this client's half for one round."""
     config = _configure(context)
-    server_round = int(msg.content.config_records["config"]["server-round"])
+    server_round = int(
+        msg.content.config_records[config.run.sampling.configrecord_key]["server-round"]
+    )
     return split_train(msg, context, task.training_batches(config, context, server_round))
 
 
@@ -35,6 +37,6 @@ def evaluate(msg: Message, context: Context) -> Message:
 
 def _configure(context: Context) -> RunConfig:
     config = RunConfig.from_run_config(context.run_config)
-    if config.client_threads:
-        torch.set_num_threads(config.client_threads)
+    if config.app.client_threads:
+        torch.set_num_threads(config.app.client_threads)
     return config

@@ -25,8 +25,8 @@ def main(grid: Grid, context: Context) -> None:
     config = RunConfig.from_run_config(context.run_config)
     strategy = strategy_of(config)
     evaluate = evaluation_of(config)
-    initial = import_adapter(config.adapter) if config.adapter else {}
-    name = config.run_name or time.strftime("%Y%m%d-%H%M%S")
+    initial = import_adapter(config.app.adapter) if config.app.adapter else {}
+    name = config.app.run_name or time.strftime("%Y%m%d-%H%M%S")
     perplexities: list[float] = []
 
     def observe(report: RoundReport) -> None:
@@ -35,7 +35,7 @@ def main(grid: Grid, context: Context) -> None:
         if report.completed:
             folder.write_adapter(
                 strategy.adapter.updates,
-                base_model=config.model,
+                base_model=config.run.model.name,
                 is_transposed=strategy.architecture.is_transposed,
             )
 
@@ -47,13 +47,13 @@ def main(grid: Grid, context: Context) -> None:
         return metrics
 
     strategy.observer = observe
-    with RunFolder(Path(config.output_dir) / name) as folder:
-        folder.write_config(asdict(config))
+    with RunFolder(Path(config.app.output_dir) / name) as folder:
+        folder.write_config({**config.app.shown(), **strategy.settings.shown()})
         strategy.start(
             grid,
             ArrayRecord(to_state_dict(initial)),
-            num_rounds=config.num_server_rounds,
-            timeout=config.round_timeout,
+            num_rounds=config.app.num_server_rounds,
+            timeout=config.app.round_timeout_seconds,
             evaluate_fn=evaluate_round,
         )
     quality = (

@@ -21,6 +21,7 @@ from hsplit_flower.data import (
     partition,
 )
 from hsplit_flower.errors import ConfigError
+from hsplit_flower.settings import Model
 from hsplit_flower.splitting import load_tokenizer
 from nlg.run_config import RunConfig
 
@@ -37,10 +38,10 @@ def training_batches(config: RunConfig, context: Context, server_round: int) -> 
     position, num_clients = _place(context)
     return batches(
         _encoded_part(config, position, num_clients, "train"),
-        config.batch_size,
-        steps=config.local_steps,
-        seed=(config.seed, server_round, position),
-        pad_id=pad_token_id(_tokenizer(config.model, config.revision)),
+        config.run.training.batch_size,
+        steps=config.app.local_steps,
+        seed=(config.run.training.seed, server_round, position),
+        pad_id=pad_token_id(_tokenizer(config.run.model)),
     )
 
 
@@ -49,18 +50,18 @@ def evaluation_batches(config: RunConfig, context: Context | None = None) -> Bat
     encoded = (
         encoded_dev(config)
         if context is None
-        else _encoded_part(config, *_place(context), "dev")[: config.evaluation_examples]
+        else _encoded_part(config, *_place(context), "dev")[: config.app.evaluation_examples]
     )
-    pad_id = pad_token_id(_tokenizer(config.model, config.revision))
-    return batches(encoded, config.batch_size, pad_id=pad_id)
+    pad_id = pad_token_id(_tokenizer(config.run.model))
+    return batches(encoded, config.run.training.batch_size, pad_id=pad_id)
 
 
 @lru_cache(maxsize=2)
 def encoded_dev(config: RunConfig) -> list[EncodedExample]:
     """The server's dev set, evenly thinned to what evaluation may take."""
-    examples = load_examples(config.dataset, "dev")
-    stride = max(1, len(examples) // config.evaluation_examples)
-    return _encode(config, examples[::stride][: config.evaluation_examples])
+    examples = load_examples(config.app.dataset, "dev")
+    stride = max(1, len(examples) // config.app.evaluation_examples)
+    return _encode(config, examples[::stride][: config.app.evaluation_examples])
 
 
 def _place(context: Context) -> tuple[int, int]:
@@ -80,13 +81,13 @@ def _place(context: Context) -> tuple[int, int]:
 
 @lru_cache(maxsize=16)
 def _part(config: RunConfig, position: int, num_clients: int, split: str) -> list[Example]:
-    examples = load_examples(config.dataset, split)
+    examples = load_examples(config.app.dataset, split)
     parts = partition(
-        labels_of(examples, config.partition_by),
+        labels_of(examples, config.app.partition_by),
         num_clients,
-        scheme=config.partition,
-        alpha=config.dirichlet_alpha,
-        seed=config.seed,
+        scheme=config.app.partition,
+        alpha=config.app.dirichlet_alpha,
+        seed=config.run.training.seed,
     )
     return [examples[index] for index in parts[position]]
 
@@ -100,12 +101,16 @@ def _encoded_part(
 
 def _encode(config: RunConfig, examples: list[Example]) -> list[EncodedExample]:
     """Prompt, reference and end token; the loss is over the reference and the end token."""
-    tokenizer = _tokenizer(config.model, config.revision)
+    tokenizer = _tokenizer(config.run.model)
     return encode_examples(
-        examples, tokenizer, max_length=config.max_length, style=config.prompt, on_long="drop"
+        examples,
+        tokenizer,
+        max_length=config.run.training.sequence_length,
+        style=config.app.prompt,
+        on_long="drop",
     )
 
 
 @lru_cache(maxsize=2)
-def _tokenizer(model: str, revision: str) -> PreTrainedTokenizerBase:
-    return load_tokenizer(model, revision=revision or None)
+def _tokenizer(model: Model) -> PreTrainedTokenizerBase:
+    return load_tokenizer(model.name, revision=model.revision or None)

@@ -116,49 +116,6 @@ class Factors(_message.Message):
     a: Payload
     def __init__(self, weight: _Optional[str] = ..., b: _Optional[_Union[Payload, _Mapping]] = ..., a: _Optional[_Union[Payload, _Mapping]] = ...) -> None: ...
 
-class SessionSpec(_message.Message):
-    __slots__ = ("client", "cut", "ranks", "labels", "start", "learning_rate", "weight_decay", "seed", "wire_type", "train", "wire_gradient_type", "in_flight", "round_timeout_seconds", "max_tokens", "lora_alpha", "scale_rule")
-    class RanksEntry(_message.Message):
-        __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
-        key: str
-        value: int
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
-    CLIENT_FIELD_NUMBER: _ClassVar[int]
-    CUT_FIELD_NUMBER: _ClassVar[int]
-    RANKS_FIELD_NUMBER: _ClassVar[int]
-    LABELS_FIELD_NUMBER: _ClassVar[int]
-    START_FIELD_NUMBER: _ClassVar[int]
-    LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
-    WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
-    SEED_FIELD_NUMBER: _ClassVar[int]
-    WIRE_TYPE_FIELD_NUMBER: _ClassVar[int]
-    TRAIN_FIELD_NUMBER: _ClassVar[int]
-    WIRE_GRADIENT_TYPE_FIELD_NUMBER: _ClassVar[int]
-    IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
-    ROUND_TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
-    MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
-    LORA_ALPHA_FIELD_NUMBER: _ClassVar[int]
-    SCALE_RULE_FIELD_NUMBER: _ClassVar[int]
-    client: int
-    cut: int
-    ranks: _containers.ScalarMap[str, int]
-    labels: str
-    start: str
-    learning_rate: float
-    weight_decay: float
-    seed: int
-    wire_type: str
-    train: bool
-    wire_gradient_type: str
-    in_flight: int
-    round_timeout_seconds: float
-    max_tokens: int
-    lora_alpha: float
-    scale_rule: str
-    def __init__(self, client: _Optional[int] = ..., cut: _Optional[int] = ..., ranks: _Optional[_Mapping[str, int]] = ..., labels: _Optional[str] = ..., start: _Optional[str] = ..., learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., seed: _Optional[int] = ..., wire_type: _Optional[str] = ..., train: _Optional[bool] = ..., wire_gradient_type: _Optional[str] = ..., in_flight: _Optional[int] = ..., round_timeout_seconds: _Optional[float] = ..., max_tokens: _Optional[int] = ..., lora_alpha: _Optional[float] = ..., scale_rule: _Optional[str] = ...) -> None: ...
-
 class SessionTicket(_message.Message):
     __slots__ = ("token",)
     TOKEN_FIELD_NUMBER: _ClassVar[int]
@@ -201,20 +158,8 @@ class SessionSummary(_message.Message):
     importance: _containers.ScalarMap[str, float]
     def __init__(self, num_steps: _Optional[int] = ..., importance: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
-class WorkerDescription(_message.Message):
-    __slots__ = ("model", "num_blocks", "lowest_cut", "memory_bytes", "flops_per_second", "dtype", "max_sessions")
-    MODEL_FIELD_NUMBER: _ClassVar[int]
-    NUM_BLOCKS_FIELD_NUMBER: _ClassVar[int]
-    LOWEST_CUT_FIELD_NUMBER: _ClassVar[int]
-    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
-    FLOPS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
-    DTYPE_FIELD_NUMBER: _ClassVar[int]
-    MAX_SESSIONS_FIELD_NUMBER: _ClassVar[int]
-    model: str
-    num_blocks: int
-    lowest_cut: int
-    memory_bytes: float
-    flops_per_second: float
-    dtype: str
-    max_sessions: int
-    def __init__(self, model: _Optional[str] = ..., num_blocks: _Optional[int] = ..., lowest_cut: _Optional[int] = ..., memory_bytes: _Optional[float] = ..., flops_per_second: _Optional[float] = ..., dtype: _Optional[str] = ..., max_sessions: _Optional[int] = ...) -> None: ...
+class Form(_message.Message):
+    __slots__ = ("text",)
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    def __init__(self, text: _Optional[str] = ...) -> None: ...

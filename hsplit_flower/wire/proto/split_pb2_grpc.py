@@ -113,7 +113,7 @@ class WorkerControlStub:
         self.Describe = channel.unary_unary(
                 '/hsplit.v1.WorkerControl/Describe',
                 request_serializer=hsplit__flower_dot_wire_dot_proto_dot_split__pb2.Empty.SerializeToString,
-                response_deserializer=hsplit__flower_dot_wire_dot_proto_dot_split__pb2.WorkerDescription.FromString,
+                response_deserializer=hsplit__flower_dot_wire_dot_proto_dot_split__pb2.Form.FromString,
                 _registered_method=True)
         self.LoadUpdate = channel.stream_unary(
                 '/hsplit.v1.WorkerControl/LoadUpdate',
@@ -122,7 +122,7 @@ class WorkerControlStub:
                 _registered_method=True)
         self.Open = channel.unary_unary(
                 '/hsplit.v1.WorkerControl/Open',
-                request_serializer=hsplit__flower_dot_wire_dot_proto_dot_split__pb2.SessionSpec.SerializeToString,
+                request_serializer=hsplit__flower_dot_wire_dot_proto_dot_split__pb2.Form.SerializeToString,
                 response_deserializer=hsplit__flower_dot_wire_dot_proto_dot_split__pb2.SessionTicket.FromString,
                 _registered_method=True)
         self.Steps = channel.unary_unary(
@@ -147,7 +147,8 @@ class WorkerControlServicer:
     """
 
     def Describe(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """a WorkerDescription
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -159,7 +160,8 @@ class WorkerControlServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Open(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """from a SessionSpec
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -188,7 +190,7 @@ def add_WorkerControlServicer_to_server(servicer, server):
             'Describe': grpc.unary_unary_rpc_method_handler(
                     servicer.Describe,
                     request_deserializer=hsplit__flower_dot_wire_dot_proto_dot_split__pb2.Empty.FromString,
-                    response_serializer=hsplit__flower_dot_wire_dot_proto_dot_split__pb2.WorkerDescription.SerializeToString,
+                    response_serializer=hsplit__flower_dot_wire_dot_proto_dot_split__pb2.Form.SerializeToString,
             ),
             'LoadUpdate': grpc.stream_unary_rpc_method_handler(
                     servicer.LoadUpdate,
@@ -197,7 +199,7 @@ def add_WorkerControlServicer_to_server(servicer, server):
             ),
             'Open': grpc.unary_unary_rpc_method_handler(
                     servicer.Open,
-                    request_deserializer=hsplit__flower_dot_wire_dot_proto_dot_split__pb2.SessionSpec.FromString,
+                    request_deserializer=hsplit__flower_dot_wire_dot_proto_dot_split__pb2.Form.FromString,
                     response_serializer=hsplit__flower_dot_wire_dot_proto_dot_split__pb2.SessionTicket.SerializeToString,
             ),
             'Steps': grpc.unary_unary_rpc_method_handler(
@@ -243,7 +245,7 @@ class WorkerControl:
             target,
             '/hsplit.v1.WorkerControl/Describe',
             hsplit__flower_dot_wire_dot_proto_dot_split__pb2.Empty.SerializeToString,
-            hsplit__flower_dot_wire_dot_proto_dot_split__pb2.WorkerDescription.FromString,
+            hsplit__flower_dot_wire_dot_proto_dot_split__pb2.Form.FromString,
             options,
             channel_credentials,
             insecure,
@@ -296,7 +298,7 @@ class WorkerControl:
             request,
             target,
             '/hsplit.v1.WorkerControl/Open',
-            hsplit__flower_dot_wire_dot_proto_dot_split__pb2.SessionSpec.SerializeToString,
+            hsplit__flower_dot_wire_dot_proto_dot_split__pb2.Form.SerializeToString,
             hsplit__flower_dot_wire_dot_proto_dot_split__pb2.SessionTicket.FromString,
             options,
             channel_credentials,

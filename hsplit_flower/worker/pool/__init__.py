@@ -1,4 +1,3 @@
 """Split workers as Ray actors, one a GPU; ray itself is imported when a pool is started."""
 
 from .pool import WorkerPool as WorkerPool
-from .settings import PoolSettings as PoolSettings

@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from ..hosting import HostedWorker, WorkerSettings, host_worker
-from .settings import stands_for_all
+from ...settings import Model, Worker
+from ..hosting import HostedWorker, host_worker
+from .cluster import stands_for_all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,22 +39,36 @@ class WorkerActor:
             process=os.getpid(),
         )
 
-    def host(self, settings: WorkerSettings, num_sharing: int) -> str:
+    def host(
+        self,
+        model: Model,
+        settings: Worker,
+        num_sharing: int,
+        *,
+        lowest_cut: int,
+        max_message_bytes: int,
+    ) -> str:
         """Load the half, serve it, and tell the address.
 
         Parameters
         ----------
+        model
+            What is loaded.
         settings
             Of the worker; where no host is advertised, this node's own may be.
         num_sharing
             How many workers share the cores of this node.
+        lowest_cut, max_message_bytes
+            As `host_worker` takes them.
         """
         if stands_for_all(settings.host) and not settings.advertised_host:
-            settings = replace(settings, advertised_host=_in_url(self.placement().ip_address))
+            settings = settings.replace(advertised_host=_in_url(self.placement().ip_address))
         if not settings.num_threads and settings.device == "cpu":
             cores = len(os.sched_getaffinity(0))
-            settings = replace(settings, num_threads=max(1, cores // num_sharing))
-        self._worker = host_worker(settings)
+            settings = settings.replace(num_threads=max(1, cores // num_sharing))
+        self._worker = host_worker(
+            model, settings, lowest_cut=lowest_cut, max_message_bytes=max_message_bytes
+        )
         return self._worker.address
 
     def ping(self) -> None:

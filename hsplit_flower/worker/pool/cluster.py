@@ -1,5 +1,6 @@
 """What a pool asks of Ray: to be there, to have room, to start actors, to say who of them died."""
 
+import ipaddress
 import logging
 import os
 import socket
@@ -11,7 +12,7 @@ from typing import Any
 
 from ...devices import cards
 from ...errors import ConfigError, HSplitError, WorkerUnavailableError
-from .settings import PoolSettings
+from ...settings import Worker
 
 # Nothing large goes through a Ray of our own.
 OBJECT_STORE_BYTES = 128 * 2**20
@@ -32,9 +33,7 @@ class Places:
         return f"each asks for {self.num_gpus} GPUs and {self.num_cpus:g} CPUs{where}"
 
 
-def places_for(
-    settings: PoolSettings, nodes: Sequence[Mapping[str, Any]], this_node: str
-) -> Places:
+def places_for(settings: Worker, nodes: Sequence[Mapping[str, Any]], this_node: str) -> Places:
     """How many workers fit, one a GPU, or as many as are asked for on CPUs.
 
     A GPU counts where Ray has found a card of a kind that it knows: those that a simulation only
@@ -54,7 +53,7 @@ def places_for(
     ConfigError
         If more workers are asked for than there are GPUs, or one and there is none.
     """
-    pinned = None if settings.may_leave_this_node else this_node
+    pinned = None if may_leave_this_node(settings) else this_node
     allowed = [
         node["Resources"]
         for node in nodes
@@ -63,7 +62,7 @@ def places_for(
     num_cards = sum(
         int(resources.get("GPU", 0)) for resources in allowed if cards.are_real(resources)
     )
-    device, wanted = settings.worker.device, settings.num_workers
+    device, wanted = settings.device, settings.num_workers
     where = (
         ""
         if pinned is None
@@ -83,18 +82,39 @@ def places_for(
     )
 
 
-def places_here(settings: PoolSettings) -> Places:
+def places_here(settings: Worker) -> Places:
     """The same for the Ray that this process is connected to."""
     import ray
 
     return places_for(settings, cards.nodes(), ray.get_runtime_context().get_node_id())
 
 
+def may_leave_this_node(settings: Worker) -> bool:
+    """Whether clients find a worker on whatever node it runs."""
+    return not settings.advertised_host and stands_for_all(settings.host)
+
+
+def stands_for_all(host: str) -> bool:
+    """Whether listening on this host is listening on every interface."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:  # a name
+        return False
+
+
 @contextmanager
-def connected(settings: PoolSettings) -> Iterator[None]:
+def connected(ray_address: str = "", *, awaits_ray: bool = False) -> Iterator[None]:
     """Ray while the block runs: the one of this process, one that runs already, or one of our own.
 
     Only a connection that was made here is ended here.
+
+    Parameters
+    ----------
+    ray_address
+        Of a cluster that runs already, where this process has no Ray yet; empty is that of the
+        environment variable RAY_ADDRESS, and a Ray of our own where that is empty, too.
+    awaits_ray
+        Whether something else in this process is starting Ray, as Flower's simulation does.
 
     Raises
     ------
@@ -105,16 +125,16 @@ def connected(settings: PoolSettings) -> Iterator[None]:
     """
     import ray
 
-    if settings.awaits_ray and not cards.await_ray():
+    if awaits_ray and not cards.await_ray():
         raise WorkerUnavailableError(
             f"the simulation has not started Ray within {cards.AWAITING_SECONDS:g} s: its log says "
             "why"
         )
     if ray.is_initialized():
-        _check_is_meant(ray.get_runtime_context().gcs_address, settings.ray_address)
+        _check_is_meant(ray.get_runtime_context().gcs_address, ray_address)
         yield
         return
-    address = settings.ray_address or os.environ.get("RAY_ADDRESS") or "local"
+    address = ray_address or os.environ.get("RAY_ADDRESS") or "local"
     of_our_own: dict[str, Any] = (
         {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
         if address == "local"

@@ -11,18 +11,18 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ...errors import ConfigError, HSplitError, WorkerUnavailableError
+from ...settings import Link, Model, Planning, Worker
 from ...transport.channel import ChannelSettings
 from ...transport.remote_worker import RemoteWorker
 from ...types import HIGHEST_PORT, WorkerDescription
 from ..group import described_together
-from ..hosting import WorkerHandle, WorkerSettings
+from ..handle import WorkerHandle
 from . import cluster
 from .actor import Placement, WorkerActor
-from .settings import PoolSettings
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,12 @@ logger = logging.getLogger(__name__)
 PING_SECONDS, END_SECONDS = 60.0, 15.0
 # A connection that was lost is made again in this time, if there is a worker to connect to.
 SILENT_TRIES, SILENT_PAUSE_SECONDS = 4, 0.5
+DEFAULT_LINK = Link()
+# What a worker is told of the pool's settings; the others are the pool's own.
+OF_EACH = (
+    *("host", "advertised_host", "num_threads", "checkpointing"),
+    *("max_sessions", "session_timeout_seconds"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +53,34 @@ class WorkerPool:
 
     Parameters
     ----------
-    settings
-        How many, where, and what each of them loads.
+    model, lowest_cut
+        What each of them loads.
+    worker
+        How many there are, where, and what each of them allows. A ``host`` that stands for every
+        interface (``0.0.0.0``, ``::``) without an ``advertised_host`` lets workers run on every
+        node, each under its node's own address; with any other, all of them run on this node. A
+        ``port`` other than 0 is the first worker's, the others have those that follow it.
+        ``num_threads`` 0 divides a node's cores among the workers where they compute on CPUs.
+    link
+        What a message may be, and how long a worker may take to answer a call.
+    awaits_ray
+        Whether something else in this process is starting Ray, as Flower's simulation does.
     """
 
-    def __init__(self, settings: PoolSettings) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        model: Model,
+        worker: Worker,
+        *,
+        lowest_cut: int = Planning().min_cut,
+        link: Link = DEFAULT_LINK,
+        awaits_ray: bool = False,
+    ) -> None:
+        self._model = model
+        self._settings = worker
+        self._lowest_cut = lowest_cut
+        self._link = link
+        self._awaits_ray = awaits_ray
         self._token = secrets.token_urlsafe(32)
         self._members: dict[int, PoolMember] = {}
         self._places: cluster.Places | None = None
@@ -75,7 +103,9 @@ class WorkerPool:
             If Ray cannot be reached, or a worker is not placed or not ready in time.
         """
         try:
-            self._ray.enter_context(cluster.connected(self._settings))
+            self._ray.enter_context(
+                cluster.connected(self._settings.ray_address, awaits_ray=self._awaits_ray)
+            )
             self._places = cluster.places_here(self._settings)
             self._start(range(self._places.num_workers))
         except BaseException:
@@ -92,18 +122,18 @@ class WorkerPool:
 
     def find_dead(self) -> list[str]:
         """Find out who has died since the last look; says of each what happened."""
-        news = []
+        lines = []
         for number, why in self._dead().items():
             member = self._members.pop(number)
             member.remote.stop()
             cluster.end([member.actor], timeout_seconds=END_SECONDS)
-            news.append(f"worker {number} at {member.remote.address} {why}")
-        return news
+            lines.append(f"worker {number} at {member.remote.address} {why}")
+        return lines
 
     def restart_dead(self) -> list[str]:
         """Start again whoever has died, each so many times at most; says what came of it."""
         assert self._places is not None, "the pool is started before it is asked for anything"
-        news = self.find_dead()
+        lines = self.find_dead()
         for number in sorted(set(range(self._places.num_workers)) - self._members.keys()):
             if self._num_restarts[number] >= self._settings.num_restarts:
                 continue
@@ -111,15 +141,15 @@ class WorkerPool:
             attempt = f"attempt {self._num_restarts[number]} of {self._settings.num_restarts}"
             try:
                 self._start([number])
-                news.append(
+                lines.append(
                     f"worker {number} runs again, at {self._members[number].remote.address}"
                 )
             except HSplitError as error:
-                news.append(
+                lines.append(
                     f"worker {number} could not be started again ({attempt}): {error}; "
                     f"{len(self._members)} workers are left"
                 )
-        return news
+        return lines
 
     def stop(self) -> None:
         """End all workers, and Ray if it was started here."""
@@ -163,7 +193,11 @@ class WorkerPool:
         addresses: dict[int, str] = cluster.answers(
             {
                 number: actor.host.remote(
-                    self._settings_of(number, places), sharing[placements[number].device]
+                    self._model,
+                    self._settings_of(number, places),
+                    sharing[placements[number].device],
+                    lowest_cut=self._lowest_cut,
+                    max_message_bytes=self._link.max_message_bytes,
                 )
                 for number, actor in actors.items()
             },
@@ -172,7 +206,7 @@ class WorkerPool:
         )
         members = {}
         for number, address in addresses.items():
-            remote = RemoteWorker(address, self._token, self._channel())
+            remote = RemoteWorker(address, self._token, ChannelSettings.of(self._link))
             members[number] = PoolMember(
                 actor=actors[number],
                 placement=placements[number],
@@ -188,19 +222,13 @@ class WorkerPool:
             )
         return members
 
-    def _settings_of(self, number: int, places: cluster.Places) -> WorkerSettings:
-        settings = self._settings.worker
-        return replace(
-            settings,
+    def _settings_of(self, number: int, places: cluster.Places) -> Worker:
+        """One worker's own: those of the pool say how many there are, which is no matter of its."""
+        return Worker(
+            **{name: getattr(self._settings, name) for name in OF_EACH},
             device="cuda" if places.num_gpus else "cpu",
-            port=_port_of(settings.port, number),
+            port=_port_of(self._settings.port, number),
             operator_token=self._token,
-        )
-
-    def _channel(self) -> ChannelSettings:
-        return ChannelSettings(
-            max_message_bytes=self._settings.worker.max_message_bytes,
-            step_timeout_seconds=self._settings.call_timeout_seconds,
         )
 
 

@@ -1,0 +1,1 @@
+"""What several benchmarks share: models, runs, links and fleets that they measure."""

@@ -1,0 +1,153 @@
+"""Setting a client's round up: its lease, its budget, its half, and the stream to its session."""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ..adapters import LowRank
+from ..devices import machine_profile
+from ..devices.memory_budget import MemoryMeter, within_budget
+from ..simulation.lease import leased
+from ..splitting import Half, Parts, floating_dtype, load_half
+from ..transport.channel import ChannelSettings
+from ..transport.grpc_stream import GrpcStream
+from ..types import DeviceProfile, Labels
+from ..wire.instructions import Instructions
+from .batch import Batch, checked
+from .half_cache import HalfCache, HalfKey
+from .local_round import LocalRound, Outcome
+
+HALVES = HalfCache()
+"""What this process keeps between messages."""
+
+Batches = Iterable[Mapping[str, Any]]
+TakeUpdate = Callable[[MemoryMeter], dict[str, LowRank]]
+
+
+def run_round(
+    instructions: Instructions, batches: Batches, *, model: str, take_update: TakeUpdate
+) -> Outcome:
+    """A round inside its lease of a card, if it has one, and inside its memory budget.
+
+    Parameters
+    ----------
+    instructions
+        What the client is to do.
+    batches
+        The user's own.
+    model
+        What the client's half is loaded from.
+    take_update
+        Gives the global update below the cut, for the round to hold alone, counted by the meter.
+
+    Raises
+    ------
+    HSplitError
+        If this client cannot do its part.
+    """
+    with ExitStack() as stack:
+        device = stack.enter_context(
+            leased(
+                instructions.lease_gpu_fraction,
+                card_bytes=instructions.lease_card_bytes,
+                # Others may hold the cards for most of the round.
+                timeout_seconds=instructions.session.round_timeout_seconds,
+            )
+        )
+        key = _half_of(instructions, model, device)
+        # Before it is measured what is held.
+        HALVES.make_room(key, _capacity(instructions))
+        meter = stack.enter_context(
+            within_budget(
+                instructions.budget_bytes,
+                predicted_bytes=instructions.predicted_bytes,
+                device=device,
+            )
+        )
+        return _run_half(instructions, take_update, batches, key, meter)
+
+
+def _half_of(instructions: Instructions, model: str, device: str) -> HalfKey:
+    spec = instructions.session
+    return HalfKey(
+        model=model,
+        parts=Parts.of_client(spec.cut, keeps_labels=spec.labels is Labels.CLIENT),
+        revision=instructions.model.revision or None,
+        dtype=floating_dtype(instructions.model.dtype),
+        device=device,
+        attention=instructions.model.attention or None,
+    )
+
+
+def _capacity(instructions: Instructions) -> int:
+    """How many halves this process keeps, the instructions's own among them."""
+    if instructions.lease_gpu_fraction:
+        # What lies on a leased card goes with the lease.
+        return 0
+    # A budget is for one half: others would count against it.
+    return (
+        min(instructions.cached_halves, 1)
+        if instructions.budget_bytes
+        else instructions.cached_halves
+    )
+
+
+def _run_half(
+    instructions: Instructions,
+    take_update: TakeUpdate,
+    batches: Batches,
+    key: HalfKey,
+    meter: MemoryMeter,
+) -> Outcome:
+    spec = instructions.session
+    with ExitStack() as stack:
+        loan = stack.enter_context(
+            HALVES.lend(key, lambda: _load(key), capacity=_capacity(instructions))
+        )
+        half = loan.half
+        half.checkpointing = instructions.checkpointing
+        meter.adopt([*half.model.parameters(), *half.model.buffers()])
+        stream = stack.enter_context(closing(_connect(instructions)))
+        with meter.setting_up():
+            local_round = LocalRound(
+                half, take_update(meter), spec, stream, meter, instructions.micro_batch_size
+            )
+        ready: Iterable[Batch] = checked(batches, half.architecture, is_training=spec.train)
+        if spec.train:
+            outcome = local_round.train(ready, probe=instructions.probe)
+        else:
+            outcome = local_round.evaluate(ready)
+        loan.is_as_loaded = local_round.release_half()
+        return outcome
+
+
+def _load(key: HalfKey) -> Half:
+    return load_half(
+        key.model,
+        key.parts,
+        revision=key.revision,
+        dtype=key.dtype,
+        device=key.device,
+        attention=key.attention,
+    )
+
+
+def _connect(instructions: Instructions) -> GrpcStream:
+    spec = instructions.session
+    settings = ChannelSettings.of(instructions.link)
+    return GrpcStream(
+        instructions.address, instructions.token, spec.wire_type, settings, spec.wire_gradient_type
+    )
+
+
+def machine_without_cache(dtype: str) -> DeviceProfile:
+    """The machine's profile, with the memory of cached halves counted as free.
+
+    A cached half that does not fit beside a planned one is dropped before that is loaded.
+    """
+    profile = machine_profile(dtype=floating_dtype(dtype))
+    kept_bytes = HALVES.held_bytes("cuda" if torch.cuda.is_available() else "cpu")
+    return replace(profile, memory_bytes=profile.memory_bytes + kept_bytes)

@@ -1,0 +1,128 @@
+"""What makes one method another than the next: a rule for each thing that methods differ in."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from ..errors import ConfigError
+from ..settings import Aggregation, Planning, PlanSettings, RunSettings, Training
+from ..types import Labels, Start
+
+
+class CutRule(str, Enum):
+    """How many blocks each client has.
+
+    ``BY_BUDGET``: the cut that balances clients and worker within each one's memory (ARMSC).
+    ``ONE_FOR_ALL``: the same for all, at most what the weakest client holds.
+    """
+
+    BY_BUDGET = "by-budget"
+    ONE_FOR_ALL = "one-for-all"
+
+
+class RankRule(str, Enum):
+    """Which rank each weight's adapter has on each client.
+
+    ``BY_IMPORTANCE``: what a client's bytes buy, spent where importance is (IWI and ARMSC).
+    ``UNIFORM``: what its bytes buy, the same for all weights. ``ONE_FOR_ALL``: the same for all
+    weights and clients.
+    """
+
+    BY_IMPORTANCE = "by-importance"
+    UNIFORM = "uniform"
+    ONE_FOR_ALL = "one-for-all"
+
+
+class AggregationRule(str, Enum):
+    """How what clients have trained becomes the next global adapter.
+
+    ``EXACT_SUM``: the weighted mean of their changes, exactly, whatever their ranks (NAA).
+    ``MEAN_OF_FACTORS``: the plain mean of their ``B`` and of their ``A``, which has cross terms.
+    """
+
+    EXACT_SUM = "exact-sum"
+    MEAN_OF_FACTORS = "mean-of-factors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A row.
+
+    Attributes
+    ----------
+    name, title, source
+        What it is called by a key, what its authors call it, and where they describe it.
+    cuts, ranks, aggregation
+        Its rules.
+    start
+        What clients start a round from; None leaves it to the training's settings.
+    shares_server_adapter
+        Whether the worker has one adapter, which every client's steps move in turn, and clients
+        start from one draw of fresh factors; otherwise each session has its own.
+    """
+
+    name: str
+    title: str
+    source: str
+    cuts: CutRule
+    ranks: RankRule
+    aggregation: AggregationRule
+    start: Start | None = None
+    shares_server_adapter: bool = False
+
+    def settings(self, settings: RunSettings) -> RunSettings:
+        """A run's settings, with what the method itself decides.
+
+        Raises
+        ------
+        ConfigError
+            Naming everything that the settings ask for and the method does not have.
+        """
+        problems = [*self._training_problems(settings.training), *self._other_problems(settings)]
+        if problems:
+            raise ConfigError.listing(self.title, problems)
+        return settings.replace(training=self._started(settings.training))
+
+    def training(self, training: Training) -> Training:
+        """The same of the training's settings alone."""
+        if problems := list(self._training_problems(training)):
+            raise ConfigError.listing(self.title, problems)
+        return self._started(training)
+
+    def _started(self, training: Training) -> Training:
+        if self.start in (None, training.start):
+            return training
+        return training.replace(start=self.start)
+
+    def _training_problems(self, training: Training) -> Iterator[str]:
+        asked, fixed = training.start, self.start
+        if fixed is not None and asked is not fixed and "start" in training.model_fields_set:
+            yield f"training.start is {asked.value!r}: its rounds start from {fixed.value!r}"
+        if self.aggregation is AggregationRule.EXACT_SUM and asked is Start.FACTORS:
+            yield "training.start is 'factors': it sums changes, and averages no factors"
+        if self.shares_server_adapter and training.labels is Labels.CLIENT:
+            yield "training.labels is 'client': the worker computes the loss"
+        if self.shares_server_adapter and training.micro_batch_size:
+            size = training.micro_batch_size
+            yield f"training.micro-batch-size is {size}: whole batches are sent"
+
+    def _other_problems(self, settings: RunSettings) -> Iterator[str]:
+        worker, options = settings.worker, settings.aggregation
+        if self.aggregation is not AggregationRule.EXACT_SUM and options != Aggregation():
+            yield "aggregation has options of an exact sum: it averages factors; leave them out"
+        is_pool = worker.placement == "ray" and worker.num_workers != 1
+        if self.shares_server_adapter and is_pool:
+            yield (
+                f"worker.placement is 'ray' with worker.num-workers = {worker.num_workers}: it has "
+                "one adapter on the worker, so 1 is wanted"
+            )
+
+    def plan_settings(self, planning: Planning, training: Training) -> PlanSettings:
+        """What a plan of this method is made from."""
+        return PlanSettings(
+            **planning.given(),
+            labels=training.labels,
+            start=training.start,
+            one_cut=self.cuts is CutRule.ONE_FOR_ALL,
+            one_rank=self.ranks is RankRule.ONE_FOR_ALL,
+        )

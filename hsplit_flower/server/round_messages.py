@@ -1,0 +1,152 @@
+"""The messages of a round, to everybody who takes part, and again to whom its worker was lost."""
+
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from logging import WARNING
+from typing import final
+
+from flwr.app import ConfigRecord, Message
+from flwr.common.logger import log
+
+from ..adapters import LowRank
+from ..errors import HSplitError
+from ..methods import Method
+from ..settings import RunSettings
+from ..splitting import Architecture
+from .collection import Task
+from .dispatch import PendingMessage, written
+from .global_adapter import adapter_below
+from .instructions import instructions_for
+from .round import OpenRound
+from .worker_sessions import WorkerSessions
+
+
+@final
+class RoundMessages:
+    """Opens the sessions of a round and writes to its clients.
+
+    Parameters
+    ----------
+    settings, method, architecture
+        Of the run, and of its model.
+    sessions
+        Where sessions are opened, and which of them were lost.
+    """
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        method: Method,
+        architecture: Architecture,
+        sessions: WorkerSessions,
+    ) -> None:
+        self._settings = settings
+        self._method = method
+        self._architecture = architecture
+        self._sessions = sessions
+
+    def first(
+        self,
+        begun: OpenRound,
+        updates: Mapping[str, LowRank],
+        config: ConfigRecord,
+        *,
+        least: int,
+        timeout_seconds: float,
+    ) -> tuple[OpenRound, list[Message]]:
+        """A message for each client that takes part; none where too few do.
+
+        Parameters
+        ----------
+        begun
+            The round, with everybody's part.
+        updates
+            The global adapter.
+        config
+            The user's own, which is sent along.
+        least
+            With fewer clients the round could not count.
+        timeout_seconds
+            How long clients have for their replies.
+        """
+        if len(begun.parts) < max(1, least):
+            told = len(begun.parts), max(1, least), "training" if begun.trains else "evaluation"
+            log(WARNING, "%s clients can take part, %s are wanted: %s is left out", *told)
+            return begun, []
+        self._sessions.load_update(updates)
+        pending = self._pending(begun, updates, config)
+        messages = written(
+            pending,
+            self._sessions,
+            message_type=begun.message_type,
+            timeout_seconds=timeout_seconds,
+        )
+        tasks = {
+            node: Task(plan=part, client=begun.clients[node], budget_bytes=_budget(begun, node))
+            for node, part in begun.parts.items()
+        }
+        deadline = time.monotonic() + timeout_seconds
+        return replace(begun, pending=pending, tasks=tasks, deadline_seconds=deadline), messages
+
+    def again(
+        self, opened: OpenRound, unfinished: Collection[int]
+    ) -> tuple[OpenRound, list[Message]]:
+        """The messages of those clients whose worker died, for sessions on others.
+
+        None if no worker died, none lives, or no time is left.
+
+        Parameters
+        ----------
+        opened
+            The round.
+        unfinished
+            Clients whose reply, or whose session, could not be used.
+        """
+        lost = [node for node in self._sessions.lost(unfinished) if node in opened.pending]
+        left_seconds = opened.deadline_seconds - time.monotonic()
+        if not lost or left_seconds <= 0.0:
+            return opened, []
+        try:
+            messages = written(
+                {node: opened.pending[node] for node in lost},
+                self._sessions,
+                message_type=opened.message_type,
+                timeout_seconds=left_seconds,
+            )
+        except HSplitError as error:
+            log(WARNING, "clients %s lost their worker and cannot be moved: %s", lost, error)
+            return opened, []
+        log(WARNING, "clients %s lost their worker and begin the round anew on others", lost)
+        return replace(opened, moved=opened.moved | frozenset(lost)), messages
+
+    def _pending(
+        self, begun: OpenRound, updates: Mapping[str, LowRank], config: ConfigRecord
+    ) -> dict[int, PendingMessage]:
+        sampling = self._settings.sampling
+        user_config = ConfigRecord({**config, "server-round": begun.server_round})
+        told = instructions_for(
+            self._settings,
+            self._method,
+            begun.parts,
+            begun.clients,
+            server_round=begun.server_round,
+            train=begun.trains,
+            budgets_bytes={node: _budget(begun, node) for node in begun.parts},
+        )
+        return {
+            node: PendingMessage(
+                instructions=instructions,
+                load=begun.parts[node].worker_seconds,
+                arrays=(
+                    sampling.arrayrecord_key,
+                    adapter_below(updates, begun.parts[node].span, self._architecture),
+                ),
+                config=(sampling.configrecord_key, user_config),
+            )
+            for node, instructions in told.items()
+        }
+
+
+def _budget(begun: OpenRound, node: int) -> float:
+    return begun.devices.profiles[node].memory_bytes

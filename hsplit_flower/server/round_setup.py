@@ -1,0 +1,120 @@
+"""Setting a round up: who takes part in it, and which part each client has."""
+
+from dataclasses import replace
+from typing import final
+
+from flwr.app import MessageType
+from flwr.serverapp import Grid
+
+from ..devices.source import DeviceSource
+from ..settings import Sampling
+from ..types import WorkerDescription
+from .client_selection import ClientSelection
+from .round import OpenRound
+from .round_planner import RoundPlanner
+from .state import RunState
+
+
+@final
+class RoundSetup:
+    """From the state of a run and who is there to the parts of a round.
+
+    Parameters
+    ----------
+    planner
+        Of the run's model and method.
+    source
+        Who has what.
+    sampling
+        How many take part.
+    dtype
+        What the model computes in.
+    """
+
+    def __init__(
+        self, planner: RoundPlanner, source: DeviceSource, sampling: Sampling, *, dtype: str
+    ) -> None:
+        self._planner = planner
+        self._source = source
+        self._sampling = sampling
+        self._selection = ClientSelection(
+            planner, source, least_available=sampling.min_available_nodes, dtype=dtype
+        )
+
+    def begin(
+        self,
+        server_round: int,
+        message_type: str,
+        grid: Grid,
+        worker: WorkerDescription,
+        *,
+        started_seconds: float,
+    ) -> OpenRound:
+        """A round in which nobody takes part yet."""
+        return OpenRound(
+            server_round=server_round,
+            message_type=message_type,
+            grid=grid,
+            started_seconds=started_seconds,
+            worker=self._source.worker(self._planner.worker_profile(worker)),
+        )
+
+    def with_parts(self, begun: OpenRound, state: RunState) -> tuple[OpenRound, RunState]:
+        """The round with everybody's part in it, and what is known after everybody was asked.
+
+        Raises
+        ------
+        InfeasibleBudgetError
+            If a run that has no plan yet can have none.
+        """
+        sampling = self._sampling
+        fraction = sampling.fraction_train if begun.trains else sampling.fraction_evaluate
+        if fraction == 0.0:
+            return begun, state
+        chosen = self._selection.select(
+            begun.grid,
+            state,
+            begun.server_round,
+            fraction=fraction,
+            least=self.least(begun.message_type),
+            anew=begun.trains,
+        )
+        begun = replace(begun, clients=chosen.clients, devices=chosen.devices)
+        if not chosen.clients:
+            return begun, chosen.state
+        return (self._planned if begun.trains else self._evaluating)(begun, chosen.state)
+
+    def least(self, message_type: str) -> int:
+        """How many nodes must take part, where any do."""
+        sampling = self._sampling
+        if message_type == MessageType.TRAIN:
+            return sampling.min_train_nodes if sampling.fraction_train else 0
+        return sampling.min_evaluate_nodes if sampling.fraction_evaluate else 0
+
+    def _planned(self, begun: OpenRound, state: RunState) -> tuple[OpenRound, RunState]:
+        everyone = state.clients.among(begun.grid.get_node_ids())
+        devices = self._source.in_round(everyone, begun.server_round)
+        planned = self._planner.plan_round(
+            state, devices, begun.worker, num_sessions=len(begun.clients)
+        )
+        # Who left while others were asked is in the standing plan still.
+        there = begun.clients.keys() & everyone.keys()
+        plans = planned.plan.clients
+        after = replace(
+            state,
+            devices=devices,
+            standing=planned.standing,
+            left_out=planned.left_out,
+            corrections=planned.corrections,
+        )
+        parts = {node: plans[node] for node in begun.clients if node in plans and node in there}
+        opened = replace(
+            begun, devices=devices, parts=parts, decision=planned.decision, drift=planned.drift
+        )
+        return opened, after
+
+    def _evaluating(self, begun: OpenRound, state: RunState) -> tuple[OpenRound, RunState]:
+        parts = self._planner.parts_for_evaluation(
+            state, begun.clients.keys(), begun.devices, begun.worker
+        )
+        return replace(begun, parts=parts), state

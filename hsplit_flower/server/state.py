@@ -1,0 +1,64 @@
+"""All that crosses a round, as one value."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from flwr.app import ArrayRecord
+
+from ..adapters import to_state_dict
+from ..devices.source import DevicesNow
+from ..methods import MethodState
+from ..planning.standing_plan import StandingPlan
+from ..types import Shortfall, Weight
+from .client_registry import ClientRegistry
+from .memory_corrections import MemoryCorrections
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunState:
+    """What a run is between two rounds.
+
+    Attributes
+    ----------
+    server_round
+        The last one that was configured; 0 before the first.
+    method
+        The global adapter with its remainders, momentum and importance.
+    arrays
+        The same adapter as Flower carries it, under PEFT's keys.
+    standing
+        The plan, and what it was made from; None before the first.
+    corrections
+        Whose memory is planned lower, for it ran out.
+    clients
+        What all that have been asked have said of themselves.
+    devices
+        What their devices had in the last round, and whose was away.
+    left_out
+        Who did not fit the last plan, and what each of them lacked.
+    failed, silent
+        Who did not finish since it was last asked what it has, and who did not answer then.
+    steps_per_client
+        What a client's last round was long, for the next one's progress; 0 before the first.
+    """
+
+    server_round: int = 0
+    method: MethodState
+    arrays: ArrayRecord = field(compare=False)
+    standing: StandingPlan | None = None
+    corrections: MemoryCorrections = field(default_factory=MemoryCorrections)
+    clients: ClientRegistry = field(default_factory=ClientRegistry)
+    devices: DevicesNow = field(default_factory=DevicesNow)
+    left_out: Mapping[int, Shortfall] = field(default_factory=dict)
+    failed: frozenset[int] = frozenset()
+    silent: frozenset[int] = frozenset()
+    steps_per_client: int = 0
+
+    @classmethod
+    def fresh(cls, weights: Iterable[Weight]) -> "RunState":
+        """Before the first round."""
+        return cls(method=MethodState.fresh(weights), arrays=ArrayRecord())
+
+    def with_method(self, method: MethodState) -> "RunState":
+        """The same run with what its method knows by now."""
+        return replace(self, method=method, arrays=ArrayRecord(to_state_dict(method.updates)))

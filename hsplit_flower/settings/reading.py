@@ -1,0 +1,124 @@
+"""From keys and texts, as a run-config has them, to groups of settings.
+
+A key is its group's name, a dot, and its field's name with dashes: ``planning.max-rank``. The
+fields of a group without a name are keys by themselves. An empty text stands for a field's default,
+whatever its type: Flower takes with ``--run-config`` only such keys as an app lists.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..errors import ConfigError
+from .fields import Known, kinds_of
+from .group import Settings, shown
+
+DESCRIBED_IN = "docs/settings.md"
+
+
+def as_key(name: str, value: object, wanted: str) -> str:
+    """``rank-unit = 0: 1 or more is wanted``."""
+    return f"{name} = {shown(value)}: {wanted} is wanted"
+
+
+def keys_of(groups: Mapping[str, type[Settings]]) -> dict[str, Known]:
+    """Every key that may be set, and its field."""
+    return {
+        f"{prefix}.{field.key}" if prefix else field.key: field
+        for prefix, group in groups.items()
+        for field in group.known()
+        if not field.is_secret
+    }
+
+
+def read(
+    groups: Mapping[str, type[Settings]],
+    values: Mapping[str, Any],
+    *,
+    subject: str = "the run-config",
+) -> dict[str, Settings]:
+    """The groups that the values of a run-config make.
+
+    Parameters
+    ----------
+    groups
+        By the name that their keys begin with.
+    values
+        By key; what is not there has its default.
+    subject
+        What is said to have problems.
+
+    Raises
+    ------
+    ConfigError
+        Naming every key that is unknown, mistyped or out of range.
+    """
+    known = keys_of(groups)
+    problems = [
+        f"unknown key {shown(key)}{_near(str(key), known)}"
+        for key in sorted(set(values) - set(known), key=str)
+    ]
+    made: dict[str, Settings] = {}
+    for prefix, group in groups.items():
+        own = {
+            field.name: _value(field, values[key])
+            for key, field in _keys_in(prefix, group)
+            if key in values and not _is_default(values[key])
+        }
+        one, wrong = group.read(own, lambda name, *rest, at=prefix: as_key(_key(at, name), *rest))
+        problems += [_in_keys(problem, prefix, group) for problem in wrong]
+        if one is not None:
+            made[prefix] = one
+    if problems:
+        raise ConfigError.listing(subject, problems)
+    return made
+
+
+def _in_keys(problem: str, prefix: str, group: type[Settings]) -> str:
+    """A problem of several fields, with their keys for their names."""
+
+    def key(found: re.Match[str]) -> str:
+        return _key(prefix, found[0])
+
+    names = sorted(group.model_fields, key=len, reverse=True)
+    for name in names:
+        ahead = "" if "_" in name else r"(?= = | must )"
+        problem = re.sub(rf"(?<![\w.-]){name}(?![\w-]){ahead}", key, problem)
+    return problem
+
+
+def _keys_in(prefix: str, group: type[Settings]) -> Iterable[tuple[str, Known]]:
+    return keys_of({prefix: group}).items()
+
+
+def _key(prefix: str, name: str) -> str:
+    key = name.replace("_", "-")
+    return f"{prefix}.{key}" if prefix else key
+
+
+def _is_default(value: object) -> bool:
+    return isinstance(value, str) and not value
+
+
+def _value(field: Known, value: Any) -> Any:
+    """Lists, which a run-config lacks, are texts with commas in it."""
+    kinds = kinds_of(field.info.annotation)
+    is_list = any(getattr(kind, "__origin__", None) is tuple for kind in kinds)
+    if is_list and isinstance(value, str):
+        return tuple(item.strip() for item in value.split(",") if item.strip())
+    return value
+
+
+def _near(key: str, known: Mapping[str, Known]) -> str:
+    """Which key may have been meant: a whole one, or one of another group or of none."""
+    by_name = {name.rpartition(".")[2]: name for name in known}
+    last = key.rpartition(".")[2]
+    if last in by_name:
+        return f", did you mean {by_name[last]!r}?"
+    if close := difflib.get_close_matches(key, known, n=1, cutoff=0.75):
+        return f", did you mean {close[0]!r}?"
+    if close := difflib.get_close_matches(last, by_name, n=1):
+        return f", did you mean {by_name[close[0]]!r}?"
+    nearest = difflib.get_close_matches(key, known, n=3, cutoff=0.0)
+    return f"; the nearest are {', '.join(nearest)}, and {DESCRIBED_IN} describes all of them"

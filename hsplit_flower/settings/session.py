@@ -1,0 +1,44 @@
+"""What the worker must know of one client's session for one round."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import Field
+
+from ..types import LONGEST_ROUND_SECONDS, WireType
+from .fields import setting
+from .link import WireFormat
+from .training import Recipe
+
+
+class SessionSpec(Recipe, WireFormat):
+    """A session's settings: the run's recipe and wire format, and the client's own part.
+
+    ``seed`` makes the fresh factors; both sides of the cut derive them from it by weight name, so a
+    weight starts the same wherever the cut is. ``wire_type`` is decided here, at the latest.
+    """
+
+    client: int = setting(description="The client's id.", ge=0)
+    cut: int = setting(description="Blocks on the client.", ge=0)
+    ranks: Mapping[str, Annotated[int, Field(ge=0)]] = setting(
+        {}, "Rank of each weight's adapter; 0 or missing adapts nothing.", wanted="zero or more"
+    )
+    wire_type: WireType = setting(
+        WireType.FLOAT32, "Type of hidden states on the wire.", strict=False
+    )
+    seed: int = setting(0, "Of fresh factors.", ge=0)
+    max_tokens: int = setting(
+        2**20, "Tokens that one request may bring, padding included.", unit="tokens", ge=1
+    )
+    round_timeout_seconds: float = setting(
+        3600.0,
+        "How long the round may last: so long the client may wait for its turn, and its session "
+        "for it.",
+        unit="seconds",
+        gt=0,
+        le=LONGEST_ROUND_SECONDS,
+    )
+    shares_adapters: bool = setting(
+        False, "Whether all sessions of the round step one pair of factors, each in its turn."
+    )
+    train: bool = setting(True, "Whether the session trains, or only evaluates.")

@@ -1,0 +1,32 @@
+"""The app as Flower finds it, and its own run-config as Flower hands it over."""
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flwr.common.config import flatten_dict
+
+from .flower_app import APP
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@pytest.fixture
+def app_on_the_path() -> Iterator[None]:
+    """The app is not a part of the library: it is found where Flower would put it."""
+    sys.path.insert(0, str(APP))
+    yield
+    sys.path.remove(str(APP))
+    for name in [name for name in sys.modules if name.split(".")[0] == "nlg"]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def settings() -> dict[str, Any]:
+    """The app's own run-config: its tables, with dots in the keys."""
+    with open(APP / "pyproject.toml", "rb") as file:
+        return dict(flatten_dict(tomllib.load(file)["tool"]["flwr"]["app"]["config"]))

@@ -1,0 +1,219 @@
+"""A trial's rounds are those of the method's row, and its results are found again."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+import torch
+
+from benchmarks.main_job import keys_of
+from benchmarks.trial import Examples, Setting, as_kept, base_model, federated, key_of
+from benchmarks.trial.federation import after_round, architecture_of, train_client
+from benchmarks.trial.ranks import choose
+from hsplit_flower.adapters import LowRank
+from hsplit_flower.methods import (
+    HSPLIT_LORA,
+    SPLIT_LORA,
+    ClientResult,
+    Method,
+    MethodState,
+    RankRule,
+)
+from hsplit_flower.settings import Aggregation, Planning, Training
+from hsplit_flower.types import Dividing, Start
+
+PLAIN = Setting(
+    model="llama-tiny",
+    dataset="restaurants",
+    budgets=(2.0, 3.5),
+    training=Training(learning_rate=4e-3, batch_size=2, seed=3),
+    num_rounds=2,
+    local_steps=1,
+    evaluation_examples=4,
+    autocast=False,
+)
+# As it stands in a file of the time when a trial's fields were its own.
+FIRST_LINE = {
+    "model": "/elsewhere/gpt2-tiny",
+    "dataset": "/elsewhere/e2e",
+    "seed": 1,
+    "budgets": [2.0, 3.2, 4.4, 6.0, 8.0],
+    "learning_rate": 0.004,
+    "lora_alpha": 8.0,
+    "scale_rule": "constant",
+    "allocation": "floor",
+    "start": "restart",
+    "dividing": "holders",
+    "rank_unit": 1,
+    "max_rank": 16,
+    "gain_base": 0.5,
+    "means": False,
+    "probe_steps": 1,
+    "history": True,
+    "num_rounds": 4,
+    "local_steps": 10,
+    "batch_size": 8,
+    "evaluation_examples": 500,
+    "max_length": 192,
+    "autocast": True,
+}
+
+
+@pytest.fixture(scope="module")
+def examples() -> Examples:
+    loaded = Examples.load(
+        model="llama-tiny",
+        dataset="restaurants",
+        num_clients=2,
+        seed=3,
+        evaluation_examples=4,
+        max_length=192,
+    )
+    assert len(loaded.parts[0]) != len(loaded.parts[1])
+    return loaded
+
+
+def trained(
+    setting: Setting, examples: Examples, state: MethodState, server_round: int
+) -> list[ClientResult]:
+    """What each client brings home, as the trial has it."""
+    base, architecture = base_model("llama-tiny"), architecture_of("llama-tiny")
+    return [
+        train_client(
+            base,
+            setting,
+            examples,
+            state,
+            choose(architecture, setting, budget, state.importance.scores),
+            server_round=server_round,
+            client=client,
+        )
+        for client, budget in enumerate(setting.budgets)
+    ]
+
+
+def dense(updates: Mapping[str, LowRank]) -> dict[str, torch.Tensor]:
+    return {name: (update.b.double() @ update.a.double()) for name, update in updates.items()}
+
+
+@pytest.mark.parametrize("start", [Start.CONTINUE, Start.RESTART])
+def test_a_round_of_hsplit_lora_adds_the_weighted_mean_of_what_clients_changed(
+    examples: Examples, start: Start
+) -> None:
+    setting = PLAIN.changed({"training.start": start})
+    base, state = base_model("llama-tiny"), MethodState.fresh(architecture_of("llama-tiny").weights)
+    for server_round in (1, 2):
+        results = trained(setting, examples, state, server_round)
+        total = sum(result.num_examples for result in results)
+        wanted = dense(state.updates)
+        for result in results:
+            for name, end in result.updates.items():
+                # A client of rank r started from the leading r directions, or from nothing.
+                first = state.updates[name].head(end.rank if start is Start.CONTINUE else 0)
+                changed = end.b.double() @ end.a.double() - first.b.double() @ first.a.double()
+                wanted[name] += result.num_examples / total * changed
+        ranks = [sum(update.rank for update in result.updates.values()) for result in results]
+        assert ranks[0] < ranks[1]
+        state = after_round(base, setting, examples, state, server_round)
+        for name, got in dense(state.updates).items():
+            torch.testing.assert_close(got, wanted[name], rtol=0, atol=1e-6)
+        assert state.importance.num_rounds == server_round
+    assert any(update.rank for update in state.updates.values())
+
+
+def test_a_round_of_split_lora_is_the_plain_mean_of_factors_of_one_rank(
+    examples: Examples,
+) -> None:
+    setting = PLAIN.changed({"method": SPLIT_LORA})
+    base, state = base_model("llama-tiny"), MethodState.fresh(architecture_of("llama-tiny").weights)
+    for server_round in (1, 2):
+        first, second = (
+            result.updates for result in trained(setting, examples, state, server_round)
+        )
+        assert {update.rank for update in (*first.values(), *second.values())} == {2}
+        state = after_round(base, setting, examples, state, server_round)
+        for name, got in state.updates.items():
+            torch.testing.assert_close(got.b, (first[name].b + second[name].b) / 2)
+            torch.testing.assert_close(got.a, (first[name].a + second[name].a) / 2)
+
+
+def test_clients_of_split_lora_start_from_one_draw(examples: Examples) -> None:
+    still = PLAIN.changed({"training.learning_rate": 1e-12})
+    fresh = MethodState.fresh(architecture_of("llama-tiny").weights)
+    name = next(iter(fresh.updates))
+    for method, shares in ((SPLIT_LORA, True), (HSPLIT_LORA, False)):
+        setting = replace(still, method=method, budgets=(2.0, 2.0))
+        first, second = (result.updates[name].a for result in trained(setting, examples, fresh, 1))
+        assert torch.allclose(first, second) == shares
+
+
+@pytest.mark.parametrize("method", [HSPLIT_LORA, SPLIT_LORA], ids=lambda row: row.name)
+def test_every_method_learns(examples: Examples, method: Method) -> None:
+    curve = federated(PLAIN.changed({"method": method, "local_steps": 3}), examples)
+    assert len(curve) == 2
+    assert curve[1] < curve[0]
+
+
+def test_without_history_importance_is_that_of_the_round(examples: Examples) -> None:
+    base, fresh = base_model("llama-tiny"), MethodState.fresh(architecture_of("llama-tiny").weights)
+    before = after_round(base, PLAIN, examples, fresh, 1)
+    results = trained(PLAIN, examples, before, 2)
+    total = sum(result.num_examples for result in results)
+    today = {
+        name: sum(result.num_examples / total * result.importance[name] for result in results)
+        for name in before.updates
+    }
+    blended = after_round(base, PLAIN, examples, before, 2)
+    alone = after_round(base, replace(PLAIN, history=False), examples, before, 2)
+    assert alone.importance.scores == pytest.approx(today)
+    assert blended.importance.scores != pytest.approx(today)
+
+
+def test_results_of_the_first_files_are_found_again() -> None:
+    setting = Setting(
+        model="/here/gpt2-tiny",
+        dataset="/here/e2e",
+        budgets=(2.0, 3.2, 4.4, 6.0, 8.0),
+        training=Training(learning_rate=4e-3, batch_size=8),
+        num_rounds=4,
+        local_steps=10,
+        floor=True,
+    ).changed(
+        {
+            "training.seed": 1,
+            "training.lora_alpha": 8.0,
+            "training.scale_rule": "constant",
+            "training.start": "restart",
+            "aggregation.dividing": Dividing.HOLDERS,
+            "planning.gain_base": 0.5,
+        }
+    )
+    assert key_of(as_kept(setting)) == key_of(FIRST_LINE)
+    uniform = replace(setting, floor=False, method=replace(HSPLIT_LORA, ranks=RankRule.UNIFORM))
+    assert key_of(as_kept(uniform)) == key_of({**FIRST_LINE, "allocation": "uniform"})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"aggregation.momentum": 0.3},
+        {"aggregation.rank_cap": 4},
+        {"training.weight_decay": 0.1},
+        {"training.seed": 4},
+        {"planning.max_rank": 8},
+        {"method": SPLIT_LORA},
+        {"history": False},
+    ],
+    ids=str,
+)
+def test_what_decides_a_result_is_in_its_key(changes: dict[str, object]) -> None:
+    assert key_of(as_kept(PLAIN.changed(changes))) != key_of(as_kept(PLAIN))
+
+
+def test_a_jobs_groups_are_keys_of_the_run_config() -> None:
+    assert keys_of("training", Training(learning_rate=8e-3, start=Start.RESTART)) == {
+        "training.learning-rate": 8e-3,
+        "training.start": "restart",
+    }
+    assert keys_of("planning", Planning()) == {}
+    assert keys_of("aggregation", Aggregation(momentum=0.3)) == {"aggregation.momentum": 0.3}

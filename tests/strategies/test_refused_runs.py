@@ -1,0 +1,53 @@
+"""What cannot work is said before anybody trains."""
+
+from typing import Any
+
+import pytest
+from flwr.app import MessageType
+
+from hsplit_flower.errors import ConfigError, InfeasibleBudgetError, UnsupportedModelError
+from hsplit_flower.settings import Training
+from tests.strategies.clients import (
+    NODES,
+    WatchedWorker,
+    client_app,
+    node_configs,
+)
+from tests.strategies.local_grid import LocalGrid
+from tests.strategies.tiny import strategy_of
+
+
+def test_a_budget_too_small_for_anybody_names_them_all_before_anybody_trains(
+    model: str, worker: WatchedWorker
+) -> None:
+    strategy = strategy_of(model, worker=worker, fleet="20KB,30KB,25KB")
+    with (
+        LocalGrid(client_app(), node_configs()) as grid,
+        pytest.raises(InfeasibleBudgetError) as caught,
+    ):
+        strategy.start(grid, num_rounds=1)
+    for node in NODES:
+        assert str(node) in str(caught.value)
+    assert "25 kB" in str(caught.value)
+    assert "lacks" in str(caught.value)
+    assert all(m.metadata.message_type == MessageType.QUERY for m in grid.sent)
+
+
+def test_bad_settings_are_refused_when_the_strategy_is_made(model: str, tmp_path: Any) -> None:
+    with pytest.raises(ConfigError, match=r"fraction_train.*1\.5"):
+        strategy_of(model, fraction_train=1.5)
+    with pytest.raises(ConfigError, match=r"sequence-length is 25: the model has 24 positions"):
+        strategy_of(model, training=Training(batch_size=1, sequence_length=25))
+    with pytest.raises(UnsupportedModelError, match="no-such-model"):
+        strategy_of(str(tmp_path / "no-such-model"))
+
+
+def test_a_fleet_that_cannot_be_read_is_refused_before_anybody_is_asked(
+    model: str, worker: WatchedWorker
+) -> None:
+    with (
+        LocalGrid(client_app(), node_configs()) as grid,
+        pytest.raises(ConfigError, match="fleet 'plenty'"),
+    ):
+        strategy_of(model, worker=worker, fleet="plenty").start(grid, num_rounds=1)
+    assert not grid.sent
