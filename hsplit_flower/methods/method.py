@@ -97,7 +97,8 @@ class Method:
     def _training_problems(self, training: Training) -> Iterator[str]:
         asked, fixed = training.start, self.start
         if fixed is not None and asked is not fixed and "start" in training.model_fields_set:
-            yield f"training.start is {asked.value!r}: its rounds start from {fixed.value!r}"
+            told = f"training.start is {asked.value!r}: its rounds start from {fixed.value!r}"
+            yield f"{told}; leave it out"
         if self.aggregation is AggregationRule.EXACT_SUM and asked is Start.FACTORS:
             yield "training.start is 'factors': it sums changes, and averages no factors"
         if self.shares_server_adapter and training.labels is Labels.CLIENT:

@@ -193,7 +193,9 @@ def _assert_ends_like(
 def test_what_one_adapter_for_all_cannot_do_is_refused_when_the_strategy_is_made(
     model: str,
 ) -> None:
-    with pytest.raises(ConfigError, match=r"training\.labels is 'client'.*micro-batch-size is 2"):
+    with pytest.raises(
+        ConfigError, match=r"(?s)training\.labels is 'client'.*micro-batch-size is 2"
+    ):
         strategy_of(
             model, method=SplitLoRA, training=training(labels=Labels.CLIENT, micro_batch_size=2)
         )
