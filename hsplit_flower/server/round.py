@@ -1,5 +1,6 @@
 """One round, from who is there to what is known after it: values in, values out."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from logging import INFO
@@ -12,11 +13,13 @@ from ..devices.source import DevicesNow
 from ..methods import ClientResult, Method, advance
 from ..planning import Decision
 from ..settings import RunSettings
+from ..simulation.clock import RoundClock
 from ..types import ClientInfo, ClientPlan, DeviceProfile
 from .collection import Task, TrainResults
 from .dispatch import PendingMessage
 from .memory_corrections import MemoryCorrections
 from .planned_round import NOTHING_PLANNED
+from .round_report import RoundReport
 from .state import RunState
 
 
@@ -108,6 +111,43 @@ def after_training(
     )
     steps = max(reply.num_steps for reply in finished.values())
     return replace(state.with_method(learned), steps_per_client=steps)
+
+
+def report_of(
+    ended: OpenRound,
+    results: TrainResults,
+    after: RunState,
+    *,
+    completed: bool,
+    simulated: RoundClock,
+) -> RoundReport:
+    """What happened in a round of training.
+
+    Parameters
+    ----------
+    ended, results
+        The round, and what its clients brought home.
+    after
+        What is known after it.
+    completed
+        Whether it counts.
+    simulated
+        How long it would have taken on the fleet's devices.
+    """
+    return RoundReport(
+        server_round=ended.server_round,
+        clients=results.reports,
+        replanned=ended.decision.replan,
+        planning_reason=ended.decision.reason,
+        drift=ended.drift,
+        seconds=time.perf_counter() - ended.started_seconds,
+        completed=completed,
+        largest_rank=max(after.method.ranks.values(), default=0),
+        dropped_energy=after.method.dropped_energy,
+        away=tuple(sorted(ended.devices.away)),
+        moved=tuple(sorted(ended.moved & results.reports.keys())),
+        simulated=simulated,
+    )
 
 
 def _corrected(corrections: MemoryCorrections, results: TrainResults) -> MemoryCorrections:

@@ -6,15 +6,17 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from logging import INFO, WARNING
+from typing import ClassVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
+from typing_extensions import Unpack
 
 from ..methods import Method, MethodState
 from ..metrics import TokenLoss
-from ..settings import RunSettings
+from ..settings import Groups, Model, RunSettings, Training
 from ..simulation.simulated_devices import device_source
 from ..splitting import read_architecture
 from ..splitting.checkpoint import Checkpoint
@@ -25,7 +27,7 @@ from .global_adapter import adapter_from
 from .preflight import check_cards, is_simulated_here
 from .progress import Progress
 from .replies import TrainReply, check_side, join_halves, read_reply
-from .round import OpenRound, after_training
+from .round import OpenRound, after_training, report_of
 from .round_clock import FleetClock
 from .round_messages import RoundMessages
 from .round_planner import RoundPlanner
@@ -43,34 +45,47 @@ class SplitStrategy(Strategy, ABC):
 
     All that crosses a round is its `state`.
 
+    A subclass is a method's row with a name: its ``method``.
+
     Parameters
     ----------
-    method
-        By which rules clients are planned for and their changes put together.
-    settings
-        Of the run.
+    model
+        ``llama-tiny`` (built in), a local folder or a hub id, or a `Model` that says more; clients
+        load their half by the same name, unless their node config has a ``model`` of its own.
+    training
+        How clients train.
     observer
         Is called with a report after every round of training.
     running_worker
         A split worker that runs already, in this process or another; None starts what the settings
         ask for.
+    groups
+        The other settings of a run, each by its name: ``planning``, ``aggregation``, ``link``,
+        ``worker``, ``sampling``, ``client``, ``simulation``.
+
+    Raises
+    ------
+    ConfigError
+        Naming every setting that is wrong, or that the method or the model does not have.
     """
+
+    method: ClassVar[Method]
 
     def __init__(
         self,
-        method: Method,
-        settings: RunSettings,
+        model: str | Model,
+        training: Training | None = None,
         *,
         observer: Observer | None = None,
         running_worker: WorkerHandle | None = None,
+        **groups: Unpack[Groups],
     ) -> None:
-        self.method = method
-        self.settings = method.settings(settings)
+        self.settings = self.method.settings(RunSettings.of(model, training, groups))
         self.observer = observer
-        model = self.settings.model
-        config = Checkpoint(source=model.name, revision=model.revision or None).config()
+        base = self.settings.model
+        config = Checkpoint(source=base.name, revision=base.revision or None).config()
         self.architecture = read_architecture(config)
-        self.planner = RoundPlanner(config, self.architecture, self.settings, method)
+        self.planner = RoundPlanner(config, self.architecture, self.settings, self.method)
         self.devices = device_source(
             self.settings.simulation,
             whole_model_bytes=self.planner.whole_model_bytes,
@@ -79,9 +94,11 @@ class SplitStrategy(Strategy, ABC):
         self.state = RunState.fresh(self.architecture.weights)
         self._sessions = WorkerSessions(self.settings, running_worker)
         self._setup = RoundSetup(
-            self.planner, self.devices, self.settings.sampling, dtype=model.dtype
+            self.planner, self.devices, self.settings.sampling, dtype=base.dtype
         )
-        self._messages = RoundMessages(self.settings, method, self.architecture, self._sessions)
+        self._messages = RoundMessages(
+            self.settings, self.method, self.architecture, self._sessions
+        )
         self._clock = FleetClock(config, self.planner.costs, self.planner.settings)
         self._progress = Progress(self._sessions.steps)
         self._timeout_seconds = 3600.0
@@ -263,26 +280,13 @@ class SplitStrategy(Strategy, ABC):
         )
 
     def _report(self, results: TrainResults, before: RunState, *, completed: bool) -> RoundReport:
-        ended = self._round
-        return RoundReport(
-            server_round=ended.server_round,
-            clients=results.reports,
-            replanned=ended.decision.replan,
-            planning_reason=ended.decision.reason,
-            drift=ended.drift,
-            seconds=time.perf_counter() - ended.started_seconds,
-            completed=completed,
-            largest_rank=max(self.state.method.ranks.values(), default=0),
-            dropped_energy=self.state.method.dropped_energy,
-            away=tuple(sorted(ended.devices.away)),
-            moved=tuple(sorted(ended.moved & results.reports.keys())),
-            simulated=self._clock.round(
-                results.reports,
-                devices=ended.devices.profiles,
-                worker=ended.worker,
-                update_ranks=before.method.ranks,
-            ),
+        simulated = self._clock.round(
+            results.reports,
+            devices=self._round.devices.profiles,
+            worker=self._round.worker,
+            update_ranks=before.method.ranks,
         )
+        return report_of(self._round, results, self.state, completed=completed, simulated=simulated)
 
     @property
     def _round(self) -> OpenRound:
