@@ -86,10 +86,8 @@ class RoundSetup:
 
     def least(self, message_type: str) -> int:
         """How many nodes must take part, where any do."""
-        sampling = self._sampling
-        if message_type == MessageType.TRAIN:
-            return sampling.min_train_nodes if sampling.fraction_train else 0
-        return sampling.min_evaluate_nodes if sampling.fraction_evaluate else 0
+        is_training = message_type == MessageType.TRAIN
+        return self._sampling.least_training if is_training else self._sampling.least_evaluating
 
     def _planned(self, begun: OpenRound, state: RunState) -> tuple[OpenRound, RunState]:
         everyone = state.clients.among(begun.grid.get_node_ids())

@@ -10,16 +10,14 @@ def summary_lines(
 ) -> list[str]:
     """A line for each thing that a reader of the log asks first."""
     sampling, limits = settings.sampling, settings.planning
-    train_least = sampling.min_train_nodes if sampling.fraction_train else 0
-    evaluate_least = sampling.min_evaluate_nodes if sampling.fraction_evaluate else 0
     return [
         f"Method: {method.title} ({method.source})",
         f"Model: {settings.model.name}, {architecture.model_type} of {architecture.num_blocks} "
         f"blocks, {len(architecture.weights)} weights",
         f"Training: {settings.training}",
         f"Planning: cut from {limits.min_cut}, ranks to {limits.max_rank}, fleet {fleet}",
-        f"Sampling: train {sampling.fraction_train:.2f} (at least {train_least}), "
-        f"evaluate {sampling.fraction_evaluate:.2f} (at least {evaluate_least}), "
+        f"Sampling: train {sampling.fraction_train:.2f} (at least {sampling.least_training}), "
+        f"evaluate {sampling.fraction_evaluate:.2f} (at least {sampling.least_evaluating}), "
         f"{sampling.min_available_nodes} available",
         f"Keys: arrays '{sampling.arrayrecord_key}', config '{sampling.configrecord_key}'",
     ]

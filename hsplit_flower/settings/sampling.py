@@ -26,3 +26,13 @@ class Sampling(Settings):
     )
     arrayrecord_key: str = setting("arrays", "Of the adapter in messages to clients.")
     configrecord_key: str = setting("config", "Of the user's own config in messages to clients.")
+
+    @property
+    def least_training(self) -> int:
+        """How many nodes must train in a round, where any do."""
+        return self.min_train_nodes if self.fraction_train else 0
+
+    @property
+    def least_evaluating(self) -> int:
+        """How many nodes must evaluate, where any do."""
+        return self.min_evaluate_nodes if self.fraction_evaluate else 0
