@@ -1,17 +1,17 @@
 """The global adapter as a standard PEFT checkpoint, and back.
 
-``PeftModel.from_pretrained(base, folder)`` gives the same logits as our own evaluation: ranks
-differ per weight through ``rank_pattern``, and ``alpha_pattern`` equals it, so that the scaling of
-PEFT is one and the factors carry everything.
+``PeftModel.from_pretrained(base, folder)`` gives the same logits as our own evaluation, and so does
+every other reader: all weights have one rank, padded with zeros, and ``lora_alpha`` equals it, so
+that the scaling is one by any rule and the factors carry everything.
 """
 
 import json
-import math
-import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import LoraConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -19,23 +19,27 @@ from torch import Tensor
 
 from ..errors import AdapterError
 from .low_rank import LowRank
+from .peft_state import padded_state_dict, updates_of_peft
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
-PREFIX = "base_model.model."
-UNREADABLE = (
-    "use_dora",
-    "lora_bias",
-    "modules_to_save",
-    "trainable_token_indices",
-    "layer_replication",
-)
+CARD_FILE = "README.md"
 
 
 def export_adapter(
-    updates: Mapping[str, LowRank], folder: str | Path, *, base_model: str, is_transposed: bool
+    updates: Mapping[str, LowRank],
+    folder: str | Path,
+    *,
+    base_model: str,
+    is_transposed: bool,
+    revision: str = "",
+    dtype: torch.dtype = torch.float32,
+    card: str = "",
 ) -> Path:
-    """Write ``adapter_config.json`` and ``adapter_model.safetensors``.
+    """Write ``adapter_config.json`` and ``adapter_model.safetensors``, and ``README.md``.
+
+    A folder that holds an adapter holds that one, none or the new one at any time, never a mixture;
+    its other files stay.
 
     Parameters
     ----------
@@ -43,40 +47,34 @@ def export_adapter(
         The global update by weight name; weights of rank 0 are left out.
     folder
         Where to; made if absent.
-    base_model
+    base_model, revision
         What the adapter belongs to, as PEFT records it.
     is_transposed
         Whether the base stores its matrices as ``[in, out]`` (GPT-2's ``Conv1D``).
+    dtype, card
+        Of the tensors: float32, bfloat16 or float16; and the text of ``README.md``, if any.
 
     Raises
     ------
     AdapterError
-        If every weight has rank 0: there is nothing to export.
+        If every weight has rank 0, or if a factor is not finite, or beyond ``dtype``.
     """
     ranks = {name: update.rank for name, update in sorted(updates.items()) if update.rank}
     if not ranks:
         raise AdapterError("nothing to export: every weight of the adapter has rank 0")
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    patterns = {re.escape(name): rank for name, rank in ranks.items()}
+    state, rank = padded_state_dict(updates, dtype), max(ranks.values())
     config = LoraConfig(
         base_model_name_or_path=base_model,
+        revision=revision or None,
         task_type="CAUSAL_LM",
         inference_mode=True,
-        r=max(ranks.values()),
-        lora_alpha=max(ranks.values()),
-        target_modules=sorted(ranks),
-        rank_pattern=patterns,
-        alpha_pattern=dict(patterns),
+        r=rank,
+        lora_alpha=rank,
+        target_modules=list(ranks),
         fan_in_fan_out=is_transposed,
     )
-    config.save_pretrained(str(folder))
-    save_file(
-        {PREFIX + key: value for key, value in to_state_dict(updates).items()},
-        folder / WEIGHTS_FILE,
-        metadata={"format": "pt"},
-    )
-    return folder
+    _write(Path(folder), config, state, card)
+    return Path(folder)
 
 
 def import_adapter(folder: str | Path) -> dict[str, LowRank]:
@@ -85,80 +83,51 @@ def import_adapter(folder: str | Path) -> dict[str, LowRank]:
     Raises
     ------
     AdapterError
-        If there is none, if it is a pickle file, or if it is more than plain LoRA.
+        If there is none, if it is a pickle file, or if it is more or less than plain LoRA on an
+        unchanged base.
     """
     folder = Path(folder)
-    settings = _read_settings(folder)
+    config = _read_config(folder)
     try:
         tensors = load_file(folder / WEIGHTS_FILE)
     except (OSError, SafetensorError) as error:
         raise AdapterError(
             f"{folder} has no readable {WEIGHTS_FILE} (pickle files are refused): {error}"
         ) from error
-    plain = {key.removeprefix(PREFIX): value for key, value in tensors.items()}
-    updates = from_state_dict(plain)
-    return {name: update.scale(_scaling(settings, name)) for name, update in updates.items()}
+    return updates_of_peft(tensors, config, what=f"{folder / CONFIG_FILE}")
 
 
-def to_state_dict(updates: Mapping[str, LowRank]) -> dict[str, Tensor]:
-    """Factors under PEFT's keys, ``NAME.lora_A.weight`` and ``NAME.lora_B.weight``."""
-    state = {}
-    for name, update in updates.items():
-        if update.rank:
-            state[f"{name}.lora_A.weight"] = update.a.contiguous()
-            state[f"{name}.lora_B.weight"] = update.b.contiguous()
-    return state
-
-
-def from_state_dict(state: Mapping[str, Tensor]) -> dict[str, LowRank]:
-    """The inverse of :func:`to_state_dict`.
-
-    Raises
-    ------
-    AdapterError
-        If a key is not a LoRA factor's, or its other factor is missing.
-    """
-    names: dict[str, None] = {}
-    for key in state:
-        name, _, kind = key.rpartition(".lora_")
-        if kind not in ("A.weight", "B.weight") or not name:
-            raise AdapterError(
-                f"unexpected tensor {key!r}: NAME.lora_A.weight and NAME.lora_B.weight are wanted"
-            )
-        names[name] = None
-    updates = {}
-    for name in names:
-        try:
-            a, b = state[f"{name}.lora_A.weight"], state[f"{name}.lora_B.weight"]
-        except KeyError as error:
-            raise AdapterError(f"weight {name!r} lacks its factor {error}") from None
-        updates[name] = LowRank(b=b.float(), a=a.float())
-    return updates
-
-
-def _read_settings(folder: Path) -> dict[str, Any]:
+def _write(folder: Path, config: LoraConfig, state: Mapping[str, Tensor], card: str) -> None:
+    """Write all files aside, and then move them."""
+    fresh = folder / ".new"
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
     try:
-        settings: dict[str, Any] = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        config.save_pretrained(str(fresh))
+        save_file(dict(state), fresh / WEIGHTS_FILE, metadata={"format": "pt"})
+        if card:
+            (fresh / CARD_FILE).write_text(card, encoding="utf-8")
+        _take_over(folder, fresh)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _take_over(folder: Path, fresh: Path) -> None:
+    """Move what is in ``fresh`` to ``folder``, which is no adapter's while that is under way."""
+    (folder / CONFIG_FILE).unlink(missing_ok=True)
+    for name in (WEIGHTS_FILE, CARD_FILE, CONFIG_FILE):
+        if (fresh / name).exists():
+            (fresh / name).replace(folder / name)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise AdapterError(f"{folder} has no readable {CONFIG_FILE}: {error}") from error
-    kind = settings.get("peft_type")
-    extras = [key for key in UNREADABLE if settings.get(key)]
-    if kind != "LORA" or extras:
+    if not isinstance(config, dict):
         raise AdapterError(
-            f"{folder} is not plain LoRA: peft_type {kind!r}, with {extras or 'no extras'}"
+            f"{folder} has no readable {CONFIG_FILE}: it is a {type(config).__name__}, and keys "
+            "with values are wanted"
         )
-    return settings
-
-
-def _scaling(settings: Mapping[str, Any], name: str) -> float:
-    rank = _pattern_value(settings.get("rank_pattern") or {}, name, settings["r"])
-    alpha = _pattern_value(settings.get("alpha_pattern") or {}, name, settings["lora_alpha"])
-    return float(alpha / math.sqrt(rank) if settings.get("use_rslora") else alpha / rank)
-
-
-def _pattern_value(patterns: Mapping[str, Any], name: str, default: Any) -> Any:
-    """The value that PEFT gives a module: the first pattern that matches a tail of its name."""
-    for pattern, value in patterns.items():
-        if re.match(rf"(.*\.)?({pattern})$", name):
-            return value
-    return default
+    return config

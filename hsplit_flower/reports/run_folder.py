@@ -12,7 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..adapters import LowRank, export_adapter
+from ..adapters.peft_checkpoint import CARD_FILE
 from ..errors import ConfigError
 
 
@@ -56,19 +59,41 @@ class RunFolder:
             os.fsync(file.fileno())
 
     def write_adapter(
-        self, updates: Mapping[str, LowRank], *, base_model: str, is_transposed: bool
+        self,
+        updates: Mapping[str, LowRank],
+        *,
+        base_model: str,
+        is_transposed: bool,
+        revision: str = "",
+        dtype: torch.dtype = torch.float32,
+        card: str = "",
     ) -> Path:
-        """Replace ``adapter/`` by a PEFT checkpoint of ``updates``."""
+        """Replace ``adapter/`` by what `export_adapter` writes of ``updates``."""
         target, fresh = self.path / "adapter", self.path / "adapter.new"
         former = self.path / "adapter.old"
         shutil.rmtree(fresh, ignore_errors=True)
-        export_adapter(updates, fresh, base_model=base_model, is_transposed=is_transposed)
+        export_adapter(
+            updates,
+            fresh,
+            base_model=base_model,
+            is_transposed=is_transposed,
+            revision=revision,
+            dtype=dtype,
+            card=card,
+        )
         if target.exists():
             shutil.rmtree(former, ignore_errors=True)
             target.rename(former)
         fresh.rename(target)
         shutil.rmtree(former, ignore_errors=True)
         return target
+
+    def write_card(self, card: str) -> None:
+        """Replace the card of the adapter that is there: what it is worth is known after it."""
+        target = self.path / "adapter" / CARD_FILE
+        fresh = target.with_name(f"{CARD_FILE}.new")
+        fresh.write_text(card, encoding="utf-8")
+        fresh.replace(target)
 
     def _unmake(self) -> None:
         """Remove settings that nothing came of, and the folders that were made for them alone."""

@@ -14,6 +14,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from typing_extensions import Unpack
 
+from ..adapters import PeftSettings
 from ..methods import Method, MethodState
 from ..metrics import TokenLoss
 from ..settings import Groups, Model, RunSettings, Training
@@ -23,7 +24,7 @@ from ..splitting.checkpoint import Checkpoint
 from ..types import ClientPlan
 from ..worker.handle import WorkerHandle
 from .collection import EvaluateResults, TrainResults
-from .global_adapter import adapter_from
+from .global_adapter import adapter_from, starting_arrays
 from .preflight import check_cards, is_simulated_here
 from .progress import Progress
 from .replies import TrainReply, check_side, join_halves, read_reply
@@ -118,12 +119,17 @@ class SplitStrategy(Strategy, ABC):
         train_config: ConfigRecord | None = None,
         evaluate_config: ConfigRecord | None = None,
         evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
+        *,
+        initial_config: PeftSettings | None = None,
     ) -> Result:
         """Run the rounds; the split worker is started before and stopped after, if it is ours.
 
-        ``initial_arrays`` is a global adapter under PEFT's keys; left out, training starts from
-        nothing. The other parameters are those of Flower's ``Strategy.start``.
+        ``initial_arrays`` is a global adapter, as a result's arrays are, or what PEFT's
+        ``get_peft_model_state_dict(model)`` gives, with the ``initial_config`` that has its scale,
+        ``model.peft_config["default"]``; left out, training starts from nothing. The other
+        parameters are those of Flower's ``Strategy.start``.
         """
+        arrays = starting_arrays(initial_arrays, initial_config)
         self._timeout_seconds = timeout
         least = self.settings.sampling.min_available_nodes
         card_bytes = self.settings.lease_card_bytes
@@ -136,13 +142,7 @@ class SplitStrategy(Strategy, ABC):
                 num_blocks=self.architecture.num_blocks, awaits_ray=is_simulated_here(grid)
             )
             return super().start(
-                grid,
-                initial_arrays if initial_arrays is not None else ArrayRecord(),
-                num_rounds,
-                timeout,
-                train_config,
-                evaluate_config,
-                evaluate_fn,
+                grid, arrays, num_rounds, timeout, train_config, evaluate_config, evaluate_fn
             )
 
     def summary(self) -> None:
@@ -228,7 +228,7 @@ class SplitStrategy(Strategy, ABC):
         started_seconds = time.perf_counter()
         if arrays is not self.state.arrays:
             given = adapter_from(arrays, self.architecture)
-            method = self.state.method.with_updates(given, self.method)
+            method = self.state.method.with_updates(given, self.method, self.settings.aggregation)
             self.state = replace(self.state, method=method, arrays=arrays)
         self.state = replace(self.state, server_round=server_round)
         self._sessions.restart_dead()

@@ -1,37 +1,28 @@
-"""The global adapter as a standard PEFT checkpoint: PEFT reads ours, and we read PEFT's."""
+"""The global adapter as a standard PEFT checkpoint: every reader reads ours, and we read PEFT's."""
 
 import json
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from transformers import GPT2Config, LlamaConfig, PreTrainedModel
-from transformers.pytorch_utils import Conv1D
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from hsplit_flower.adapters import (
     LowRank,
     export_adapter,
-    from_state_dict,
     import_adapter,
-    to_state_dict,
 )
 from hsplit_flower.errors import AdapterError
 from hsplit_flower.splitting import read_architecture
-from tests.families import GPT2_SHAPED, LLAMA_SHAPED, VOCABULARY, random_model, save
+from tests.adapters.peft_models import CONFIGS, IDS, with_updates
+from tests.families import random_model, save
 from tests.reference.unsplit import peft_calls_old_names
 from tests.tolerances import assert_same
-
-CONFIGS = {
-    "llama": LlamaConfig(**(LLAMA_SHAPED | {"num_hidden_layers": 12})),
-    "gpt2": GPT2Config(**(GPT2_SHAPED | {"n_layer": 12})),
-}
-IDS = torch.arange(3, 27).reshape(2, 12) % VOCABULARY
 
 
 def _updates(name: str) -> dict[str, LowRank]:
@@ -45,15 +36,6 @@ def _updates(name: str) -> dict[str, LowRank]:
             a=torch.randn(rank, weight.in_features, generator=generator),
         )
     return updates
-
-
-@torch.no_grad()
-def _with_updates(model: PreTrainedModel, updates: dict[str, LowRank]) -> PreTrainedModel:
-    for name, update in updates.items():
-        module = model.get_submodule(name)
-        dense = update.dense()
-        module.weight.add_(dense.T if isinstance(module, Conv1D) else dense)
-    return model
 
 
 def _loaded(base: PreTrainedModel, folder: Path) -> PeftModel:
@@ -77,12 +59,13 @@ def test_peft_reads_what_we_write(name: str, tmp_path: Path) -> None:
         updates, tmp_path / "adapter", base_model=str(base), is_transposed=name == "gpt2"
     )
     peft_model = _loaded(random_model(CONFIGS[name]), tmp_path / "adapter")
-    wanted = _with_updates(random_model(CONFIGS[name]), updates)(IDS).logits
+    wanted = with_updates(random_model(CONFIGS[name]), updates)(IDS).logits
     assert_same(peft_model(IDS).logits, wanted)
     assert (wanted - random_model(CONFIGS[name])(IDS).logits).abs().max() > 0.1
     layers = {n: m for n, m in peft_model.base_model.model.named_modules() if hasattr(m, "lora_A")}
     ranks = {n: layer.lora_A["default"].out_features for n, layer in layers.items()}
-    assert ranks == {n: update.rank for n, update in updates.items() if update.rank}
+    assert ranks == {n: 5 for n, update in updates.items() if update.rank}
+    assert {layer.scaling["default"] for layer in layers.values()} == {1.0}
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -109,13 +92,94 @@ def test_a_part_of_an_update_can_be_exported(tmp_path: Path) -> None:
     assert _equal(import_adapter(tmp_path), updates)
 
 
-def test_the_settings_name_the_base_and_the_ranks(tmp_path: Path) -> None:
-    export_adapter(_updates("llama"), tmp_path, base_model="owner/base", is_transposed=False)
+def test_the_settings_name_the_base_and_one_rank(tmp_path: Path) -> None:
+    updates = _updates("llama")
+    export_adapter(updates, tmp_path, base_model="owner/base", is_transposed=False, revision="5f0c")
     settings = json.loads((tmp_path / "adapter_config.json").read_text())
     assert settings["base_model_name_or_path"] == "owner/base"
+    assert settings["revision"] == "5f0c"
     assert (settings["peft_type"], settings["task_type"]) == ("LORA", "CAUSAL_LM")
-    assert settings["rank_pattern"] == settings["alpha_pattern"]
-    assert len(settings["rank_pattern"]) == len(settings["target_modules"])
+    assert settings["r"] == settings["lora_alpha"] == 5
+    assert not settings["rank_pattern"] and not settings["alpha_pattern"]
+    assert set(settings["target_modules"]) == {n for n, u in updates.items() if u.rank}
+
+
+def test_a_base_without_a_revision_has_none(tmp_path: Path) -> None:
+    export_adapter(_updates("llama"), tmp_path, base_model="x", is_transposed=False)
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["revision"] is None
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_read_by_peft(dtype: torch.dtype, tmp_path: Path) -> None:
+    updates = _updates("llama")
+    export_adapter(updates, tmp_path, base_model="x", is_transposed=False, dtype=dtype)
+    assert {t.dtype for t in load_file(tmp_path / "adapter_model.safetensors").values()} == {dtype}
+    peft_model = _loaded(random_model(CONFIGS["llama"]), tmp_path)
+    wanted = with_updates(random_model(CONFIGS["llama"]), updates)(IDS).logits
+    assert_same(peft_model(IDS).logits, wanted, dtype=dtype)
+
+
+def test_a_card_is_written_where_there_is_one(tmp_path: Path) -> None:
+    for card in ("", "# Card ö\n"):
+        export_adapter(_updates("llama"), tmp_path, base_model="x", is_transposed=False, card=card)
+        assert (tmp_path / "README.md").exists() == bool(card)
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == "# Card ö\n"
+
+
+def test_what_else_is_in_the_folder_stays(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    export_adapter(_updates("llama"), tmp_path, base_model="x", is_transposed=False)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"notes.txt", "adapter_config.json", "adapter_model.safetensors"}
+
+
+def test_a_folder_is_never_a_mixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen between any two moves, it holds the old adapter, the new one, or none that is read."""
+    new = _updates("llama")
+    old = {name: LowRank(b=update.b + 1, a=update.a) for name, update in new.items() if update.rank}
+    export_adapter(old, tmp_path, base_model="x", is_transposed=False)
+    replace, unlink, seen = Path.replace, Path.unlink, []
+
+    def note() -> None:
+        try:
+            seen.append(next(iter(import_adapter(tmp_path).items())))
+        except AdapterError as error:
+            assert "no readable adapter_config.json" in str(error)
+
+    def replaced(self: Path, target: Path) -> Path:
+        note()
+        moved = replace(self, target)
+        note()
+        return moved
+
+    def unlinked(self: Path, missing_ok: bool = False) -> None:
+        note()
+        unlink(self, missing_ok)
+        note()
+
+    monkeypatch.setattr(Path, "replace", replaced)
+    monkeypatch.setattr(Path, "unlink", unlinked)
+    export_adapter(new, tmp_path, base_model="x", is_transposed=False)
+    assert len(seen) == 2
+    for (name, got), wanted in zip(seen, (old, new), strict=True):
+        assert torch.equal(got.b, wanted[name].b)
+
+
+def test_what_cannot_be_written_leaves_the_former_adapter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {"x.0.up": LowRank(b=torch.ones(5, 1), a=torch.ones(1, 3))}
+    export_adapter(few, tmp_path, base_model="x", is_transposed=False)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("hsplit_flower.adapters.peft_checkpoint.save_file", full)
+    with pytest.raises(OSError, match="full"):
+        export_adapter(_updates("llama"), tmp_path, base_model="y", is_transposed=False)
+    assert _equal(import_adapter(tmp_path), few)
+    assert {p.suffix for p in tmp_path.iterdir()} == {".json", ".safetensors"}
 
 
 def test_an_adapter_without_ranks_cannot_be_exported(tmp_path: Path) -> None:
@@ -124,35 +188,6 @@ def test_an_adapter_without_ranks_cannot_be_exported(tmp_path: Path) -> None:
             {"x": LowRank.zeros(3, 2)}, tmp_path / "a", base_model="x", is_transposed=False
         )
     assert not (tmp_path / "a").exists()
-
-
-FOREIGN = {
-    "alpha is not the rank": {"r": 4, "lora_alpha": 10},
-    "rank-stabilised": {"r": 9, "lora_alpha": 6, "use_rslora": True},
-    "patterns": {
-        "r": 4,
-        "lora_alpha": 8,
-        "rank_pattern": {"q_proj": 2, r"layers\.1\.mlp\.up_proj": 3, "down_proj": 5},
-        "alpha_pattern": {r"layers.(1|2).self_attn.q_proj": 7, "self_attn.v_proj": 16},
-    },
-}
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("case", FOREIGN)
-def test_we_read_what_peft_writes(case: str, tmp_path: Path) -> None:
-    targets = ["q_proj", "v_proj", "up_proj", "down_proj"]
-    with peft_calls_old_names():
-        config = LoraConfig(target_modules=targets, init_lora_weights=False, **FOREIGN[case])
-        peft_model = get_peft_model(random_model(CONFIGS["llama"]), config).eval()
-    wanted = peft_model(IDS).logits
-    with warnings.catch_warnings():
-        # Older versions look for the configuration of a model that was never saved.
-        warnings.filterwarnings("ignore", message="Could not find a config file")
-        peft_model.save_pretrained(str(tmp_path))
-    updates = import_adapter(tmp_path)
-    assert len(updates) == 12 * len(targets)
-    assert_same(_with_updates(random_model(CONFIGS["llama"]), updates)(IDS).logits, wanted)
 
 
 def test_half_precision_factors_are_read_as_float32(tmp_path: Path) -> None:
@@ -201,10 +236,10 @@ KEY = "base_model.model.x.0.up.lora_"
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
-        (_setting(use_dora=True), r"not plain LoRA.*\['use_dora'\]"),
-        (_setting(lora_bias=True), "not plain LoRA.*lora_bias"),
-        (_setting(modules_to_save=["lm_head"]), "not plain LoRA.*modules_to_save"),
-        (_setting(peft_type="IA3"), "not plain LoRA: peft_type 'IA3'"),
+        (_setting(use_dora=True), r"adapter_config\.json is not plain LoRA[^\0]*use_dora is True"),
+        (_setting(r=None), r"adapter_config\.json: r is missing"),
+        (_setting(peft_type="IA3"), "not plain LoRA: its peft_type is 'IA3'"),
+        (lambda folder: (folder / "adapter_config.json").write_text("[1]"), "it is a list"),
         (_remove("adapter_config.json"), r"no readable adapter_config\.json"),
         (_remove("adapter_model.safetensors"), r"no readable adapter_model\.safetensors"),
         (_pickled, "pickle files are refused"),
@@ -217,7 +252,7 @@ KEY = "base_model.model.x.0.up.lora_"
         ),
         (
             _tensors(lambda t: t.update({f"{KEY}A.weight": torch.ones(3, 3)})),
-            "do not multiply",
+            r"lora_A \[3, 3\], but its rank is 4",
         ),
     ],
 )
@@ -235,17 +270,3 @@ def test_a_configuration_that_is_no_json_is_refused(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{")
     with pytest.raises(AdapterError, match=r"no readable adapter_config\.json"):
         import_adapter(tmp_path)
-
-
-def test_state_dicts_hold_what_has_a_rank() -> None:
-    updates = {"a.up": LowRank(b=torch.randn(4, 2), a=torch.randn(2, 3)), "b": LowRank.zeros(4, 3)}
-    state = to_state_dict(updates)
-    assert sorted(state) == ["a.up.lora_A.weight", "a.up.lora_B.weight"]
-    assert _equal(from_state_dict(state), {"a.up": updates["a.up"]})
-    assert from_state_dict({}) == {}
-
-
-@pytest.mark.parametrize("key", ["a.weight", "lora_A.weight", "a.lora_C.weight", ".lora_A.weight"])
-def test_keys_that_are_no_factors_are_refused(key: str) -> None:
-    with pytest.raises(AdapterError, match=f"unexpected tensor '{key}'.*are wanted"):
-        from_state_dict({key: nn.Parameter(torch.ones(2, 2))})

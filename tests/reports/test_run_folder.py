@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from hsplit_flower.adapters import LowRank, import_adapter
 from hsplit_flower.errors import AdapterError, ConfigError
@@ -52,6 +53,34 @@ def test_an_adapter_is_replaced_by_the_next(tmp_path: Path):
         path = folder.write_adapter(adapter(rank), base_model="tiny", is_transposed=False)
         assert import_adapter(path)["model.layers.0.q"].rank == rank
     assert not (tmp_path / "adapter.new").exists()
+
+
+def test_an_adapter_is_written_as_it_is_asked_for(tmp_path: Path):
+    path = RunFolder(tmp_path).write_adapter(
+        adapter(2),
+        base_model="owner/base",
+        is_transposed=False,
+        revision="5f0c",
+        dtype=torch.bfloat16,
+        card="# Card\n",
+    )
+    config = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))
+    assert (config["base_model_name_or_path"], config["revision"]) == ("owner/base", "5f0c")
+    assert {t.dtype for t in load_file(path / "adapter_model.safetensors").values()} == {
+        torch.bfloat16
+    }
+    assert (path / "README.md").read_text(encoding="utf-8") == "# Card\n"
+
+
+def test_a_card_is_replaced_alone(tmp_path: Path):
+    folder = RunFolder(tmp_path)
+    path = folder.write_adapter(
+        adapter(2), base_model="tiny", is_transposed=False, card="not measured"
+    )
+    before = sorted(file.name for file in path.iterdir())
+    folder.write_card("measured")
+    assert (path / "README.md").read_text(encoding="utf-8") == "measured"
+    assert sorted(file.name for file in path.iterdir()) == before
 
 
 def test_an_adapter_that_cannot_be_written_leaves_the_last_one(tmp_path: Path):
