@@ -8,22 +8,17 @@ arm's (`benchmarks.trial` says what a trial is). Each trial is written down as i
 trained removes the file first.
 """
 
-import json
-import multiprocessing
-import sys
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from benchmarks.harness import Benchmark, Detail, Figure, Settings, Spread, Target
 from benchmarks.harness.machine import ROOT
-from benchmarks.trial import Examples, Setting, as_kept, federated, key_of
+from benchmarks.trial import Curve, Examples, Setting, Trials, examples_of, federated
 from hsplit_flower.methods import HSPLIT_LORA, RankRule
-from hsplit_flower.settings import Training
+from hsplit_flower.settings import Aggregation, Training
 from hsplit_flower.types import Dividing, ScaleRule, Start
 
 SEED, LEARNING_RATE = "training.seed", "training.learning_rate"
@@ -33,7 +28,9 @@ FLEETS = {"heterogeneous": (2.0, 3.2, 4.4, 6.0, 8.0), "homogeneous": (4.72,) * 5
 IMPORTANCE = "importance"
 ALPHA, SCALE_RULE, START = "training.lora_alpha", "training.scale_rule", "training.start"
 ONE_SCALE = {ALPHA: 8.0, SCALE_RULE: ScaleRule.CONSTANT}
-UNIFORM = {"method": replace(HSPLIT_LORA, ranks=RankRule.UNIFORM)}
+# Adapters of any size, each client with a draw of its own: what is compared is nothing else.
+METHOD = replace(HSPLIT_LORA, one_draw=False)
+UNIFORM = {"method": replace(METHOD, ranks=RankRule.UNIFORM)}
 # On both bases and fleets. All scales agree at rank 4.
 MAIN_ARMS: Mapping[str, Mapping[str, Any]] = {
     IMPORTANCE: {},
@@ -81,6 +78,8 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
         model="llama-tiny",
         dataset=str(dataset.resolve()),
         budgets=FLEETS["heterogeneous"],
+        method=METHOD,
+        aggregation=Aggregation(mean_rank=0),
         training=Training(
             learning_rate=LEARNING_RATES[1],
             batch_size=4 if settings.quick else 8,
@@ -90,7 +89,8 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
         local_steps=2 if settings.quick else 10,
         evaluation_examples=32 if settings.quick else 500,
     )
-    trials = Trials(settings.scratch if settings.quick else ROOT / "results")
+    folder = settings.scratch if settings.quick else ROOT / "results"
+    trials = Trials(folder / "ablation.jsonl", _curve)
     bases = {"llama-tiny": plain}
     if not settings.quick:
         bases["gpt2-tiny"] = replace(plain, model=str(second.resolve()))
@@ -101,7 +101,7 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
 
 
 def _promise(
-    trials: "Trials", plain: Setting, label: str, settings: Settings
+    trials: Trials, plain: Setting, label: str, settings: Settings
 ) -> Iterator[Figure | Detail]:
     """Importance against uniform ranks, and alpha / r against one scale, on both fleets."""
     rates = LEARNING_RATES[1:2] if settings.quick else LEARNING_RATES
@@ -113,7 +113,9 @@ def _promise(
         done = trials.run(setting for several in wanted.values() for setting in several)
         for name, several in wanted.items():
             yield Figure.of_repeats(
-                f"{label}, {fleet}: {name}", [done[setting] for setting in several], "perplexity"
+                f"{label}, {fleet}: {name}",
+                [done[setting][-1] for setting in several],
+                "perplexity",
             )
         for ours, theirs, wished in (
             (IMPORTANCE, "uniform", target),
@@ -125,7 +127,7 @@ def _promise(
 
 
 def _choices(
-    trials: "Trials", plain: Setting, label: str, settings: Settings
+    trials: Trials, plain: Setting, label: str, settings: Settings
 ) -> Iterator[Figure | Detail]:
     """Every other choice, on unequal devices."""
     arms = {IMPORTANCE: MAIN_ARMS[IMPORTANCE], **OTHER_ARMS}
@@ -135,7 +137,9 @@ def _choices(
     done = trials.run(setting for several in wanted.values() for setting in several)
     for name, several in wanted.items():
         yield Figure.of_repeats(
-            f"{label}, heterogeneous: {name}", [done[setting] for setting in several], "perplexity"
+            f"{label}, heterogeneous: {name}",
+            [done[setting][-1] for setting in several],
+            "perplexity",
         )
     for name in ("half of one scale", "alpha / sqrt(r)", "one scale, restart"):
         ratio = f"{label}, heterogeneous: {name} / {name}, uniform"
@@ -144,13 +148,13 @@ def _choices(
 
 def _ratio(
     name: str,
-    done: Mapping[Setting, float],
+    done: Mapping[Setting, Curve],
     ours: Iterable[Setting],
     theirs: Iterable[Setting],
     target: Target | None = None,
 ) -> Figure:
     """The mean over seeds of one arm's perplexity over another's."""
-    ratios = [done[one] / done[other] for one, other in zip(ours, theirs, strict=True)]
+    ratios = [done[one][-1] / done[other][-1] for one, other in zip(ours, theirs, strict=True)]
     spread = Spread(minimum=min(ratios), maximum=max(ratios), repeats=len(ratios))
     return Figure(name=name, value=fmean(ratios), unit="ratio", target=target, spread=spread)
 
@@ -172,7 +176,7 @@ def _repeated(
 
 
 def _tuned(
-    trials: "Trials",
+    trials: Trials,
     plain: Setting,
     arms: Mapping[str, Mapping[str, Any]],
     rates: tuple[float, ...],
@@ -187,66 +191,15 @@ def _tuned(
     done = trials.run(grid.values())
     tuned: dict[str, Any] = {}
     for name in own:
-        by_rate = {rate: done[grid[name, rate]] for rate in rates}
+        by_rate = {rate: done[grid[name, rate]][-1] for rate in rates}
         best = min(by_rate, key=lambda rate: by_rate[rate])
         tuned[name] = {"best": best, **{f"{rate:g}": value for rate, value in by_rate.items()}}
     followers = {name: {"best": tuned[IMPORTANCE]["best"]} for name in arms if name in FOLLOWERS}
     return {**tuned, **followers}
 
 
-class Trials:
-    """Runs settings on all cores, one thread each, and writes down what came of them."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / "ablation.jsonl"
-        self._known: dict[str, float] = {}
-        if self._path.exists():
-            for line in self._path.read_text(encoding="utf-8").splitlines():
-                trial = json.loads(line)
-                self._known[key_of(trial["setting"])] = trial["curve"][-1]
-
-    def run(self, settings: Iterable[Setting]) -> dict[Setting, float]:
-        """The final dev perplexity of each setting."""
-        wanted = list(dict.fromkeys(settings))
-        missing = [setting for setting in wanted if key_of(as_kept(setting)) not in self._known]
-        if len(missing) < len(wanted):
-            _say(f"{len(wanted) - len(missing)} of {len(wanted)} trials stand in {self._path}")
-        context = multiprocessing.get_context("spawn")
-        if missing:
-            with ProcessPoolExecutor(mp_context=context) as pool:
-                running = {pool.submit(_trial, setting): setting for setting in missing}
-                for number, done in enumerate(as_completed(running), start=1):
-                    self._write(running[done], done.result())
-                    _say(f"trial {number} of {len(missing)}: perplexity {done.result()[-1]:.3f}")
-        return {setting: self._known[key_of(as_kept(setting))] for setting in wanted}
-
-    def _write(self, setting: Setting, curve: list[float]) -> None:
-        values = as_kept(setting)
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"setting": values, "curve": curve}) + "\n")
-        self._known[key_of(values)] = curve[-1]
-
-
-def _say(progress: str) -> None:
-    print(progress, file=sys.stderr, flush=True)
-
-
-def _trial(setting: Setting) -> list[float]:
-    import torch
-    from transformers.utils import logging as transformers_logging
-
-    torch.set_num_threads(1)
-    transformers_logging.disable_progress_bar()
-    examples = _examples(
-        model=setting.model,
-        dataset=setting.dataset,
-        num_clients=len(setting.budgets),
-        seed=setting.training.seed,
-        evaluation_examples=setting.evaluation_examples,
-        max_length=setting.training.sequence_length,
-    )
-    return federated(setting, examples)
+def _curve(setting: Setting) -> list[float]:
+    return federated(setting, _examples(**examples_of(setting)))
 
 
 # Many settings train on the same examples; few are kept at a time.

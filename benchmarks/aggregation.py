@@ -76,7 +76,7 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
             yield Figure.of_repeats(f"{shape}: {name}", taken, "s")
             count = shape.per_block * NUM_BLOCKS
             totals.setdefault(name, []).append(count * median(taken))
-        ours = aggregate(start, contributions).update
+        ours = aggregate(start, contributions)
         errors.append(relative_error(ours.b.double() @ ours.a.double(), exact))
         yield Figure(name=f"{shape}: error", value=errors[-1], unit="1", target=MAX_ERROR)
         dense_error = relative_error(dense_sum(contributions).double(), exact)

@@ -53,6 +53,13 @@ class Dividing(str, Enum):
     HOLDERS = "holders"
 
 
+class AdapterType(str, Enum):
+    """What the factors of the global adapter are rounded to when it is sent."""
+
+    FLOAT16 = "float16"
+    FLOAT32 = "float32"
+
+
 class ScaleRule(str, Enum):
     """How an adapter's scale follows from its rank ``r`` and ``α``.
 

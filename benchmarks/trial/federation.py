@@ -69,6 +69,18 @@ class Examples:
         )
 
 
+def examples_of(setting: Setting) -> dict[str, Any]:
+    """What `Examples.load` is asked for a setting."""
+    return {
+        "model": setting.model,
+        "dataset": setting.dataset,
+        "num_clients": len(setting.budgets),
+        "seed": setting.training.seed,
+        "evaluation_examples": setting.evaluation_examples,
+        "max_length": setting.training.sequence_length,
+    }
+
+
 def encoded(examples: Sequence[Example], *, model: str, max_length: int) -> list[EncodedExample]:
     """Tokenised as the app tokenises."""
     return encode_examples(
@@ -88,7 +100,7 @@ def federated(setting: Setting, examples: Examples) -> list[float]:
     curve = []
     for server_round in range(1, setting.num_rounds + 1):
         state = after_round(base, setting, examples, state, server_round)
-        curve.append(perplexity(_with_updates(base, state.updates), examples.dev, examples.pad_id))
+        curve.append(perplexity(with_updates(base, state.updates), examples.dev, examples.pad_id))
         gc.collect()  # PEFT's layers refer to each other, so the clients' models linger
     return curve
 
@@ -97,13 +109,32 @@ def after_round(
     base: Any, setting: Setting, examples: Examples, state: MethodState, server_round: int
 ) -> MethodState:
     """What the method knows after every client has trained once."""
+    return aggregated(setting, state, trained(base, setting, examples, state, server_round))
+
+
+def trained(
+    base: Any, setting: Setting, examples: Examples, state: MethodState, server_round: int
+) -> dict[int, ClientResult]:
+    """What each client brings home from a round."""
     architecture = architecture_of(setting.model)
-    results = {}
-    for client, budget in enumerate(setting.budgets):
-        ranks = choose(architecture, setting, budget, state.importance.scores)
-        results[client] = train_client(
-            base, setting, examples, state, ranks, server_round=server_round, client=client
+    return {
+        client: train_client(
+            base,
+            setting,
+            examples,
+            state,
+            choose(architecture, setting, budget, state.importance.scores),
+            server_round=server_round,
+            client=client,
         )
+        for client, budget in enumerate(setting.budgets)
+    }
+
+
+def aggregated(
+    setting: Setting, state: MethodState, results: Mapping[int, ClientResult]
+) -> MethodState:
+    """What the method knows after a round that brought this."""
     if not setting.history:
         state = replace(state, importance=ImportanceHistory())
     return advance(
@@ -129,7 +160,7 @@ def train_client(
     training = setting.method.training(setting.training)
     weights = architecture_of(setting.model).weights
     # Who shares a draw of fresh factors has the first client's.
-    drawn_by = 0 if setting.method.shares_server_adapter else client
+    drawn_by = 0 if setting.method.one_draw else client
     points = starting_points(
         weights,
         state.updates,
@@ -228,7 +259,8 @@ def _optimizer(model: Any, training: Training) -> torch.optim.Optimizer:
     return torch.optim.AdamW(factors, lr=training.learning_rate, weight_decay=training.weight_decay)
 
 
-def _with_updates(base: Any, updates: Mapping[str, LowRank]) -> Any:
+def with_updates(base: Any, updates: Mapping[str, LowRank]) -> Any:
+    """A copy of the base with an adapter in its weights."""
     model = copy.deepcopy(base)
     for name, update in updates.items():
         add_to_weight_(linear_at(model, name), update.dense())

@@ -32,7 +32,10 @@ def as_kept(setting: Setting) -> dict[str, Any]:
         "allocation": "floor" if setting.floor else ALLOCATIONS.get(rule, rule.value),
         "start": training.start.value,
         "dividing": aggregation.dividing.value,
-        "rank_cap": aggregation.rank_cap,
+        "one_draw": setting.method.one_draw,
+        "mean_rank": aggregation.mean_rank,
+        "rank_cap": aggregation.rank_cap if aggregation.is_bounded else 0,
+        "adapter_dtype": aggregation.adapter_dtype.value if aggregation.is_bounded else "float32",
         "momentum": aggregation.momentum,
         "rank_unit": planning.rank_unit,
         "max_rank": planning.max_rank,
@@ -52,7 +55,10 @@ def as_kept(setting: Setting) -> dict[str, Any]:
 FIRST_FILES = {
     "method": HSPLIT_LORA.name,
     "weight_decay": 0.0,
+    "one_draw": False,
+    "mean_rank": 0,
     "rank_cap": 0,
+    "adapter_dtype": "float32",
     "momentum": 0.0,
 }
 """What the first files do not say, because there was no other."""

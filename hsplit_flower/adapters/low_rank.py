@@ -80,6 +80,12 @@ class LowRank:
         """``factor · ΔW``."""
         return LowRank(b=self.b * factor, a=self.a)
 
+    def weighted(self, weights: Float[Tensor, " rank"]) -> "LowRank":
+        """``Σ_j w_j b_j a_j``, without those whose weight is zero; multiplied in float64."""
+        kept = weights != 0
+        b = self.b[:, kept].double() * weights[kept].to(self.b.device, torch.float64)
+        return LowRank(b=b.float(), a=self.a[kept])
+
     def add(self, other: "LowRank") -> "LowRank":
         """The exact sum, whose rank is the sum of both ranks."""
         return concatenate([self, other])
@@ -96,20 +102,6 @@ class LowRank:
 
     def __neg__(self) -> "LowRank":
         return self.scale(-1.0)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Compression:
-    """An update in canonical form, and what a rank cap cut off it.
-
-    ``update`` is ``b = U √S``, ``a = √S Vᵀ`` with the singular values in descending order.
-    ``remainder`` is what the cap cut, so that ``update + remainder`` is the whole; None if nothing
-    was cut. ``dropped_energy`` is the remainder's share of the squared Frobenius norm.
-    """
-
-    update: LowRank
-    remainder: LowRank | None = None
-    dropped_energy: float = 0.0
 
 
 def concatenate(terms: Sequence[LowRank]) -> LowRank:
@@ -133,9 +125,10 @@ def compress(
     *,
     weights: Float[Tensor, " rank"] | None = None,
     tolerance: float = TOLERANCE,
-    max_rank: int | None = None,
-) -> Compression:
-    """The canonical form of ``Σ_j w_j b_j a_j``, at the rank that it really has.
+) -> LowRank:
+    """``Σ_j w_j b_j a_j`` in canonical form, at the rank that it really has.
+
+    That is ``b = U √S``, ``a = √S Vᵀ``, with the singular values in descending order.
 
     Parameters
     ----------
@@ -144,8 +137,6 @@ def compress(
     tolerance
         A singular value below ``tolerance`` times the largest is dropped, as long as all that is
         dropped stays below half of ``tolerance`` relative to the whole.
-    max_rank
-        Rank cap. What it cuts off is returned as the remainder.
 
     Raises
     ------
@@ -154,8 +145,6 @@ def compress(
     """
     if not 0 <= tolerance < 1:
         raise AdapterError(f"tolerance must be at least 0 and below 1, got {tolerance}")
-    if max_rank is not None and max_rank < 0:
-        raise AdapterError(f"max_rank must be 0 or more, or None for no cap, got {max_rank}")
     if weights is not None and not weights.all():
         update = LowRank(b=update.b[:, weights != 0], a=update.a[weights != 0])
         weights = weights[weights != 0]
@@ -164,14 +153,5 @@ def compress(
         b *= weights.to(b)
     if not math.isfinite((b.sum() + a.sum()).item()):
         raise NonFiniteError("an update holds NaN or infinity; leave out the client it came from")
-    b, a, sigma = canonical_factors(b, a, tolerance)
-    cap = len(sigma) if max_rank is None else max_rank
-    kept = LowRank(b=b[:, :cap].float(), a=a[:cap].float())
-    if len(sigma) <= cap:
-        return Compression(update=kept)
-    energy = sigma.square()
-    return Compression(
-        update=kept,
-        remainder=LowRank(b=b[:, cap:].float(), a=a[cap:].float()),
-        dropped_energy=(energy[cap:].sum() / energy.sum()).item(),
-    )
+    b, a, _ = canonical_factors(b, a, tolerance)
+    return LowRank(b=b.float(), a=a.float())

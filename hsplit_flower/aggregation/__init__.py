@@ -7,9 +7,11 @@ from .averaging import stack as stack
 from .contribution import ClientUpdate as ClientUpdate
 from .contribution import Contribution as Contribution
 from .contribution import check_client as check_client
-from .momentum import carried as carried
-from .momentum import next_velocities as next_velocities
-from .noise_free import Aggregation as Aggregation
+from .error_feedback import head_of as head_of
+from .error_feedback import held_back_share as held_back_share
+from .momentum import next_velocity as next_velocity
 from .noise_free import aggregate as aggregate
 from .noise_free import aggregate_adapters as aggregate_adapters
+from .noise_free import change as change
+from .noise_free import check_clients as check_clients
 from .svd import dense_svd as dense_svd

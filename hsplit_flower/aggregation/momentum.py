@@ -2,51 +2,27 @@
 
     V_t = β V_{t−1} + (NAA's change of round t),      ΔW_g ← ΔW_g + V_t
 
-FedAvgM (Hsu et al., arXiv 1909.06335) on factored updates: sums are concatenations, so it is as
-exact as the aggregation. The mean of clients whose data differ moves less than each of them does;
-momentum makes up for that without longer rounds on anybody's device.
+FedAvgM (Hsu et al., arXiv 1909.06335) on exact sums, so it is as exact as the aggregation. The mean
+of clients whose data differ moves less than each of them does; momentum makes up for that without
+longer rounds on anybody's device.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
-from ..adapters.low_rank import LowRank, compress, concatenate
+from ..adapters.low_rank import LowRank
+from ..adapters.update_sum import UpdateSum
 
 
-def carried(
-    remainders: Mapping[str, LowRank], velocities: Mapping[str, LowRank], *, beta: float
-) -> dict[str, LowRank]:
-    """What an aggregation must add besides the clients' changes: remainders, and ``β V``.
+def next_velocity(velocity: UpdateSum, change: Sequence[LowRank], *, beta: float) -> UpdateSum:
+    """``V_t`` of one weight.
 
     Parameters
     ----------
-    remainders, velocities
-        By weight name, of the round before.
+    velocity
+        ``V_{t−1}``.
+    change
+        What the clients change, as terms to be added up.
     beta
-        In [0, 1); 0 carries nothing.
+        In [0, 1).
     """
-    added = dict(remainders)
-    for name, velocity in velocities.items():
-        if not velocity.rank or not beta:
-            continue
-        terms = [velocity.scale(beta), *([added[name]] if name in added else [])]
-        added[name] = concatenate(terms)
-    return added
-
-
-def next_velocities(
-    before: Mapping[str, LowRank],
-    after: Mapping[str, LowRank],
-    *,
-    remainders_before: Mapping[str, LowRank],
-    remainders_after: Mapping[str, LowRank],
-) -> dict[str, LowRank]:
-    """How far a round went, with what a rank cap holds back counted in."""
-    velocities = {}
-    for name, update in after.items():
-        terms = [update, before[name].scale(-1.0)]
-        if name in remainders_after:
-            terms.append(remainders_after[name])
-        if name in remainders_before:
-            terms.append(remainders_before[name].scale(-1.0))
-        velocities[name] = compress(concatenate(terms)).update
-    return velocities
+    return velocity.scale(beta).plus(*change)

@@ -6,54 +6,40 @@ arXiv 2409.05976):
 
     ΔW_g + Σ_i p_i (B_i A_i − B⁰_i A⁰_i) = [B_g, p_1 B_1, −p_1 B⁰_1, …] · [A_g; A_1; A⁰_1; …]
 
-The sum is then compressed without loss. This module knows neither messages nor rounds.
+`aggregate` compresses the sum without loss, at whatever rank it then has. `change` is what is added
+alone, for a sum that is kept elsewhere. This module knows neither messages nor rounds.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from ..adapters.low_rank import TOLERANCE, Compression, LowRank, compress, concatenate
+from ..adapters.low_rank import TOLERANCE, LowRank, compress, concatenate
 from ..errors import AdapterError, NonFiniteError
 from ..types import Dividing
 from .contribution import ClientUpdate, Contribution, check_client
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Aggregation:
-    """The new global update by weight name, and what a rank cap cut off.
-
-    ``remainders`` holds the weights that lost something to the cap; give it back in the next round.
-    ``dropped_energy`` is, for every weight, its remainder's share of the squared Frobenius norm.
-    """
-
-    updates: Mapping[str, LowRank]
-    remainders: Mapping[str, LowRank]
-    dropped_energy: Mapping[str, float]
 
 
 def aggregate_adapters(
     updates: Mapping[str, LowRank],
     clients: Sequence[ClientUpdate],
     *,
-    remainders: Mapping[str, LowRank] | None = None,
+    carried: Mapping[str, LowRank] | None = None,
     tolerance: float = TOLERANCE,
-    max_rank: int | None = None,
     dividing: Dividing = Dividing.ALL,
-) -> Aggregation:
-    """The global adapter after one round, weight by weight as `aggregate` computes it.
+) -> dict[str, LowRank]:
+    """The whole global adapter after one round, weight by weight as `aggregate` computes it.
 
     Parameters
     ----------
     updates
         The global update of every adaptable weight; of rank 0 before the first round.
     clients
-        The clients that completed the round. Without any, the remainders alone are added.
-    remainders
-        What a rank cap cut off in the rounds before, and what momentum carries on.
-    tolerance, max_rank
+        The clients that completed the round.
+    carried
+        What is added besides: momentum.
+    tolerance
         As in `compress`.
     dividing
         Over whom a weight's mean is taken when not every client adapts it.
@@ -63,64 +49,92 @@ def aggregate_adapters(
     AdapterError, NonFiniteError
         A client cannot be used, see `check_client`; named by its place in ``clients``.
     """
-    _check_clients(clients, updates)
-    remainders = remainders or {}
-    results = {
+    check_clients(clients, updates)
+    carried = carried or {}
+    return {
         name: aggregate(
             update,
             [client.contribution(name, update) for client in clients],
-            remainder=remainders.get(name),
+            carried=carried.get(name),
             tolerance=tolerance,
-            max_rank=max_rank,
             dividing=dividing,
         )
         for name, update in updates.items()
     }
-    return Aggregation(
-        updates={name: result.update for name, result in results.items()},
-        remainders={n: r.remainder for n, r in results.items() if r.remainder is not None},
-        dropped_energy={name: result.dropped_energy for name, result in results.items()},
-    )
 
 
 def aggregate(
     update: LowRank,
     contributions: Sequence[Contribution],
     *,
-    remainder: LowRank | None = None,
+    carried: LowRank | None = None,
     tolerance: float = TOLERANCE,
-    max_rank: int | None = None,
     dividing: Dividing = Dividing.ALL,
-) -> Compression:
-    """One weight's global update after a round, in canonical form.
+) -> LowRank:
+    """One weight's whole global update after a round, in canonical form.
 
-    It is the formula at the head of this module, plus the ``remainder`` of earlier rounds, with
+    It is the formula at the head of this module, with what is ``carried`` added, and
     ``p_i = n_i / Σ n`` over all contributions or over the holders alone. Give one contribution for
-    every client that completed the round. Where nobody adapts the weight, the remainder alone is
-    added, which may be momentum; where there is none either, the weight stays as it is.
+    every client that completed the round. Where nobody adapts the weight and nothing is carried,
+    it stays as it is.
     """
     holders = [contribution for contribution in contributions if contribution.is_holder]
-    if not holders and remainder is None:
-        return Compression(update=update)
-    counted = contributions if dividing is Dividing.ALL else holders
-    num_examples = sum(contribution.num_examples for contribution in counted)
+    if not holders and carried is None:
+        return update
+    num_examples = _num_examples(contributions, holders, dividing)
     terms = [(update, _untouched_share(update, holders, num_examples))]
-    if remainder is not None:
-        terms.append((remainder, _constant(1.0, remainder)))
-    for holder in holders:
-        share = holder.num_examples / num_examples
-        terms.append((holder.trained, _constant(share, holder.trained)))
-        if not _is_head(holder.initial, update):
-            terms.append((holder.initial, _constant(-share, holder.initial)))
+    if carried is not None:
+        terms.append((carried, _constant(1.0, carried)))
+    terms.extend(_own_terms(update, holders, num_examples))
     return compress(
         concatenate([term for term, _ in terms]),
         weights=torch.cat([weights for _, weights in terms]),
         tolerance=tolerance,
-        max_rank=max_rank,
     )
 
 
-def _check_clients(clients: Sequence[ClientUpdate], updates: Mapping[str, LowRank]) -> None:
+def change(
+    update: LowRank,
+    contributions: Sequence[Contribution],
+    *,
+    dividing: Dividing = Dividing.ALL,
+) -> list[LowRank]:
+    """``Σ_i p_i (B_i A_i − B⁰_i A⁰_i)`` of one weight, as terms to be added up.
+
+    Parameters
+    ----------
+    update
+        What the clients started from; it is no part of the change.
+    contributions, dividing
+        As in `aggregate`.
+    """
+    holders = [contribution for contribution in contributions if contribution.is_holder]
+    num_examples = _num_examples(contributions, holders, dividing)
+    taken_off = _untouched_share(update, holders, num_examples) - 1.0
+    terms = [(update, taken_off), *_own_terms(update, holders, num_examples)]
+    return [term.weighted(weights) for term, weights in terms if bool(weights.any())]
+
+
+def _own_terms(
+    update: LowRank, holders: Sequence[Contribution], num_examples: int
+) -> Iterator[tuple[LowRank, Tensor]]:
+    """What each holder trained, and what it started from where that is no part of the update."""
+    for holder in holders:
+        share = holder.num_examples / num_examples
+        yield holder.trained, _constant(share, holder.trained)
+        if not _is_head(holder.initial, update):
+            yield holder.initial, _constant(-share, holder.initial)
+
+
+def _num_examples(
+    contributions: Sequence[Contribution], holders: Sequence[Contribution], dividing: Dividing
+) -> int:
+    counted = contributions if dividing is Dividing.ALL else holders
+    return sum(contribution.num_examples for contribution in counted)
+
+
+def check_clients(clients: Sequence[ClientUpdate], updates: Mapping[str, LowRank]) -> None:
+    """`check_client` of every one, who is named by its place."""
     for index, client in enumerate(clients):
         try:
             check_client(client, updates)

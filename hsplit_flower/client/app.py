@@ -149,7 +149,9 @@ def _update_in(msg: Message, meter: MemoryMeter) -> dict[str, LowRank]:
         raise DataError(
             f"the message has {len(records)} array records: one is wanted, the global adapter"
         )
-    state = records[0].to_torch_state_dict(keep_input=False)
+    arrived = records[0].to_torch_state_dict(keep_input=False)
+    # One after the other: what came in float16 is not to lie beside all that it becomes.
+    state = {key: arrived.pop(key).float() for key in list(arrived)}
     meter.adopt(state.values())
     return from_state_dict(state)
 

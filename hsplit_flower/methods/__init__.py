@@ -1,5 +1,6 @@
 """The methods of training a language model across clients: a row each, and what a row says."""
 
+from .advance import advance as advance
 from .catalogue import HSPLIT_LORA as HSPLIT_LORA
 from .catalogue import METHODS as METHODS
 from .catalogue import SPLIT_LORA as SPLIT_LORA
@@ -9,4 +10,3 @@ from .method import Method as Method
 from .method import RankRule as RankRule
 from .state import ClientResult as ClientResult
 from .state import MethodState as MethodState
-from .state import advance as advance

@@ -56,9 +56,12 @@ class Method:
         Its rules.
     start
         What clients start a round from; None leaves it to the training's settings.
+    one_draw
+        Whether clients start a round from one draw of fresh factors, the ranks of each being the
+        first ones of it; otherwise each has a draw of its own.
     shares_server_adapter
-        Whether the worker has one adapter, which every client's steps move in turn, and clients
-        start from one draw of fresh factors; otherwise each session has its own.
+        Whether the worker has one adapter, which every client's steps move in turn; otherwise each
+        session has its own.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Method:
     ranks: RankRule
     aggregation: AggregationRule
     start: Start | None = None
+    one_draw: bool = True
     shares_server_adapter: bool = False
 
     def settings(self, settings: RunSettings) -> RunSettings:

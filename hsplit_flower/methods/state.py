@@ -1,25 +1,13 @@
-"""What a method knows between rounds, and how a round changes it: a pure function.
-
-Here are the rounds of a method and nothing of who runs them: a strategy of Flower's does, and so
-does a trial in one process.
-"""
+"""What a method knows between rounds."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from ..adapters import LowRank, compress, concatenate, initial_update
-from ..aggregation import (
-    ClientUpdate,
-    aggregate_adapters,
-    average_factors,
-    carried,
-    check_client,
-    next_velocities,
-)
-from ..importance import ImportanceHistory, ImportanceReport, blend, history_weight, mean_scores
-from ..planning import drift
+from ..adapters import LowRank, UpdateSum, compress
+from ..aggregation import ClientUpdate, check_client, head_of, held_back_share
+from ..importance import ImportanceHistory
 from ..settings import Aggregation
-from ..types import Start, Weight
+from ..types import Weight
 from .method import AggregationRule, Method
 
 
@@ -44,21 +32,21 @@ class MethodState:
     updates
         ``ΔW_g`` of every weight: in canonical form where it is aggregated exactly, else the pair of
         factors that the clients' mean is.
-    remainders
-        What a rank cap has cut off, to be added before the next cut.
+    sums
+        All that was learnt, of which the adapter is what fits into its size; none where it is all.
     velocities
         How far the last round went, of which momentum goes a share again.
     importance
         ``Ī_k``, over the rounds so far.
-    dropped_energy
-        The largest share of a weight's squared norm that is in its remainder.
+    held_back_share
+        How much of ``Σ ‖ΔW‖²`` is in the sums and not in the adapter.
     """
 
     updates: Mapping[str, LowRank]
-    remainders: Mapping[str, LowRank] = field(default_factory=dict)
-    velocities: Mapping[str, LowRank] = field(default_factory=dict)
+    sums: Mapping[str, UpdateSum] = field(default_factory=dict)
+    velocities: Mapping[str, UpdateSum] = field(default_factory=dict)
     importance: ImportanceHistory = field(default_factory=ImportanceHistory)
-    dropped_energy: float = 0.0
+    held_back_share: float = 0.0
 
     @classmethod
     def fresh(cls, weights: Iterable[Weight]) -> "MethodState":
@@ -75,16 +63,46 @@ class MethodState:
         """The rank of every weight's update."""
         return {name: update.rank for name, update in self.updates.items()}
 
-    def with_updates(self, given: Mapping[str, LowRank], method: Method) -> "MethodState":
-        """The same after another adapter was taken over; weights that it lacks have none."""
-        is_pair = method.aggregation is AggregationRule.MEAN_OF_FACTORS
-        updates = {
-            name: mine.head(0)
-            if name not in given
-            else (given[name] if is_pair else compress(given[name]).update)
-            for name, mine in self.updates.items()
+    def exact_updates(self) -> dict[str, LowRank]:
+        """All that was learnt, with what the adapter has no room for; in canonical form."""
+        return {
+            name: self.sums[name].canonical() if name in self.sums else update
+            for name, update in self.updates.items()
         }
-        return replace(self, updates=updates, remainders={}, velocities={})
+
+    def sum_of(self, name: str) -> UpdateSum:
+        """All that was learnt of one weight."""
+        return self.sums.get(name) or UpdateSum(content=self.updates[name])
+
+    def velocity_of(self, name: str) -> UpdateSum:
+        """How far the last round went with one weight."""
+        update = self.updates[name]
+        return self.velocities.get(name) or UpdateSum(content=update.head(0))
+
+    @property
+    def held_bytes(self) -> int:
+        """What is kept beside the adapter, which nobody is sent."""
+        kept = (*self.sums.values(), *self.velocities.values())
+        return sum(total.num_bytes for total in kept)
+
+    def with_updates(
+        self, given: Mapping[str, LowRank], method: Method, options: Aggregation
+    ) -> "MethodState":
+        """The same after another adapter was taken over; weights that it lacks have none."""
+        taken = {name: given.get(name, mine.head(0)) for name, mine in self.updates.items()}
+        fresh = replace(self, updates=taken, sums={}, velocities={}, held_back_share=0.0)
+        if method.aggregation is AggregationRule.MEAN_OF_FACTORS:
+            return fresh
+        whole = {name: compress(update) for name, update in taken.items()}
+        if not options.is_bounded:
+            return replace(fresh, updates=whole)
+        sums = {name: UpdateSum(content=update) for name, update in whole.items()}
+        return fresh.with_sums(sums, options)
+
+    def with_sums(self, sums: Mapping[str, UpdateSum], options: Aggregation) -> "MethodState":
+        """The same with these sums, and the adapter that is the head of them."""
+        head = head_of(sums, options, near=self.updates)
+        return replace(self, updates=head, sums=sums, held_back_share=held_back_share(sums, head))
 
     def check(self, trained: Mapping[str, LowRank]) -> None:
         """Refuse a client's update that cannot be aggregated, before it is.
@@ -95,102 +113,3 @@ class MethodState:
             Naming the weight.
         """
         check_client(ClientUpdate(num_examples=1, trained=trained), self.updates)
-
-
-def advance(
-    method: Method,
-    state: MethodState,
-    results: Mapping[int, ClientResult],
-    *,
-    start: Start,
-    options: Aggregation,
-) -> MethodState:
-    """The state after a round.
-
-    Parameters
-    ----------
-    method, state
-        Whose round it was, and what was known before.
-    results
-        By client, of those that finished it: one or more.
-    start
-        What they started from, and so what an exact sum takes off.
-    options
-        Of the aggregation.
-    """
-    reports = [
-        ImportanceReport(num_examples=result.num_examples, scores=result.importance)
-        for result in results.values()
-    ]
-    learned = replace(state, importance=learned_importance(state.importance, reports))
-    if method.aggregation is AggregationRule.MEAN_OF_FACTORS:
-        return replace(learned, updates=_mean_of_factors(state, results))
-    return _exact_sum(learned, results, start=start, options=options)
-
-
-def learned_importance(
-    history: ImportanceHistory, reports: list[ImportanceReport]
-) -> ImportanceHistory:
-    """Today's importance blended into what is known (``β_t``)."""
-    today = mean_scores(reports)
-    if not today:
-        return history
-    moved = drift(today, history.scores) if history.num_rounds else 1.0
-    return blend(history, today, history_weight(history.num_rounds, moved))
-
-
-def _exact_sum(
-    state: MethodState,
-    results: Mapping[int, ClientResult],
-    *,
-    start: Start,
-    options: Aggregation,
-) -> MethodState:
-    clients = [
-        ClientUpdate(
-            num_examples=result.num_examples,
-            trained=result.updates,
-            initial={
-                name: initial_update(state.updates[name], factors.rank, start)
-                for name, factors in result.updates.items()
-            },
-        )
-        for result in results.values()
-    ]
-    added = carried(state.remainders, state.velocities, beta=options.momentum)
-    sums = aggregate_adapters(
-        state.updates,
-        clients,
-        remainders=added,
-        max_rank=options.rank_cap or None,
-        dividing=options.dividing,
-    )
-    return replace(
-        state,
-        updates=dict(sums.updates),
-        remainders=sums.remainders,
-        velocities=next_velocities(
-            state.updates,
-            sums.updates,
-            remainders_before=state.remainders,
-            remainders_after=sums.remainders,
-        )
-        if options.momentum
-        else {},
-        dropped_energy=max(sums.dropped_energy.values(), default=0.0),
-    )
-
-
-def _mean_of_factors(state: MethodState, results: Mapping[int, ClientResult]) -> dict[str, LowRank]:
-    """Every client counts the same, whatever it trains on (SplitLoRA's reference code)."""
-    means = {}
-    for name, before in state.updates.items():
-        trained = [one.updates[name] for one in results.values() if name in one.updates]
-        if not trained:
-            means[name] = before
-            continue
-        mean = average_factors(trained, [1] * len(trained))
-        # What clients of a lower rank than before have left as it was is still in the adapter.
-        frozen = before.tail(mean.rank)
-        means[name] = concatenate([mean, frozen]) if frozen.rank else mean
-    return means

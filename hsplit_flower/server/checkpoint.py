@@ -4,16 +4,15 @@ One file is replaced in one move, so that what is there is whole at any time. No
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flwr.app import ArrayRecord
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..adapters import LowRank, to_state_dict
+from ..adapters import LowRank, UpdateSum
 from ..devices.source import DevicesNow
 from ..errors import CodecError, ConfigError
 from ..importance import ImportanceHistory
@@ -22,11 +21,12 @@ from ..planning import StandingPlan
 from ..types import Shortfall
 from ..wire.form import from_text, to_text
 from .client_registry import ClientRegistry
+from .global_adapter import arrays_of
 from .memory_corrections import MemoryCorrections
 from .state import RunState
 
 _FACTS = "state"
-_ADAPTERS = ("updates", "remainders", "velocities")
+_SUMS = ("sums", "velocities")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class _Facts:
     server_round: int
     weights: tuple[str, ...]
     importance: ImportanceHistory
-    dropped_energy: float
+    held_back_share: float
     standing: StandingPlan | None
     corrections: MemoryCorrections
     clients: ClientRegistry
@@ -60,7 +60,7 @@ def write_state(state: RunState, path: Path) -> None:
         server_round=state.server_round,
         weights=tuple(method.updates),
         importance=method.importance,
-        dropped_energy=method.dropped_energy,
+        held_back_share=method.held_back_share,
         standing=state.standing,
         corrections=state.corrections,
         clients=state.clients,
@@ -71,7 +71,9 @@ def write_state(state: RunState, path: Path) -> None:
         steps_per_client=state.steps_per_client,
     )
     fresh = path.with_name(f"{path.name}.new")
-    tensors = dict(pair for kind in _ADAPTERS for pair in _tensors(kind, getattr(method, kind)))
+    tensors = dict(_adapter_tensors(method.updates))
+    for kind in _SUMS:
+        tensors |= dict(_sum_tensors(kind, getattr(method, kind)))
     try:
         save_file(tensors, fresh, metadata={_FACTS: to_text(facts)})
         fresh.replace(path)
@@ -94,16 +96,20 @@ def read_state(path: Path) -> RunState:
             facts = from_text(_Facts, (file.metadata() or {})[_FACTS], most_characters=math.inf)
             tensors = {key: file.get_tensor(key) for key in file.offset_keys()}
         _check_whole(facts, tensors)
-        adapters = {kind: _adapter(kind, tensors, facts.weights) for kind in _ADAPTERS}
+        updates = {name: _factors("updates", tensors, name) for name in facts.weights}
+        sums = {kind: _sums(kind, tensors, facts.weights) for kind in _SUMS}
     except (OSError, SafetensorError, KeyError, CodecError, ValueError) as error:
         raise ConfigError(f"{path} holds no state of a run: {error}") from error
     method = MethodState(
-        **adapters, importance=facts.importance, dropped_energy=facts.dropped_energy
+        updates=updates,
+        **sums,
+        importance=facts.importance,
+        held_back_share=facts.held_back_share,
     )
     return RunState(
         server_round=facts.server_round,
         method=method,
-        arrays=ArrayRecord(to_state_dict(method.updates)),
+        arrays=arrays_of(method.updates),
         standing=facts.standing,
         corrections=facts.corrections,
         clients=facts.clients,
@@ -115,12 +121,22 @@ def read_state(path: Path) -> RunState:
     )
 
 
-def _tensors(kind: str, adapter: Mapping[str, LowRank]) -> list[tuple[str, Tensor]]:
-    return [
-        (f"{kind}/{factor}/{name}", tensor.contiguous())
-        for name, update in adapter.items()
-        for factor, tensor in (("b", update.b), ("a", update.a))
-    ]
+def _adapter_tensors(adapter: Mapping[str, LowRank]) -> Iterator[tuple[str, Tensor]]:
+    for name, update in adapter.items():
+        yield from _factor_tensors("updates", name, update)
+
+
+def _sum_tensors(kind: str, sums: Mapping[str, UpdateSum]) -> Iterator[tuple[str, Tensor]]:
+    for name, total in sums.items():
+        if isinstance(total.content, LowRank):
+            yield from _factor_tensors(kind, name, total.content)
+        else:
+            yield f"{kind}/matrix/{name}", total.content.contiguous()
+
+
+def _factor_tensors(kind: str, name: str, update: LowRank) -> Iterator[tuple[str, Tensor]]:
+    yield f"{kind}/b/{name}", update.b.contiguous()
+    yield f"{kind}/a/{name}", update.a.contiguous()
 
 
 def _check_whole(facts: _Facts, tensors: Mapping[str, Tensor]) -> None:
@@ -129,16 +145,20 @@ def _check_whole(facts: _Facts, tensors: Mapping[str, Tensor]) -> None:
     if missing:
         raise CodecError(f"it has no update of {missing[0]!r}")
     wrong = [key for key, tensor in tensors.items() if not bool(tensor.isfinite().all())]
-    if wrong or facts.server_round < 0 or not math.isfinite(facts.dropped_energy):
-        raise CodecError(f"it holds numbers that are none: {wrong[:1] or 'a round, or an energy'}")
+    if wrong or facts.server_round < 0 or not math.isfinite(facts.held_back_share):
+        raise CodecError(f"it holds numbers that are none: {wrong[:1] or 'a round, or a share'}")
 
 
-def _adapter(
-    kind: str, tensors: Mapping[str, Tensor], weights: Sequence[str]
-) -> dict[str, LowRank]:
-    """By weight name, in the model's order, as `_tensors` wrote it."""
-    return {
-        name: LowRank(b=tensors[f"{kind}/b/{name}"], a=tensors[f"{kind}/a/{name}"])
-        for name in weights
-        if f"{kind}/b/{name}" in tensors
-    }
+def _factors(kind: str, tensors: Mapping[str, Tensor], name: str) -> LowRank:
+    return LowRank(b=tensors[f"{kind}/b/{name}"], a=tensors[f"{kind}/a/{name}"])
+
+
+def _sums(kind: str, tensors: Mapping[str, Tensor], weights: Sequence[str]) -> dict[str, UpdateSum]:
+    """By weight name, in the model's order, as `_sum_tensors` wrote it."""
+    sums = {}
+    for name in weights:
+        if f"{kind}/matrix/{name}" in tensors:
+            sums[name] = UpdateSum(content=tensors[f"{kind}/matrix/{name}"])
+        elif f"{kind}/b/{name}" in tensors:
+            sums[name] = UpdateSum(content=_factors(kind, tensors, name))
+    return sums

@@ -103,7 +103,7 @@ def session_spec(
     shared["seed"] = mixed_seed(
         training.seed,
         server_round,
-        "all" if method.shares_server_adapter else _identity(node, client),
+        "all" if method.one_draw else _identity(node, client),
     )
     return SessionSpec(
         **shared,

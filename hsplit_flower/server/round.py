@@ -143,7 +143,7 @@ def report_of(
         seconds=time.perf_counter() - ended.started_seconds,
         completed=completed,
         largest_rank=max(after.method.ranks.values(), default=0),
-        dropped_energy=after.method.dropped_energy,
+        held_back_share=after.method.held_back_share,
         away=tuple(sorted(ended.devices.away)),
         moved=tuple(sorted(ended.moved & results.reports.keys())),
         simulated=simulated,

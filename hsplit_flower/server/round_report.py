@@ -62,7 +62,7 @@ class RoundReport:
     seconds: float
     completed: bool
     largest_rank: int = 0
-    dropped_energy: float = 0.0
+    held_back_share: float = 0.0
     away: tuple[int, ...] = ()
     moved: tuple[int, ...] = ()
     simulated: RoundClock = field(default_factory=RoundClock)

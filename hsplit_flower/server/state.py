@@ -5,12 +5,12 @@ from dataclasses import dataclass, field, replace
 
 from flwr.app import ArrayRecord
 
-from ..adapters import to_state_dict
 from ..devices.source import DevicesNow
 from ..methods import MethodState
 from ..planning.standing_plan import StandingPlan
 from ..types import Shortfall, Weight
 from .client_registry import ClientRegistry
+from .global_adapter import arrays_of
 from .memory_corrections import MemoryCorrections
 
 
@@ -23,7 +23,7 @@ class RunState:
     server_round
         The last one that was configured; 0 before the first.
     method
-        The global adapter with its remainders, momentum and importance.
+        The global adapter with all that was learnt, momentum and importance.
     arrays
         The same adapter as Flower carries it, under PEFT's keys.
     standing
@@ -61,4 +61,4 @@ class RunState:
 
     def with_method(self, method: MethodState) -> "RunState":
         """The same run with what its method knows by now."""
-        return replace(self, method=method, arrays=ArrayRecord(to_state_dict(method.updates)))
+        return replace(self, method=method, arrays=arrays_of(method.updates))

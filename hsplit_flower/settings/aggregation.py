@@ -1,6 +1,6 @@
 """How what clients have trained becomes the global adapter."""
 
-from ..types import Dividing
+from ..types import AdapterType, Dividing
 from .fields import setting
 from .group import Settings
 
@@ -8,11 +8,24 @@ from .group import Settings
 class Aggregation(Settings):
     """Options of a method that aggregates exactly."""
 
-    rank_cap: int = setting(
-        0,
-        "Largest rank of the global adapter, 0 for none; what it cuts off is kept for later "
-        "rounds.",
+    mean_rank: int = setting(
+        32,
+        "Size of the global adapter: it has at most as many numbers as this rank on every weight "
+        "would, spent where most was learnt. The server keeps the rest for later rounds. 0 sends "
+        "all of it, which grows with every round.",
         ge=0,
+    )
+    rank_cap: int = setting(
+        32,
+        "Largest rank of one weight in a global adapter of bounded size, and so of the one that is "
+        "written; never below mean-rank, and 0 for none.",
+        ge=0,
+    )
+    adapter_dtype: AdapterType = setting(
+        AdapterType.FLOAT16,
+        "What the factors of a global adapter of bounded size are rounded to; the server keeps "
+        "what rounding leaves, too.",
+        strict=False,
     )
     momentum: float = setting(
         0.0,
@@ -26,3 +39,13 @@ class Aggregation(Settings):
         "Over whom a weight's mean is taken when not every client adapts it: all or its holders.",
         strict=False,
     )
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the global adapter has a size that it does not pass."""
+        return self.mean_rank > 0
+
+    @property
+    def largest_rank(self) -> int | None:
+        """What a weight of a bounded adapter may have at most; None for no limit."""
+        return max(self.rank_cap, self.mean_rank) if self.rank_cap else None

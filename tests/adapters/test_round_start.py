@@ -19,8 +19,7 @@ WEIGHTS = [
 
 def _updates(rank: int = 5) -> dict[str, LowRank]:
     return {
-        w.name: compress(LowRank(b=torch.randn(24, rank), a=torch.randn(rank, 18))).update
-        for w in WEIGHTS
+        w.name: compress(LowRank(b=torch.randn(24, rank), a=torch.randn(rank, 18))) for w in WEIGHTS
     }
 
 

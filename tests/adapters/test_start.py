@@ -25,7 +25,7 @@ def _generator() -> torch.Generator:
 
 
 def _update(rank: int) -> LowRank:
-    return compress(LowRank(b=torch.randn(OUT, rank), a=torch.randn(rank, IN))).update
+    return compress(LowRank(b=torch.randn(OUT, rank), a=torch.randn(rank, IN)))
 
 
 def _effective_weight(w: Tensor, point: StartingPoint, scale: float) -> Tensor:

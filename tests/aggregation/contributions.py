@@ -18,7 +18,7 @@ def random_factors(rank: int, out_features: int = OUT, in_features: int = IN) ->
 
 
 def canonical_update(rank: int) -> LowRank:
-    return compress(random_factors(rank).scale(0.1)).update
+    return compress(random_factors(rank).scale(0.1))
 
 
 def train(update: LowRank, rank: int, start: Start, step: float = 0.1) -> tuple[LowRank, LowRank]:

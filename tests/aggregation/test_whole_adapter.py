@@ -1,4 +1,4 @@
-"""The aggregation of all weights at once: shapes, remainders, and whom it refuses."""
+"""The aggregation of all weights at once: shapes, what is carried, and whom it refuses."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ def test_the_whole_adapter_is_its_weights() -> None:
     """Weights of different shapes; a client without one of them contributes zero to it."""
     shapes = {"q": (40, 30), "up": (50, 20), "k": (12, 30)}
     updates = {
-        name: compress(random_factors(rank, *shapes[name])).update
+        name: compress(random_factors(rank, *shapes[name]))
         for name, rank in (("q", 4), ("up", 0), ("k", 2))
     }
     first = ClientUpdate(
@@ -28,30 +28,17 @@ def test_the_whole_adapter_is_its_weights() -> None:
     wanted = {name: dense(update) for name, update in updates.items()}
     wanted["q"] += 0.25 * (dense(first.trained["q"]) - dense(first.initial["q"]))
     wanted["up"] += 0.25 * dense(first.trained["up"]) + 0.75 * dense(second.trained["up"])
-    assert result.updates["k"] is updates["k"]
+    assert result["k"] is updates["k"]
     for name in shapes:
-        assert relative_error(result.updates[name], wanted[name]) <= LAW
-    assert result.remainders == {}
-    assert result.dropped_energy == dict.fromkeys(shapes, 0.0)
+        assert relative_error(result[name], wanted[name]) <= LAW
 
 
-def test_remainders_of_the_whole_adapter_come_back() -> None:
-    updates = {"q": LowRank.zeros(OUT, IN), "k": LowRank.zeros(OUT, IN)}
-    client = ClientUpdate(num_examples=1, trained={"q": random_factors(6), "k": random_factors(2)})
-    capped = aggregate_adapters(updates, [client], max_rank=3)
-    assert set(capped.remainders) == {"q"}
-    assert capped.dropped_energy["q"] > 0
-    assert capped.dropped_energy["k"] == 0
-    again = aggregate_adapters(capped.updates, [client], remainders=capped.remainders)
-    for name, trained in client.trained.items():
-        assert relative_error(again.updates[name], 2 * dense(trained)) <= LAW
-
-
-def test_without_clients_and_remainders_nothing_changes() -> None:
-    updates = {"q": canonical_update(4)}
-    result = aggregate_adapters(updates, [], max_rank=1)
-    assert result.updates["q"] is updates["q"]
-    assert (result.remainders, result.dropped_energy) == ({}, {"q": 0.0})
+def test_without_clients_only_what_is_carried_is_added() -> None:
+    updates = {"q": canonical_update(4), "k": canonical_update(2)}
+    carried = {"k": random_factors(2)}
+    result = aggregate_adapters(updates, [], carried=carried)
+    assert result["q"] is updates["q"]
+    assert relative_error(result["k"], dense(updates["k"]) + dense(carried["k"])) <= LAW
 
 
 def _nan(update: LowRank) -> LowRank:

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from benchmarks.main_job import keys_of
-from benchmarks.trial import Examples, Setting, as_kept, base_model, federated, key_of
-from benchmarks.trial.federation import after_round, architecture_of, train_client
-from benchmarks.trial.ranks import choose
+from benchmarks.trial import Examples, Setting, as_kept, base_model, federated, federation, key_of
+from benchmarks.trial.federation import after_round, architecture_of
 from hsplit_flower.adapters import LowRank
 from hsplit_flower.methods import (
     HSPLIT_LORA,
@@ -21,7 +20,10 @@ from hsplit_flower.methods import (
 )
 from hsplit_flower.settings import Aggregation, Planning, Training
 from hsplit_flower.types import Dividing, Start
+from tests.reference import aggregation as reference
 
+# As all methods but SplitLoRA did it when the first files were written.
+OWN_DRAWS = replace(HSPLIT_LORA, one_draw=False)
 PLAIN = Setting(
     model="llama-tiny",
     dataset="restaurants",
@@ -77,23 +79,17 @@ def trained(
     setting: Setting, examples: Examples, state: MethodState, server_round: int
 ) -> list[ClientResult]:
     """What each client brings home, as the trial has it."""
-    base, architecture = base_model("llama-tiny"), architecture_of("llama-tiny")
-    return [
-        train_client(
-            base,
-            setting,
-            examples,
-            state,
-            choose(architecture, setting, budget, state.importance.scores),
-            server_round=server_round,
-            client=client,
-        )
-        for client, budget in enumerate(setting.budgets)
-    ]
+    results = federation.trained(base_model("llama-tiny"), setting, examples, state, server_round)
+    return [results[client] for client in sorted(results)]
 
 
 def dense(updates: Mapping[str, LowRank]) -> dict[str, torch.Tensor]:
     return {name: (update.b.double() @ update.a.double()) for name, update in updates.items()}
+
+
+def learnt(state: MethodState) -> dict[str, torch.Tensor]:
+    """All of it, with what the adapter has no room for."""
+    return {name: reference.dense(state.sum_of(name)) for name in state.updates}
 
 
 @pytest.mark.parametrize("start", [Start.CONTINUE, Start.RESTART])
@@ -105,7 +101,7 @@ def test_a_round_of_hsplit_lora_adds_the_weighted_mean_of_what_clients_changed(
     for server_round in (1, 2):
         results = trained(setting, examples, state, server_round)
         total = sum(result.num_examples for result in results)
-        wanted = dense(state.updates)
+        wanted = learnt(state)
         for result in results:
             for name, end in result.updates.items():
                 # A client of rank r started from the leading r directions, or from nothing.
@@ -115,7 +111,7 @@ def test_a_round_of_hsplit_lora_adds_the_weighted_mean_of_what_clients_changed(
         ranks = [sum(update.rank for update in result.updates.values()) for result in results]
         assert ranks[0] < ranks[1]
         state = after_round(base, setting, examples, state, server_round)
-        for name, got in dense(state.updates).items():
+        for name, got in learnt(state).items():
             torch.testing.assert_close(got, wanted[name], rtol=0, atol=1e-6)
         assert state.importance.num_rounds == server_round
     assert any(update.rank for update in state.updates.values())
@@ -137,11 +133,11 @@ def test_a_round_of_split_lora_is_the_plain_mean_of_factors_of_one_rank(
             torch.testing.assert_close(got.a, (first[name].a + second[name].a) / 2)
 
 
-def test_clients_of_split_lora_start_from_one_draw(examples: Examples) -> None:
+def test_clients_start_from_one_draw_where_the_method_says_so(examples: Examples) -> None:
     still = PLAIN.changed({"training.learning_rate": 1e-12})
     fresh = MethodState.fresh(architecture_of("llama-tiny").weights)
     name = next(iter(fresh.updates))
-    for method, shares in ((SPLIT_LORA, True), (HSPLIT_LORA, False)):
+    for method, shares in ((SPLIT_LORA, True), (HSPLIT_LORA, True), (OWN_DRAWS, False)):
         setting = replace(still, method=method, budgets=(2.0, 2.0))
         first, second = (result.updates[name].a for result in trained(setting, examples, fresh, 1))
         assert torch.allclose(first, second) == shares
@@ -177,6 +173,8 @@ def test_results_of_the_first_files_are_found_again() -> None:
         training=Training(learning_rate=4e-3, batch_size=8),
         num_rounds=4,
         local_steps=10,
+        method=OWN_DRAWS,
+        aggregation=Aggregation(mean_rank=0),
         floor=True,
     ).changed(
         {
@@ -189,7 +187,7 @@ def test_results_of_the_first_files_are_found_again() -> None:
         }
     )
     assert key_of(as_kept(setting)) == key_of(FIRST_LINE)
-    uniform = replace(setting, floor=False, method=replace(HSPLIT_LORA, ranks=RankRule.UNIFORM))
+    uniform = replace(setting, floor=False, method=replace(OWN_DRAWS, ranks=RankRule.UNIFORM))
     assert key_of(as_kept(uniform)) == key_of({**FIRST_LINE, "allocation": "uniform"})
 
 
@@ -197,7 +195,10 @@ def test_results_of_the_first_files_are_found_again() -> None:
     "changes",
     [
         {"aggregation.momentum": 0.3},
-        {"aggregation.rank_cap": 4},
+        {"aggregation.rank_cap": 40},
+        {"aggregation.mean_rank": 4},
+        {"aggregation.adapter_dtype": "float32"},
+        {"method": OWN_DRAWS},
         {"training.weight_decay": 0.1},
         {"training.seed": 4},
         {"planning.max_rank": 8},

@@ -5,18 +5,21 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hsplit_flower.adapters.low_rank import LowRank
+from hsplit_flower.adapters import LowRank, UpdateSum
 from hsplit_flower.aggregation import Contribution
 
 
-def dense(update: LowRank) -> Tensor:
-    """``B A``."""
-    return update.b.double() @ update.a.double()
+def dense(update: LowRank | UpdateSum) -> Tensor:
+    """``B A``, or a sum of such products."""
+    factors = update.content if isinstance(update, UpdateSum) else update
+    if isinstance(factors, Tensor):
+        return factors.double()
+    return factors.b.double() @ factors.a.double()
 
 
-def relative_error(got: LowRank | Tensor, wanted: Tensor) -> float:
+def relative_error(got: LowRank | UpdateSum | Tensor, wanted: Tensor) -> float:
     """Frobenius norm of the difference over that of what is wanted, or over 1 if that is zero."""
-    matrix = dense(got) if isinstance(got, LowRank) else got.double()
+    matrix = got.double() if isinstance(got, Tensor) else dense(got)
     norm = torch.linalg.norm(wanted).item()
     return torch.linalg.norm(matrix - wanted).item() / (norm or 1.0)
 

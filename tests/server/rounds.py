@@ -10,7 +10,7 @@ from hsplit_flower.devices.source import DevicesNow
 from hsplit_flower.errors import OutOfBudgetError
 from hsplit_flower.importance import ImportanceReport
 from hsplit_flower.methods import HSPLIT_LORA
-from hsplit_flower.methods.state import learned_importance
+from hsplit_flower.methods.advance import learned_importance
 from hsplit_flower.planning import Decision
 from hsplit_flower.server.client_registry import ClientRegistry
 from hsplit_flower.server.round_planner import RoundPlanner

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from hsplit_flower.adapters import LowRank
+from hsplit_flower.adapters import LowRank, UpdateSum
 from hsplit_flower.devices.source import DevicesNow
 from hsplit_flower.errors import ConfigError, OutOfBudgetError
 from hsplit_flower.importance import ImportanceHistory
@@ -40,16 +40,24 @@ def assert_equal(one: Any, other: Any) -> None:
     """Equal in every field; adapters in every bit of their factors."""
     for each in fields(MethodState):
         mine, theirs = getattr(one.method, each.name), getattr(other.method, each.name)
-        if each.name not in ("updates", "remainders", "velocities"):
+        if each.name not in ("updates", "sums", "velocities"):
             assert mine == theirs, each.name
             continue
         assert mine.keys() == theirs.keys()
         for name in mine:
-            assert torch.equal(mine[name].b, theirs[name].b)
-            assert torch.equal(mine[name].a, theirs[name].a)
+            assert_same_bits(mine[name], theirs[name])
     same = replace(other, method=one.method, arrays=one.arrays)
     assert one == same
     assert list(one.arrays) == list(other.arrays)
+
+
+def assert_same_bits(one: Any, other: Any) -> None:
+    """Of factors, of a matrix, or of a sum in either form."""
+    if isinstance(one, UpdateSum):
+        one, other = one.content, other.content
+    assert type(one) is type(other)
+    pairs = [(one.b, other.b), (one.a, other.a)] if isinstance(one, LowRank) else [(one, other)]
+    assert all(torch.equal(mine, theirs) for mine, theirs in pairs)
 
 
 def low_rank(rank: int) -> LowRank:
@@ -68,10 +76,10 @@ def full_state() -> RunState:
     ran_out = OutOfBudgetError(predicted_bytes=10.0, measured_bytes=13.0, budget_bytes=12.0)
     method = MethodState(
         updates={"a.b": low_rank(3), "a.c": low_rank(0)},
-        remainders={"a.b": low_rank(2)},
-        velocities={"a.b": low_rank(1)},
+        sums={"a.b": UpdateSum(content=torch.randn(6, 4)), "a.c": UpdateSum(content=low_rank(1))},
+        velocities={"a.b": UpdateSum(content=low_rank(1))},
         importance=ImportanceHistory(scores={"a.b": 0.1 + 0.2, "a.c": 0.0}, num_rounds=3),
-        dropped_energy=1e-3,
+        held_back_share=1e-3,
     )
     state = RunState(
         server_round=4,
@@ -113,11 +121,11 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 
 
 def test_the_state_of_a_run_is_read_back(model: str, worker: WatchedWorker, tmp_path: Path) -> None:
-    strategy = strategy_of(model, worker=worker, rank_cap=2, momentum=0.5, fleet="0.5,0.01,1")
+    strategy = strategy_of(model, worker=worker, mean_rank=2, momentum=0.5, fleet="0.5,0.01,1")
     with LocalGrid(client_app(), node_configs()) as grid:
         strategy.start(grid, num_rounds=2)
     state = strategy.state
-    assert state.method.remainders and state.method.velocities and state.left_out
+    assert state.method.sums and state.method.velocities and state.left_out
     write_state(state, tmp_path / "state")
     assert_equal(state, read_state(tmp_path / "state"))
 

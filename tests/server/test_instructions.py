@@ -108,7 +108,10 @@ def test_evaluation_probes_nothing() -> None:
     assert not one.probe
 
 
-def test_sessions_of_one_adapter_start_from_one_draw() -> None:
+OWN_DRAWS = replace(HSPLIT_LORA, one_draw=False)
+
+
+def test_clients_start_from_one_draw_where_the_method_says_so() -> None:
     def spec(method: Method, partition: int) -> tuple[bool, int]:
         one = session_spec(
             SETTINGS,
@@ -123,7 +126,8 @@ def test_sessions_of_one_adapter_start_from_one_draw() -> None:
 
     assert spec(SPLIT_LORA, 0) == spec(SPLIT_LORA, 1)
     assert spec(SPLIT_LORA, 0)[0]
-    assert spec(HSPLIT_LORA, 0)[1] != spec(HSPLIT_LORA, 1)[1]
+    assert spec(HSPLIT_LORA, 0) == spec(HSPLIT_LORA, 1)
+    assert spec(OWN_DRAWS, 0)[1] != spec(OWN_DRAWS, 1)[1]
     assert not spec(HSPLIT_LORA, 0)[0]
 
 
@@ -144,7 +148,7 @@ def test_a_clients_seed_is_that_of_its_partition() -> None:
 
     def seed(node: int, client: ClientInfo) -> int:
         return session_spec(
-            SETTINGS, HSPLIT_LORA, PART, node=node, client=client, server_round=6, train=True
+            SETTINGS, OWN_DRAWS, PART, node=node, client=client, server_round=6, train=True
         ).seed
 
     nameless = replace(CLIENT, partition=None)

@@ -64,7 +64,7 @@ def test_plain_values() -> None:
         "seconds": 9.5,
         "completed": True,
         "largest-rank": 12,
-        "dropped-energy": 0.0,
+        "held-back-share": 0.0,
         "away": [5],
         "moved": [7],
         "simulated-seconds": 6.0,

@@ -14,8 +14,8 @@ from hsplit_flower.adapters import (
 from hsplit_flower.aggregation import Dividing
 from hsplit_flower.server import RoundReport, ServerEvaluation
 from hsplit_flower.settings import Planning
-from hsplit_flower.types import Labels, Start
-from tests.reference.aggregation import relative_error
+from hsplit_flower.types import AdapterType, Labels, Start
+from tests.reference.aggregation import dense, relative_error
 from tests.strategies.clients import (
     NODES,
     NUM_EXAMPLES,
@@ -51,6 +51,7 @@ def test_a_round_adds_the_mean_of_both_halves_exactly(
     """``ΔW_g + Σ p_i (B_i A_i − B⁰_i A⁰_i)`` in float64, from what clients and sessions sent."""
     reports: list[RoundReport] = []
     before: dict[str, Tensor] = {}
+    learnt: dict[str, Tensor] = {}
     strategy = strategy_of(
         model,
         training=training(start=start, labels=labels),
@@ -58,11 +59,13 @@ def test_a_round_adds_the_mean_of_both_halves_exactly(
         worker=worker,
         observer=reports.append,
         fleet="0.4,0.7,1.1" if labels is Labels.CLIENT else FLEET,
+        adapter_dtype=AdapterType.FLOAT32,
     )
 
     def remember(message: Message) -> None:
         if message.metadata.message_type == MessageType.TRAIN:
             before.update({n: dense_update(strategy.adapter.updates, n) for n in names})
+            learnt.update({n: dense(strategy.adapter.sum_of(n)) for n in names})
 
     names = [weight.name for weight in strategy.architecture.weights]
     with LocalGrid(client_app(), node_configs(), before=remember) as grid:
@@ -72,7 +75,7 @@ def test_a_round_adds_the_mean_of_both_halves_exactly(
             assert set(below) == set(NODES)
             total = sum(NUM_EXAMPLES.values())
             for name in names:
-                wanted = before[name].clone()
+                wanted = learnt[name].clone()
                 for partition, node in enumerate(NODES):
                     plan = reports[-1].clients[node].plan
                     trained = {**below[node], **worker.results[node].updates}
@@ -80,7 +83,7 @@ def test_a_round_adds_the_mean_of_both_halves_exactly(
                         initial = leading(before[name], rank) if start is Start.CONTINUE else 0.0
                         change = dense_update(trained, name) - initial
                         wanted += NUM_EXAMPLES[partition] / total * change
-                error = relative_error(strategy.adapter.updates[name], wanted)
+                error = relative_error(strategy.adapter.sum_of(name), wanted)
                 assert error <= 2e-6, f"round {server_round}, {name}: off by {error:.1e}"
     assert all(dense_update(strategy.adapter.updates, name).norm() > 0.01 for name in names)
     assert len({reports[0].clients[node].plan.cut for node in NODES}) > 1
@@ -110,7 +113,7 @@ def test_split_evaluation_equals_that_of_the_whole_model(
         assert split["loss"] == pytest.approx(whole["loss"], rel=1e-5)
         assert split["perplexity"] == pytest.approx(math.exp(split["loss"]), rel=1e-9)
         losses.append(split["loss"])
-    assert result.evaluate_metrics_serverapp[0]["loss"] != pytest.approx(losses[1], rel=1e-3)
+    assert result.evaluate_metrics_serverapp[0]["loss"] != pytest.approx(losses[1], rel=3e-4)
 
 
 def test_the_observer_is_told_what_happened(model: str, worker: WatchedWorker) -> None:
@@ -148,12 +151,12 @@ def test_options_reach_the_aggregation(
 ) -> None:
     reports: list[RoundReport] = []
     strategy = strategy_of(
-        model, worker=worker, rank_cap=2, dividing=dividing, observer=reports.append
+        model, worker=worker, mean_rank=2, rank_cap=2, dividing=dividing, observer=reports.append
     )
     with LocalGrid(client_app(), node_configs()) as grid:
         strategy.start(grid, num_rounds=1)
     assert set(strategy.adapter.ranks.values()) == {0, 2}, "not adapted, or capped"
-    assert 0 < reports[0].dropped_energy < 1
+    assert 0 < reports[0].held_back_share < 1
     assert reports[0].largest_rank == 2
 
 

@@ -40,7 +40,7 @@ def assert_same_adapter(got: dict[str, LowRank], wanted: dict[str, LowRank]) -> 
 
 RUNS: dict[str, dict[str, Any]] = {
     "hsplit-lora": {"planning": FEW.replace(cooldown_rounds=0, margin=0.0)},
-    "with momentum and a cap": {"momentum": 0.5, "rank_cap": 3},
+    "with momentum and a cap": {"momentum": 0.5, "mean_rank": 3},
     "in a fleet that changes": {
         "fleet": "0.5,0.7,1",
         "budget_changes": "2:2=0.6",

@@ -1,0 +1,74 @@
+"""A global adapter of bounded size: what fits is sent, and it is what holds most."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hsplit_flower.adapters import LowRank, UpdateSum
+from hsplit_flower.aggregation import head_of, held_back_share
+from hsplit_flower.settings import Aggregation
+from hsplit_flower.types import AdapterType
+from tests.reference.aggregation import dense
+
+SHAPES = {"q": (6, 5), "k": (3, 5), "up": (9, 5)}
+
+
+def random_sums(ranks: dict[str, int], seed: int) -> dict[str, UpdateSum]:
+    draws = torch.Generator().manual_seed(seed)
+    return {
+        name: UpdateSum(
+            content=LowRank(
+                b=torch.randn(rows, ranks[name], generator=draws),
+                a=torch.randn(ranks[name], columns, generator=draws),
+            )
+        )
+        for name, (rows, columns) in SHAPES.items()
+    }
+
+
+some_ranks = st.fixed_dictionaries({name: st.integers(0, 5) for name in SHAPES})
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    ranks=some_ranks,
+    mean_rank=st.integers(1, 6),
+    rank_cap=st.sampled_from([0, 1, 3]),
+    dtype=st.sampled_from(AdapterType),
+    seed=st.integers(0, 2**16),
+)
+def test_what_is_sent_fits_and_its_share_is_said(
+    ranks: dict[str, int], mean_rank: int, rank_cap: int, dtype: AdapterType, seed: int
+) -> None:
+    sums = random_sums(ranks, seed)
+    options = Aggregation(mean_rank=mean_rank, rank_cap=rank_cap, adapter_dtype=dtype)
+    head = head_of(sums, options, near={})
+    numbers = sum(update.b.numel() + update.a.numel() for update in head.values())
+    assert numbers <= mean_rank * sum(sum(shape) for shape in SHAPES.values())
+    if rank_cap:
+        assert max(update.rank for update in head.values()) <= max(rank_cap, mean_rank)
+    if dtype is AdapterType.FLOAT16:
+        for update in head.values():
+            assert torch.equal(update.b, update.b.half().float())
+            assert torch.equal(update.a, update.a.half().float())
+    whole = {name: dense(total.canonical()) for name, total in sums.items()}
+    rest = sum(float((whole[name] - dense(head[name])).square().sum()) for name in SHAPES)
+    total = sum(float(matrix.square().sum()) for matrix in whole.values())
+    wanted = rest / total if total else 0.0
+    assert held_back_share(sums, head) == pytest.approx(wanted, rel=1e-3, abs=1e-5)
+
+
+def test_factors_beyond_float16_are_its_largest_number_and_the_sum_keeps_the_rest() -> None:
+    huge = UpdateSum(content=LowRank(b=torch.full((3, 1), 1e6), a=torch.full((1, 2), 1e6)))
+    head = head_of({"q": huge}, Aggregation(mean_rank=1), near={})["q"]
+    assert bool(head.b.isfinite().all()) and bool(head.a.isfinite().all())
+    assert head.b.abs().max() == torch.finfo(torch.float16).max
+    assert 0.9 < held_back_share({"q": huge}, {"q": head}) <= 1.0
+
+
+def test_where_nothing_was_learnt_nothing_is_sent_or_held_back() -> None:
+    sums = random_sums(dict.fromkeys(SHAPES, 0), 0)
+    head = head_of(sums, Aggregation(), near={})
+    assert {name: update.rank for name, update in head.items()} == dict.fromkeys(SHAPES, 0)
+    assert held_back_share(sums, head) == 0.0
