@@ -51,7 +51,7 @@ def global_update(name: str) -> dict[str, LowRank]:
             if rank
             else torch.zeros(0, weight.in_features),
         )
-        updates[weight.name] = compress(update).update
+        updates[weight.name] = compress(update)
     return updates
 
 

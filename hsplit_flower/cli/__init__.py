@@ -1,4 +1,4 @@
-"""The command line: ``hsplit plan``, ``hsplit worker``, ``hsplit demo`` and ``hsplit settings``."""
+"""The command line: ``hsplit`` with ``plan``, ``worker``, ``demo``, ``export`` and ``settings``."""
 
 import logging
 import signal
@@ -9,7 +9,7 @@ import click
 import typer
 
 from ..errors import HSplitError
-from . import demo, plan, settings_table, worker
+from . import demo, export, plan, settings_table, worker
 from .command_help import DescribedCommand
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app = typer.Typer(
 app.command("plan", cls=DescribedCommand, epilog=plan.EPILOG)(plan.command)
 app.command("worker", cls=DescribedCommand)(worker.command)
 app.command("demo", cls=DescribedCommand)(demo.command)
+app.command("export", cls=DescribedCommand)(export.command)
 app.command("settings", cls=DescribedCommand)(settings_table.command)
 
 

@@ -19,6 +19,9 @@ class DescribedCommand(TyperCommand):
         """Write the names as they are typed, and the sentences wrapped between words only."""
         with formatter.section("Options"):
             for param in self.get_params(ctx):
+                # Arguments are in the usage, and the command's own text says what they are.
+                if isinstance(param, click.Argument):
+                    continue
                 if (record := param.get_help_record(ctx)) is None:
                     continue
                 names, text = record

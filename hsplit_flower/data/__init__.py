@@ -10,6 +10,7 @@ from .dataset import RESTAURANTS as RESTAURANTS
 from .dataset import SPLITS as SPLITS
 from .dataset import describe as describe
 from .dataset import load_examples as load_examples
+from .dataset import thinned as thinned
 from .encode import EncodedExample as EncodedExample
 from .encode import encode_examples as encode_examples
 from .encode import end_token_id as end_token_id

@@ -50,6 +50,11 @@ def load_examples(dataset: str, split: str) -> list[Example]:
     )
 
 
+def thinned(examples: Sequence[Example], most: int) -> list[Example]:
+    """At most so many of the examples, taken evenly: every one of the same distance."""
+    return list(examples[:: max(1, len(examples) // most)][:most])
+
+
 def describe(examples: Sequence[Example]) -> str:
     """What a list of examples holds, in one line: sizes, and how many have each attribute."""
     meanings = Counter(example.meaning for example in examples)

@@ -45,6 +45,7 @@ def test_a_run_ends_with_its_result_and_leaves_its_files(flower: LocalFlower, fi
         "config.json",
         "metrics.jsonl",
         "plan.json",
+        "state.safetensors",
     ]
     assert finished.json("config.json")["local-steps"] == TINY["local-steps"]
     plans = finished.json("plan.json")
@@ -101,6 +102,17 @@ def test_the_clients_of_a_fleet_file_are_away_as_it_says_and_lease_their_parts_o
     assert len(told["away"]) == 1
     budgets = sorted(client["budget-bytes"] for client in told["clients"].values())
     assert budgets == pytest.approx([0.05e9, 0.2e9])
+
+
+@pytest.mark.timeout(300)
+def test_a_run_without_a_completed_round_has_failed_for_flower(flower: LocalFlower, tmp_path: Path):
+    # Steps so long that no number of a client stays finite: the server takes none of them.
+    settings = {"training.learning-rate": 1e30, "server-evaluation": False}
+    void = run_app(flower, tmp_path, settings, FEDERATION)
+    assert "0 of 2 rounds completed: no adapter was written" in str(flower.failure())
+    assert "adapter: " not in void.log
+    assert not (void.folder / "adapter").exists()
+    assert [line["completed"] for line in void.metrics] == [False, False]
 
 
 @pytest.mark.timeout(300)

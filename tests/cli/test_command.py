@@ -43,7 +43,7 @@ def test_help_names_the_commands() -> None:
         check=True,
     )
     assert done.stdout.startswith("Usage: hsplit")
-    for command in ("plan", "worker", "demo", "settings"):
+    for command in ("plan", "worker", "demo", "export", "settings"):
         assert command in done.stdout
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from hsplit_flower.data import SPLITS, Example, describe, load_examples, restaurants
+from hsplit_flower.data import SPLITS, Example, describe, load_examples, restaurants, thinned
 from hsplit_flower.errors import DataError
 
 
@@ -66,3 +66,20 @@ def test_describe_counts_examples_meanings_and_attributes() -> None:
     assert describe(examples) == "4 examples of 3 meanings: name 100%, food 50%"
     assert describe([]) == "0 examples of 0 meanings"
     assert describe([Example(meaning="A pub", reference="x")]).endswith("(free text)")
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "kept"),
+    [
+        (10, 3, [0, 3, 6]),
+        (10, 10, list(range(10))),
+        (3, 5, [0, 1, 2]),
+        (0, 4, []),
+        (7, 4, range(4)),
+    ],
+)
+def test_thinning_takes_every_one_of_the_same_distance(
+    count: int, most: int, kept: list[int]
+) -> None:
+    examples = [Example(meaning=f"name[{number}]", reference="x") for number in range(count)]
+    assert thinned(examples, most) == [examples[number] for number in kept]

@@ -56,6 +56,9 @@ class App(Settings):
         ge=0,
         le=MOST_THREADS,
     )
+    adapter_dtype: Literal["", "float32", "bfloat16", "float16"] = setting(
+        "", "Type of the numbers in the adapter that the run leaves; empty is what the run sends."
+    )
     output_dir: str = setting("outputs", "Folder in which the run leaves a folder of its own.")
     run_name: str = setting(
         "",

@@ -19,6 +19,7 @@ from hsplit_flower.data import (
     load_examples,
     pad_token_id,
     partition,
+    thinned,
 )
 from hsplit_flower.errors import ConfigError
 from hsplit_flower.settings import Model
@@ -60,8 +61,7 @@ def evaluation_batches(config: RunConfig, context: Context | None = None) -> Bat
 def encoded_dev(config: RunConfig) -> list[EncodedExample]:
     """The server's dev set, evenly thinned to what evaluation may take."""
     examples = load_examples(config.app.dataset, "dev")
-    stride = max(1, len(examples) // config.app.evaluation_examples)
-    return _encode(config, examples[::stride][: config.app.evaluation_examples])
+    return _encode(config, thinned(examples, config.app.evaluation_examples))
 
 
 def _place(context: Context) -> tuple[int, int]:

@@ -1,0 +1,124 @@
+"""What a run leaves in its folder, written as its rounds go by, and how it ended in words."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from hsplit_flower.errors import HSplitError
+from hsplit_flower.methods import AggregationRule
+from hsplit_flower.reports import RunFolder
+from hsplit_flower.reports.history import METRICS_FILE, RunHistory
+from hsplit_flower.server import RoundReport
+from hsplit_flower.server.adapter_card import adapter_card, run_perplexities
+from hsplit_flower.server.checkpoint import write_state
+from hsplit_flower.server.past_run import STATE_FILE
+from hsplit_flower.server.split_strategy import SplitStrategy
+from hsplit_flower.splitting import floating_dtype
+from nlg.run_config import RunConfig
+
+MOST_REASONS = 3
+
+
+class RunRecord:
+    """Keeps the folder of a run.
+
+    After a round that counts, state and adapter are there before anything else is done; what the
+    adapter is worth is known later, when it has been evaluated, and is added to its card then.
+
+    Parameters
+    ----------
+    folder
+        Of the run.
+    config
+        Of the run.
+    strategy
+        That runs it.
+    """
+
+    def __init__(self, folder: RunFolder, config: RunConfig, strategy: SplitStrategy) -> None:
+        self.history = RunHistory()
+        self._folder = folder
+        self._strategy = strategy
+        self._dtype = floating_dtype(config.app.adapter_dtype or _sent_dtype(strategy))
+        self._num_rounds = config.app.num_server_rounds
+        self._config = {**config.app.shown(), **strategy.settings.shown()}
+        folder.write_config(self._config)
+
+    def trained(self, report: RoundReport) -> None:
+        """Keep a round of training, and what it made."""
+        self._add(report.to_dict())
+        self._folder.write_plan(
+            {str(node): asdict(part.plan) for node, part in report.clients.items()}
+        )
+        if report.completed:
+            write_state(self._strategy.state, self._folder.path / STATE_FILE)
+            base = self._strategy.settings.model
+            self._folder.write_adapter(
+                self._strategy.adapter.updates,
+                base_model=base.name,
+                is_transposed=self._strategy.architecture.is_transposed,
+                revision=base.revision,
+                dtype=self._dtype,
+                card=self._card(),
+            )
+
+    def evaluated(self, server_round: int, metrics: Mapping[str, Any]) -> None:
+        """Keep what the server has measured."""
+        self._add({"server-round": server_round, **metrics})
+        if self.history.last_completed == server_round != 0:
+            self._folder.write_card(self._card())
+
+    def ended(self) -> str:
+        """How the run went, in a line.
+
+        Raises
+        ------
+        HSplitError
+            If no round was completed: then there is no result.
+        """
+        done, path = self.history, self._folder.path.resolve()
+        counted = f"{done.num_completed} of {self._num_rounds} rounds completed"
+        if not done.num_completed:
+            raise HSplitError(
+                f"{counted}: no adapter was written.{_why(done.reasons)}\n"
+                "What became of each round and client is in the log above, and in "
+                f"{path / METRICS_FILE}"
+            )
+        before, after = done.perplexity_before, done.perplexity_after
+        quality = "perplexity not measured"
+        if before is not None and after is not None:
+            quality = f"perplexity {before:.4f} -> {after:.4f}"
+        return quality if done.num_completed == self._num_rounds else f"{counted}, {quality}"
+
+    def _add(self, line: Mapping[str, Any]) -> None:
+        self._folder.add_metrics(line)
+        self.history = self.history.after(line)
+
+    def _card(self) -> str:
+        adapter = self._strategy.adapter
+        return adapter_card(
+            self._config,
+            self._strategy.method,
+            self.history,
+            adapter.updates,
+            dtype=self._dtype,
+            dropped_energy=adapter.held_back_share,
+            perplexities=run_perplexities(self._config, self.history),
+        )
+
+
+def _sent_dtype(strategy: SplitStrategy) -> str:
+    """What the numbers of the adapter are that a run sends."""
+    options = strategy.settings.aggregation
+    is_rounded = strategy.method.aggregation is AggregationRule.EXACT_SUM and options.is_bounded
+    return options.adapter_dtype.value if is_rounded else "float32"
+
+
+def _why(reasons: tuple[str, ...]) -> str:
+    """What kept clients from finishing the last round, a line each."""
+    if not reasons:
+        return " No client took part in the last one."
+    told = list(reasons[:MOST_REASONS])
+    if len(reasons) > MOST_REASONS:
+        told.append(f"and {len(reasons) - MOST_REASONS} more reasons")
+    return "".join(["\nIn the last one:", *(f"\n  - {reason}" for reason in told)])
