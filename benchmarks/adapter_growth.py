@@ -27,7 +27,7 @@ from benchmarks.harness.machine import ROOT
 from benchmarks.tools.growth import growth_of
 from benchmarks.trial import Curve, Setting, Trials
 from hsplit_flower.adapters import LowRank, UpdateSum
-from hsplit_flower.aggregation import aggregate, change, head_of, held_back_share
+from hsplit_flower.aggregation import aggregate, bounded, change, head_of
 from hsplit_flower.aggregation.contribution import Contribution
 from hsplit_flower.settings import Aggregation, Planning, Training
 
@@ -213,19 +213,18 @@ def _ways(
     matrix = UpdateSum(content=total.dense())
     near = head_of({"": total}, options, near={})
 
-    def bounded(before: UpdateSum, given: list[Contribution]) -> UpdateSum:
-        after = before.plus(*change(near[""], given))
-        held_back_share({"": after}, head_of({"": after}, options, near=near))
-        return after
+    def cut(before: UpdateSum, given: list[Contribution]) -> UpdateSum:
+        sums = {"": before.plus(*change(near[""], given))}
+        return bounded(sums, options, near=near).sums[""]
 
     ways: dict[str, Callable[[], object]] = {
         "whole": partial(aggregate, whole, third),
-        "bounded": partial(bounded, total, third),
-        "bounded, dense": partial(bounded, matrix, third),
+        "bounded": partial(cut, total, third),
+        "bounded, dense": partial(cut, matrix, third),
     }
     sizes = {
-        "bounded": bounded(total, third).num_bytes,
-        "bounded, dense": bounded(matrix, third).num_bytes,
+        "bounded": cut(total, third).num_bytes,
+        "bounded, dense": cut(matrix, third).num_bytes,
     }
     return ways, sizes
 

@@ -36,6 +36,7 @@ def as_kept(setting: Setting) -> dict[str, Any]:
         "mean_rank": aggregation.mean_rank,
         "rank_cap": aggregation.rank_cap if aggregation.is_bounded else 0,
         "adapter_dtype": aggregation.adapter_dtype.value if aggregation.is_bounded else "float32",
+        "drop_below": aggregation.drop_below,
         "momentum": aggregation.momentum,
         "rank_unit": planning.rank_unit,
         "max_rank": planning.max_rank,
@@ -59,6 +60,7 @@ FIRST_FILES = {
     "mean_rank": 0,
     "rank_cap": 0,
     "adapter_dtype": "float32",
+    "drop_below": 0.0,
     "momentum": 0.0,
 }
 """What the first files do not say, because there was no other."""

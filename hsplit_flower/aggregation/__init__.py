@@ -7,8 +7,9 @@ from .averaging import stack as stack
 from .contribution import ClientUpdate as ClientUpdate
 from .contribution import Contribution as Contribution
 from .contribution import check_client as check_client
+from .error_feedback import BoundedAdapter as BoundedAdapter
+from .error_feedback import bounded as bounded
 from .error_feedback import head_of as head_of
-from .error_feedback import held_back_share as held_back_share
 from .momentum import next_velocity as next_velocity
 from .noise_free import aggregate as aggregate
 from .noise_free import aggregate_adapters as aggregate_adapters

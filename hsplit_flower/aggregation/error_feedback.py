@@ -7,6 +7,7 @@ the rounding is kept in the same way, so that sent and kept together are always 
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 
@@ -42,17 +43,59 @@ def head_of(
     return {name: _rounded(head.head(ranks[name]), dtype) for name, head in leading.items()}
 
 
-def held_back_share(sums: Mapping[str, UpdateSum], updates: Mapping[str, LowRank]) -> float:
-    """``Σ ‖ΔW − sent‖² / Σ ‖ΔW‖²``: how much of what was learnt is not sent; 0 if nothing was."""
-    whole = sum((total.squared_norm() for total in sums.values()), 0.0)
-    sent = sum(
-        (
-            2 * total.inner_product(updates[name]) - UpdateSum(content=updates[name]).squared_norm()
-            for name, total in sums.items()
-        ),
-        0.0,
+@dataclass(frozen=True, kw_only=True)
+class BoundedAdapter:
+    """What of all that was learnt is sent, kept for later, and given up.
+
+    Attributes
+    ----------
+    updates
+        What is sent of every weight.
+    sums
+        All that was learnt of each weight of which something is kept.
+    held_back_share, dropped_share
+        How much of ``Σ ‖ΔW‖²`` is kept and not sent, and how much is neither.
+    """
+
+    updates: Mapping[str, LowRank]
+    sums: Mapping[str, UpdateSum]
+    held_back_share: float
+    dropped_share: float
+
+
+def bounded(
+    sums: Mapping[str, UpdateSum], options: Aggregation, *, near: Mapping[str, LowRank]
+) -> BoundedAdapter:
+    """The adapter of bounded size that these sums give, and what is kept beside it.
+
+    Parameters
+    ----------
+    sums, options, near
+        As in `head_of`. Where the rest of a weight is at most ``options.drop_below`` of it, what is
+        sent is all that is known of that weight from then on.
+    """
+    updates = head_of(sums, options, near=near)
+    whole = {name: total.squared_norm() for name, total in sums.items()}
+    rest = {name: _rest(total, updates[name], whole[name]) for name, total in sums.items()}
+    # Never by rounding alone: without a limit, all is kept.
+    dropped = {
+        name
+        for name in sums
+        if options.drop_below and rest[name] <= options.drop_below * whole[name]
+    }
+    total = sum(whole.values()) or 1.0
+    return BoundedAdapter(
+        updates=updates,
+        sums={name: each for name, each in sums.items() if name not in dropped},
+        held_back_share=sum(rest[name] for name in sums if name not in dropped) / total,
+        dropped_share=sum(rest[name] for name in dropped) / total,
     )
-    return max(0.0, 1.0 - sent / whole) if whole else 0.0
+
+
+def _rest(total: UpdateSum, update: LowRank, squared_norm: float) -> float:
+    """``‖ΔW − B A‖²``."""
+    sent = 2 * total.inner_product(update) - UpdateSum(content=update).squared_norm()
+    return max(0.0, squared_norm - sent)
 
 
 def _rounded(update: LowRank, dtype: AdapterType) -> LowRank:

@@ -50,7 +50,7 @@ def exact_sum(
     updates = aggregate_adapters(
         state.updates, clients, carried=_carried(state, options), dividing=options.dividing
     )
-    return replace(state, updates=updates, sums={}, velocities=moves, held_back_share=0.0)
+    return MethodState(updates=updates, velocities=moves, importance=state.importance)
 
 
 def _as_update(result: ClientResult, state: MethodState, start: Start) -> ClientUpdate:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from ..adapters import LowRank, UpdateSum, compress
-from ..aggregation import ClientUpdate, check_client, head_of, held_back_share
+from ..aggregation import ClientUpdate, bounded, check_client
 from ..importance import ImportanceHistory
 from ..settings import Aggregation
 from ..types import Weight
@@ -38,8 +38,9 @@ class MethodState:
         How far the last round went, of which momentum goes a share again.
     importance
         ``Ī_k``, over the rounds so far.
-    held_back_share
-        How much of ``Σ ‖ΔW‖²`` is in the sums and not in the adapter.
+    held_back_share, dropped_share
+        How much of ``Σ ‖ΔW‖²`` is in the sums and not in the adapter, and how much the last round
+        has given up.
     """
 
     updates: Mapping[str, LowRank]
@@ -47,6 +48,7 @@ class MethodState:
     velocities: Mapping[str, UpdateSum] = field(default_factory=dict)
     importance: ImportanceHistory = field(default_factory=ImportanceHistory)
     held_back_share: float = 0.0
+    dropped_share: float = 0.0
 
     @classmethod
     def fresh(cls, weights: Iterable[Weight]) -> "MethodState":
@@ -90,7 +92,7 @@ class MethodState:
     ) -> "MethodState":
         """The same after another adapter was taken over; weights that it lacks have none."""
         taken = {name: given.get(name, mine.head(0)) for name, mine in self.updates.items()}
-        fresh = replace(self, updates=taken, sums={}, velocities={}, held_back_share=0.0)
+        fresh = MethodState(updates=taken, importance=self.importance)
         if method.aggregation is AggregationRule.MEAN_OF_FACTORS:
             return fresh
         whole = {name: compress(update) for name, update in taken.items()}
@@ -101,8 +103,14 @@ class MethodState:
 
     def with_sums(self, sums: Mapping[str, UpdateSum], options: Aggregation) -> "MethodState":
         """The same with these sums, and the adapter that is the head of them."""
-        head = head_of(sums, options, near=self.updates)
-        return replace(self, updates=head, sums=sums, held_back_share=held_back_share(sums, head))
+        adapter = bounded(sums, options, near=self.updates)
+        return replace(
+            self,
+            updates=adapter.updates,
+            sums=adapter.sums,
+            held_back_share=adapter.held_back_share,
+            dropped_share=adapter.dropped_share,
+        )
 
     def check(self, trained: Mapping[str, LowRank]) -> None:
         """Refuse a client's update that cannot be aggregated, before it is.

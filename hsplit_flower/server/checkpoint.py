@@ -37,6 +37,7 @@ class _Facts:
     weights: tuple[str, ...]
     importance: ImportanceHistory
     held_back_share: float
+    dropped_share: float
     standing: StandingPlan | None
     corrections: MemoryCorrections
     clients: ClientRegistry
@@ -61,6 +62,7 @@ def write_state(state: RunState, path: Path) -> None:
         weights=tuple(method.updates),
         importance=method.importance,
         held_back_share=method.held_back_share,
+        dropped_share=method.dropped_share,
         standing=state.standing,
         corrections=state.corrections,
         clients=state.clients,
@@ -105,6 +107,7 @@ def read_state(path: Path) -> RunState:
         **sums,
         importance=facts.importance,
         held_back_share=facts.held_back_share,
+        dropped_share=facts.dropped_share,
     )
     return RunState(
         server_round=facts.server_round,
@@ -145,7 +148,8 @@ def _check_whole(facts: _Facts, tensors: Mapping[str, Tensor]) -> None:
     if missing:
         raise CodecError(f"it has no update of {missing[0]!r}")
     wrong = [key for key, tensor in tensors.items() if not bool(tensor.isfinite().all())]
-    if wrong or facts.server_round < 0 or not math.isfinite(facts.held_back_share):
+    shares = (facts.held_back_share, facts.dropped_share)
+    if wrong or facts.server_round < 0 or not all(map(math.isfinite, shares)):
         raise CodecError(f"it holds numbers that are none: {wrong[:1] or 'a round, or a share'}")
 
 

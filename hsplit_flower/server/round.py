@@ -144,6 +144,7 @@ def report_of(
         completed=completed,
         largest_rank=max(after.method.ranks.values(), default=0),
         held_back_share=after.method.held_back_share,
+        dropped_share=after.method.dropped_share,
         away=tuple(sorted(ended.devices.away)),
         moved=tuple(sorted(ended.moved & results.reports.keys())),
         simulated=simulated,

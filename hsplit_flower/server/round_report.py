@@ -63,6 +63,7 @@ class RoundReport:
     completed: bool
     largest_rank: int = 0
     held_back_share: float = 0.0
+    dropped_share: float = 0.0
     away: tuple[int, ...] = ()
     moved: tuple[int, ...] = ()
     simulated: RoundClock = field(default_factory=RoundClock)

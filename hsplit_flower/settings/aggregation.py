@@ -27,6 +27,13 @@ class Aggregation(Settings):
         "what rounding leaves, too.",
         strict=False,
     )
+    drop_below: float = setting(
+        0.0,
+        "What the global adapter has no room for is given up where it is at most this share of a "
+        "weight's squared norm; with 0 the server keeps all of it, with 1 nothing.",
+        ge=0,
+        le=1,
+    )
     momentum: float = setting(
         0.0,
         "How much of the round before each round also goes: helps where steps are small or "

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hsplit_flower.adapters import LowRank, UpdateSum
-from hsplit_flower.aggregation import head_of, held_back_share
+from hsplit_flower.aggregation import bounded, head_of
 from hsplit_flower.settings import Aggregation
 from hsplit_flower.types import AdapterType
 from tests.reference.aggregation import dense
@@ -43,7 +43,8 @@ def test_what_is_sent_fits_and_its_share_is_said(
 ) -> None:
     sums = random_sums(ranks, seed)
     options = Aggregation(mean_rank=mean_rank, rank_cap=rank_cap, adapter_dtype=dtype)
-    head = head_of(sums, options, near={})
+    adapter = bounded(sums, options, near={})
+    head = adapter.updates
     numbers = sum(update.b.numel() + update.a.numel() for update in head.values())
     assert numbers <= mean_rank * sum(sum(shape) for shape in SHAPES.values())
     if rank_cap:
@@ -56,7 +57,22 @@ def test_what_is_sent_fits_and_its_share_is_said(
     rest = sum(float((whole[name] - dense(head[name])).square().sum()) for name in SHAPES)
     total = sum(float(matrix.square().sum()) for matrix in whole.values())
     wanted = rest / total if total else 0.0
-    assert held_back_share(sums, head) == pytest.approx(wanted, rel=1e-3, abs=1e-5)
+    assert adapter.held_back_share == pytest.approx(wanted, rel=1e-3, abs=1e-5)
+    assert adapter.sums == sums
+    assert adapter.dropped_share == 0.0
+
+
+def test_what_is_small_is_given_up_where_that_is_asked_for() -> None:
+    sums = random_sums({"q": 5, "k": 1, "up": 5}, 3)
+    options = Aggregation(mean_rank=2, rank_cap=2, adapter_dtype=AdapterType.FLOAT32)
+    kept = bounded(sums, options, near={})
+    for limit, names in ((1e-4, {"q", "up"}), (1.0, set())):
+        adapter = bounded(sums, options.replace(drop_below=limit), near={})
+        assert set(adapter.sums) == names
+        assert all(torch.equal(adapter.updates[n].b, kept.updates[n].b) for n in SHAPES)
+        both = adapter.held_back_share + adapter.dropped_share
+        assert both == pytest.approx(kept.held_back_share, rel=1e-6)
+        assert (adapter.dropped_share > 0.01) == (limit == 1.0)
 
 
 def test_factors_beyond_float16_are_its_largest_number_and_the_sum_keeps_the_rest() -> None:
@@ -64,11 +80,13 @@ def test_factors_beyond_float16_are_its_largest_number_and_the_sum_keeps_the_res
     head = head_of({"q": huge}, Aggregation(mean_rank=1), near={})["q"]
     assert bool(head.b.isfinite().all()) and bool(head.a.isfinite().all())
     assert head.b.abs().max() == torch.finfo(torch.float16).max
-    assert 0.9 < held_back_share({"q": huge}, {"q": head}) <= 1.0
+    adapter = bounded({"q": huge}, Aggregation(mean_rank=1), near={})
+    assert 0.9 < adapter.held_back_share <= 1.0
 
 
 def test_where_nothing_was_learnt_nothing_is_sent_or_held_back() -> None:
     sums = random_sums(dict.fromkeys(SHAPES, 0), 0)
     head = head_of(sums, Aggregation(), near={})
     assert {name: update.rank for name, update in head.items()} == dict.fromkeys(SHAPES, 0)
-    assert held_back_share(sums, head) == 0.0
+    adapter = bounded(sums, Aggregation(drop_below=1.0), near={})
+    assert (adapter.held_back_share, adapter.dropped_share) == (0.0, 0.0)

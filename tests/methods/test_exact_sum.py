@@ -167,3 +167,17 @@ def test_a_round_does_not_change_the_state_before_it() -> None:
     assert torch.equal(dense(state.sum_of("wide")), kept)
     assert replace(state).sums is state.sums
     assert isinstance(state.sum_of("wide"), UpdateSum)
+
+
+def test_what_is_given_up_does_not_come_back_and_is_said() -> None:
+    torch.manual_seed(0)
+    options = BOUNDED.replace(drop_below=1.0)
+    state, _ = step(MethodState.fresh(WEIGHTS), [9, 9], Start.RESTART, options)
+    assert (state.sums, state.held_back_share, state.held_bytes) == ({}, 0.0, 0)
+    assert 0 < state.dropped_share < 1
+    sent = {name: dense(update) for name, update in state.updates.items()}
+    idle = {0: ClientResult(num_examples=1, updates={})}
+    later = advance(HSPLIT_LORA, state, idle, start=Start.RESTART, options=options)
+    assert later.dropped_share < 1e-6
+    for name, matrix in sent.items():
+        assert relative_error(later.updates[name], matrix) < 1e-3, "but for float16's rounding"

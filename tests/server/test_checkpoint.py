@@ -80,6 +80,7 @@ def full_state() -> RunState:
         velocities={"a.b": UpdateSum(content=low_rank(1))},
         importance=ImportanceHistory(scores={"a.b": 0.1 + 0.2, "a.c": 0.0}, num_rounds=3),
         held_back_share=1e-3,
+        dropped_share=2e-3,
     )
     state = RunState(
         server_round=4,

@@ -65,6 +65,7 @@ def test_plain_values() -> None:
         "completed": True,
         "largest-rank": 12,
         "held-back-share": 0.0,
+        "dropped-share": 0.0,
         "away": [5],
         "moved": [7],
         "simulated-seconds": 6.0,
