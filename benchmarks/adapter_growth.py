@@ -63,10 +63,10 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
         for name, arm in (("unbounded", UNBOUNDED), ("bounded", BOUNDED))
     }
     done = trials.run(setting for several in wanted.values() for setting in several)
+    curves = {key: [done[setting] for setting in several] for key, several in wanted.items()}
     for label in bases:
-        curves = [[done[s] for s in wanted[label, name]] for name in ("unbounded", "bounded")]
-        yield from _growth(label, *curves)
-    yield from _sizes(trials, plain, settings)
+        yield from _growth(label, curves[label, "unbounded"], curves[label, "bounded"])
+    yield from _sizes(trials, plain, curves["llama-tiny", "unbounded"], settings)
     yield from _gpt2(trials, plain, settings)
     yield from _large(settings)
 
@@ -123,21 +123,22 @@ def _growth(label: str, grown: list[Curve], bounded: list[Curve]) -> Iterator[Fi
         yield Detail(name=f"{label}, {name}", value=curves)
 
 
-def _sizes(trials: Trials, plain: Setting, settings: Settings) -> Iterator[Figure]:
+def _sizes(
+    trials: Trials, plain: Setting, grown: list[Curve], settings: Settings
+) -> Iterator[Figure]:
     """What other sizes cost after eight rounds; a quick run has one of them."""
     rounds = plain.num_rounds if settings.quick else 8
     short = replace(plain, num_rounds=rounds)
     sizes = {16: SIZES[16]} if settings.quick else SIZES
-    arms = {0: UNBOUNDED, **sizes}
     wanted = {
         rank: [short.changed({SEED: seed, **arm}) for seed in settings.seeds]
-        for rank, arm in arms.items()
+        for rank, arm in sizes.items()
     }
     done = trials.run(setting for several in wanted.values() for setting in several)
     for rank in sizes:
         ratios = [
-            done[one][-1]["perplexity"] / done[other][-1]["perplexity"]
-            for one, other in zip(wanted[rank], wanted[0], strict=True)
+            done[one][-1]["perplexity"] / _at(other, rounds)["perplexity"]
+            for one, other in zip(wanted[rank], grown, strict=True)
         ]
         yield _mean(f"mean rank {rank}: perplexity / unbounded, round {rounds}", ratios, "ratio")
 

@@ -18,6 +18,8 @@ from hsplit_flower.methods import ClientResult, MethodState
 from hsplit_flower.server.global_adapter import arrays_of
 from hsplit_flower.settings import Aggregation
 
+MEASURED_EVERY = 4
+"""Rounds after which perplexity is measured, beside the last."""
 MOST_CHECKED = 64
 """Weights whose exact sums are followed; a larger model's first ones stand for all."""
 
@@ -37,11 +39,11 @@ def growth_of(setting: Setting) -> list[dict[str, Any]]:
         before, state = state, aggregated(setting, state, results)
         seconds = time.perf_counter() - started
         _follow(exact, before, results, setting)
-        model = with_updates(base, state.updates)
+        is_measured = server_round % MEASURED_EVERY == 0 or server_round == setting.num_rounds
         lines.append(
             {
                 "round": server_round,
-                "perplexity": perplexity(model, examples.dev, examples.pad_id),
+                "perplexity": _perplexity(base, state, examples) if is_measured else None,
                 "seconds": seconds,
                 "training-seconds": training_seconds,
                 "down-bytes": _array_bytes(state.updates),
@@ -52,9 +54,12 @@ def growth_of(setting: Setting) -> list[dict[str, Any]]:
                 "error": max(_error(state.sum_of(name), exact[name]) for name in checked),
             }
         )
-        del model
         gc.collect()  # PEFT's layers refer to each other, so the clients' models linger
     return lines
+
+
+def _perplexity(base: Any, state: MethodState, examples: Examples) -> float:
+    return perplexity(with_updates(base, state.updates), examples.dev, examples.pad_id)
 
 
 def _mean_bytes(results: Mapping[int, ClientResult]) -> float:
