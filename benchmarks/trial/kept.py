@@ -34,7 +34,7 @@ def as_kept(setting: Setting) -> dict[str, Any]:
         "dividing": aggregation.dividing.value,
         "one_draw": setting.method.one_draw,
         "mean_rank": aggregation.mean_rank,
-        "rank_cap": aggregation.rank_cap if aggregation.is_bounded else 0,
+        "rank_cap": (aggregation.largest_rank or 0) if aggregation.is_bounded else 0,
         "adapter_dtype": aggregation.adapter_dtype.value if aggregation.is_bounded else "float32",
         "drop_below": aggregation.drop_below,
         "momentum": aggregation.momentum,

@@ -60,7 +60,7 @@ def _from_factors(b: Tensor, a: Tensor, tolerance: float) -> tuple[Tensor, Tenso
 
     Each direction is first balanced to ``‖b_j‖ = ‖a_j‖``: what counts is the size of its product.
     """
-    b_gram, a_gram = _gram(b.T), _gram(a)
+    b_gram, a_gram = gram(b.T), gram(a)
     b_norm, a_norm = b_gram.diagonal().sqrt(), a_gram.diagonal().sqrt()
     norm = (b_norm * a_norm).sqrt()
     b_scale = torch.where(norm > 0, norm / b_norm, 0.0)
@@ -84,7 +84,7 @@ def _from_dense(matrix: Tensor, tolerance: float) -> tuple[Tensor, Tensor] | Non
     if matrix.shape[0] < matrix.shape[1]:
         factors = _from_dense(matrix.T, tolerance)
         return factors and (factors[1].T, factors[0].T)
-    sigma, v = _spectrum(_gram(matrix.T), tolerance)
+    sigma, v = _spectrum(gram(matrix.T), tolerance)
     if len(sigma) and not _is_resolved(sigma, sigma[0]):
         return None
     return matrix @ (v * sigma.rsqrt()), (v * sigma.sqrt()).T
@@ -123,15 +123,15 @@ def _is_resolved(sigma: Tensor, size: Tensor) -> bool:
     return bool(sigma[-1] ** 2 > _REGULARISATION * size**2)
 
 
-def _gram(rows: Tensor) -> Tensor:
+def gram(rows: Tensor) -> Tensor:
     """``rows @ rows.T``, its symmetry used: the off-diagonal half is multiplied once."""
     count = len(rows)
     if count <= _GRAM_BLOCK:
         return rows @ rows.T
     half = count // 2
-    gram = rows.new_empty(count, count)
-    gram[:half, :half] = _gram(rows[:half])
-    gram[half:, half:] = _gram(rows[half:])
-    gram[half:, :half] = rows[half:] @ rows[:half].T
-    gram[:half, half:] = gram[half:, :half].T
-    return gram
+    products = rows.new_empty(count, count)
+    products[:half, :half] = gram(rows[:half])
+    products[half:, half:] = gram(rows[half:])
+    products[half:, :half] = rows[half:] @ rows[:half].T
+    products[:half, half:] = products[half:, :half].T
+    return products

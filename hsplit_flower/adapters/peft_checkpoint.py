@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from peft import LoraConfig
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import AdapterError
+from ..splitting.tensor_file import save_tensors
 from .low_rank import LowRank
 from .peft_state import padded_state_dict, updates_of_peft
 
@@ -104,7 +105,7 @@ def _write(folder: Path, config: LoraConfig, state: Mapping[str, Tensor], card: 
     fresh.mkdir(parents=True)
     try:
         config.save_pretrained(str(fresh))
-        save_file(dict(state), fresh / WEIGHTS_FILE, metadata={"format": "pt"})
+        save_tensors(fresh / WEIGHTS_FILE, state, metadata={"format": "pt"})
         if card:
             (fresh / CARD_FILE).write_text(card, encoding="utf-8")
         _take_over(folder, fresh)

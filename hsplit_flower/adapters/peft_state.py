@@ -122,6 +122,25 @@ def padded_state_dict(updates: Mapping[str, LowRank], dtype: torch.dtype) -> dic
     return state
 
 
+def as_written(updates: Mapping[str, LowRank], dtype: torch.dtype) -> dict[str, LowRank]:
+    """The updates that a file of this type holds.
+
+    Raises
+    ------
+    AdapterError
+        As `padded_state_dict` does.
+    """
+    pairs = {name: _rounded(name, update, dtype) for name, update in updates.items()}
+    return {name: LowRank(b=b.float(), a=a.float()) for name, (b, a) in pairs.items()}
+
+
+def narrowest_dtype(updates: Mapping[str, LowRank]) -> torch.dtype:
+    """float16 where it holds every factor as it is, as it does those that a run sends."""
+    factors = [factor for update in updates.values() for factor in (update.b, update.a)]
+    fits = all(torch.equal(factor.to(torch.float16).float(), factor) for factor in factors)
+    return torch.float16 if fits else torch.float32
+
+
 def _without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     prefixed = [key for key in state if key.startswith(PREFIX)]
     if prefixed and len(prefixed) < len(state):

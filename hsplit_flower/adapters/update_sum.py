@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .canonical import canonical_factors
+from ..errors import AdapterError, NonFiniteError
+from .canonical import canonical_factors, gram
 from .low_rank import TOLERANCE, LowRank, compress, concatenate
 
 EXACT_RANK = 256
@@ -29,10 +30,23 @@ class UpdateSum:
     """A sum of updates: their stack, uncompressed, or the matrix once that holds fewer numbers.
 
     ``content`` is in float32 either way, so it never takes more bytes than the weight does in
-    float32.
+    float32. A stack of more numbers becomes the matrix as soon as it is given.
     """
 
     content: LowRank | Float[Tensor, "out_features in_features"]
+
+    def __post_init__(self) -> None:
+        content = self.content
+        if not isinstance(content, LowRank):
+            if content.ndim != 2 or content.dtype != torch.float32:
+                raise AdapterError(
+                    f"a sum is {list(content.shape)} in {content.dtype}; [out_features, "
+                    "in_features] in torch.float32 is wanted"
+                )
+        else:
+            size = content.out_features * content.in_features
+            if content.rank and content.b.numel() + content.a.numel() >= size:
+                object.__setattr__(self, "content", _added([], content))
 
     @property
     def out_features(self) -> int:
@@ -62,21 +76,19 @@ class UpdateSum:
         return self.content.dense() if isinstance(self.content, LowRank) else self.content
 
     def squared_norm(self) -> float:
-        """``‖ΔW‖²``, without forming the matrix: to float64, above `EXACT_RANK` to float32."""
+        """``‖ΔW‖²``, without forming the matrix; in float64, as terms of a stack may cancel."""
         content = self.content
         if not isinstance(content, LowRank):
             return float(torch.linalg.vector_norm(content, dtype=torch.float64)) ** 2
-        dtype = torch.float64 if content.rank <= EXACT_RANK else torch.float32
-        b, a = content.b.to(dtype), content.a.to(dtype)
-        return max(0.0, float((b.T @ b * (a @ a.T)).sum(dtype=torch.float64)))
+        return max(0.0, float((gram(content.b.double().T) * gram(content.a.double())).sum()))
 
     def inner_product(self, update: LowRank) -> float:
         """``⟨ΔW, B A⟩``, without forming either matrix."""
-        content = self.content
+        content, b, a = self.content, update.b.double(), update.a.double()
         if isinstance(content, LowRank):
-            left, right = content.b.T @ update.b, content.a @ update.a.T
+            left, right = content.b.double().T @ b, content.a.double() @ a.T
         else:
-            left, right = content @ update.a.T, update.b
+            left, right = content @ update.a.T, b
         return float((left.double() * right).sum())
 
     def plus(self, *terms: "UpdateSum | LowRank") -> "UpdateSum":
@@ -86,10 +98,7 @@ class UpdateSum:
         matrices = [each for each in (self.content, *contents) if not isinstance(each, LowRank)]
         none = LowRank.zeros(self.out_features, self.in_features)
         stack = concatenate([none, *factors])
-        size = self.out_features * self.in_features
-        if not matrices and stack.rank * (self.out_features + self.in_features) < size:
-            return UpdateSum(content=stack)
-        return UpdateSum(content=_added(matrices, stack))
+        return UpdateSum(content=_added(matrices, stack) if matrices else stack)
 
     def scale(self, factor: float) -> "UpdateSum":
         """``factor · ΔW``."""
@@ -101,6 +110,8 @@ class UpdateSum:
         """All of it in canonical form, to a relative error below `TOLERANCE`."""
         if isinstance(self.content, LowRank):
             return compress(self.content)
+        if not bool(self.content.isfinite().all()):
+            raise NonFiniteError("a sum of updates holds NaN or infinity")
         # As factors, of which the second is one that changes nothing.
         out_features, in_features = self.content.shape
         if out_features < in_features:

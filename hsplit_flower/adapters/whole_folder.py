@@ -28,7 +28,7 @@ def whole_folder(folder: str | Path) -> Iterator[Path]:
 
     Nothing is left of one whose filling fails, and what was there is there still.
     """
-    target = Path(folder)
+    target = Path(folder).resolve()
     names = (target.with_name(f"{target.name}.new{number or ''}") for number in count())
     fresh = next(path for path in names if not path.exists())
     fresh.mkdir(parents=True)

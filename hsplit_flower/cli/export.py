@@ -22,8 +22,8 @@ Rank = Annotated[
 Energy = Annotated[
     float | None,
     typer.Option(
-        help="Keep this share of the squared norm of all weights together, as 0.999, in as few "
-        "bytes as do it.",
+        help="Keep this share of the squared norm of all weights together, as 0.999, in the fewest "
+        "directions; the file is padded to the highest rank.",
         show_default="the run's own adapter",
     ),
 ]
@@ -50,7 +50,7 @@ Dtype = Annotated[
     typer.Option(
         click_type=click.Choice(DTYPES),
         help="Type of the numbers that are written.",
-        show_default="float32 in an adapter, the base's own in a model",
+        show_default="in an adapter the smallest that holds them, the base's own in a model",
     ),
 ]
 Evaluate = Annotated[

@@ -4,12 +4,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from ..adapters import LowRank, export_adapter
 from ..adapters.merged_checkpoint import merge_into
 from ..adapters.peft_checkpoint import CONFIG_FILE as ADAPTER_CONFIG
 from ..adapters.peft_checkpoint import WEIGHTS_FILE
+from ..adapters.peft_state import as_written, narrowest_dtype
 from ..adapters.truncation import canonical, energy_share
-from ..adapters.whole_folder import check_is_free, whole_folder
+from ..adapters.whole_folder import check_is_free
 from ..errors import AdapterError, ConfigError
 from ..methods import AggregationRule
 from ..server.adapter_card import adapter_card, run_perplexities
@@ -73,8 +76,13 @@ def _check_places(order: ExportOrder) -> None:
     folder = order.adapter_folder
     if folder is None:
         return
-    if order.merge_into is not None and folder.resolve() == order.merge_into.resolve():
-        raise ConfigError(f"--out and --merge-into are both {folder}: give two folders")
+    if order.merge_into is not None:
+        adapter, model = folder.resolve(), order.merge_into.resolve()
+        if adapter == model or adapter in model.parents or model in adapter.parents:
+            raise ConfigError(
+                f"--out is {folder} and --merge-into {order.merge_into}: two folders are wanted, "
+                "none of which is in the other"
+            )
     # What is replaced is an adapter, never something else that a mistyped folder holds.
     if not (order.may_overwrite and (folder / ADAPTER_CONFIG).is_file()):
         check_is_free(folder, advice="give another --out, or --overwrite if it is an adapter")
@@ -103,11 +111,12 @@ def _as_written(updates: Mapping[str, LowRank], order: ExportOrder) -> Mapping[s
     """The adapter as its file has it; a model takes it as it is."""
     if order.dtype is None or order.adapter_folder is None:
         return updates
-    dtype = floating_dtype(order.dtype)
-    return {
-        name: LowRank(b=update.b.to(dtype).float(), a=update.a.to(dtype).float())
-        for name, update in updates.items()
-    }
+    return as_written(updates, floating_dtype(order.dtype))
+
+
+def _dtype(order: ExportOrder, updates: Mapping[str, LowRank]) -> torch.dtype:
+    """What the numbers of an adapter's file are: by default the smallest that holds them."""
+    return floating_dtype(order.dtype) if order.dtype else narrowest_dtype(updates)
 
 
 def _card(
@@ -128,7 +137,7 @@ def _card(
         run.method,
         run.history,
         updates,
-        dtype=floating_dtype(order.dtype or "float32"),
+        dtype=_dtype(order, updates),
         dropped_energy=1 - described.energy_share,
         perplexities=known,
     )
@@ -140,18 +149,19 @@ def _write_adapter(
     folder, model = order.adapter_folder, run.model
     if folder is None:
         return None
-    dtype = order.dtype or "float32"
-    with whole_folder(folder) as fresh:
-        export_adapter(
-            updates,
-            fresh,
-            base_model=model.name,
-            is_transposed=read_architecture(_base(run).config()).is_transposed,
-            revision=model.revision,
-            dtype=floating_dtype(dtype),
-            card=card,
-        )
-    return Written(folder=folder, num_bytes=_num_bytes(folder, WEIGHTS_FILE), dtype=dtype)
+    dtype = _dtype(order, updates)
+    # In a folder that is there already, what is no adapter's stays.
+    export_adapter(
+        updates,
+        folder,
+        base_model=model.name,
+        is_transposed=read_architecture(_base(run).config()).is_transposed,
+        revision=model.revision,
+        dtype=dtype,
+        card=card,
+    )
+    told = str(dtype).removeprefix("torch.")
+    return Written(folder=folder, num_bytes=_num_bytes(folder, WEIGHTS_FILE), dtype=told)
 
 
 def _write_merged(

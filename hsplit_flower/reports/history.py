@@ -82,11 +82,12 @@ def read_history(folder: str | Path) -> RunHistory:
     path, history = Path(folder) / METRICS_FILE, RunHistory()
     if not path.exists():
         return history
-    lines = path.read_text(encoding="utf-8").split("\n")
+    # Bytes that are no text make a line that is no JSON.
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     for line in lines[:-1]:
         try:
             history = history.after(json.loads(line))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ConfigError(
                 f"{path} holds a line that is none of a run's metrics ({error!r}): {line[:80]}"
             ) from error

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..adapters import LowRank, UpdateSum
 from ..devices.source import DevicesNow
-from ..errors import CodecError, ConfigError
+from ..errors import CodecError, ConfigError, HSplitError
 from ..importance import ImportanceHistory
 from ..methods import MethodState
 from ..planning import StandingPlan
+from ..splitting.tensor_file import save_tensors
 from ..types import Shortfall
 from ..wire.form import from_text, to_text
 from .client_registry import ClientRegistry
@@ -77,10 +77,8 @@ def write_state(state: RunState, path: Path) -> None:
     for kind in _SUMS:
         tensors |= dict(_sum_tensors(kind, getattr(method, kind)))
     try:
-        save_file(tensors, fresh, metadata={_FACTS: to_text(facts)})
+        save_tensors(fresh, tensors, metadata={_FACTS: to_text(facts)})
         fresh.replace(path)
-    except SafetensorError as error:
-        raise OSError(f"{path} cannot be written: {error}") from error
     finally:
         fresh.unlink(missing_ok=True)
 
@@ -100,7 +98,9 @@ def read_state(path: Path) -> RunState:
         _check_whole(facts, tensors)
         updates = {name: _factors("updates", tensors, name) for name in facts.weights}
         sums = {kind: _sums(kind, tensors, facts.weights) for kind in _SUMS}
-    except (OSError, SafetensorError, KeyError, CodecError, ValueError) as error:
+        for kind in _SUMS:
+            _check_shapes(updates, sums[kind])
+    except (OSError, SafetensorError, KeyError, HSplitError, ValueError) as error:
         raise ConfigError(f"{path} holds no state of a run: {error}") from error
     method = MethodState(
         updates=updates,
@@ -166,3 +166,11 @@ def _sums(kind: str, tensors: Mapping[str, Tensor], weights: Sequence[str]) -> d
         elif f"{kind}/b/{name}" in tensors:
             sums[name] = UpdateSum(content=_factors(kind, tensors, name))
     return sums
+
+
+def _check_shapes(updates: Mapping[str, LowRank], sums: Mapping[str, UpdateSum]) -> None:
+    """Refuse a sum of another weight than its update's."""
+    for name, total in sums.items():
+        got = (total.out_features, total.in_features)
+        if got != (updates[name].out_features, updates[name].in_features):
+            raise CodecError(f"its sum of {name!r} is of {list(got)}, its update is not")

@@ -65,9 +65,9 @@ def read_past_run(folder: str | Path) -> PastRun:
     assert isinstance(model, Model) and isinstance(training, Training)
     history = read_history(folder)
     if not (folder / STATE_FILE).is_file():
+        reason = "no round was completed there" if not history.num_completed else "it is gone"
         raise ConfigError(
-            f"{folder} has no {STATE_FILE}: it is written after every completed round, and "
-            f"{history.num_completed} of {history.num_rounds} were completed there"
+            f"{folder} has no {STATE_FILE}, which is written after every completed round: {reason}"
         )
     return PastRun(
         folder=folder,
@@ -99,10 +99,16 @@ def _read_config(folder: Path) -> dict[str, Any]:
 def _groups(config: Mapping[str, Any], folder: Path) -> dict[str, Settings]:
     """The groups that are read back; what this version no longer knows is left out."""
     known = keys_of(_READ)
+    for name in _READ:
+        if not isinstance(config.get(name) or {}, dict):
+            raise ConfigError(
+                f"{folder / CONFIG_FILE} has {name} = {config[name]!r}: a table of settings is "
+                "wanted"
+            )
     values = {
         key: value
         for name in _READ
-        for own, value in dict(config.get(name) or {}).items()
+        for own, value in (config.get(name) or {}).items()
         if (key := f"{name}.{own}") in known
     }
     return read(_READ, values, subject=str(folder / CONFIG_FILE))
@@ -111,7 +117,7 @@ def _groups(config: Mapping[str, Any], folder: Path) -> dict[str, Settings]:
 def _method(config: Mapping[str, Any], folder: Path) -> Method:
     """The row that an app's ``strategy`` names; runs that do not say it are of the first."""
     name = config.get("strategy") or HSPLIT_LORA.name
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise ConfigError(
             f"{folder / CONFIG_FILE} has strategy = {name!r}: one of {', '.join(METHODS)} is wanted"
         )

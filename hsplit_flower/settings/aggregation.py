@@ -4,6 +4,9 @@ from ..types import AdapterType, Dividing
 from .fields import setting
 from .group import Settings
 
+USUAL_CAP = 32
+"""What many servers of adapters take at least, if they are told."""
+
 
 class Aggregation(Settings):
     """Options of a method that aggregates exactly."""
@@ -15,10 +18,10 @@ class Aggregation(Settings):
         "all of it, which grows with every round.",
         ge=0,
     )
-    rank_cap: int = setting(
-        32,
+    rank_cap: int | None = setting(
+        None,
         "Largest rank of one weight in a global adapter of bounded size, and so of the one that is "
-        "written; never below mean-rank, and 0 for none.",
+        "written; 0 for no limit, none said is 32, or mean-rank where that is more.",
         ge=0,
     )
     adapter_dtype: AdapterType = setting(
@@ -55,4 +58,6 @@ class Aggregation(Settings):
     @property
     def largest_rank(self) -> int | None:
         """What a weight of a bounded adapter may have at most; None for no limit."""
-        return max(self.rank_cap, self.mean_rank) if self.rank_cap else None
+        if self.rank_cap is None:
+            return max(USUAL_CAP, self.mean_rank)
+        return self.rank_cap or None

@@ -86,6 +86,23 @@ def write_tensors(
         os.fsync(file.fileno())
 
 
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str]) -> None:
+    """Write a file of tensors that are there; with the rights of any other new file.
+
+    Parameters
+    ----------
+    path, metadata
+        As in `write_tensors`.
+    tensors
+        On the host, by name.
+    """
+    entries = {
+        name: TensorEntry(dtype=tensor.dtype, shape=tensor.shape)
+        for name, tensor in tensors.items()
+    }
+    write_tensors(path, entries, tensors.__getitem__, metadata=metadata)
+
+
 def _header(
     names: Sequence[str], entries: Mapping[str, TensorEntry], metadata: Mapping[str, str]
 ) -> bytes:

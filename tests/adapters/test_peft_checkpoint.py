@@ -175,7 +175,7 @@ def test_what_cannot_be_written_leaves_the_former_adapter(
     def full(*_: Any, **__: Any) -> None:
         raise OSError("the disk is full")
 
-    monkeypatch.setattr("hsplit_flower.adapters.peft_checkpoint.save_file", full)
+    monkeypatch.setattr("hsplit_flower.adapters.peft_checkpoint.save_tensors", full)
     with pytest.raises(OSError, match="full"):
         export_adapter(_updates("llama"), tmp_path, base_model="y", is_transposed=False)
     assert _equal(import_adapter(tmp_path), few)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peft import AdaLoraConfig, IA3Config, LoraConfig
 from peft.utils.other import get_pattern_key
@@ -187,6 +187,8 @@ JSON = st.recursive(
 )
 
 
+# The first draw makes the strategies of every key, which a busy machine takes seconds for.
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(values=st.dictionaries(st.sampled_from([*_NUMBERS, *_NOT_PLAIN, *_WITHOUT_EFFECT]), JSON))
 def test_whatever_a_file_holds_is_read_or_refused(values: dict[str, Any]) -> None:
     try:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hsplit_flower.adapters import LowRank, UpdateSum
 from hsplit_flower.adapters.update_sum import EXACT_RANK
+from hsplit_flower.errors import AdapterError, NonFiniteError
 from tests.reference.aggregation import dense, relative_error
 
 LAW = 1e-6
@@ -93,3 +94,32 @@ def test_of_many_directions_the_leading_ones_are_nearly_the_best(
     sizes = leading.b.norm(dim=0) * leading.a.norm(dim=1)
     assert bool((sizes[:-1] >= sizes[1:]).all())
     assert torch.equal(leading.b, total.leading(rank, near=near).b), "the same every time"
+
+
+def test_a_stack_of_more_numbers_than_the_matrix_becomes_it() -> None:
+    update = random_update(7, 6, 8)
+    total = UpdateSum(content=update)
+    assert isinstance(total.content, Tensor)
+    assert total.num_bytes == 4 * 6 * 8
+    assert relative_error(total, dense(update)) <= LAW
+
+
+def test_the_norm_of_a_stack_whose_terms_cancel_is_that_of_the_rest() -> None:
+    big, small = random_update(EXACT_RANK, 1200, 1000), random_update(4, 1200, 1000, seed=1)
+    total = UpdateSum(content=big).plus(small.scale(1e-3), -big)
+    assert isinstance(total.content, LowRank)
+    wanted = float((1e-3 * dense(small)).square().sum())
+    assert total.squared_norm() == pytest.approx(wanted, rel=1e-3)
+
+
+@pytest.mark.parametrize("matrix", [torch.ones(3), torch.ones(3, 2).double()])
+def test_what_is_no_matrix_of_float32_is_refused(matrix: Tensor, unchecked_shapes: None) -> None:
+    with pytest.raises(AdapterError, match=r"a sum is \[3.*float"):
+        UpdateSum(content=matrix)
+
+
+def test_a_matrix_that_is_not_finite_has_no_directions() -> None:
+    matrix = torch.ones(3, 2)
+    matrix[1, 1] = torch.nan
+    with pytest.raises(NonFiniteError, match="NaN or infinity"):
+        UpdateSum(content=matrix).canonical()

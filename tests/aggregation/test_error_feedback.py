@@ -48,7 +48,7 @@ def test_what_is_sent_fits_and_its_share_is_said(
     numbers = sum(update.b.numel() + update.a.numel() for update in head.values())
     assert numbers <= mean_rank * sum(sum(shape) for shape in SHAPES.values())
     if rank_cap:
-        assert max(update.rank for update in head.values()) <= max(rank_cap, mean_rank)
+        assert max(update.rank for update in head.values()) <= rank_cap
     if dtype is AdapterType.FLOAT16:
         for update in head.values():
             assert torch.equal(update.b, update.b.half().float())
@@ -90,3 +90,20 @@ def test_where_nothing_was_learnt_nothing_is_sent_or_held_back() -> None:
     assert {name: update.rank for name, update in head.items()} == dict.fromkeys(SHAPES, 0)
     adapter = bounded(sums, Aggregation(drop_below=1.0), near={})
     assert (adapter.held_back_share, adapter.dropped_share) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        (Aggregation(), 32),
+        (Aggregation(mean_rank=8), 32),
+        (Aggregation(mean_rank=64), 64),
+        (Aggregation(rank_cap=16), 16),
+        (Aggregation(rank_cap=0), None),
+    ],
+    ids=str,
+)
+def test_a_cap_that_is_said_is_kept_and_else_has_room_for_the_mean(
+    options: Aggregation, wanted: int | None
+) -> None:
+    assert options.largest_rank == wanted

@@ -16,7 +16,9 @@ OUT, IN = 9, 7
 
 @settings(max_examples=40, deadline=None)
 @given(
-    beta=st.floats(0, 0.99), ranks=st.lists(st.integers(0, 9), max_size=4), seed=st.integers(0, 999)
+    beta=st.sampled_from([0.0, 0.3, 0.9, 0.99]),
+    ranks=st.lists(st.integers(0, 9), max_size=4),
+    seed=st.integers(0, 999),
 )
 def test_a_round_goes_a_share_of_the_way_of_the_round_before(
     beta: float, ranks: list[int], seed: int
@@ -24,7 +26,7 @@ def test_a_round_goes_a_share_of_the_way_of_the_round_before(
     draws = torch.Generator().manual_seed(seed)
     before, *change = [
         LowRank(b=torch.randn(OUT, rank, generator=draws), a=torch.randn(rank, IN, generator=draws))
-        for rank in (4, *ranks)
+        for rank in (3, *ranks)
     ]
     velocity = UpdateSum(content=before)
     wanted = sum((dense(term) for term in change), beta * dense(before))

@@ -186,8 +186,10 @@ def test_what_is_there_is_written_over_when_told_and_only_where_it_is_an_adapter
     exported(capsys, run, "--rank", 1)
     before = (run / "export-rank-1" / "adapter_config.json").read_bytes()
     assert "or --overwrite if it is an adapter" in refused(capsys, run, "--rank", 1)
+    (run / "export-rank-1" / "optimizer.pt").touch()
     out = ("--rank", 2, "--out", run / "export-rank-1")
     exported(capsys, run, *out, "--overwrite")
+    assert (run / "export-rank-1" / "optimizer.pt").exists(), "no file of an adapter"
     assert (run / "export-rank-1" / "adapter_config.json").read_bytes() != before
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter").touch()
@@ -207,13 +209,14 @@ def test_what_is_there_is_written_over_when_told_and_only_where_it_is_an_adapter
         (["--energy", "1.5"], "--energy is 1.5: a share above 0"),
         (["--energy", "nan"], "--energy is nan: a share above 0"),
         (["--evaluate", "restuarants"], "unknown dataset 'restuarants'"),
-        (["--out", "SAME", "--merge-into", "SAME"], "give two folders"),
+        (["--out", "SAME", "--merge-into", "SAME"], "two folders are wanted"),
+        (["--out", "SAME/in", "--merge-into", "SAME"], "none of which is in the other"),
     ],
 )
 def test_what_cannot_be_is_said_and_nothing_is_written(
     run: Path, arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = [str(run / "same") if each == "SAME" else each for each in arguments]
+    given = [each.replace("SAME", str(run / "same")) for each in arguments]
     before = sorted(run.iterdir())
     assert says in refused(capsys, run, *given)
     assert sorted(run.iterdir()) == before

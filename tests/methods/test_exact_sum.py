@@ -127,7 +127,7 @@ def test_what_is_held_back_is_sent_once_there_is_room() -> None:
         missing = torch.linalg.norm(matrix - dense(state.updates[name])).item()
         assert missing == pytest.approx(cut_off, rel=1e-4)
     idle = {0: ClientResult(num_examples=1, updates={})}
-    for wide in (narrow.replace(mean_rank=9), Aggregation(mean_rank=0)):
+    for wide in (narrow.replace(mean_rank=9, rank_cap=9), Aggregation(mean_rank=0)):
         later = advance(HSPLIT_LORA, state, idle, start=Start.RESTART, options=wide)
         assert later.held_back_share < 1e-6
         for name, matrix in learnt.items():

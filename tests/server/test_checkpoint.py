@@ -150,3 +150,18 @@ def test_what_is_no_state_is_refused_by_its_path(tmp_path: Path, kind: str) -> N
         path.write_bytes(content[:-8])
     with pytest.raises(ConfigError, match=f"{path} holds no state of a run"):
         read_state(path)
+
+
+def test_a_sum_of_another_shape_than_its_update_is_refused(tmp_path: Path) -> None:
+    path, state = tmp_path / "state", full_state()
+    sums = {"a.b": UpdateSum(content=torch.randn(5, 4))}
+    write_state(state.with_method(replace(state.method, sums=sums)), path)
+    with pytest.raises(ConfigError, match=r"its sum of 'a\.b' is of \[5, 4\]"):
+        read_state(path)
+
+
+def test_others_may_read_a_state_as_they_may_any_new_file(tmp_path: Path) -> None:
+    path, plain = tmp_path / "state", tmp_path / "plain"
+    write_state(full_state(), path)
+    plain.touch()
+    assert path.stat().st_mode == plain.stat().st_mode

@@ -59,7 +59,7 @@ def changed(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
         (changed(lambda config: config.pop("model")), "the base's model.name are wanted"),
         (
             lambda folder: (folder / "state.safetensors").unlink(),
-            "has no state.safetensors: it is written after every completed round, and 1 of 1 were",
+            "has no state.safetensors, which is written after every completed round: it is gone",
         ),
         (
             lambda folder: (folder / "state.safetensors").write_bytes(b"no"),

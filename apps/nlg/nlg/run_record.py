@@ -102,7 +102,7 @@ class RunRecord:
             self.history,
             adapter.updates,
             dtype=self._dtype,
-            dropped_energy=adapter.held_back_share,
+            dropped_energy=adapter.held_back_share + adapter.dropped_share,
             perplexities=run_perplexities(self._config, self.history),
         )
 
