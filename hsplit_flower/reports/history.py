@@ -9,6 +9,8 @@ from typing import Any
 from ..errors import ConfigError
 
 METRICS_FILE = "metrics.jsonl"
+VOID_FILE = "metrics-void.jsonl"
+"""What the metrics of a run become of which no round was completed."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ import torch
 from ..adapters import LowRank, export_adapter
 from ..adapters.peft_checkpoint import CARD_FILE
 from ..errors import ConfigError
+from .history import METRICS_FILE, VOID_FILE
 
 
 class RunFolder:
@@ -26,12 +27,13 @@ class RunFolder:
     ----------
     path
         Made if absent, and unmade where a ``with`` block of it fails before there was anything but
-        settings to write; one that holds a run already is refused.
+        settings to write; one that holds a run already is refused. A block that fails before there
+        was an adapter leaves its metrics as ``metrics-void.jsonl``, and the name free.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        if (self.path / "metrics.jsonl").exists():
+        if (self.path / METRICS_FILE).exists():
             raise ConfigError(f"{self.path} holds a run already: choose another run-name")
         self._made = [each for each in (self.path, *self.path.parents) if not each.exists()]
         self.path.mkdir(parents=True, exist_ok=True)
@@ -40,7 +42,12 @@ class RunFolder:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is not None and self._made:
+        if error is None or (self.path / "adapter").exists():
+            return
+        # So that another run may have this name, as the second try of a simulation has.
+        if (self.path / METRICS_FILE).exists():
+            (self.path / METRICS_FILE).replace(self.path / VOID_FILE)
+        elif self._made:
             self._unmake()
 
     def write_config(self, config: Mapping[str, Any]) -> None:
@@ -53,7 +60,7 @@ class RunFolder:
 
     def add_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Append one line, and see it onto the disk."""
-        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+        with open(self.path / METRICS_FILE, "a", encoding="utf-8") as file:
             file.write(json.dumps(_plain(metrics)) + "\n")
             file.flush()
             os.fsync(file.fileno())

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.usefixtures("app_on_the_path")
 UNMEASURED = {"server-evaluation": False}
 
 
-def lines_of(folder: Path) -> list[dict[str, Any]]:
-    text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
+def lines_of(folder: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
+    text = (folder / name).read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
 
 
@@ -153,14 +153,16 @@ def test_a_run_without_a_completed_round_fails_and_names_no_adapter(
     folder = tmp_path / "run"
     said = str(caught.value)
     assert said.startswith("0 of 2 rounds completed: no adapter was written.\nIn the last one:\n")
-    assert FAILURE in said and said.endswith(f"and in {folder / 'metrics.jsonl'}")
+    assert FAILURE in said and said.endswith(f"and in {folder / 'metrics-void.jsonl'}")
     assert not [line for line in told if "adapter: " in line]
     assert sorted(file.name for file in folder.iterdir()) == [
         "config.json",
-        "metrics.jsonl",
+        "metrics-void.jsonl",
         "plan.json",
     ]
-    assert [line["completed"] for line in lines_of(folder) if "clients" in line] == [False, False]
+    assert [
+        line["completed"] for line in lines_of(folder, "metrics-void.jsonl") if "clients" in line
+    ] == [False, False]
 
 
 def test_an_initial_adapters_perplexity_is_not_told_as_the_bases(

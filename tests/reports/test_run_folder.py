@@ -151,8 +151,22 @@ def test_what_a_run_has_written_stays(tmp_path: Path, has_failed: bool):
             run()
     else:
         run()
-    wanted = {"config.json", "metrics.jsonl"} if has_failed else {"config.json"}
+    wanted = {"config.json", "metrics-void.jsonl"} if has_failed else {"config.json"}
     assert {path.name for path in (tmp_path / "run").iterdir()} == wanted
+
+
+def test_a_run_that_came_to_nothing_leaves_its_name_to_another(tmp_path: Path):
+    for loss in (1.5, 2.5):
+        with pytest.raises(OSError, match="power"), RunFolder(tmp_path / "run") as folder:
+            folder.add_metrics({"loss": loss})
+            raise OSError("the power is out")
+    assert json.loads((tmp_path / "run" / "metrics-void.jsonl").read_text()) == {"loss": 2.5}
+    with pytest.raises(OSError, match="power"), RunFolder(tmp_path / "run") as folder:
+        folder.add_metrics({"loss": 1.0})
+        (folder.path / "adapter").mkdir()
+        raise OSError("the power is out")
+    with pytest.raises(ConfigError, match="holds a run already"):
+        RunFolder(tmp_path / "run")
 
 
 def test_a_folder_that_was_there_before_stays_as_it_is_left(tmp_path: Path):

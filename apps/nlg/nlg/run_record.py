@@ -7,7 +7,7 @@ from typing import Any
 from hsplit_flower.errors import HSplitError
 from hsplit_flower.methods import AggregationRule
 from hsplit_flower.reports import RunFolder
-from hsplit_flower.reports.history import METRICS_FILE, RunHistory
+from hsplit_flower.reports.history import VOID_FILE, RunHistory
 from hsplit_flower.server import RoundReport
 from hsplit_flower.server.adapter_card import adapter_card, run_perplexities
 from hsplit_flower.server.checkpoint import write_state
@@ -82,7 +82,7 @@ class RunRecord:
             raise HSplitError(
                 f"{counted}: no adapter was written.{_why(done.reasons)}\n"
                 "What became of each round and client is in the log above, and in "
-                f"{path / METRICS_FILE}"
+                f"{path / VOID_FILE}"
             )
         before, after = done.perplexity_before, done.perplexity_after
         quality = "perplexity not measured"

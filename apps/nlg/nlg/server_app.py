@@ -46,5 +46,6 @@ def main(grid: Grid, context: Context) -> None:
             timeout=config.app.round_timeout_seconds,
             evaluate_fn=evaluate_round,
         )
-    outcome, seconds = record.ended(), time.perf_counter() - started
+        outcome = record.ended()
+    seconds = time.perf_counter() - started
     log(INFO, "%s in %.1f s; adapter: %s", outcome, seconds, folder.path.resolve() / "adapter")
