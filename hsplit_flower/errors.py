@@ -12,6 +12,7 @@ Each message says what was got, what was wanted, and what to change::
     ├── OutOfBudgetError                  a client needed more memory than its budget
     ├── LeaseError                        Ray gave no part of a card in time
     │   └── NoCardError                   there is none to lease; waiting is no use
+    ├── MetricsUnavailableError           a program or library that scores texts is missing or fails
     ├── NonFiniteError                    a loss, gradient or importance is not a finite number
     └── TransportError                    the talk between client and split worker failed
         ├── CodecError(ValueError)        a payload is not what it says it is
@@ -97,6 +98,10 @@ class LeaseError(HSplitError):
 
 class NoCardError(LeaseError):
     """There is no card to lease a part of, or not such a one; waiting for it is no use."""
+
+
+class MetricsUnavailableError(HSplitError):
+    """A program or a library that scores texts is missing, or fails."""
 
 
 class NonFiniteError(HSplitError):

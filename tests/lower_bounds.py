@@ -17,10 +17,10 @@ REQUIREMENT = re.compile(r"(?P<name>[\w-]+)(\[\w+\])?>=(?P<version>[\w.]+)(?P<ma
 
 
 def lower_bounds() -> list[str]:
-    """One pinned requirement for every dependency, then one for every developer tool."""
+    """One pinned requirement for every dependency, the metrics' included, and developer tool."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     pins = []
-    for dependency in project["dependencies"]:
+    for dependency in [*project["dependencies"], *project["optional-dependencies"]["nlg"]]:
         found = REQUIREMENT.fullmatch(dependency)
         if found is None:
             raise ValueError(f"a dependency needs a lower bound and nothing else: {dependency!r}")

@@ -47,6 +47,9 @@ FRAMEWORKS = {
     "grpc": {"transport", "worker/service"},
     "ray": {"simulation", "devices/cards", "worker/pool"},
     "matplotlib": set(),
+    # An extra, imported where it is used; `nlg_scores` sees that it is there.
+    "sacrebleu": {"metrics/bleu"},
+    "pycocoevalcap": {"metrics/ptb_tokens", "metrics/meteor", "metrics/caption_scores"},
 }
 
 BANNED_FILE_NAMES = {"utils.py", "common.py", "helpers.py"}
@@ -149,6 +152,7 @@ def test_imports_go_down_only() -> None:
         ("hsplit_flower.devices.machine", "from hsplit_flower.worker import pool"),
         ("hsplit_flower.strategies.hsplit_lora", "import matplotlib.pyplot as plt"),
         ("hsplit_flower.splitting.half", "from flwr_datasets import FederatedDataset"),
+        ("hsplit_flower.metrics.nist", "import sacrebleu"),
         ("apps.nlg.server_app", "import ray"),
         ("hsplit_flower.cellar.wine", "import math"),
     ],
@@ -209,10 +213,10 @@ for name in sys.argv[2:]:
     ("unwanted", "modules"),
     [
         (
-            "flwr,grpc,ray,matplotlib",
+            "flwr,grpc,ray,matplotlib,sacrebleu,pycocoevalcap",
             [f"{PACKAGE}.{room}" for room in sorted(CORE)],
         ),
-        ("ray,matplotlib", [PACKAGE]),
+        ("ray,matplotlib,sacrebleu,pycocoevalcap", [PACKAGE]),
     ],
     ids=["core", "root"],
 )

@@ -13,6 +13,7 @@ from .dataset import load_examples as load_examples
 from .dataset import thinned as thinned
 from .encode import EncodedExample as EncodedExample
 from .encode import encode_examples as encode_examples
+from .encode import encode_prompts as encode_prompts
 from .encode import end_token_id as end_token_id
 from .encode import pad_token_id as pad_token_id
 from .example import Example as Example

@@ -72,14 +72,29 @@ def encode_examples(
         raise ConfigError(f"max_length must be 1 or more, got {max_length}")
     if not examples:
         raise DataError("there are no examples to encode; wanted at least one")
-    start, end = _start_ids(tokenizer), end_token_id(tokenizer)
-    prompts = _token_ids(tokenizer, [format_prompt(example, style) for example in examples])
+    end = end_token_id(tokenizer)
+    prompts = encode_prompts(examples, tokenizer, style=style)
     references = _token_ids(tokenizer, [example.reference for example in examples])
     encoded = [
-        _labelled((*start, *prompt), (*reference, end))
+        _labelled(prompt, (*reference, end))
         for prompt, reference in zip(prompts, references, strict=True)
     ]
     return _within(max_length, encoded, on_long)
+
+
+def encode_prompts(
+    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, *, style: str = "plain"
+) -> list[tuple[int, ...]]:
+    """The token ids that a model reads before it writes, those that `encode_examples` begins with.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such style.
+    """
+    start = _start_ids(tokenizer)
+    texts = [format_prompt(example, style) for example in examples]
+    return [(*start, *ids) for ids in _token_ids(tokenizer, texts)]
 
 
 def end_token_id(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -43,7 +43,7 @@ def test_help_names_the_commands() -> None:
         check=True,
     )
     assert done.stdout.startswith("Usage: hsplit")
-    for command in ("plan", "worker", "demo", "export", "settings"):
+    for command in ("plan", "worker", "demo", "export", "evaluate", "settings"):
         assert command in done.stdout
 
 
@@ -52,6 +52,7 @@ def test_help_names_the_commands() -> None:
     [
         (["--help"], 0),
         (["plan", "--help"], 0),
+        (["evaluate", "--help"], 0),
         (["plan", "--model", "llama-tiny", "--batch", "many"], 2),
         (["plan", "--model", "llama-tiny", "--batch", "0"], 1),
         (["worker", "--model", "llama-tiny", "--port", "-1"], 1),

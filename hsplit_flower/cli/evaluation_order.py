@@ -1,0 +1,82 @@
+"""What ``hsplit evaluate`` is asked for."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class BeamOptions:
+    """How a text is sought.
+
+    Attributes
+    ----------
+    num_beams
+        Texts that are followed at a time; 1 takes the likeliest token each time.
+    length_penalty
+        Texts compete by log-likelihood divided by length to this power.
+    no_repeat_ngram
+        So many tokens in a row occur once at most, the prompt included; 0 allows all.
+    max_new_tokens
+        Longest text.
+    """
+
+    num_beams: int = 10
+    length_penalty: float = 0.8
+    no_repeat_ngram: int = 4
+    max_new_tokens: int = 100
+
+    def __post_init__(self) -> None:
+        least = {"--beam": (self.num_beams, 1), "--no-repeat-ngram": (self.no_repeat_ngram, 0)}
+        least["--max-new-tokens"] = (self.max_new_tokens, 1)
+        problems = [
+            f"{option} is {value}: {bound} or more is wanted"
+            for option, (value, bound) in least.items()
+            if value < bound
+        ]
+        if not math.isfinite(self.length_penalty):
+            problems.append(f"--length-penalty is {self.length_penalty}: a number is wanted")
+        if problems:
+            raise ConfigError("; ".join(problems))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOrder:
+    """A command line of it.
+
+    Attributes
+    ----------
+    adapter
+        A PEFT adapter's folder, or a run's.
+    model, prompt
+        The base and the prompt format; None takes what adapter or run say.
+    dataset, split, num_examples
+        What is read; at most so many inputs of it.
+    beam
+        How texts are sought.
+    batch_size, device
+        Inputs at a time, and where; None takes the GPU if there is one.
+    out
+        Folder for texts and scores; None takes one in the adapter's or the run's.
+    with_metrics
+        Whether texts are scored.
+    """
+
+    adapter: Path
+    dataset: str
+    split: str = "test"
+    model: str | None = None
+    prompt: str | None = None
+    num_examples: int | None = None
+    beam: BeamOptions = field(default_factory=BeamOptions)
+    batch_size: int = 16
+    device: str | None = None
+    out: Path | None = None
+    with_metrics: bool = True
+
+    @property
+    def folder(self) -> Path:
+        """Where texts and scores go."""
+        return self.out or self.adapter / f"evaluation-{self.split}"

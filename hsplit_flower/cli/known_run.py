@@ -1,0 +1,58 @@
+"""What a run's folder says of its model, its training and its prompts, however far it came."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+from ..server.past_run import CONFIG_FILE
+from ..settings import Model, Settings, Training
+from ..settings.reading import keys_of, read
+
+_GROUPS: Mapping[str, type[Settings]] = {"model": Model, "training": Training}
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownRun:
+    """Of a run: its base, how it trained, and its prompt format, where it says one."""
+
+    model: Model
+    training: Training
+    prompt: str | None
+
+
+def read_known_run(folder: Path) -> KnownRun | None:
+    """The settings of the run that this is the folder of; None if it is none of a run.
+
+    Raises
+    ------
+    ConfigError
+        If they cannot be read.
+    """
+    path = folder / CONFIG_FILE
+    config = _config(path) if path.is_file() else {}
+    # A model's folder has a file of this name, too.
+    if not all(isinstance(config.get(name), Mapping) for name in _GROUPS):
+        return None
+    known = keys_of(_GROUPS)
+    values = {
+        key: value
+        for name in _GROUPS
+        for own, value in config[name].items()
+        if (key := f"{name}.{own}") in known
+    }
+    groups = read(_GROUPS, values, subject=str(path))
+    model, training = groups["model"], groups["training"]
+    assert isinstance(model, Model) and isinstance(training, Training)
+    return KnownRun(model=model, training=training, prompt=config.get("prompt") or None)
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            f"{path} cannot be read: {error}; the settings of a run are wanted there, or no file"
+        ) from error
