@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .splitting import load_half as load_half
     from .strategies import HSplitLoRA as HSplitLoRA
     from .strategies import SplitLoRA as SplitLoRA
+    from .strategies.noise_free_lora import NoiseFreeLoRA as NoiseFreeLoRA
     from .types import DeviceProfile as DeviceProfile
     from .types import Labels as Labels
     from .types import ScaleRule as ScaleRule
@@ -57,6 +58,7 @@ _ROOM_OF = {
     "Worker": "settings",
     "load_half": "splitting",
     "HSplitLoRA": "strategies",
+    "NoiseFreeLoRA": "strategies.noise_free_lora",
     "SplitLoRA": "strategies",
     "DeviceProfile": "types",
     "Labels": "types",

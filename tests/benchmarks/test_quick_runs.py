@@ -11,14 +11,24 @@ import pytest
 from benchmarks.harness.catalogue import benchmark_names
 
 ROOT = Path(__file__).resolve().parents[2]
-WITH_FLOWER = ("main-job", "disturbed-run", "simulated-clock", "ablation", "budgets")
-WITH_DATA = ("main-job", "disturbed-run", "ablation", "wire-precision")
+WITH_FLOWER = (
+    "main-job",
+    "disturbed-run",
+    "simulated-clock",
+    "ablation",
+    "adapter-growth",
+    "budgets",
+    "noise-free-lora",
+)
+WITH_DATA = ("main-job", "disturbed-run", "ablation", "adapter-growth", "wire-precision")
 # Up to a minute or two each, most of it spent on starting processes.
 LONG = (
     "main-job",
     "disturbed-run",
     "simulated-clock",
     "ablation",
+    "adapter-growth",
+    "noise-free-lora",
     "half-loading",
     "memory",
     "budgets",
