@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.trial import Examples, Setting, base_model, examples_of, perplexity
-from benchmarks.trial.federation import aggregated, architecture_of, trained, with_updates
+from benchmarks.trial.federation import aggregated, trained
+from benchmarks.trial.whole_model import architecture_of, with_updates
 from hsplit_flower.adapters import LowRank, UpdateSum, export_adapter, initial_update
 from hsplit_flower.aggregation import Dividing
 from hsplit_flower.methods import ClientResult, MethodState

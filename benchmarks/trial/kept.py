@@ -5,6 +5,7 @@ Names and values are those of the files that were written first, so that these s
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ def as_kept(setting: Setting) -> dict[str, Any]:
         "start": training.start.value,
         "dividing": aggregation.dividing.value,
         "one_draw": setting.method.one_draw,
+        "pruning": asdict(setting.method.pruning) if setting.method.pruning else None,
         "mean_rank": aggregation.mean_rank,
         "rank_cap": (aggregation.largest_rank or 0) if aggregation.is_bounded else 0,
         "adapter_dtype": aggregation.adapter_dtype.value if aggregation.is_bounded else "float32",
@@ -57,6 +59,7 @@ FIRST_FILES = {
     "method": HSPLIT_LORA.name,
     "weight_decay": 0.0,
     "one_draw": False,
+    "pruning": None,
     "mean_rank": 0,
     "rank_cap": 0,
     "adapter_dtype": "float32",

@@ -13,6 +13,8 @@ def choose(
 ) -> dict[str, int]:
     """A rank for every weight, within ``budget`` ranks of all weights together."""
     rank_bytes = {w.name: float(w.parameters_per_rank) for w in architecture.weights}
+    if not setting.method.has_adapters:
+        return {}
     if setting.method.ranks is RankRule.ONE_FOR_ALL:
         least = min(setting.budgets)
         rank = max(rank for rank in setting.planning.allowed_ranks if rank <= least)

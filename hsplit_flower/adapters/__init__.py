@@ -19,6 +19,7 @@ from .peft_state import updates_of_peft as updates_of_peft
 from .round_start import merged_names as merged_names
 from .round_start import starting_points as starting_points
 from .round_start import take_starting_points as take_starting_points
+from .self_pruning import SelfPruning as SelfPruning
 from .start import StartingPoint as StartingPoint
 from .start import initial_update as initial_update
 from .start import starting_point as starting_point

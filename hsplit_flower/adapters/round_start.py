@@ -21,6 +21,7 @@ def starting_points(
     scaling: Scaling,
     seed: int,
     dtype: torch.dtype = torch.float32,
+    merges: bool = False,
 ) -> dict[str, StartingPoint]:
     """The starting point of each weight, whichever side of the cut it is on.
 
@@ -41,10 +42,19 @@ def starting_points(
         either side of a cut.
     dtype
         Of the half's weights.
+    merges
+        Whether every update goes into its weight, whatever its rank and the dtype.
     """
     return dict(
         take_starting_points(
-            weights, dict(updates), ranks, start=start, scaling=scaling, seed=seed, dtype=dtype
+            weights,
+            dict(updates),
+            ranks,
+            start=start,
+            scaling=scaling,
+            seed=seed,
+            dtype=dtype,
+            merges=merges,
         )
     )
 
@@ -58,6 +68,7 @@ def take_starting_points(
     scaling: Scaling,
     seed: int,
     dtype: torch.dtype = torch.float32,
+    merges: bool = False,
 ) -> Iterator[tuple[str, StartingPoint]]:
     """The same one after another, each update taken out of ``updates`` when its turn comes.
 
@@ -67,7 +78,7 @@ def take_starting_points(
     by_name = {weight.name: weight for weight in weights}
     for name in by_name.keys() & updates.keys():
         _check_shape(by_name[name], updates[name])
-    first = merged_names(by_name.values(), updates, dtype)
+    first = merged_names(by_name.values(), updates, dtype, merges=merges)
     for name in sorted(by_name, key=lambda name: name not in first):
         weight = by_name[name]
         rank = ranks.get(name, 0)
@@ -81,17 +92,22 @@ def take_starting_points(
                 start=start,
                 scale=scaling.of(rank),
                 generator=weight_generator(seed, name),
-                factored_below=_factored_below(dtype),
+                factored_below=_factored_below(dtype, merges=merges),
             ),
         )
 
 
 def merged_names(
-    weights: Iterable[Weight], updates: Mapping[str, LowRank], dtype: torch.dtype
+    weights: Iterable[Weight],
+    updates: Mapping[str, LowRank],
+    dtype: torch.dtype,
+    *,
+    merges: bool = False,
 ) -> set[str]:
     """Into which weights, held in this dtype, their update goes instead of staying factored."""
     names = {weight.name for weight in weights} & updates.keys()
-    return {name for name in names if is_merged(updates[name], _factored_below(dtype))}
+    below = _factored_below(dtype, merges=merges)
+    return {name for name in names if is_merged(updates[name], below)}
 
 
 def weight_generator(seed: int, name: str) -> torch.Generator:
@@ -111,6 +127,8 @@ def _check_shape(weight: Weight, update: LowRank) -> None:
         )
 
 
-def _factored_below(dtype: torch.dtype) -> int | None:
+def _factored_below(dtype: torch.dtype, *, merges: bool) -> int | None:
     """What is coarser than float32 cannot take an update in without rounding it: never there."""
+    if merges:
+        return 1
     return None if dtype in (torch.float32, torch.float64) else sys.maxsize

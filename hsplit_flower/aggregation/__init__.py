@@ -3,6 +3,7 @@
 from ..types import Dividing as Dividing
 from .averaging import average_factors as average_factors
 from .averaging import pad_and_average as pad_and_average
+from .averaging import sparsity_weighted as sparsity_weighted
 from .averaging import stack as stack
 from .contribution import ClientUpdate as ClientUpdate
 from .contribution import Contribution as Contribution
@@ -16,3 +17,5 @@ from .noise_free import aggregate_adapters as aggregate_adapters
 from .noise_free import change as change
 from .noise_free import check_clients as check_clients
 from .svd import dense_svd as dense_svd
+from .weight_average import check_weights as check_weights
+from .weight_average import mean_of_weights as mean_of_weights

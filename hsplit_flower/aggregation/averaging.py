@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..adapters.low_rank import LowRank, concatenate
+from ..adapters.update_sum import UpdateSum
 from ..errors import AdapterError
 from .contribution import shares
 
@@ -31,18 +32,22 @@ def average_factors(updates: Sequence[LowRank], num_examples: Sequence[int]) -> 
 def pad_and_average(updates: Sequence[LowRank], num_examples: Sequence[int]) -> LowRank:
     """The average of both factors after padding them with zeros to the largest rank.
 
-    HetLoRA, "Heterogeneous LoRA for Federated Fine-tuning of On-Device Foundation Models" (arXiv
-    2401.06432), weighted by examples. The padding also dilutes what only the larger ranks learned.
+    The padding also dilutes what only the larger ranks learned.
     """
-    if not updates:
-        raise AdapterError("got no updates to average; give at least one")
-    weights = shares(num_examples)
-    rank = max(update.rank for update in updates)
-    pairs = list(zip(weights, updates, strict=True))
-    return LowRank(
-        b=_mean([(p, _padded(update.b, rank)) for p, update in pairs]),
-        a=_mean([(p, _padded(update.a.T, rank).T) for p, update in pairs]),
-    )
+    return _padded_mean(updates, shares(num_examples))
+
+
+def sparsity_weighted(updates: Sequence[LowRank]) -> LowRank:
+    """The same with ``S_i / Σ S`` in the place of ``p_i``, where ``S_i = ‖B_i A_i‖_F``.
+
+    HetLoRA, "Heterogeneous LoRA for Federated Fine-tuning of On-Device Foundation Models" (arXiv
+    2401.06432). Where no client has learnt anything, all count the same.
+    """
+    norms = [UpdateSum(content=update).squared_norm() ** 0.5 for update in updates]
+    total = sum(norms)
+    if not total:
+        return pad_and_average(updates, [1] * len(updates))
+    return _padded_mean(updates, [norm / total for norm in norms])
 
 
 def stack(updates: Sequence[LowRank], num_examples: Sequence[int]) -> LowRank:
@@ -53,6 +58,18 @@ def stack(updates: Sequence[LowRank], num_examples: Sequence[int]) -> LowRank:
     """
     weights = shares(num_examples)
     return concatenate([update.scale(p) for p, update in zip(weights, updates, strict=True)])
+
+
+def _padded_mean(updates: Sequence[LowRank], weights: Sequence[float]) -> LowRank:
+    """``(Σ w_i pad(B_i)) (Σ w_i pad(A_i))``."""
+    if not updates:
+        raise AdapterError("got no updates to average; give at least one")
+    rank = max(update.rank for update in updates)
+    pairs = list(zip(weights, updates, strict=True))
+    return LowRank(
+        b=_mean([(w, _padded(update.b, rank)) for w, update in pairs]),
+        a=_mean([(w, _padded(update.a.T, rank).T) for w, update in pairs]),
+    )
 
 
 def _padded(

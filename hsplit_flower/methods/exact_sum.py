@@ -36,7 +36,7 @@ def exact_sum(
     options
         Of the aggregation.
     """
-    clients = [_as_update(result, state, start) for result in results.values()]
+    clients = [as_client_update(result, state, start) for result in results.values()]
     check_clients(clients, state.updates)
     moves = _velocities(state, clients, options) if options.momentum else {}
     if options.is_bounded:
@@ -53,7 +53,8 @@ def exact_sum(
     return MethodState(updates=updates, velocities=moves, importance=state.importance)
 
 
-def _as_update(result: ClientResult, state: MethodState, start: Start) -> ClientUpdate:
+def as_client_update(result: ClientResult, state: MethodState, start: Start) -> ClientUpdate:
+    """What a client has trained, with what it started from."""
     return ClientUpdate(
         num_examples=result.num_examples,
         trained=result.updates,

@@ -1,47 +1,13 @@
-"""What makes one method another than the next: a rule for each thing that methods differ in."""
+"""What makes one method another than the next: a row of rules."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum
 
+from ..adapters import SelfPruning
 from ..errors import ConfigError
 from ..settings import Aggregation, Planning, PlanSettings, RunSettings, Training
 from ..types import Labels, Start
-
-
-class CutRule(str, Enum):
-    """How many blocks each client has.
-
-    ``BY_BUDGET``: the cut that balances clients and worker within each one's memory (ARMSC).
-    ``ONE_FOR_ALL``: the same for all, at most what the weakest client holds.
-    """
-
-    BY_BUDGET = "by-budget"
-    ONE_FOR_ALL = "one-for-all"
-
-
-class RankRule(str, Enum):
-    """Which rank each weight's adapter has on each client.
-
-    ``BY_IMPORTANCE``: what a client's bytes buy, spent where importance is (IWI and ARMSC).
-    ``UNIFORM``: what its bytes buy, the same for all weights. ``ONE_FOR_ALL``: the same for all
-    weights and clients.
-    """
-
-    BY_IMPORTANCE = "by-importance"
-    UNIFORM = "uniform"
-    ONE_FOR_ALL = "one-for-all"
-
-
-class AggregationRule(str, Enum):
-    """How what clients have trained becomes the next global adapter.
-
-    ``EXACT_SUM``: the weighted mean of their changes, exactly, whatever their ranks (NAA).
-    ``MEAN_OF_FACTORS``: the plain mean of their ``B`` and of their ``A``, which has cross terms.
-    """
-
-    EXACT_SUM = "exact-sum"
-    MEAN_OF_FACTORS = "mean-of-factors"
+from .rules import PAIRS, AggregationRule, CutRule, RankRule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +25,14 @@ class Method:
     one_draw
         Whether clients start a round from one draw of fresh factors, the ranks of each being the
         first ones of it; otherwise each has a draw of its own.
+    truncates
+        Whether a client's model has of the global adapter only as many directions as it trains;
+        otherwise it has the others, too, frozen.
+    merges
+        Whether the global adapter goes into the clients' weights when a round starts, whatever its
+        rank; otherwise only where factors would hold more numbers.
+    pruning
+        How clients lower their own ranks; None where they do not.
     shares_server_adapter
         Whether the worker has one adapter, which every client's steps move in turn; otherwise each
         session has its own.
@@ -72,7 +46,29 @@ class Method:
     aggregation: AggregationRule
     start: Start | None = None
     one_draw: bool = True
+    truncates: bool = False
+    merges: bool = False
+    pruning: SelfPruning | None = None
     shares_server_adapter: bool = False
+
+    @property
+    def is_split(self) -> bool:
+        """Whether clients have a part of the model, and a worker the rest."""
+        return self.cuts is not CutRule.WHOLE_MODEL
+
+    @property
+    def has_adapters(self) -> bool:
+        """Whether adapters are trained; otherwise all parameters of the model are."""
+        return self.ranks is not RankRule.NO_ADAPTERS
+
+    @property
+    def keeps_pair(self) -> bool:
+        """Whether the global adapter is one pair of factors, with which the next round goes on."""
+        return self.aggregation in PAIRS
+
+    def is_bounded(self, options: Aggregation) -> bool:
+        """Whether the global adapter has a size, and more may be learnt than it has room for."""
+        return self.aggregation is AggregationRule.EXACT_SUM and options.is_bounded
 
     def settings(self, settings: RunSettings) -> RunSettings:
         """A run's settings, with what the method itself decides.
@@ -103,8 +99,13 @@ class Method:
         if fixed is not None and asked is not fixed and "start" in training.model_fields_set:
             told = f"training.start is {asked.value!r}: its rounds start from {fixed.value!r}"
             yield f"{told}; leave it out"
+        if not self.has_adapters and "start" in training.model_fields_set:
+            yield "training.start is set: it trains the weights themselves; leave it out"
         if self.aggregation is AggregationRule.EXACT_SUM and asked is Start.FACTORS:
             yield "training.start is 'factors': it sums changes, and averages no factors"
+        if not self.is_split and training.micro_batch_size:
+            size = training.micro_batch_size
+            yield f"training.micro-batch-size is {size}: nothing is sent, whole batches are trained"
         if self.shares_server_adapter and training.labels is Labels.CLIENT:
             yield "training.labels is 'client': the worker computes the loss"
         if self.shares_server_adapter and training.micro_batch_size:
@@ -114,7 +115,8 @@ class Method:
     def _other_problems(self, settings: RunSettings) -> Iterator[str]:
         worker, options = settings.worker, settings.aggregation
         if self.aggregation is not AggregationRule.EXACT_SUM and options != Aggregation():
-            yield "aggregation has options of an exact sum: it averages factors; leave them out"
+            what = "adds up no changes" if self.is_split else "has an aggregation of its own"
+            yield f"aggregation has options of an exact sum: it {what}; leave them out"
         is_pool = worker.placement == "ray" and worker.num_workers != 1
         if self.shares_server_adapter and is_pool:
             yield (

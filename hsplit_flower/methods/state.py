@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from torch import Tensor
+
 from ..adapters import LowRank, UpdateSum, compress
 from ..aggregation import ClientUpdate, bounded, check_client
 from ..importance import ImportanceHistory
 from ..settings import Aggregation
 from ..types import Weight
-from .method import AggregationRule, Method
+from .method import Method
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,10 +18,12 @@ class ClientResult:
     """What one client brings home from a round, from both sides of its cut.
 
     ``updates`` are the folded factors that it ends with, of the ranks that it started with.
+    ``weights`` are all parameters of its model, by name, where no adapter is trained.
     """
 
     num_examples: int
-    updates: Mapping[str, LowRank]
+    updates: Mapping[str, LowRank] = field(default_factory=dict)
+    weights: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
     importance: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -36,6 +40,11 @@ class MethodState:
         All that was learnt, of which the adapter is what fits into its size; none where it is all.
     velocities
         How far the last round went, of which momentum goes a share again.
+    weights
+        All parameters of the model, by name, where no adapter is trained; none before the first
+        round, in which they are the base's.
+    client_ranks
+        What clients have lowered their ranks to, by client and weight.
     importance
         ``Ī_k``, over the rounds so far.
     held_back_share, dropped_share
@@ -46,6 +55,8 @@ class MethodState:
     updates: Mapping[str, LowRank]
     sums: Mapping[str, UpdateSum] = field(default_factory=dict)
     velocities: Mapping[str, UpdateSum] = field(default_factory=dict)
+    weights: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
+    client_ranks: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
     importance: ImportanceHistory = field(default_factory=ImportanceHistory)
     held_back_share: float = 0.0
     dropped_share: float = 0.0
@@ -92,11 +103,13 @@ class MethodState:
     ) -> "MethodState":
         """The same after another adapter was taken over; weights that it lacks have none."""
         taken = {name: given.get(name, mine.head(0)) for name, mine in self.updates.items()}
-        fresh = MethodState(updates=taken, importance=self.importance)
-        if method.aggregation is AggregationRule.MEAN_OF_FACTORS:
+        fresh = MethodState(
+            updates=taken, client_ranks=self.client_ranks, importance=self.importance
+        )
+        if method.keeps_pair:
             return fresh
         whole = {name: compress(update) for name, update in taken.items()}
-        if not options.is_bounded:
+        if not method.is_bounded(options):
             return replace(fresh, updates=whole)
         sums = {name: UpdateSum(content=update) for name, update in whole.items()}
         return fresh.with_sums(sums, options)

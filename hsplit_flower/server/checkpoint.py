@@ -27,6 +27,7 @@ from .state import RunState
 
 _FACTS = "state"
 _SUMS = ("sums", "velocities")
+_WEIGHTS = "weights/"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class _Facts:
 
     server_round: int
     weights: tuple[str, ...]
+    client_ranks: Mapping[int, Mapping[str, int]]
     importance: ImportanceHistory
     held_back_share: float
     dropped_share: float
@@ -60,6 +62,7 @@ def write_state(state: RunState, path: Path) -> None:
     facts = _Facts(
         server_round=state.server_round,
         weights=tuple(method.updates),
+        client_ranks=method.client_ranks,
         importance=method.importance,
         held_back_share=method.held_back_share,
         dropped_share=method.dropped_share,
@@ -76,6 +79,7 @@ def write_state(state: RunState, path: Path) -> None:
     tensors = dict(_adapter_tensors(method.updates))
     for kind in _SUMS:
         tensors |= dict(_sum_tensors(kind, getattr(method, kind)))
+    tensors |= {f"{_WEIGHTS}{name}": tensor for name, tensor in method.weights.items()}
     try:
         save_tensors(fresh, tensors, metadata={_FACTS: to_text(facts)})
         fresh.replace(path)
@@ -104,7 +108,14 @@ def read_state(path: Path) -> RunState:
         raise ConfigError(f"{path} holds no state of a run: {error}") from error
     method = MethodState(
         updates=updates,
-        **sums,
+        sums=sums["sums"],
+        velocities=sums["velocities"],
+        weights={
+            key.removeprefix(_WEIGHTS): tensor
+            for key, tensor in tensors.items()
+            if key.startswith(_WEIGHTS)
+        },
+        client_ranks=facts.client_ranks,
         importance=facts.importance,
         held_back_share=facts.held_back_share,
         dropped_share=facts.dropped_share,

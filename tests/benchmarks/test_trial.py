@@ -9,9 +9,11 @@ import torch
 from benchmarks.main_job import keys_of
 from benchmarks.trial import Examples, Setting, as_kept, base_model, federated, federation, key_of
 from benchmarks.trial.federation import after_round, architecture_of
-from hsplit_flower.adapters import LowRank
+from hsplit_flower.adapters import LowRank, SelfPruning
 from hsplit_flower.methods import (
+    HET_LORA,
     HSPLIT_LORA,
+    METHODS,
     SPLIT_LORA,
     ClientResult,
     Method,
@@ -143,9 +145,12 @@ def test_clients_start_from_one_draw_where_the_method_says_so(examples: Examples
         assert torch.allclose(first, second) == shares
 
 
-@pytest.mark.parametrize("method", [HSPLIT_LORA, SPLIT_LORA], ids=lambda row: row.name)
+@pytest.mark.parametrize("method", METHODS.values(), ids=lambda row: row.name)
 def test_every_method_learns(examples: Examples, method: Method) -> None:
-    curve = federated(PLAIN.changed({"method": method, "local_steps": 3}), examples)
+    # All weights at once go as far with smaller steps.
+    learning_rate = 4e-3 if method.has_adapters else 4e-4
+    changes = {"method": method, "local_steps": 3, "training.learning_rate": learning_rate}
+    curve = federated(PLAIN.changed(changes), examples)
     assert len(curve) == 2
     assert curve[1] < curve[0]
 
@@ -209,6 +214,12 @@ def test_results_of_the_first_files_are_found_again() -> None:
 )
 def test_what_decides_a_result_is_in_its_key(changes: dict[str, object]) -> None:
     assert key_of(as_kept(PLAIN.changed(changes))) != key_of(as_kept(PLAIN))
+
+
+def test_every_row_has_a_key_of_its_own_and_so_has_another_penalty() -> None:
+    strong = replace(HET_LORA, pruning=SelfPruning(penalty=1.0))
+    rows = [*METHODS.values(), strong]
+    assert len({key_of(as_kept(PLAIN.changed({"method": row}))) for row in rows}) == len(rows)
 
 
 def test_a_jobs_groups_are_keys_of_the_run_config() -> None:

@@ -40,7 +40,7 @@ def assert_equal(one: Any, other: Any) -> None:
     """Equal in every field; adapters in every bit of their factors."""
     for each in fields(MethodState):
         mine, theirs = getattr(one.method, each.name), getattr(other.method, each.name)
-        if each.name not in ("updates", "sums", "velocities"):
+        if each.name not in ("updates", "sums", "velocities", "weights"):
             assert mine == theirs, each.name
             continue
         assert mine.keys() == theirs.keys()
@@ -78,6 +78,8 @@ def full_state() -> RunState:
         updates={"a.b": low_rank(3), "a.c": low_rank(0)},
         sums={"a.b": UpdateSum(content=torch.randn(6, 4)), "a.c": UpdateSum(content=low_rank(1))},
         velocities={"a.b": UpdateSum(content=low_rank(1))},
+        weights={"a.b.weight": torch.randn(6, 4), "norm": torch.randn(3).half()},
+        client_ranks={NODE: {"a.b": 2}},
         importance=ImportanceHistory(scores={"a.b": 0.1 + 0.2, "a.c": 0.0}, num_rounds=3),
         held_back_share=1e-3,
         dropped_share=2e-3,

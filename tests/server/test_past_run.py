@@ -67,7 +67,7 @@ def changed(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
         ),
         (
             changed(lambda config: config.update(strategy="fedavg")),
-            "has strategy = 'fedavg': one of hsplit-lora, split-lora is wanted",
+            "has strategy = 'fedavg': one of hsplit-lora, split-lora, full-tuning, ",
         ),
         (
             changed(lambda config: config["model"].update(dtype="int4")),

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hsplit_flower.methods import HSPLIT_LORA, METHODS
+from hsplit_flower.methods import HSPLIT_LORA
 from hsplit_flower.settings import GROUPS, RunSettings, Settings, read, setting
 from hsplit_flower.settings.worker import MOST_THREADS
+from hsplit_flower.strategies import STRATEGIES
 
 
 class App(Settings):
@@ -14,9 +15,9 @@ class App(Settings):
 
     strategy: str = setting(
         HSPLIT_LORA.name,
-        f"The method, one of {', '.join(METHODS)}.",
-        wanted=f"one of {', '.join(map(repr, METHODS))}",
-        pattern=f"^({'|'.join(METHODS)})$",
+        f"The method, one of {', '.join(STRATEGIES)}.",
+        wanted=f"one of {', '.join(map(repr, STRATEGIES))}",
+        pattern=f"^({'|'.join(STRATEGIES)})$",
     )
     adapter: str = setting("", "Folder of a PEFT checkpoint to start from; empty starts anew.")
     dataset: str = setting(
