@@ -26,6 +26,7 @@ CATALOGUE: tuple[tuple[type[HSplitError], grpc.StatusCode], ...] = (
     (errors.AdapterError, _Code.INVALID_ARGUMENT),
     (errors.ConfigError, _Code.INVALID_ARGUMENT),
     (errors.DataError, _Code.INVALID_ARGUMENT),
+    (errors.MetricsUnavailableError, _Code.FAILED_PRECONDITION),
     (errors.UnsupportedModelError, _Code.INVALID_ARGUMENT),
     (errors.InfeasibleBudgetError, _Code.FAILED_PRECONDITION),
     (errors.OutOfBudgetError, _Code.FAILED_PRECONDITION),
