@@ -145,6 +145,7 @@ def test_clients_start_from_one_draw_where_the_method_says_so(examples: Examples
         assert torch.allclose(first, second) == shares
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", METHODS.values(), ids=lambda row: row.name)
 def test_every_method_learns(examples: Examples, method: Method) -> None:
     # All weights at once go as far with smaller steps.

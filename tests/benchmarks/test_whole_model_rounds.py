@@ -23,6 +23,7 @@ from tests.reference import methods as reference
 from tests.reference.aggregation import dense, relative_error
 from tests.reference.unsplit import Factors, trainable_factors, with_peft
 
+pytestmark = pytest.mark.long
 SETTING = Setting(
     model="llama-tiny",
     dataset="restaurants",

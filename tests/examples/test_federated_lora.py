@@ -54,7 +54,7 @@ def test_the_readme_shows_these_lines() -> None:
             assert f"{sign}{line}\n" in readme
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_both_servers_train_the_same_clients_on_flower(flower: LocalFlower, tmp_path: Path) -> None:
     curves = {}
