@@ -11,10 +11,9 @@ trained removes the file first.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
-from statistics import fmean
 from typing import Any
 
-from benchmarks.harness import Benchmark, Detail, Figure, Settings, Spread, Target
+from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target
 from benchmarks.harness.machine import ROOT
 from benchmarks.trial import Curve, Examples, Setting, Trials, examples_of, federated
 from hsplit_flower.methods import HSPLIT_LORA, RankRule
@@ -155,8 +154,7 @@ def _ratio(
 ) -> Figure:
     """The mean over seeds of one arm's perplexity over another's."""
     ratios = [done[one][-1] / done[other][-1] for one, other in zip(ours, theirs, strict=True)]
-    spread = Spread(minimum=min(ratios), maximum=max(ratios), repeats=len(ratios))
-    return Figure(name=name, value=fmean(ratios), unit="ratio", target=target, spread=spread)
+    return Figure.of_mean(name, ratios, "ratio", target)
 
 
 def _repeated(

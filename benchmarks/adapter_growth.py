@@ -10,19 +10,25 @@ Each trial is written down as it ends in ``results/adapter-growth.jsonl``, and a
 stopped goes on from there.
 """
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 from typing import Any
 
 import torch
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from benchmarks.aggregation import LLAMA_2_7B, NUM_BLOCKS, RANKS, Shape, make_contributions
-from benchmarks.harness import Benchmark, Detail, Figure, Settings, Spread, Target
+from benchmarks.aggregation import (
+    LLAMA_2_7B,
+    NUM_BLOCKS,
+    RANKS,
+    Shape,
+    make_contributions,
+    timed_in_turns,
+)
+from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target
 from benchmarks.harness.machine import ROOT
 from benchmarks.tools.growth import growth_of
 from benchmarks.trial import Curve, Setting, Trials
@@ -46,6 +52,8 @@ QUARTER = Target("<=", 0.25)
 SMALL = Target("<=", 10.0)
 EXACT = Target("<=", 1e-6)
 AS_FAST = Target("<=", 1.3)
+
+_mean = Figure.of_mean
 
 
 def measure(settings: Settings) -> Iterator[Figure | Detail]:
@@ -189,7 +197,7 @@ def _large(settings: Settings) -> Iterator[Figure]:
     for shape in shapes:
         count = shape.per_block * NUM_BLOCKS
         ways, sizes = _ways(shape, generator, small=settings.quick)
-        for name, seconds in _in_turns(ways, repeats=3).items():
+        for name, seconds in timed_in_turns(ways, dict.fromkeys(ways, 3)).items():
             yield Figure.of_repeats(f"{shape}: {name}", seconds, "s")
             totals[name] += count * median(seconds)
         for name in kept:
@@ -230,16 +238,6 @@ def _ways(
     return ways, sizes
 
 
-def _in_turns(ways: Mapping[str, Callable[[], object]], *, repeats: int) -> dict[str, list[float]]:
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(repeats):
-        for name, way in ways.items():
-            started = time.perf_counter()
-            way()
-            taken[name].append(time.perf_counter() - started)
-    return taken
-
-
 def _at(curve: Curve, server_round: int) -> dict[str, Any]:
     line: dict[str, Any] = curve[server_round - 1]
     return line
@@ -251,11 +249,6 @@ def _of_each(curves: list[Curve], server_round: int, key: str) -> list[float]:
 
 def _seconds(curve: Curve, first: int, last: int) -> float:
     return median(float(_at(curve, each)["seconds"]) for each in range(first, last + 1))
-
-
-def _mean(name: str, values: list[float], unit: str, target: Target | None = None) -> Figure:
-    spread = Spread(minimum=min(values), maximum=max(values), repeats=len(values))
-    return Figure(name=name, value=fmean(values), unit=unit, target=target, spread=spread)
 
 
 BENCHMARK = Benchmark(

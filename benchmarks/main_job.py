@@ -22,9 +22,9 @@ from peft import PeftModel
 
 from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target
 from benchmarks.harness.machine import ROOT
-from benchmarks.trial import Setting, base_model, centralised, encoded, perplexity, thinned
+from benchmarks.trial import Setting, base_model, centralised, encoded, perplexity
 from hsplit_flower.cli.local_flower import local_superlink, simulated_clients
-from hsplit_flower.data import load_examples, pad_token_id
+from hsplit_flower.data import load_examples, pad_token_id, thinned
 from hsplit_flower.settings import Aggregation, Planning, Training
 from hsplit_flower.settings import Settings as Group
 from hsplit_flower.splitting import Checkpoint, load_tokenizer, read_architecture

@@ -5,7 +5,7 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any, Literal
 
 Comparison = Literal["<", "<=", "==", ">=", ">"]
@@ -67,6 +67,14 @@ class Figure:
         """The median of several measurements of the same thing, with their spread."""
         spread = Spread(minimum=min(values), maximum=max(values), repeats=len(values))
         return cls(name=name, value=median(values), unit=unit, target=target, spread=spread)
+
+    @classmethod
+    def of_mean(
+        cls, name: str, values: Sequence[float], unit: str, target: Target | None = None
+    ) -> "Figure":
+        """The mean of what several seeds gave, with their spread."""
+        spread = Spread(minimum=min(values), maximum=max(values), repeats=len(values))
+        return cls(name=name, value=fmean(values), unit=unit, target=target, spread=spread)
 
     @property
     def reached(self) -> bool | None:

@@ -14,10 +14,10 @@ from benchmarks.trial import Examples, Setting, base_model, examples_of, perplex
 from benchmarks.trial.federation import aggregated, trained
 from benchmarks.trial.whole_model import architecture_of, with_updates
 from hsplit_flower.adapters import LowRank, UpdateSum, export_adapter, initial_update
+from hsplit_flower.adapters.peft_state import narrowest_dtype
 from hsplit_flower.aggregation import Dividing
 from hsplit_flower.methods import ClientResult, MethodState
 from hsplit_flower.server.global_adapter import arrays_of
-from hsplit_flower.settings import Aggregation
 
 MEASURED_EVERY = 4
 """Rounds after which perplexity is measured, beside the last."""
@@ -49,7 +49,7 @@ def growth_of(setting: Setting) -> list[dict[str, Any]]:
                 "training-seconds": training_seconds,
                 "down-bytes": _array_bytes(state.updates),
                 "up-bytes": _mean_bytes(results),
-                "adapter-bytes": _written_bytes(state.updates, setting.aggregation),
+                "adapter-bytes": _written_bytes(state.updates),
                 "held-bytes": state.held_bytes,
                 "held-back-share": state.held_back_share,
                 "error": max(_error(state.sum_of(name), exact[name]) for name in checked),
@@ -72,8 +72,8 @@ def _array_bytes(updates: Mapping[str, LowRank]) -> int:
     return sum(len(array.data) for array in arrays_of(updates).values())
 
 
-def _written_bytes(updates: Mapping[str, LowRank], options: Aggregation) -> int:
-    dtype = getattr(torch, options.adapter_dtype.value) if options.is_bounded else torch.float32
+def _written_bytes(updates: Mapping[str, LowRank]) -> int:
+    dtype = narrowest_dtype(updates)
     with tempfile.TemporaryDirectory() as folder:
         export_adapter(updates, folder, base_model="base", is_transposed=False, dtype=dtype)
         return sum(file.stat().st_size for file in Path(folder).iterdir())

@@ -8,7 +8,6 @@ from benchmarks.trial.centralised import centralised as centralised
 from benchmarks.trial.examples import Examples as Examples
 from benchmarks.trial.examples import encoded as encoded
 from benchmarks.trial.examples import examples_of as examples_of
-from benchmarks.trial.examples import thinned as thinned
 from benchmarks.trial.federation import federated as federated
 from benchmarks.trial.kept import as_kept as as_kept
 from benchmarks.trial.kept import key_of as key_of

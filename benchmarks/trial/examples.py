@@ -14,6 +14,7 @@ from hsplit_flower.data import (
     load_examples,
     pad_token_id,
     partition,
+    thinned,
 )
 from hsplit_flower.splitting import load_tokenizer
 
@@ -65,8 +66,3 @@ def encoded(examples: Sequence[Example], *, model: str, max_length: int) -> list
     return encode_examples(
         examples, load_tokenizer(model), max_length=max_length, style="plain", on_long="drop"
     )
-
-
-def thinned(examples: Sequence[Example], count: int) -> Sequence[Example]:
-    """At most ``count`` of them, as the app's server thins its dev examples."""
-    return examples[:: max(1, len(examples) // count)][:count]

@@ -32,7 +32,9 @@ def base_model(name: str) -> Any:
 
 def global_model(base: Any, state: MethodState) -> Any:
     """A copy of the base with all in its weights that everybody is given of what was learnt."""
-    return with_weights(with_updates(base, state.updates), state.weights)
+    model = with_updates(base, state.updates)
+    load_weights_(model, state.weights)
+    return model
 
 
 def with_updates(base: Any, updates: Mapping[str, LowRank]) -> Any:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import AdapterError, NonFiniteError
-from .canonical import canonical_factors
+from .canonical import canonical_factors, gram
 
 TOLERANCE = 1e-6
 """Relative error that a compression may add: the law of the aggregation."""
@@ -90,6 +90,15 @@ class LowRank:
         """The exact sum, whose rank is the sum of both ranks."""
         return concatenate([self, other])
 
+    def inner_product(self, other: "LowRank") -> float:
+        """``⟨B A, B' A'⟩ = Σ (Bᵀ B') ∘ (A A'ᵀ)`` in float64, without forming either product."""
+        left = self.b.double().T @ other.b.double()
+        return float((left * (self.a.double() @ other.a.double().T)).sum())
+
+    def squared_norm(self) -> float:
+        """``‖B A‖²`` in float64, as terms of a stack may cancel; the matrix is not formed."""
+        return max(0.0, float((gram(self.b.double().T) * gram(self.a.double())).sum()))
+
     def to(self, device: torch.device | str) -> "LowRank":
         """The same update on another device."""
         return LowRank(b=self.b.to(device), a=self.a.to(device))
@@ -102,6 +111,12 @@ class LowRank:
 
     def __neg__(self) -> "LowRank":
         return self.scale(-1.0)
+
+
+def saturated(factor: Tensor, dtype: torch.dtype) -> Tensor:
+    """The nearest numbers that a type has; what lies beyond it becomes its largest number."""
+    largest = torch.finfo(dtype).max
+    return factor.clamp(-largest, largest).to(dtype)
 
 
 def concatenate(terms: Sequence[LowRank]) -> LowRank:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..errors import AdapterError
 from ..types import Start
-from .low_rank import LowRank
+from .low_rank import LowRank, saturated
 from .peft_config import PeftSettings, PlainLora
 from .peft_state import PREFIX, updates_of_peft
 from .round_start import weight_generator
@@ -133,7 +133,7 @@ class PeftForm:
             for name, update in updates.items()
         }
         return {
-            key: _rounded(factors[_name(key)][key.endswith(_A)], dtype)
+            key: saturated(factors[_name(key)][key.endswith(_A)], dtype).contiguous()
             for key, dtype in self.dtypes.items()
         }
 
@@ -166,9 +166,3 @@ def _trainable(
         torch.cat([b * length / scale, fresh.trainable_b.double()], dim=1),
         torch.cat([a / length[:, None], fresh.trainable_a.double()]),
     )
-
-
-def _rounded(factor: Tensor, dtype: torch.dtype) -> Tensor:
-    """The nearest numbers of the type; what lies beyond it becomes its largest number."""
-    largest = torch.finfo(dtype).max
-    return factor.clamp(-largest, largest).to(dtype).contiguous()

@@ -136,9 +136,13 @@ def as_written(updates: Mapping[str, LowRank], dtype: torch.dtype) -> dict[str, 
 
 def narrowest_dtype(updates: Mapping[str, LowRank]) -> torch.dtype:
     """float16 where it holds every factor as it is, as it does those that a run sends."""
-    factors = [factor for update in updates.values() for factor in (update.b, update.a)]
-    fits = all(torch.equal(factor.to(torch.float16).float(), factor) for factor in factors)
-    return torch.float16 if fits else torch.float32
+    factors = (factor for update in updates.values() for factor in (update.b, update.a))
+    return torch.float16 if all(map(is_float16, factors)) else torch.float32
+
+
+def is_float16(factor: Tensor) -> bool:
+    """Whether float16 holds every number of it as it is."""
+    return torch.equal(factor.to(torch.float16).float(), factor)
 
 
 def _without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -87,8 +87,8 @@ def energy_share(whole: Mapping[str, LowRank], kept: Mapping[str, LowRank]) -> f
     total = sum(float(_energies(update).sum()) for update in whole.values())
     missing = sum(
         float(_energies(update).sum())
-        + _inner_product(kept[name], kept[name])
-        - 2 * _inner_product(update, kept[name])
+        + kept[name].squared_norm()
+        - 2 * update.inner_product(kept[name])
         if name in kept
         else float(_energies(update).sum())
         for name, update in whole.items()
@@ -117,10 +117,3 @@ def _energies(update: LowRank) -> Float[Tensor, " rank"]:
     """``σ_j²``."""
     b, a = update.b.double(), update.a.double()
     return b.square().sum(dim=0) * a.square().sum(dim=1)
-
-
-def _inner_product(one: LowRank, other: LowRank) -> float:
-    """``⟨B A, B' A'⟩ = Σ (Bᵀ B') ∘ (A A'ᵀ)``, without forming either product."""
-    left = one.b.double().T @ other.b.double()
-    right = one.a.double() @ other.a.double().T
-    return float((left * right).sum())

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import AdapterError, NonFiniteError
-from .canonical import canonical_factors, gram
+from .canonical import canonical_factors
 from .low_rank import TOLERANCE, LowRank, compress, concatenate
 
 EXACT_RANK = 256
@@ -76,20 +76,22 @@ class UpdateSum:
         return self.content.dense() if isinstance(self.content, LowRank) else self.content
 
     def squared_norm(self) -> float:
-        """``‖ΔW‖²``, without forming the matrix; in float64, as terms of a stack may cancel."""
+        """``‖ΔW‖²`` in float64, without forming the matrix of a stack."""
         content = self.content
-        if not isinstance(content, LowRank):
-            return float(torch.linalg.vector_norm(content, dtype=torch.float64)) ** 2
-        return max(0.0, float((gram(content.b.double().T) * gram(content.a.double())).sum()))
+        if isinstance(content, LowRank):
+            return content.squared_norm()
+        return float(torch.linalg.vector_norm(content, dtype=torch.float64)) ** 2
 
     def inner_product(self, update: LowRank) -> float:
-        """``⟨ΔW, B A⟩``, without forming either matrix."""
-        content, b, a = self.content, update.b.double(), update.a.double()
+        """``⟨ΔW, B A⟩``, without forming a matrix that is not there."""
+        content = self.content
         if isinstance(content, LowRank):
-            left, right = content.b.double().T @ b, content.a.double() @ a.T
-        else:
-            left, right = content @ update.a.T, b
-        return float((left.double() * right).sum())
+            return content.inner_product(update)
+        return float(((content @ update.a.T).double() * update.b).sum())
+
+    def explained_by(self, update: LowRank) -> float:
+        """``‖ΔW‖² − ‖ΔW − B A‖²``: how much of the squared norm an update accounts for."""
+        return 2 * self.inner_product(update) - update.squared_norm()
 
     def plus(self, *terms: "UpdateSum | LowRank") -> "UpdateSum":
         """The exact sum with these; a product that a matrix takes in is rounded once, after it."""

@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..adapters.low_rank import LowRank, concatenate
-from ..adapters.update_sum import UpdateSum
 from ..errors import AdapterError
 from .contribution import shares
 
@@ -43,7 +42,7 @@ def sparsity_weighted(updates: Sequence[LowRank]) -> LowRank:
     HetLoRA, "Heterogeneous LoRA for Federated Fine-tuning of On-Device Foundation Models" (arXiv
     2401.06432). Where no client has learnt anything, all count the same.
     """
-    norms = [UpdateSum(content=update).squared_norm() ** 0.5 for update in updates]
+    norms = [update.squared_norm() ** 0.5 for update in updates]
     total = sum(norms)
     if not total:
         return pad_and_average(updates, [1] * len(updates))

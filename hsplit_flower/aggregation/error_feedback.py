@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..adapters.low_rank import LowRank
+from ..adapters.low_rank import LowRank, saturated
 from ..adapters.truncation import ranks_within
 from ..adapters.update_sum import UpdateSum
 from ..settings import Aggregation
@@ -76,7 +76,10 @@ def bounded(
     """
     updates = head_of(sums, options, near=near)
     whole = {name: total.squared_norm() for name, total in sums.items()}
-    rest = {name: _rest(total, updates[name], whole[name]) for name, total in sums.items()}
+    rest = {
+        name: max(0.0, whole[name] - total.explained_by(updates[name]))
+        for name, total in sums.items()
+    }
     # Never by rounding alone: without a limit, all is kept.
     dropped = {
         name
@@ -92,18 +95,8 @@ def bounded(
     )
 
 
-def _rest(total: UpdateSum, update: LowRank, squared_norm: float) -> float:
-    """``‖ΔW − B A‖²``."""
-    sent = 2 * total.inner_product(update) - UpdateSum(content=update).squared_norm()
-    return max(0.0, squared_norm - sent)
-
-
 def _rounded(update: LowRank, dtype: AdapterType) -> LowRank:
-    """The nearest factors that the type has; what lies beyond it becomes its largest number."""
     if dtype is AdapterType.FLOAT32:
         return update
-    largest = torch.finfo(torch.float16).max
-    b, a = (
-        factor.clamp(-largest, largest).to(torch.float16).float() for factor in (update.b, update.a)
-    )
+    b, a = (saturated(factor, torch.float16).float() for factor in (update.b, update.a))
     return LowRank(b=b, a=a)

@@ -118,13 +118,8 @@ class LoraSum:
     def held_back_share(self, updates: Mapping[str, LowRank]) -> float:
         """What share of ``Σ ‖ΔW‖²`` these, taken from the sums, lack."""
         whole = sum(total.squared_norm() for total in self.sums.values())
-        rest = sum(
-            total.squared_norm()
-            - 2 * total.inner_product(updates[name])
-            + UpdateSum(content=updates[name]).squared_norm()
-            for name, total in self.sums.items()
-        )
-        return min(1.0, max(0.0, rest / whole)) if whole else 0.0
+        sent = sum(total.explained_by(updates[name]) for name, total in self.sums.items())
+        return min(1.0, max(0.0, 1.0 - sent / whole)) if whole else 0.0
 
 
 def _without_zeros(update: LowRank) -> LowRank:

@@ -7,11 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..server.past_run import CONFIG_FILE
-from ..settings import Model, Settings, Training
-from ..settings.reading import keys_of, read
-
-_GROUPS: Mapping[str, type[Settings]] = {"model": Model, "training": Training}
+from ..server.past_run import CONFIG_FILE, model_and_training
+from ..settings import Model, Training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,18 +31,9 @@ def read_known_run(folder: Path) -> KnownRun | None:
     path = folder / CONFIG_FILE
     config = _config(path) if path.is_file() else {}
     # A model's folder has a file of this name, too.
-    if not all(isinstance(config.get(name), Mapping) for name in _GROUPS):
+    if not all(isinstance(config.get(name), Mapping) for name in ("model", "training")):
         return None
-    known = keys_of(_GROUPS)
-    values = {
-        key: value
-        for name in _GROUPS
-        for own, value in config[name].items()
-        if (key := f"{name}.{own}") in known
-    }
-    groups = read(_GROUPS, values, subject=str(path))
-    model, training = groups["model"], groups["training"]
-    assert isinstance(model, Model) and isinstance(training, Training)
+    model, training = model_and_training(config, path)
     return KnownRun(model=model, training=training, prompt=config.get("prompt") or None)
 
 

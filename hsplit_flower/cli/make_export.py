@@ -14,7 +14,6 @@ from ..adapters.peft_state import as_written, narrowest_dtype
 from ..adapters.truncation import canonical, energy_share
 from ..adapters.whole_folder import check_is_free
 from ..errors import AdapterError, ConfigError
-from ..methods import AggregationRule
 from ..server.adapter_card import adapter_card, run_perplexities
 from ..server.past_run import PastRun, read_past_run
 from ..splitting import Checkpoint, floating_dtype, read_architecture
@@ -39,7 +38,11 @@ def make_export(order: ExportOrder) -> ExportReport:
     run = read_past_run(order.run)
     sent, learnt = dict(run.state.method.updates), _learnt(run)
     # A pair of factors is all that was learnt, as it is.
-    chosen = sent if order.selection.exact and _is_pair(run) else order.selection.of(sent, learnt)
+    chosen = (
+        sent
+        if order.selection.exact and run.method.keeps_pair
+        else order.selection.of(sent, learnt)
+    )
     if not any(update.rank for update in chosen.values()):
         raise AdapterError(
             f"{order.run} has nothing to export: every weight of its adapter has rank 0"
@@ -91,12 +94,7 @@ def _check_places(order: ExportOrder) -> None:
 def _learnt(run: PastRun) -> dict[str, LowRank]:
     """All that a run has learnt, in canonical form."""
     method = run.state.method
-    return canonical(method.updates) if _is_pair(run) else method.exact_updates()
-
-
-def _is_pair(run: PastRun) -> bool:
-    """Whether the run's adapter is the mean of its clients' factors, in no order."""
-    return run.method.aggregation is AggregationRule.MEAN_OF_FACTORS
+    return canonical(method.updates) if run.method.keeps_pair else method.exact_updates()
 
 
 def _described(updates: Mapping[str, LowRank], learnt: Mapping[str, LowRank]) -> Described:

@@ -37,20 +37,21 @@ def exact_sum(
         Of the aggregation.
     """
     clients = [as_client_update(result, state, start) for result in results.values()]
+    if not options.is_bounded:
+        updates = aggregate_adapters(
+            state.updates, clients, carried=_carried(state, options), dividing=options.dividing
+        )
+        moves = _velocities(state, clients, options)
+        return MethodState(updates=updates, velocities=moves, importance=state.importance)
     check_clients(clients, state.updates)
-    moves = _velocities(state, clients, options) if options.momentum else {}
-    if options.is_bounded:
-        sums = {
-            name: state.sum_of(name).plus(
-                *([moves[name]] if moves else _change(state, name, clients, options))
-            )
-            for name in state.updates
-        }
-        return replace(state, velocities=moves).with_sums(sums, options)
-    updates = aggregate_adapters(
-        state.updates, clients, carried=_carried(state, options), dividing=options.dividing
-    )
-    return MethodState(updates=updates, velocities=moves, importance=state.importance)
+    moves = _velocities(state, clients, options)
+    sums = {
+        name: state.sum_of(name).plus(
+            *([moves[name]] if moves else _change(state, name, clients, options))
+        )
+        for name in state.updates
+    }
+    return replace(state, velocities=moves).with_sums(sums, options)
 
 
 def as_client_update(result: ClientResult, state: MethodState, start: Start) -> ClientUpdate:
@@ -76,6 +77,9 @@ def _change(
 def _velocities(
     state: MethodState, clients: Sequence[ClientUpdate], options: Aggregation
 ) -> dict[str, UpdateSum]:
+    """How far the round goes with each weight, where the next one is to go a share of it again."""
+    if not options.momentum:
+        return {}
     return {
         name: next_velocity(
             state.velocity_of(name), _change(state, name, clients, options), beta=options.momentum
@@ -93,6 +97,8 @@ def _carried(state: MethodState, options: Aggregation) -> dict[str, LowRank]:
             terms.append(state.velocities[name].scale(options.momentum))
         if name in state.sums:
             terms += [state.sums[name], -update]
+        if not terms:
+            continue
         total = UpdateSum(content=update.head(0)).plus(*terms).canonical()
         if total.rank:
             carried[name] = total

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 
 import torch
 from flwr.app import ArrayRecord
-from torch import Tensor
 
 from ..adapters import LowRank, PeftSettings, from_state_dict, to_state_dict, updates_of_peft
-from ..adapters.peft_state import PREFIX
+from ..adapters.peft_state import PREFIX, is_float16
 from ..errors import ConfigError
 from ..splitting import Architecture
 from ..types import Span
@@ -89,10 +88,9 @@ def adapter_below(
 
 def arrays_of(updates: Mapping[str, LowRank]) -> ArrayRecord:
     """Updates as Flower carries them, under our keys: in float16 what it holds without rounding."""
-    tensors = to_state_dict(updates)
-    return ArrayRecord({key: _narrowest(tensor) for key, tensor in tensors.items()})
-
-
-def _narrowest(tensor: Tensor) -> Tensor:
-    half = tensor.to(torch.float16)
-    return half if torch.equal(half.float(), tensor) else tensor
+    return ArrayRecord(
+        {
+            key: tensor.to(torch.float16) if is_float16(tensor) else tensor
+            for key, tensor in to_state_dict(updates).items()
+        }
+    )

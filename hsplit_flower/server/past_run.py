@@ -60,9 +60,7 @@ def read_past_run(folder: str | Path) -> PastRun:
     """
     folder = Path(folder)
     config = _read_config(folder)
-    groups = _groups(config, folder)
-    model, training = groups["model"], groups["training"]
-    assert isinstance(model, Model) and isinstance(training, Training)
+    model, training = model_and_training(config, folder / CONFIG_FILE)
     history = read_history(folder)
     if not (folder / STATE_FILE).is_file():
         reason = "no round was completed there" if not history.num_completed else "it is gone"
@@ -96,14 +94,26 @@ def _read_config(folder: Path) -> dict[str, Any]:
         ) from error
 
 
-def _groups(config: Mapping[str, Any], folder: Path) -> dict[str, Settings]:
-    """The groups that are read back; what this version no longer knows is left out."""
+def model_and_training(config: Mapping[str, Any], path: Path) -> tuple[Model, Training]:
+    """The groups that are read back; what this version no longer knows is left out.
+
+    Parameters
+    ----------
+    config
+        What a run was set to.
+    path
+        Where that stands.
+
+    Raises
+    ------
+    ConfigError
+        If a group is none, or a value of it is wrong.
+    """
     known = keys_of(_READ)
     for name in _READ:
         if not isinstance(config.get(name) or {}, dict):
             raise ConfigError(
-                f"{folder / CONFIG_FILE} has {name} = {config[name]!r}: a table of settings is "
-                "wanted"
+                f"{path} has {name} = {config[name]!r}: a table of settings is wanted"
             )
     values = {
         key: value
@@ -111,7 +121,10 @@ def _groups(config: Mapping[str, Any], folder: Path) -> dict[str, Settings]:
         for own, value in (config.get(name) or {}).items()
         if (key := f"{name}.{own}") in known
     }
-    return read(_READ, values, subject=str(folder / CONFIG_FILE))
+    groups = read(_READ, values, subject=str(path))
+    model, training = groups["model"], groups["training"]
+    assert isinstance(model, Model) and isinstance(training, Training)
+    return model, training
 
 
 def _method(config: Mapping[str, Any], folder: Path) -> Method:

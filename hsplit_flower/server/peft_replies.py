@@ -55,22 +55,17 @@ class PeftReply:
         ranks = form.ranks_of(state)
         return cls(weight=float(weight), ranks=ranks, updates=form.updates_of(state))
 
-    def as_update(self, num_examples: int, sent: SentFactors) -> ClientUpdate:
+    def as_update(self, sent: SentFactors) -> ClientUpdate:
         """It beside what it started from, which is what it was sent (`check_start`).
 
-        Parameters
-        ----------
-        num_examples
-            Its weight, as a whole number (`whole_numbers`).
-        sent
-            What it was sent.
+        Its weight is 1 until those of all are known as whole numbers (`whole_numbers`).
 
         Raises
         ------
         AdapterError, NonFiniteError
             If it does not fit the adapter, see `check_client`.
         """
-        update = ClientUpdate(num_examples=num_examples, trained=self.updates, initial=sent.updates)
+        update = ClientUpdate(num_examples=1, trained=self.updates, initial=sent.updates)
         check_client(update, sent.updates)
         return update
 

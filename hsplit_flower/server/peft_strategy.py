@@ -1,7 +1,7 @@
 """Rounds of clients that each train a whole model with PEFT's LoRA: exact sums instead of means."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from logging import INFO, WARNING
 from typing import Any
 
@@ -118,13 +118,12 @@ class PeftStrategy(FedAvg):
         kept = [(content, reply) for content, reply in read if reply is not None]
         if not kept:
             return None, None
-        weights = whole_numbers([reply.weight for _, (_, reply) in kept])
-        known = self._known()
+        weights = whole_numbers([weight for _, (weight, _) in kept])
         clients = [
-            reply.as_update(weight, self._sent[node])
-            for weight, (_, (node, reply)) in zip(weights, kept, strict=True)
+            replace(update, num_examples=weight)
+            for weight, (_, (_, update)) in zip(weights, kept, strict=True)
         ]
-        self._take(known, clients, server_round)
+        self._take(self._known(), clients, server_round)
         contents = [content for content, _ in kept]
         return self._offered().arrays, self.train_metrics_aggr_fn(contents, self.weighted_by_key)
 
@@ -180,20 +179,20 @@ class PeftStrategy(FedAvg):
         every = [self._known().room, ranks, *self._seen_ranks.values()]
         return {name: max(each[name] for each in every) for name in ranks}
 
-    def _read(self, message: Message, server_round: int) -> tuple[int, PeftReply] | None:
-        """Whose reply it is and what is in it; None if it cannot be used, which is logged."""
+    def _read(self, message: Message, server_round: int) -> tuple[float, ClientUpdate] | None:
+        """The weight of a reply and what is in it; None if it cannot be used, which is logged."""
         node, form = message.metadata.src_node_id, self._known().form
         try:
             if node not in self._sent:
                 raise AdapterError("it was sent nothing in this round")
             reply = PeftReply.read(message.content, form, self.weighted_by_key)
-            reply.as_update(1, self._sent[node])
+            update = reply.as_update(self._sent[node])
             self._seen_ranks[node] = reply.ranks
             reply.check_start(self._sent[node], form)
         except (AdapterError, NonFiniteError) as error:
             log(WARNING, "Client %d is left out of round %d: %s", node, server_round, error)
             return None
-        return node, reply
+        return reply.weight, update
 
     def _take(self, known: LoraSum, clients: list[ClientUpdate], server_round: int) -> None:
         """Add what clients trained, and make what those of the server's ranks are sent of it."""

@@ -63,20 +63,6 @@ FIRST_LINE = {
 }
 
 
-@pytest.fixture(scope="module")
-def examples() -> Examples:
-    loaded = Examples.load(
-        model="llama-tiny",
-        dataset="restaurants",
-        num_clients=2,
-        seed=3,
-        evaluation_examples=4,
-        max_length=192,
-    )
-    assert len(loaded.parts[0]) != len(loaded.parts[1])
-    return loaded
-
-
 def trained(
     setting: Setting, examples: Examples, state: MethodState, server_round: int
 ) -> list[ClientResult]:

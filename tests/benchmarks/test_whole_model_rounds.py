@@ -38,18 +38,6 @@ SCALING = Scaling()
 Products = dict[str, Tensor]
 
 
-@pytest.fixture(scope="module")
-def examples() -> Examples:
-    return Examples.load(
-        model="llama-tiny",
-        dataset="restaurants",
-        num_clients=2,
-        seed=3,
-        evaluation_examples=4,
-        max_length=192,
-    )
-
-
 def assert_near(got: Tensor, wanted: Tensor) -> None:
     """As a whole: where a gradient is nearly zero, Adam's step goes by the sign of its rounding."""
     assert relative_error(got, wanted.double()) < 2e-3

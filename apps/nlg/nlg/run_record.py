@@ -5,7 +5,6 @@ from dataclasses import asdict
 from typing import Any
 
 from hsplit_flower.errors import HSplitError
-from hsplit_flower.methods import AggregationRule
 from hsplit_flower.reports import RunFolder
 from hsplit_flower.reports.history import VOID_FILE, RunHistory
 from hsplit_flower.server import RoundReport
@@ -110,8 +109,7 @@ class RunRecord:
 def _sent_dtype(strategy: SplitStrategy) -> str:
     """What the numbers of the adapter are that a run sends."""
     options = strategy.settings.aggregation
-    is_rounded = strategy.method.aggregation is AggregationRule.EXACT_SUM and options.is_bounded
-    return options.adapter_dtype.value if is_rounded else "float32"
+    return options.adapter_dtype.value if strategy.method.is_bounded(options) else "float32"
 
 
 def _why(reasons: tuple[str, ...]) -> str:
