@@ -36,6 +36,11 @@ def make_export(order: ExportOrder) -> ExportReport:
     """
     _check_places(order)
     run = read_past_run(order.run)
+    if not run.method.has_adapters:
+        raise AdapterError(
+            f"{order.run} is a run of {run.method.title}, which trains no adapter: what it learnt "
+            f"is the checkpoint in {order.run / 'model'}"
+        )
     sent, learnt = dict(run.state.method.updates), _learnt(run)
     # A pair of factors is all that was learnt, as it is.
     chosen = (

@@ -81,7 +81,7 @@ def _print_plan(out: Console, report: PlanReport) -> None:
     for client, shortfall in sorted(plan.left_out.items()):
         _say(
             out,
-            f"client {client} is left out: the smallest cut needs "
+            f"client {client} is left out: its smallest part needs "
             f"{size_text(shortfall.needed_bytes)}, it has {budget_text(shortfall)} and lacks "
             f"{size_text(shortfall.lacking_bytes)}",
         )

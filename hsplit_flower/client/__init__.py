@@ -5,4 +5,4 @@ The functions are in :mod:`hsplit_flower.client.app`; importing this package doe
 
 from .batch import Batch as Batch
 from .local_round import LocalRound as LocalRound
-from .local_round import Outcome as Outcome
+from .round_loop import Outcome as Outcome

@@ -1,4 +1,4 @@
-"""Three functions that make any ``ClientApp`` an HSplitLoRA client.
+"""Functions that make any ``ClientApp`` a client of our methods.
 
     @app.query()
     def query(msg, context):
@@ -12,6 +12,9 @@
     def evaluate(msg, context):
         return split_evaluate(msg, context, my_batches)
 
+Where a method trains the whole model on each client, `federated_train` and `federated_evaluate`
+take the place of the last two.
+
 ``my_batches`` is any iterable of mappings with ``input_ids``, ``attention_mask`` and ``labels``. A
 client that cannot do its part answers with an error that says why; the strategy leaves it out.
 """
@@ -23,11 +26,12 @@ from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.common.constant import ErrorCode
+from torch import Tensor
 
-from ..adapters import LowRank, from_state_dict, to_state_dict
+from ..adapters import to_state_dict
 from ..devices import profile_from_node_config
 from ..devices.memory_budget import MemoryMeter
-from ..errors import DataError, HSplitError
+from ..errors import ConfigError, DataError, HSplitError
 from ..types import DeviceProfile
 from ..wire.error_text import write_error
 from ..wire.instructions import (
@@ -39,7 +43,7 @@ from ..wire.instructions import (
     UPDATE_KEY,
     Instructions,
 )
-from .local_round import Outcome
+from .round_loop import Outcome
 from .round_setup import Batches, machine_without_cache, run_round
 
 logger = logging.getLogger(__name__)
@@ -79,25 +83,7 @@ def split_train(msg: Message, context: Context, batches: Batches) -> Message:
     batches
         The user's own batches; as many as the client is to take steps.
     """
-
-    def train() -> RecordDict:
-        instructions = _instructions_of(msg)
-        # As the device is before the half is loaded: the next plan is made for this.
-        device = _description(context, instructions.num_examples, instructions.model.dtype)
-        outcome = _outcome(instructions, msg, context, batches)
-        scores = outcome.importance
-        return RecordDict(
-            {
-                UPDATE_KEY: ArrayRecord(to_state_dict(outcome.updates)),
-                METRICS_KEY: _metrics(instructions, outcome),
-                PROFILE_KEY: device,
-                IMPORTANCE_KEY: ConfigRecord(
-                    {"weights": list(scores), "scores": [float(score) for score in scores.values()]}
-                ),
-            }
-        )
-
-    return _answer(msg, train)
+    return _answer(msg, lambda: _trained(msg, context, batches, is_whole=False))
 
 
 def split_evaluate(msg: Message, context: Context, batches: Batches) -> Message:
@@ -110,13 +96,60 @@ def split_evaluate(msg: Message, context: Context, batches: Batches) -> Message:
     batches
         The user's own held-out batches.
     """
+    return _answer(msg, lambda: _evaluated(msg, context, batches, is_whole=False))
 
-    def evaluate() -> RecordDict:
-        instructions = _instructions_of(msg)
-        outcome = _outcome(instructions, msg, context, batches)
-        return RecordDict({METRICS_KEY: _metrics(instructions, outcome)})
 
-    return _answer(msg, evaluate)
+def federated_train(msg: Message, context: Context, batches: Batches) -> Message:
+    """Train the whole model on this client for one round, one step a batch.
+
+    What is trained, adapters or all parameters, the strategy's method says.
+
+    Parameters
+    ----------
+    msg, context
+        As Flower hands them to the app.
+    batches
+        The user's own batches; as many as the client is to take steps.
+    """
+    return _answer(msg, lambda: _trained(msg, context, batches, is_whole=True))
+
+
+def federated_evaluate(msg: Message, context: Context, batches: Batches) -> Message:
+    """Evaluate the global model on this client's own examples, all of it here.
+
+    Parameters
+    ----------
+    msg, context
+        As Flower hands them to the app.
+    batches
+        The user's own held-out batches.
+    """
+    return _answer(msg, lambda: _evaluated(msg, context, batches, is_whole=True))
+
+
+def _trained(msg: Message, context: Context, batches: Batches, *, is_whole: bool) -> RecordDict:
+    instructions = _instructions_of(msg, is_whole=is_whole)
+    # As the device is before the model is loaded: the next plan is made for this.
+    device = _description(context, instructions.num_examples, instructions.model.dtype)
+    outcome = _outcome(instructions, msg, context, batches)
+    scores = outcome.importance
+    arrays = {**to_state_dict(outcome.updates), **outcome.weights}
+    return RecordDict(
+        {
+            UPDATE_KEY: ArrayRecord(arrays),
+            METRICS_KEY: _metrics(instructions, outcome),
+            PROFILE_KEY: device,
+            IMPORTANCE_KEY: ConfigRecord(
+                {"weights": list(scores), "scores": [float(score) for score in scores.values()]}
+            ),
+        }
+    )
+
+
+def _evaluated(msg: Message, context: Context, batches: Batches, *, is_whole: bool) -> RecordDict:
+    instructions = _instructions_of(msg, is_whole=is_whole)
+    outcome = _outcome(instructions, msg, context, batches)
+    return RecordDict({METRICS_KEY: _metrics(instructions, outcome)})
 
 
 def _description(context: Context, num_examples: int, dtype: str) -> ConfigRecord:
@@ -138,12 +171,12 @@ def _outcome(
         instructions,
         batches,
         model=str(context.node_config.get("model", instructions.model.name)),
-        take_update=lambda meter: _update_in(msg, meter),
+        take_arrays=lambda meter: _arrays_in(msg, meter),
     )
 
 
-def _update_in(msg: Message, meter: MemoryMeter) -> dict[str, LowRank]:
-    """The global update below the cut, taken out of the message: the round is to hold it alone."""
+def _arrays_in(msg: Message, meter: MemoryMeter) -> dict[str, Tensor]:
+    """What the message brings, in float32 and taken out of it: the round is to hold it alone."""
     records = list(msg.content.array_records.values())
     if len(records) != 1:
         raise DataError(
@@ -153,17 +186,29 @@ def _update_in(msg: Message, meter: MemoryMeter) -> dict[str, LowRank]:
     # One after the other: what came in float16 is not to lie beside all that it becomes.
     state = {key: arrived.pop(key).float() for key in list(arrived)}
     meter.adopt(state.values())
-    return from_state_dict(state)
+    return state
 
 
-def _instructions_of(msg: Message) -> Instructions:
+def _instructions_of(msg: Message, *, is_whole: bool) -> Instructions:
+    """What the message asks for, if it asks for a round of this kind."""
     try:
-        return Instructions.from_config(msg.content.config_records[INSTRUCTIONS_KEY])
+        told = Instructions.from_config(msg.content.config_records[INSTRUCTIONS_KEY])
     except KeyError:
         raise DataError(
             f"the message has no {INSTRUCTIONS_KEY!r} record: the server's strategy must "
             "be one of hsplit_flower, such as HSplitLoRA"
         ) from None
+    if told.whole.is_whole and not is_whole:
+        raise ConfigError(
+            "the server's method trains the whole model on each client: call federated_train and "
+            "federated_evaluate in the ClientApp, not split_train and split_evaluate"
+        )
+    if is_whole and not told.whole.is_whole:
+        raise ConfigError(
+            "the server's method splits the model: call split_train and split_evaluate in the "
+            "ClientApp, not federated_train and federated_evaluate"
+        )
+    return told
 
 
 def _metrics(instructions: Instructions, outcome: Outcome) -> MetricRecord:

@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from ..adapters import LowRank
+from ..adapters import from_state_dict
 from ..devices import machine_profile
 from ..devices.memory_budget import MemoryMeter, within_budget
 from ..simulation.lease import leased
@@ -18,17 +19,20 @@ from ..types import DeviceProfile, Labels
 from ..wire.instructions import Instructions
 from .batch import Batch, checked
 from .half_cache import HalfCache, HalfKey
-from .local_round import LocalRound, Outcome
+from .local_round import LocalRound
+from .round_loop import Outcome
+from .whole_round import AdapterRound, WeightRound, WholeRound
 
 HALVES = HalfCache()
 """What this process keeps between messages."""
 
 Batches = Iterable[Mapping[str, Any]]
-TakeUpdate = Callable[[MemoryMeter], dict[str, LowRank]]
+Arrived = dict[str, Tensor]
+TakeArrays = Callable[[MemoryMeter], Arrived]
 
 
 def run_round(
-    instructions: Instructions, batches: Batches, *, model: str, take_update: TakeUpdate
+    instructions: Instructions, batches: Batches, *, model: str, take_arrays: TakeArrays
 ) -> Outcome:
     """A round inside its lease of a card, if it has one, and inside its memory budget.
 
@@ -40,8 +44,9 @@ def run_round(
         The user's own.
     model
         What the client's half is loaded from.
-    take_update
-        Gives the global update below the cut, for the round to hold alone, counted by the meter.
+    take_arrays
+        Gives what has arrived with the message, for the round to hold alone, counted by the meter:
+        the global update below the cut, or all parameters of the model.
 
     Raises
     ------
@@ -67,7 +72,7 @@ def run_round(
                 device=device,
             )
         )
-        return _run_half(instructions, take_update, batches, key, meter)
+        return _run_half(instructions, take_arrays, batches, key, meter)
 
 
 def _half_of(instructions: Instructions, model: str, device: str) -> HalfKey:
@@ -97,7 +102,7 @@ def _capacity(instructions: Instructions) -> int:
 
 def _run_half(
     instructions: Instructions,
-    take_update: TakeUpdate,
+    take_arrays: TakeArrays,
     batches: Batches,
     key: HalfKey,
     meter: MemoryMeter,
@@ -110,11 +115,16 @@ def _run_half(
         half = loan.half
         half.checkpointing = instructions.checkpointing
         meter.adopt([*half.model.parameters(), *half.model.buffers()])
-        stream = stack.enter_context(closing(_connect(instructions)))
-        with meter.setting_up():
-            local_round = LocalRound(
-                half, take_update(meter), spec, stream, meter, instructions.micro_batch_size
-            )
+        local_round: LocalRound | WholeRound
+        if instructions.whole.is_whole:
+            with meter.setting_up():
+                local_round = _whole_round(instructions, half, take_arrays(meter), meter)
+        else:
+            stream = stack.enter_context(closing(_connect(instructions)))
+            with meter.setting_up():
+                updates = from_state_dict(take_arrays(meter))
+                size = instructions.micro_batch_size
+                local_round = LocalRound(half, updates, spec, stream, meter, size)
         ready: Iterable[Batch] = checked(batches, half.architecture, is_training=spec.train)
         if spec.train:
             outcome = local_round.train(ready, probe=instructions.probe)
@@ -122,6 +132,18 @@ def _run_half(
             outcome = local_round.evaluate(ready)
         loan.is_as_loaded = local_round.release_half()
         return outcome
+
+
+def _whole_round(
+    instructions: Instructions, half: Half, arrived: Arrived, meter: MemoryMeter
+) -> WholeRound:
+    spec, training = instructions.session, instructions.whole
+    if training.trains_weights:
+        return WeightRound(half, arrived, spec, meter)
+    updates = from_state_dict(arrived)
+    # Each is let go when its weight has it.
+    arrived.clear()
+    return AdapterRound(half, updates, spec, training, meter)
 
 
 def _load(key: HalfKey) -> Half:

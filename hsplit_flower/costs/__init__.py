@@ -15,6 +15,8 @@ from .seconds import seconds_at as seconds_at
 from .seconds import wire_bytes as wire_bytes
 from .seconds import worker_seconds as worker_seconds
 from .tracing import trace_costs as trace_costs
+from .whole_model import fully_trained as fully_trained
+from .whole_model import without_cut as without_cut
 from .worker_peak import session_rank_bytes as session_rank_bytes
 from .worker_peak import worker_half_bytes as worker_half_bytes
 from .worker_peak import worker_memory as worker_memory

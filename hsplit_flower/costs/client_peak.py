@@ -143,7 +143,7 @@ def client_memory_without_ranks(
         ),
         head_bytes=_client_head_bytes(costs, settings.labels, alone),
         probe_bytes=_probe_bytes(costs, inside, AdapterInputs(), settings.labels, alone),
-        smashed_data_bytes=num_crossing * (costs.hidden_bytes + costs.wire_hidden_bytes),
+        smashed_data_bytes=num_crossing * costs.crossing_bytes,
     )
 
 

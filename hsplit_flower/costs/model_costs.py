@@ -194,6 +194,16 @@ class ModelCosts:
         return len(self.block_bytes)
 
     @property
+    def crossing_bytes(self) -> float:
+        """A hidden state at the cut as a tensor and as a message; none where there is no cut."""
+        return self.hidden_bytes + self.wire_hidden_bytes if self.has_cut else 0.0
+
+    @property
+    def has_cut(self) -> bool:
+        """Whether anything is sent in a step."""
+        return self.wire_hidden_bytes > 0.0
+
+    @property
     def adapter_activation_bytes_per_rank(self) -> float:
         """What one rank of one weight keeps for its backward pass: ``A x``, float32."""
         return float(self.workload.num_tokens * FLOAT32_BYTES)

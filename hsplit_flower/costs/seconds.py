@@ -33,6 +33,8 @@ def wire_bytes(costs: ModelCosts, labels: Labels) -> WireBytes:
     comes down. With the labels on the client, hidden state and gradient of the last hidden state go
     up, last hidden state and gradient come down; the labels do not travel.
     """
+    if not costs.has_cut:
+        return WireBytes(up_bytes=0.0, down_bytes=0.0)
     lengths = costs.workload.batch_size * WIRE_INTEGER_BYTES
     hidden = costs.wire_hidden_bytes
     if labels is Labels.CLIENT:
@@ -44,7 +46,7 @@ def wire_bytes(costs: ModelCosts, labels: Labels) -> WireBytes:
 def link_seconds(costs: ModelCosts, *, profile: DeviceProfile, labels: Labels) -> float:
     """Time of one step on the link: ``up/rate + down/rate``, and one round trip per exchange."""
     wire = wire_bytes(costs, labels)
-    exchanges = 1 if labels is Labels.SERVER else 2
+    exchanges = 0 if not costs.has_cut else 1 if labels is Labels.SERVER else 2
     return (
         exchanges * profile.round_trip_seconds
         + wire.up_bytes / profile.up_bytes_per_second

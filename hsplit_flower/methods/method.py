@@ -81,18 +81,20 @@ class Method:
         problems = [*self._training_problems(settings.training), *self._other_problems(settings)]
         if problems:
             raise ConfigError.listing(self.title, problems)
-        return settings.replace(training=self._started(settings.training))
+        return settings.replace(training=self._decided(settings.training))
 
     def training(self, training: Training) -> Training:
         """The same of the training's settings alone."""
         if problems := list(self._training_problems(training)):
             raise ConfigError.listing(self.title, problems)
-        return self._started(training)
+        return self._decided(training)
 
-    def _started(self, training: Training) -> Training:
-        if self.start in (None, training.start):
-            return training
-        return training.replace(start=self.start)
+    def _decided(self, training: Training) -> Training:
+        """With what the method leaves nobody a choice in."""
+        if self.start is not None:
+            training = training.replace(start=self.start)
+        # Who has the whole model has its head.
+        return training if self.is_split else training.replace(labels=Labels.CLIENT)
 
     def _training_problems(self, training: Training) -> Iterator[str]:
         asked, fixed = training.start, self.start

@@ -27,7 +27,7 @@ def explain(plan: Plan, profiles: Mapping[int, DeviceProfile] | None = None) -> 
     lines.append(f"one step of all clients: {plan.step_seconds:.3g} s")
     for client, shortfall in sorted(plan.left_out.items()):
         lines.append(
-            f"client {client} is left out: the smallest cut needs "
+            f"client {client} is left out: its smallest part needs "
             f"{size_text(shortfall.needed_bytes)}, it has {budget_text(shortfall)} "
             f"and lacks {size_text(shortfall.lacking_bytes)}"
         )

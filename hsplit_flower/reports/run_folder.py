@@ -13,11 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..adapters import LowRank, export_adapter
 from ..adapters.peft_checkpoint import CARD_FILE
+from ..adapters.whole_folder import whole_folder
 from ..errors import ConfigError
+from ..splitting import Checkpoint
+from ..splitting.whole_weights import write_model
 from .history import METRICS_FILE, VOID_FILE
+
+RESULTS = ("adapter", "model")
+"""Folders of what a run has learnt: an adapter, or the whole model where all of it is trained."""
 
 
 class RunFolder:
@@ -28,7 +35,7 @@ class RunFolder:
     path
         Made if absent, and unmade where a ``with`` block of it fails before there was anything but
         settings to write; one that holds a run already is refused. A block that fails before there
-        was an adapter leaves its metrics as ``metrics-void.jsonl``, and the name free.
+        was a result leaves its metrics as ``metrics-void.jsonl``, and the name free.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -42,7 +49,7 @@ class RunFolder:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None or (self.path / "adapter").exists():
+        if error is None or any((self.path / name).exists() for name in RESULTS):
             return
         # So that another run may have this name, as the second try of a simulation has.
         if (self.path / METRICS_FILE).exists():
@@ -93,6 +100,13 @@ class RunFolder:
             target.rename(former)
         fresh.rename(target)
         shutil.rmtree(former, ignore_errors=True)
+        return target
+
+    def write_model(self, weights: Mapping[str, Tensor], *, base: Checkpoint) -> Path:
+        """Replace ``model/`` by a checkpoint of all these parameters, float32."""
+        target = self.path / "model"
+        with whole_folder(target) as fresh:
+            write_model(weights, fresh, base=base)
         return target
 
     def write_card(self, card: str) -> None:

@@ -21,7 +21,7 @@ from ..splitting.tensor_file import save_tensors
 from ..types import Shortfall
 from ..wire.form import from_text, to_text
 from .client_registry import ClientRegistry
-from .global_adapter import arrays_of
+from .global_adapter import arrays_of_state
 from .memory_corrections import MemoryCorrections
 from .state import RunState
 
@@ -123,7 +123,7 @@ def read_state(path: Path) -> RunState:
     return RunState(
         server_round=facts.server_round,
         method=method,
-        arrays=arrays_of(method.updates),
+        arrays=arrays_of_state(method),
         standing=facts.standing,
         corrections=facts.corrections,
         clients=facts.clients,

@@ -33,7 +33,7 @@ def log_left_out(left_out: Mapping[int, Shortfall]) -> None:
     for node, shortfall in left_out.items():
         log(
             WARNING,
-            "\t> client %s is left out: it has %s, the smallest cut needs %s, it lacks %s",
+            "\t> client %s is left out: it has %s, its smallest part needs %s, it lacks %s",
             node,
             budget_text(shortfall),
             size_text(shortfall.needed_bytes),

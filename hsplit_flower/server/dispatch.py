@@ -11,7 +11,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
 from ..types import LONGEST_ROUND_SECONDS
 from ..wire.instructions import INSTRUCTIONS_KEY, Instructions
-from .worker_sessions import WorkerSessions
+from .sessions import Sessions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class PendingMessage:
 
 def written(
     pending: Mapping[int, PendingMessage],
-    sessions: WorkerSessions,
+    sessions: Sessions,
     *,
     message_type: str,
     timeout_seconds: float,

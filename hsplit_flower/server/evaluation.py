@@ -5,12 +5,14 @@ from typing import Any
 
 import torch
 from flwr.app import ArrayRecord, MetricRecord
+from torch import Tensor
 
 from ..adapters import Active, AdapterBank, LowRank, from_state_dict
 from ..metrics import TokenLoss, token_loss
 from ..settings import Model
 from ..splitting import Half, Parts, floating_dtype, load_half, read_architecture
 from ..splitting.checkpoint import Checkpoint
+from ..splitting.whole_weights import load_weights_
 
 
 class ServerEvaluation:
@@ -51,8 +53,12 @@ class ServerEvaluation:
         self._make_batches = make_batches
 
     def __call__(self, server_round: int, arrays: ArrayRecord) -> MetricRecord:
-        """Evaluate the adapter in ``arrays``."""
-        loss = self.evaluate(from_state_dict(arrays.to_torch_state_dict()))
+        """Evaluate the adapter in ``arrays``, or the parameters, where these are trained."""
+        tensors: Mapping[str, Tensor] = arrays.to_torch_state_dict()
+        if tensors and not any(".lora_" in key for key in tensors):
+            load_weights_(self._half.model, {key: one.float() for key, one in tensors.items()})
+            tensors = {}
+        loss = self.evaluate(from_state_dict(tensors))
         return MetricRecord(
             {"loss": loss.mean, "perplexity": loss.perplexity, "num-tokens": loss.num_tokens}
         )

@@ -8,6 +8,7 @@ from flwr.app import ArrayRecord
 from ..adapters import LowRank, PeftSettings, from_state_dict, to_state_dict, updates_of_peft
 from ..adapters.peft_state import PREFIX, is_float16
 from ..errors import ConfigError
+from ..methods import MethodState
 from ..splitting import Architecture
 from ..types import Span
 
@@ -84,6 +85,13 @@ def adapter_below(
     """The part of a client that holds the blocks in ``span``."""
     names = [weight.name for weight in architecture.weights_in(span)]
     return arrays_of({name: updates[name] for name in names})
+
+
+def arrays_of_state(method: MethodState) -> ArrayRecord:
+    """What everybody is given of what a method knows: its adapter, or all parameters."""
+    if method.weights:
+        return ArrayRecord(dict(method.weights))
+    return arrays_of(method.updates)
 
 
 def arrays_of(updates: Mapping[str, LowRank]) -> ArrayRecord:

@@ -7,7 +7,7 @@ from ..methods import Method
 from ..settings import RunSettings, SessionSpec
 from ..simulation.lease import gpu_fractions
 from ..types import ClientInfo, ClientPlan, WireType
-from ..wire.instructions import Instructions
+from ..wire.instructions import Instructions, WholeTraining
 
 
 def instructions_for(
@@ -53,7 +53,7 @@ def instructions_for(
             train=train,
         )
         instructions[node] = instructions_of(
-            settings, spec, part, clients[node], server_round=server_round
+            settings, method, spec, part, clients[node], server_round=server_round
         ).replace(
             budget_bytes=budgets_bytes[node] if is_held else 0.0,
             lease_gpu_fraction=leases.get(node, 0.0),
@@ -64,20 +64,22 @@ def instructions_for(
 
 def instructions_of(
     settings: RunSettings,
+    method: Method,
     spec: SessionSpec,
     part: ClientPlan,
     client: ClientInfo,
     *,
     server_round: int,
 ) -> Instructions:
-    """What the settings and the plan make of one client's instructions, without any limit."""
+    """What settings, method and plan make of one client's instructions, without any limit."""
     return Instructions(
         server_round=server_round,
         num_examples=client.num_examples,
         model=settings.model,
         link=settings.link,
         session=spec,
-        probe=spec.train,
+        whole=whole_training(method),
+        probe=spec.train and method.is_split,
         checkpointing=part.checkpointing,
         micro_batch_size=settings.training.micro_batch_size,
         cached_halves=settings.client.cached_halves,
@@ -112,8 +114,22 @@ def session_spec(
         ranks=dict(part.ranks),
         max_tokens=training.batch_size * training.sequence_length,
         shares_adapters=method.shares_server_adapter,
+        # Who trains nothing evaluates all of it.
+        truncates=method.truncates and train,
         train=train,
     )
+
+
+def whole_training(method: Method) -> WholeTraining:
+    """What a client that has the whole model must know of the method."""
+    if method.is_split:
+        return WholeTraining()
+    told = WholeTraining(
+        is_whole=True, trains_weights=not method.has_adapters, merges=method.merges
+    )
+    if method.pruning is None:
+        return told
+    return told.replace(tail_decay=method.pruning.decay, tail_penalty=method.pruning.penalty)
 
 
 def mixed_seed(seed: int, server_round: int, client: int | str) -> int:

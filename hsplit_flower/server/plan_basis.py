@@ -1,9 +1,12 @@
 """From the settings of a run to what its plans are made from."""
 
-from ..costs import ModelCosts, Workload
+from collections.abc import Mapping
+
+from ..costs import ModelCosts, Workload, fully_trained, without_cut
+from ..methods import Method
 from ..planning import session_need_bytes
 from ..settings import DTYPE_BYTES, PlanSettings, RunSettings
-from ..types import WireType
+from ..types import Labels, WireType
 from ..wire.codec import value_bytes
 
 
@@ -18,6 +21,50 @@ def workload_of(settings: RunSettings) -> Workload:
         wire_dtype_bytes=value_bytes(hidden_type),
         attention=model.attention or "sdpa",
     )
+
+
+def costs_for(method: Method, costs: ModelCosts) -> ModelCosts:
+    """What of a model's costs a client of this method has."""
+    if method.is_split:
+        return costs
+    return without_cut(costs) if method.has_adapters else fully_trained(costs)
+
+
+def settings_for(method: Method, settings: RunSettings, costs: ModelCosts) -> PlanSettings:
+    """What a plan is made from; where clients have the whole model, every cut is behind it."""
+    made = method.plan_settings(settings.planning, settings.training)
+    if method.is_split:
+        return granted(made, costs)
+    num_blocks = costs.num_blocks
+    whole = made.replace(labels=Labels.CLIENT, min_cut=num_blocks, max_cut=num_blocks)
+    return whole if method.has_adapters else whole.replace(targets=None)
+
+
+def held_ranks(method: Method, ranks: Mapping[str, int], costs: ModelCosts) -> Mapping[str, int]:
+    """Of which rank the global update is that clients hold beside their adapters.
+
+    Parameters
+    ----------
+    method
+        Of the run.
+    ranks
+        Of the whole global adapter.
+    costs
+        Of the model.
+    """
+    if method.is_split:
+        return ranks
+    if not method.has_adapters or method.truncates:
+        # No more than what they train.
+        return {}
+    if not method.merges:
+        return ranks
+    # As of the rank from which on every update goes into its weight.
+    merged = {
+        weight.name: weight.in_features * weight.out_features // weight.parameters_per_rank + 1
+        for weight in costs.weights
+    }
+    return {name: max(rank, merged[name]) for name, rank in ranks.items() if rank}
 
 
 def granted(settings: PlanSettings, costs: ModelCosts) -> PlanSettings:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from flwr.app import Message, MetricRecord, RecordDict
+from torch import Tensor
 
 from ..adapters import LowRank, from_state_dict
 from ..errors import AdapterError, HSplitError
@@ -27,11 +28,12 @@ class TrainReply:
     peak_bytes: float = 0.0
     profile: DeviceProfile | None = None
     updates: Mapping[str, LowRank] = field(default_factory=dict)
+    weights: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
     importance: Mapping[str, float] = field(default_factory=dict)
 
 
-def read_reply(reply: Message, *, is_training: bool) -> TrainReply:
-    """The values of a reply.
+def read_reply(reply: Message, *, is_training: bool, has_adapters: bool = True) -> TrainReply:
+    """The values of a reply, with adapters or all parameters where it is of training.
 
     Raises
     ------
@@ -43,14 +45,16 @@ def read_reply(reply: Message, *, is_training: bool) -> TrainReply:
         raise read_error(reply.error.reason or f"error {reply.error.code}")
     try:
         measured = _measured(reply.content.metric_records[METRICS_KEY])
-        return _with_training(measured, reply.content) if is_training else measured
+        if not is_training:
+            return measured
+        return _with_training(measured, reply.content, has_adapters=has_adapters)
     except HSplitError:
         raise
     except Exception as error:
         # Whatever it is: arrays are bytes in numpy's formats, whose readers raise as they please
         # (BadZipFile, TokenError, MemoryError, ...), and one client must not end everybody's run.
         raise HSplitError(
-            f"its reply cannot be read ({error!r}): split_train or split_evaluate is wanted there"
+            f"its reply cannot be read ({error!r}): a function of hsplit_flower is wanted there"
         ) from error
 
 
@@ -74,17 +78,19 @@ def _measured(metrics: MetricRecord) -> TrainReply:
     return told
 
 
-def _with_training(measured: TrainReply, content: RecordDict) -> TrainReply:
+def _with_training(measured: TrainReply, content: RecordDict, *, has_adapters: bool) -> TrainReply:
     """And what it has trained and scored, and what its device has by now."""
     arrays = next(iter(content.array_records.values()))
     scores = content.config_records[IMPORTANCE_KEY]
     described = content.config_records.get(PROFILE_KEY)
     importance = dict(zip(_texts(scores["weights"]), _numbers(scores["scores"]), strict=True))
     check_finite(importance, most=LARGEST_SCORE)
+    tensors = arrays.to_torch_state_dict()
     return replace(
         measured,
         profile=read_profile(described) if described is not None else None,
-        updates=from_state_dict(arrays.to_torch_state_dict()),
+        updates=from_state_dict(tensors) if has_adapters else {},
+        weights={} if has_adapters else {name: one.float() for name, one in tensors.items()},
         importance=importance,
     )
 
@@ -103,10 +109,7 @@ def join_halves(below: TrainReply, above: SessionResult) -> TrainReply:
             f"it took {below.num_steps} steps, its session on the worker {above.num_steps}: "
             "the halves do not belong together"
         )
-    if not below.num_steps:
-        raise HSplitError("it took no step")
-    if not below.loss.num_tokens:
-        raise HSplitError("its loss is of no token")
+    check_steps(below)
     # The worker computed these, from what the client sent it.
     check_finite(above.importance, most=LARGEST_SCORE)
     return replace(
@@ -114,6 +117,20 @@ def join_halves(below: TrainReply, above: SessionResult) -> TrainReply:
         updates={**below.updates, **above.updates},
         importance={**above.importance, **below.importance},
     )
+
+
+def check_steps(reply: TrainReply) -> None:
+    """Refuse a reply that is of no step, or of no token.
+
+    Raises
+    ------
+    HSplitError
+        Which of the two.
+    """
+    if not reply.num_steps:
+        raise HSplitError("it took no step")
+    if not reply.loss.num_tokens:
+        raise HSplitError("its loss is of no token")
 
 
 def check_side(reply: TrainReply, ranks: Mapping[str, int], names: set[str]) -> None:

@@ -98,6 +98,7 @@ def after_training(
         node: ClientResult(
             num_examples=results.reports[node].num_examples,
             updates=reply.updates,
+            weights=reply.weights,
             importance=reply.importance,
         )
         for node, reply in finished.items()

@@ -7,9 +7,11 @@ from functools import cached_property
 from transformers import PretrainedConfig
 
 from ..costs import ModelCosts, PartSeconds, part_seconds, seconds_at, trace_costs
+from ..methods import HSPLIT_LORA, Method
 from ..settings import PlanSettings
 from ..simulation.clock import RoundClock, simulate_round
 from ..types import DeviceProfile
+from .plan_basis import costs_for, held_ranks
 from .round_report import ClientReport
 
 
@@ -22,12 +24,21 @@ class FleetClock:
         Of the model.
     settings
         Of its plans.
+    method
+        Whose rounds they are.
     """
 
-    def __init__(self, config: PretrainedConfig, costs: ModelCosts, settings: PlanSettings) -> None:
+    def __init__(
+        self,
+        config: PretrainedConfig,
+        costs: ModelCosts,
+        settings: PlanSettings,
+        method: Method = HSPLIT_LORA,
+    ) -> None:
         self._config = config
         self._costs = costs
         self._settings = settings
+        self._method = method
 
     def round(
         self,
@@ -53,7 +64,7 @@ class FleetClock:
                     update_ranks=update_ranks,
                     scores=scores,
                 )
-                for scores in (True, False)
+                for scores in (self._method.is_split, False)
             )
             steps[node] = [first, *[other] * (report.num_steps - 1)][: report.num_steps]
         return simulate_round(steps)
@@ -77,7 +88,7 @@ class FleetClock:
                 worker=worker,
                 labels=self._settings.labels,
                 start=self._settings.start,
-                update_ranks=update_ranks,
+                update_ranks=held_ranks(self._method, update_ranks, costs),
                 scores=scores,
             )
 
@@ -95,4 +106,5 @@ class FleetClock:
         """The model's costs at another length of rows; traced when batches first were shorter."""
         workload = self._costs.workload
         length = workload.sequence_length // 2 or 2
-        return trace_costs(self._config, replace(workload, sequence_length=length))
+        costs = trace_costs(self._config, replace(workload, sequence_length=length))
+        return costs_for(self._method, costs)

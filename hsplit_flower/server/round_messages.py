@@ -1,25 +1,26 @@
 """The messages of a round, to everybody who takes part, and again to whom its worker was lost."""
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import replace
 from logging import WARNING
 from typing import final
 
-from flwr.app import ConfigRecord, Message
+from flwr.app import ArrayRecord, ConfigRecord, Message
 from flwr.common.logger import log
 
-from ..adapters import LowRank
 from ..errors import HSplitError
-from ..methods import Method
-from ..settings import RunSettings
+from ..methods import Method, sent_updates
+from ..settings import RunSettings, SessionSpec
 from ..splitting import Architecture
+from ..types import Span
 from .collection import Task
 from .dispatch import PendingMessage, written
 from .global_adapter import adapter_below
 from .instructions import instructions_for
 from .round import OpenRound
-from .worker_sessions import WorkerSessions
+from .sessions import Sessions
+from .state import RunState
 
 
 @final
@@ -39,7 +40,7 @@ class RoundMessages:
         settings: RunSettings,
         method: Method,
         architecture: Architecture,
-        sessions: WorkerSessions,
+        sessions: Sessions,
     ) -> None:
         self._settings = settings
         self._method = method
@@ -49,7 +50,7 @@ class RoundMessages:
     def first(
         self,
         begun: OpenRound,
-        updates: Mapping[str, LowRank],
+        state: RunState,
         config: ConfigRecord,
         *,
         least: int,
@@ -61,8 +62,8 @@ class RoundMessages:
         ----------
         begun
             The round, with everybody's part.
-        updates
-            The global adapter.
+        state
+            Of the run, with the global adapter.
         config
             The user's own, which is sent along.
         least
@@ -74,8 +75,8 @@ class RoundMessages:
             told = len(begun.parts), max(1, least), "training" if begun.trains else "evaluation"
             log(WARNING, "%s clients can take part, %s are wanted: %s is left out", *told)
             return begun, []
-        self._sessions.load_update(updates)
-        pending = self._pending(begun, updates, config)
+        self._sessions.load_update(state.method.updates)
+        pending = self._pending(begun, state, config)
         messages = written(
             pending,
             self._sessions,
@@ -121,7 +122,7 @@ class RoundMessages:
         return replace(opened, moved=opened.moved | frozenset(lost)), messages
 
     def _pending(
-        self, begun: OpenRound, updates: Mapping[str, LowRank], config: ConfigRecord
+        self, begun: OpenRound, state: RunState, config: ConfigRecord
     ) -> dict[int, PendingMessage]:
         sampling = self._settings.sampling
         user_config = ConfigRecord({**config, "server-round": begun.server_round})
@@ -140,12 +141,21 @@ class RoundMessages:
                 load=begun.parts[node].worker_seconds,
                 arrays=(
                     sampling.arrayrecord_key,
-                    adapter_below(updates, begun.parts[node].span, self._architecture),
+                    self._sent(state, instructions.session, begun.parts[node].span),
                 ),
                 config=(sampling.configrecord_key, user_config),
             )
             for node, instructions in told.items()
         }
+
+    def _sent(self, state: RunState, spec: SessionSpec, span: Span) -> ArrayRecord:
+        """The adapter as this client's model has it, or all parameters of the model."""
+        if not self._method.has_adapters:
+            return state.arrays
+        updates = state.method.updates
+        if spec.truncates:
+            updates = sent_updates(self._method, updates, spec.ranks)
+        return adapter_below(updates, span, self._architecture)
 
 
 def _budget(begun: OpenRound, node: int) -> float:

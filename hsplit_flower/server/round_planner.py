@@ -16,7 +16,7 @@ from ..costs import (
 )
 from ..devices.source import DevicesNow
 from ..errors import ConfigError, InfeasibleBudgetError
-from ..methods import Method, RankRule
+from ..methods import Method, RankRule, trained_ranks
 from ..planning import (
     Decision,
     drift,
@@ -34,7 +34,14 @@ from ..settings import PlanSettings, RunSettings
 from ..splitting import Architecture
 from ..types import ClientPlan, DeviceProfile, Plan, Shortfall, Span, WorkerDescription
 from .device_log import device_changes, log_left_out
-from .plan_basis import granted, shared_by, workload_of
+from .plan_basis import (
+    costs_for,
+    granted,
+    held_ranks,
+    settings_for,
+    shared_by,
+    workload_of,
+)
 from .planned_round import PlannedRound, PlanQuestion
 from .state import RunState
 
@@ -71,16 +78,19 @@ class RoundPlanner:
                 f"training.sequence-length is {training.sequence_length}: the model has "
                 f"{architecture.max_positions} positions"
             )
-        self.costs = trace_costs(config, workload_of(settings))
-        self.settings = granted(method.plan_settings(planning, training), self.costs)
+        traced = trace_costs(config, workload_of(settings))
+        self._method = method
+        self.costs = costs_for(method, traced)
+        self.settings = settings_for(method, settings, self.costs)
+        # For which a fleet is simulated: the same one, whatever the method.
+        self._unsplit = traced, granted(method.plan_settings(planning, training), traced)
         self._knows_importance = method.ranks is RankRule.BY_IMPORTANCE
 
     @property
     def whole_model_bytes(self) -> float:
         """What the whole model needs to be trained with the highest ranks."""
-        return whole_model_memory(
-            self.costs, rank=self.settings.max_rank, settings=self.settings
-        ).total_bytes
+        costs, settings = self._unsplit
+        return whole_model_memory(costs, rank=settings.max_rank, settings=settings).total_bytes
 
     def worker_profile(self, description: WorkerDescription) -> DeviceProfile:
         """What the split worker has to be planned with.
@@ -149,6 +159,11 @@ class RoundPlanner:
         log_left_out(left_out)
         return planned
 
+    def part_of(self, node: int, planned: ClientPlan, state: RunState) -> ClientPlan:
+        """A client's part of the plan, at the ranks that it still has."""
+        ranks = trained_ranks(self._method, state.method, node, planned.ranks)
+        return planned if ranks == planned.ranks else replace(planned, ranks=ranks)
+
     def parts_for_evaluation(
         self, state: RunState, nodes: Collection[int], devices: DevicesNow, worker: DeviceProfile
     ) -> dict[int, ClientPlan]:
@@ -199,7 +214,7 @@ class RoundPlanner:
             standing.plan,
             self.costs,
             settings=asked.settings,
-            update_ranks=state.method.ranks,
+            update_ranks=self._held_ranks(state),
         )
         now = state.corrections.applied(asked.present)
         changes = fleet_changes(standing.plan, standing.profiles, now, needed_bytes=needed)
@@ -225,7 +240,7 @@ class RoundPlanner:
             self.costs,
             devices,
             settings=settings,
-            update_ranks=state.method.ranks,
+            update_ranks=self._held_ranks(state),
             corrections=state.corrections.factors(),
         )
 
@@ -244,7 +259,7 @@ class RoundPlanner:
             asked.worker,
             importance=self._importance(asked.state),
             settings=asked.settings,
-            update_ranks=asked.state.method.ranks,
+            update_ranks=self._held_ranks(asked.state),
             corrections=asked.state.corrections.factors(),
         )
 
@@ -257,6 +272,9 @@ class RoundPlanner:
             importance=self._importance(asked.state),
             settings=asked.settings,
         )
+
+    def _held_ranks(self, state: RunState) -> Mapping[str, int]:
+        return held_ranks(self._method, state.method.ranks, self.costs)
 
     def _importance(self, state: RunState) -> Mapping[str, float] | None:
         """What ranks are chosen by; None where nothing is known, or the method asks for nothing."""

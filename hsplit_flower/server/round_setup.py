@@ -105,7 +105,11 @@ class RoundSetup:
             left_out=planned.left_out,
             corrections=planned.corrections,
         )
-        parts = {node: plans[node] for node in begun.clients if node in plans and node in there}
+        parts = {
+            node: self._planner.part_of(node, plans[node], state)
+            for node in begun.clients
+            if node in plans and node in there
+        }
         opened = replace(
             begun, devices=devices, parts=parts, decision=planned.decision, drift=planned.drift
         )

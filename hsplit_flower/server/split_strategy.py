@@ -1,50 +1,19 @@
-"""Any method over a split worker as a Flower strategy: messages in, core called, messages out."""
+"""Any method over a split worker as a Flower strategy."""
 
-import time
-from abc import ABC
-from collections.abc import Callable, Collection, Iterable
-from contextlib import ExitStack
-from dataclasses import replace
-from logging import INFO, WARNING
-from typing import ClassVar
-
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
-from flwr.common.logger import log
-from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Result, Strategy
+from flwr.app import Message
 from typing_extensions import Unpack
 
-from ..adapters import PeftSettings
-from ..methods import Method, MethodState
-from ..metrics import TokenLoss
 from ..settings import Groups, Model, RunSettings, Training
-from ..simulation.simulated_devices import device_source
-from ..splitting import read_architecture
-from ..splitting.checkpoint import Checkpoint
 from ..types import ClientPlan
 from ..worker.handle import WorkerHandle
-from .collection import EvaluateResults, TrainResults
-from .global_adapter import adapter_from, starting_arrays
-from .preflight import check_cards, is_simulated_here
+from .federated_strategy import FederatedStrategy, Observer
 from .progress import Progress
 from .replies import TrainReply, check_side, join_halves, read_reply
-from .round import OpenRound, after_training, report_of
-from .round_clock import FleetClock
-from .round_messages import RoundMessages
-from .round_planner import RoundPlanner
-from .round_report import RoundReport, train_metrics
-from .round_setup import RoundSetup
-from .state import RunState
-from .summary import summary_lines
 from .worker_sessions import WorkerSessions
 
-Observer = Callable[[RoundReport], None]
 
-
-class SplitStrategy(Strategy, ABC):
+class SplitStrategy(FederatedStrategy):
     """Rounds in which each client runs the first blocks of the model, and a worker the others.
-
-    All that crosses a round is its `state`.
 
     A subclass is a method's row with a name: its ``method``.
 
@@ -70,8 +39,6 @@ class SplitStrategy(Strategy, ABC):
         Naming every setting that is wrong, or that the method or the model does not have.
     """
 
-    method: ClassVar[Method]
-
     def __init__(
         self,
         model: str | Model,
@@ -81,214 +48,23 @@ class SplitStrategy(Strategy, ABC):
         running_worker: WorkerHandle | None = None,
         **groups: Unpack[Groups],
     ) -> None:
-        self.settings = self.method.settings(RunSettings.of(model, training, groups))
-        self.observer = observer
-        base = self.settings.model
-        config = Checkpoint(source=base.name, revision=base.revision or None).config()
-        self.architecture = read_architecture(config)
-        self.planner = RoundPlanner(config, self.architecture, self.settings, self.method)
-        self.devices = device_source(
-            self.settings.simulation,
-            whole_model_bytes=self.planner.whole_model_bytes,
-            seed=self.settings.training.seed,
-        )
-        self.state = RunState.fresh(self.architecture.weights)
-        self._sessions = WorkerSessions(self.settings, running_worker)
-        self._setup = RoundSetup(
-            self.planner, self.devices, self.settings.sampling, dtype=base.dtype
-        )
-        self._messages = RoundMessages(
-            self.settings, self.method, self.architecture, self._sessions
-        )
-        self._clock = FleetClock(config, self.planner.costs, self.planner.settings)
-        self._progress = Progress(self._sessions.steps)
-        self._timeout_seconds = 3600.0
-        self._open_round: OpenRound | None = None
+        settings = self.method.settings(RunSettings.of(model, training, groups))
+        self._workers = WorkerSessions(settings, running_worker)
+        self._progress = Progress(self._workers.steps)
+        super().__init__(settings, observer=observer, sessions=lambda num_blocks: self._workers)
 
-    @property
-    def adapter(self) -> MethodState:
-        """The global adapter, ``updates`` by weight name, and what is kept beside it."""
-        return self.state.method
+    def _started(self, server_round: int, num_clients: int) -> None:
+        expected = self.state.steps_per_client * num_clients
+        self._progress.start(server_round, expected_steps=expected)
 
-    def start(
-        self,
-        grid: Grid,
-        initial_arrays: ArrayRecord | None = None,
-        num_rounds: int = 3,
-        timeout: float = 3600,
-        train_config: ConfigRecord | None = None,
-        evaluate_config: ConfigRecord | None = None,
-        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
-        *,
-        initial_config: PeftSettings | None = None,
-    ) -> Result:
-        """Run the rounds; the split worker is started before and stopped after, if it is ours.
-
-        ``initial_arrays`` is a global adapter, as a result's arrays are, or what PEFT's
-        ``get_peft_model_state_dict(model)`` gives, with the ``initial_config`` that has its scale,
-        ``model.peft_config["default"]``; left out, training starts from nothing. The other
-        parameters are those of Flower's ``Strategy.start``.
-        """
-        arrays = starting_arrays(initial_arrays, initial_config)
-        self._timeout_seconds = timeout
-        least = self.settings.sampling.min_available_nodes
-        card_bytes = self.settings.lease_card_bytes
-        self.devices.check(max(least, len(list(grid.get_node_ids()))), card_bytes)
-        check_cards(grid, card_bytes)
-        with ExitStack() as stack:
-            stack.callback(self._sessions.close_worker)
-            stack.callback(self._progress.stop)
-            self._sessions.open_worker(
-                num_blocks=self.architecture.num_blocks, awaits_ray=is_simulated_here(grid)
-            )
-            return super().start(
-                grid, arrays, num_rounds, timeout, train_config, evaluate_config, evaluate_fn
-            )
-
-    def summary(self) -> None:
-        """Log what this strategy was set to."""
-        lines = summary_lines(
-            self.method, self.settings, self.architecture, fleet=self.devices.name
-        )
-        for line in lines[:-1]:
-            log(INFO, "\t├──> %s", line)
-        log(INFO, "\t└──> %s", lines[-1])
-
-    def configure_train(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        """Ask who is new, plan, open sessions, and tell each client its part."""
-        messages = self._configure(server_round, arrays, config, grid, MessageType.TRAIN)
-        if messages:
-            expected = self.state.steps_per_client * len(messages)
-            self._progress.start(server_round, expected_steps=expected)
-        return messages
-
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Aggregate what the clients that finished have trained, both halves."""
+    def _stopped(self) -> None:
         self._progress.stop()
-        results = TrainResults.of(self._round.tasks)
-        came = list(replies)
-        while came:
-            results = results.with_replies(came, self._round.tasks, self._joined)
-            came = self._sent_again(results.unfinished)
-        results.log()
-        self._sessions.close_all()
-        before, self.state = self.state, self._after(results)
-        completed = self.state.method is not before.method
-        if not completed:
-            log(
-                WARNING,
-                "aggregate_train: %s clients finished, %s are wanted; the global adapter stays",
-                len(results.finished),
-                self._setup.least(MessageType.TRAIN),
-            )
-        report = self._report(results, before, completed=completed)
-        if self.observer is not None:
-            self.observer(report)
-        if not completed:
-            return None, None
-        return self.state.arrays, MetricRecord(train_metrics(report))
 
-    def configure_evaluate(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        """Open sessions without training, and tell each client its part."""
-        return self._configure(server_round, arrays, config, grid, MessageType.EVALUATE)
-
-    def aggregate_evaluate(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> MetricRecord | None:
-        """Loss and perplexity over all clients' tokens: sums travel, the ratio is taken here."""
-        results = EvaluateResults.of(self._round.tasks)
-        came = list(replies)
-        while came:
-            results = results.with_replies(came)
-            came = self._sent_again(results.failures)
-        losses = results.counted(self._setup.least(MessageType.EVALUATE))
-        self._sessions.close_all()
-        total = sum(losses.values(), TokenLoss())
-        if not total.num_tokens:
-            return None
-        return MetricRecord(
-            {"loss": total.mean, "perplexity": total.perplexity, "num-clients": len(losses)}
-        )
-
-    def _configure(
-        self,
-        server_round: int,
-        arrays: ArrayRecord,
-        config: ConfigRecord,
-        grid: Grid,
-        message_type: str,
-    ) -> list[Message]:
-        """Take over the global adapter, see who is there, and write to those that take part."""
-        started_seconds = time.perf_counter()
-        if arrays is not self.state.arrays:
-            given = adapter_from(arrays, self.architecture)
-            method = self.state.method.with_updates(given, self.method, self.settings.aggregation)
-            self.state = replace(self.state, method=method, arrays=arrays)
-        self.state = replace(self.state, server_round=server_round)
-        self._sessions.restart_dead()
-        begun = self._setup.begin(
-            server_round,
-            message_type,
-            grid,
-            self._sessions.describe(),
-            started_seconds=started_seconds,
-        )
-        self._open_round = begun
-        begun, self.state = self._setup.with_parts(begun, self.state)
-        self._open_round = begun
-        messages: list[Message] = []
-        if begun.clients:
-            self._open_round, messages = self._messages.first(
-                begun,
-                self.state.method.updates,
-                config,
-                least=self._setup.least(message_type),
-                timeout_seconds=self._timeout_seconds,
-            )
-        return messages
-
-    def _sent_again(self, unfinished: Collection[int]) -> list[Message]:
-        """Replies of those clients whose worker died, to their message sent once more."""
-        self._open_round, messages = self._messages.again(self._round, unfinished)
-        if not messages:
-            return []
-        left_seconds = max(0.0, self._round.deadline_seconds - time.monotonic())
-        return list(self._round.grid.send_and_receive(messages, timeout=left_seconds))
-
-    def _joined(self, node: int, part: ClientPlan, reply: Message) -> TrainReply:
+    def _taken(self, node: int, part: ClientPlan, reply: Message) -> TrainReply:
         """Both halves of what a client trained, if they fit each other and the global adapter."""
         names = {weight.name for weight in self.architecture.weights_in(part.span)}
         below = read_reply(reply, is_training=True)
         check_side(below, part.ranks, names)
-        joined = join_halves(below, self._sessions.collect(node))
+        joined = join_halves(below, self._workers.collect(node))
         self.state.method.check(joined.updates)
         return joined
-
-    def _after(self, results: TrainResults) -> RunState:
-        return after_training(
-            self.state,
-            results,
-            method=self.method,
-            settings=self.settings,
-            takes_reports=self.devices.takes_reports,
-        )
-
-    def _report(self, results: TrainResults, before: RunState, *, completed: bool) -> RoundReport:
-        simulated = self._clock.round(
-            results.reports,
-            devices=self._round.devices.profiles,
-            worker=self._round.worker,
-            update_ranks=before.method.ranks,
-        )
-        return report_of(self._round, results, self.state, completed=completed, simulated=simulated)
-
-    @property
-    def _round(self) -> OpenRound:
-        assert self._open_round is not None, "Flower configures a round before it aggregates it"
-        return self._open_round

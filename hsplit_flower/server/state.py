@@ -10,7 +10,7 @@ from ..methods import MethodState
 from ..planning.standing_plan import StandingPlan
 from ..types import Shortfall, Weight
 from .client_registry import ClientRegistry
-from .global_adapter import arrays_of
+from .global_adapter import arrays_of_state
 from .memory_corrections import MemoryCorrections
 
 
@@ -25,7 +25,8 @@ class RunState:
     method
         The global adapter with all that was learnt, momentum and importance.
     arrays
-        The same adapter as Flower carries it, under PEFT's keys.
+        The same adapter as Flower carries it, under PEFT's keys; or all parameters of the model,
+        under their names.
     standing
         The plan, and what it was made from; None before the first.
     corrections
@@ -61,4 +62,4 @@ class RunState:
 
     def with_method(self, method: MethodState) -> "RunState":
         """The same run with what its method knows by now."""
-        return replace(self, method=method, arrays=arrays_of(method.updates))
+        return replace(self, method=method, arrays=arrays_of_state(method))

@@ -41,4 +41,9 @@ class SessionSpec(Recipe, WireFormat):
     shares_adapters: bool = setting(
         False, "Whether all sessions of the round step one pair of factors, each in its turn."
     )
+    truncates: bool = setting(
+        False,
+        "Whether the session has of the global adapter only the directions that it trains; "
+        "otherwise it has the others, too, frozen.",
+    )
     train: bool = setting(True, "Whether the session trains, or only evaluates.")

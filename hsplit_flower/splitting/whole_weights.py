@@ -1,11 +1,16 @@
-"""All parameters of a model by name, taken out and put in; tied ones are there once."""
+"""All parameters of a model by name, taken out, put in and written; tied ones are there once."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import AdapterError
+from .checkpoint import Checkpoint
+from .companions import copy_companions
+from .model_name import SINGLE_FILE
+from .tensor_file import save_tensors
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
@@ -36,3 +41,20 @@ def load_weights_(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
                 f"{list(parameter.shape)}: check which base it is of"
             )
         parameter.copy_(weight)
+
+
+def write_model(weights: Mapping[str, Tensor], folder: Path, *, base: Checkpoint) -> None:
+    """Write all parameters as a checkpoint that transformers loads.
+
+    Parameters
+    ----------
+    weights
+        Every parameter by name, float32.
+    folder
+        Where to; it exists, and is empty.
+    base
+        Whose configuration and tokenizer are copied.
+    """
+    copy_companions(base, folder, torch.float32)
+    tensors = {name: weight.contiguous() for name, weight in weights.items()}
+    save_tensors(folder / SINGLE_FILE, tensors, metadata={"format": "pt"})

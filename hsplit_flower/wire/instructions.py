@@ -21,6 +21,24 @@ PROFILE_KEY = "hsplit-profile"
 _TEXT = "text"
 
 
+class WholeTraining(Settings):
+    """What a client that has the whole model must know of its method."""
+
+    is_whole: bool = setting(
+        False, "Whether the client has the whole model, and there is no session on a worker."
+    )
+    trains_weights: bool = setting(
+        False, "Whether all parameters of the model are trained, and no adapters."
+    )
+    merges: bool = setting(False, "Whether the global adapter goes into the weights.")
+    tail_decay: float = setting(
+        0.99, "What share of a pair's directions is before its tail.", gt=0, lt=1
+    )
+    tail_penalty: float = setting(
+        0.0, "What the loss has added of the norms of pairs' tails; 0 for nothing.", ge=0
+    )
+
+
 class Instructions(Settings):
     """A client's part of one round: its half, its session, and how to reach it."""
 
@@ -29,6 +47,9 @@ class Instructions(Settings):
     model: Model = setting(description="The base, as it is loaded.")
     link: Link = setting(description="How the worker is talked to.")
     session: SessionSpec = setting(description="What the session on the worker was opened with.")
+    whole: WholeTraining = setting(
+        WholeTraining(), description="How the whole model is trained, where the client has it."
+    )
     address: str = setting("", "HOST:PORT of the worker.")
     token: str = setting("", "Opens the session.", secret=True)
     probe: bool = setting(False, "Whether the first step scores the weights' importance.")

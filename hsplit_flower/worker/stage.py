@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from ..adapters import (
     Active,
@@ -122,9 +123,9 @@ class Stage:
         scaling = spec.scaling
         terms = {name: [(t.b, t.a, scaling.of(t.rank))] for name, t in trainables.items()}
         shares = {
-            name: point.frozen_shares().to(self.half.device)
+            name: shares.to(self.half.device)
             for name, point in points.items()
-            if point.frozen.rank
+            if (shares := self._shares(spec, name, point)).any()
         }
         return Session(
             spec=spec,
@@ -132,6 +133,14 @@ class Stage:
             trainables=trainables,
             optimizer=adapter_optimizer(trainables, spec),
         )
+
+    def _shares(self, spec: SessionSpec, name: str, point: StartingPoint) -> Tensor:
+        """How much of each direction of the global update a session adds to what is in ``W``."""
+        if not spec.truncates:
+            return point.frozen_shares()
+        # It has nothing that it does not train: what went into W is taken off again.
+        rank = self._updates[name].rank if name in self._updates else 0
+        return torch.full((rank,), -1.0 if point.into_weight else 0.0)
 
     def handle(self, session: Session, request: Request) -> Reply:
         """Answer one request of one session.

@@ -15,6 +15,7 @@ from hsplit_flower.errors import (
     SplitError,
     UnsupportedModelError,
 )
+from hsplit_flower.methods import METHODS
 from hsplit_flower.server.split_strategy import SplitStrategy
 from hsplit_flower.server.worker_start import started_group
 from hsplit_flower.types import ClientInfo, DeviceProfile, Plan, WorkerDescription
@@ -146,7 +147,7 @@ def test_workers_on_ray_are_started_as_the_settings_say(settings: dict[str, Any]
     assert worker.port == 8600 and worker.num_threads == settings["worker.num-threads"]
 
 
-@pytest.mark.parametrize("name", ["hsplit-lora", "split-lora"])
+@pytest.mark.parametrize("name", METHODS)
 def test_the_method_is_the_one_that_is_named(settings: dict[str, Any], name: str):
     from nlg.assemble import strategy_of
     from nlg.run_config import RunConfig

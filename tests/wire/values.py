@@ -2,7 +2,7 @@
 
 from hsplit_flower.settings import Link, Model, SessionSpec
 from hsplit_flower.types import Labels, ScaleRule, Start, WireType, WorkerDescription
-from hsplit_flower.wire.instructions import Instructions
+from hsplit_flower.wire.instructions import Instructions, WholeTraining
 
 SPEC = SessionSpec(
     client=2**63,
@@ -21,6 +21,7 @@ SPEC = SessionSpec(
     round_timeout_seconds=90.5,
     max_tokens=2**40,
     shares_adapters=True,
+    truncates=True,
     train=False,
 )
 INSTRUCTIONS = Instructions(
@@ -29,6 +30,9 @@ INSTRUCTIONS = Instructions(
     model=Model(name="owner/model", revision="v2", dtype="bfloat16", attention="sdpa"),
     link=Link(wire_type=WireType.INT8, max_message_mb=7, step_timeout_seconds=1.5),
     session=SPEC,
+    whole=WholeTraining(
+        is_whole=True, trains_weights=True, merges=True, tail_decay=0.5, tail_penalty=0.25
+    ),
     address="[::1]:8600",
     token="a token",
     probe=True,

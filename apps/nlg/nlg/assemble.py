@@ -6,14 +6,14 @@ from collections.abc import Callable
 from flwr.app import ArrayRecord, MetricRecord
 
 from hsplit_flower.server import ServerEvaluation
-from hsplit_flower.server.split_strategy import SplitStrategy
+from hsplit_flower.server.federated_strategy import FederatedStrategy
 from hsplit_flower.settings import OPERATOR_TOKEN_VARIABLE
 from hsplit_flower.strategies import STRATEGIES
 from nlg import task
 from nlg.run_config import RunConfig
 
 
-def strategy_of(config: RunConfig) -> SplitStrategy:
+def strategy_of(config: RunConfig) -> FederatedStrategy:
     """The method that the run-config names, as it sets it."""
     token = os.environ.get(OPERATOR_TOKEN_VARIABLE, "")
     settings = config.run.replace(worker=config.run.worker.replace(operator_token=token))

@@ -10,9 +10,9 @@ from hsplit_flower.reports.history import VOID_FILE, RunHistory
 from hsplit_flower.server import RoundReport
 from hsplit_flower.server.adapter_card import adapter_card, run_perplexities
 from hsplit_flower.server.checkpoint import write_state
+from hsplit_flower.server.federated_strategy import FederatedStrategy
 from hsplit_flower.server.past_run import STATE_FILE
-from hsplit_flower.server.split_strategy import SplitStrategy
-from hsplit_flower.splitting import floating_dtype
+from hsplit_flower.splitting import Checkpoint, floating_dtype
 from nlg.run_config import RunConfig
 
 MOST_REASONS = 3
@@ -34,7 +34,7 @@ class RunRecord:
         That runs it.
     """
 
-    def __init__(self, folder: RunFolder, config: RunConfig, strategy: SplitStrategy) -> None:
+    def __init__(self, folder: RunFolder, config: RunConfig, strategy: FederatedStrategy) -> None:
         self.history = RunHistory()
         self._folder = folder
         self._strategy = strategy
@@ -51,20 +51,13 @@ class RunRecord:
         )
         if report.completed:
             write_state(self._strategy.state, self._folder.path / STATE_FILE)
-            base = self._strategy.settings.model
-            self._folder.write_adapter(
-                self._strategy.adapter.updates,
-                base_model=base.name,
-                is_transposed=self._strategy.architecture.is_transposed,
-                revision=base.revision,
-                dtype=self._dtype,
-                card=self._card(),
-            )
+            self._write_result()
 
     def evaluated(self, server_round: int, metrics: Mapping[str, Any]) -> None:
         """Keep what the server has measured."""
         self._add({"server-round": server_round, **metrics})
-        if self.history.last_completed == server_round != 0:
+        has_adapter = self._strategy.method.has_adapters
+        if has_adapter and self.history.last_completed == server_round != 0:
             self._folder.write_card(self._card())
 
     def ended(self) -> str:
@@ -89,6 +82,22 @@ class RunRecord:
             quality = f"perplexity {before:.4f} -> {after:.4f}"
         return quality if done.num_completed == self._num_rounds else f"{counted}, {quality}"
 
+    def _write_result(self) -> None:
+        """The adapter, or the model where all of it is trained."""
+        base, adapter = self._strategy.settings.model, self._strategy.adapter
+        if not self._strategy.method.has_adapters:
+            checkpoint = Checkpoint(source=base.name, revision=base.revision or None)
+            self._folder.write_model(adapter.weights, base=checkpoint)
+            return
+        self._folder.write_adapter(
+            adapter.updates,
+            base_model=base.name,
+            is_transposed=self._strategy.architecture.is_transposed,
+            revision=base.revision,
+            dtype=self._dtype,
+            card=self._card(),
+        )
+
     def _add(self, line: Mapping[str, Any]) -> None:
         self._folder.add_metrics(line)
         self.history = self.history.after(line)
@@ -106,7 +115,7 @@ class RunRecord:
         )
 
 
-def _sent_dtype(strategy: SplitStrategy) -> str:
+def _sent_dtype(strategy: FederatedStrategy) -> str:
     """What the numbers of the adapter are that a run sends."""
     options = strategy.settings.aggregation
     return options.adapter_dtype.value if strategy.method.is_bounded(options) else "float32"

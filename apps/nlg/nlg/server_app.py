@@ -48,4 +48,5 @@ def main(grid: Grid, context: Context) -> None:
         )
         outcome = record.ended()
     seconds = time.perf_counter() - started
-    log(INFO, "%s in %.1f s; adapter: %s", outcome, seconds, folder.path.resolve() / "adapter")
+    result = "adapter" if strategy.method.has_adapters else "model"
+    log(INFO, "%s in %.1f s; %s: %s", outcome, seconds, result, folder.path.resolve() / result)

@@ -1,0 +1,130 @@
+"""The steps of one client in one round, whatever of the model it has and whatever it trains."""
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+
+from ..adapters import LowRank
+from ..devices.memory_budget import MemoryMeter
+from ..errors import NonFiniteError
+from ..importance import check_finite, probing
+from ..metrics import TokenLoss
+from ..splitting import Half
+from .batch import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What one client brings home from a round.
+
+    ``num_batch_tokens`` are those of all steps' batches, padding included: what was computed.
+    ``weights`` are all parameters of its model, where these are trained.
+    """
+
+    loss: TokenLoss
+    num_steps: int
+    num_examples: int
+    num_batch_tokens: int
+    seconds: float
+    peak_bytes: float = 0.0
+    updates: Mapping[str, LowRank] = field(default_factory=dict)
+    weights: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
+    importance: Mapping[str, float] = field(default_factory=dict)
+
+
+class RoundLoop(ABC):
+    """One step a batch, within a memory budget, until something is not finite.
+
+    A subclass sets up what is trained, and says what a step is.
+
+    Parameters
+    ----------
+    half
+        What the client has of the model.
+    meter
+        Holds the round to a memory budget.
+    """
+
+    def __init__(self, half: Half, meter: MemoryMeter) -> None:
+        self._half = half
+        self._meter = meter
+        self._weights = half.architecture.weights_in(half.parts.span)
+        self._optimizer: torch.optim.Optimizer | None = None
+
+    @abstractmethod
+    def _run(self, number: int, batch: Batch, *, is_probe: bool) -> TokenLoss:
+        """The loss of a step; where gradients are on, they are there afterwards."""
+
+    @property
+    @abstractmethod
+    def _parameters(self) -> Sequence[nn.Parameter]:
+        """All that is trained."""
+
+    @abstractmethod
+    def _with_trained(self, outcome: Outcome) -> Outcome:
+        """The same with what was trained."""
+
+    def train(self, batches: Iterable[Batch], *, probe: bool) -> Outcome:
+        """One step a batch; the first one also scores the weights' importance if asked.
+
+        Raises
+        ------
+        NonFiniteError
+            If a loss or gradient is not finite: this client's round is void then.
+        TransportError
+            If the worker cannot be reached, or refuses.
+        OutOfBudgetError
+            If the round needs more memory than the meter allows.
+        """
+        self._half.model.train()
+        outcome = self._stepped(batches, probe=probe)
+        check_finite(outcome.importance)
+        return self._with_trained(outcome)
+
+    @torch.no_grad()
+    def evaluate(self, batches: Iterable[Batch]) -> Outcome:
+        """The loss of the global model on this client's own examples."""
+        self._half.model.eval()
+        return self._stepped(batches, probe=False)
+
+    def _stepped(self, batches: Iterable[Batch], *, probe: bool) -> Outcome:
+        started = time.perf_counter()
+        total, num_steps, num_examples, num_batch_tokens = TokenLoss(), 0, 0, 0
+        importance: dict[str, float] = {}
+        for num_steps, batch in enumerate(batches, start=1):
+            with ExitStack() as stack:
+                stack.enter_context(self._meter.step(batch.shape))
+                is_probe = probe and num_steps == 1
+                if is_probe:
+                    names = [weight.name for weight in self._weights]
+                    importance = stack.enter_context(probing(self._half.model, names))
+                total += self._run(num_steps, batch, is_probe=is_probe)
+                if torch.is_grad_enabled():
+                    self._apply()
+            num_examples += batch.num_examples
+            num_batch_tokens += math.prod(batch.shape)
+        return Outcome(
+            loss=total,
+            num_steps=num_steps,
+            num_examples=num_examples,
+            num_batch_tokens=num_batch_tokens,
+            seconds=time.perf_counter() - started,
+            peak_bytes=self._meter.peak_bytes,
+            importance=importance,
+        )
+
+    def _apply(self) -> None:
+        gradients = [one.grad for one in self._parameters if one.grad is not None]
+        # One number for all of them: a device is waited for once, not once a factor.
+        if gradients and not bool(get_total_norm(gradients, math.inf).isfinite()):
+            raise NonFiniteError("a gradient on the client is not finite: lower the learning rate")
+        if self._optimizer is not None:
+            self._optimizer.step()
+            self._optimizer.zero_grad(set_to_none=True)

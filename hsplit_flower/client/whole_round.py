@@ -1,0 +1,169 @@
+"""A round of a client that has the whole model: adapters are trained on it, or all its parameters.
+
+Nothing is sent in a step, and no worker is there.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from ..adapters import (
+    LowRank,
+    SelfPruning,
+    Trainable,
+    adapter_optimizer,
+    attach,
+    collect,
+    detach,
+    merged_names,
+    take_starting_points,
+)
+from ..devices.memory_budget import MemoryMeter
+from ..errors import NonFiniteError
+from ..metrics import TokenLoss, count_label_tokens, summed_token_loss
+from ..settings import SessionSpec
+from ..splitting import Half
+from ..splitting.whole_weights import load_weights_, weights_of
+from ..wire.instructions import WholeTraining
+from .batch import Batch
+from .round_loop import Outcome, RoundLoop
+
+
+class WholeRound(RoundLoop):
+    """Steps on the whole model, each with the mean loss over its batch's tokens."""
+
+    def _run(self, number: int, batch: Batch, *, is_probe: bool) -> TokenLoss:
+        half, device = self._half, self._half.device
+        labels = batch.labels.to(device)
+        logits = half.logits_of(batch.input_ids.to(device), batch.attention_mask.to(device))
+        loss_sum, num_tokens = summed_token_loss(logits, labels), count_label_tokens(labels)
+        del logits
+        value = float(loss_sum.detach())
+        if not math.isfinite(value):
+            raise NonFiniteError(f"the loss is {value}: lower the learning rate")
+        if torch.is_grad_enabled():
+            (loss_sum / num_tokens + self._penalty()).backward()
+        return TokenLoss(loss_sum=value, num_tokens=num_tokens)
+
+    def _penalty(self) -> Tensor | float:
+        """What the method adds to the loss."""
+        return 0.0
+
+    @abstractmethod
+    def release_half(self) -> bool:
+        """Leave the model to others, and say whether it is what it was before this round."""
+
+
+class AdapterRound(WholeRound):
+    """Trains or evaluates adapters on the whole model.
+
+    Parameters
+    ----------
+    half
+        The whole model.
+    updates
+        The global update, as the method sends it. Emptied, as the round takes it over.
+    spec
+        The recipe, and the client's ranks.
+    training
+        What the method asks besides.
+    meter
+        Holds the round to a memory budget.
+    """
+
+    def __init__(
+        self,
+        half: Half,
+        updates: dict[str, LowRank],
+        spec: SessionSpec,
+        training: WholeTraining,
+        meter: MemoryMeter,
+    ) -> None:
+        super().__init__(half, meter)
+        self._spec = spec
+        self._pruning = (
+            SelfPruning(decay=training.tail_decay, penalty=training.tail_penalty)
+            if training.tail_penalty
+            else None
+        )
+        merges = training.merges
+        self._has_merged = bool(merged_names(self._weights, updates, half.dtype, merges=merges))
+        points = take_starting_points(
+            self._weights,
+            updates,
+            spec.ranks,
+            start=spec.start,
+            scaling=spec.scaling,
+            seed=spec.seed,
+            dtype=half.dtype,
+            merges=merges,
+        )
+        self._trainables: dict[str, Trainable] = attach(half.model, points, scaling=spec.scaling)
+        self._optimizer = adapter_optimizer(self._trainables, spec)
+
+    def release_half(self) -> bool:
+        """Take the adapters off the model; what went into its weights stays there."""
+        detach(self._half.model)
+        self._half.checkpointing = False
+        return not self._has_merged
+
+    @property
+    def _parameters(self) -> Sequence[nn.Parameter]:
+        return [factor for t in self._trainables.values() for factor in (t.a, t.b)]
+
+    def _penalty(self) -> Tensor | float:
+        if self._pruning is None or not self._trainables:
+            return 0.0
+        return self._pruning.penalty_of(self._trainables, self._spec.scaling)
+
+    def _with_trained(self, outcome: Outcome) -> Outcome:
+        return replace(outcome, updates=collect(self._trainables, scaling=self._spec.scaling))
+
+
+class WeightRound(WholeRound):
+    """Trains or evaluates all parameters of the model.
+
+    Parameters
+    ----------
+    half
+        The whole model.
+    weights
+        The parameters that it starts from; those of the base where none are given.
+    spec
+        The recipe.
+    meter
+        Holds the round to a memory budget.
+    """
+
+    def __init__(
+        self, half: Half, weights: Mapping[str, Tensor], spec: SessionSpec, meter: MemoryMeter
+    ) -> None:
+        super().__init__(half, meter)
+        self._trains = spec.train
+        self._has_changed = spec.train or bool(weights)
+        load_weights_(half.model, weights)
+        half.model.requires_grad_(spec.train)
+        if spec.train:
+            self._optimizer = torch.optim.AdamW(
+                self._parameters,
+                lr=spec.learning_rate,
+                weight_decay=spec.weight_decay,
+                fused=True,
+            )
+
+    def release_half(self) -> bool:
+        """Freeze the model again."""
+        self._half.model.requires_grad_(False)
+        self._half.checkpointing = False
+        return not self._has_changed
+
+    @property
+    def _parameters(self) -> Sequence[nn.Parameter]:
+        return list(self._half.model.parameters())
+
+    def _with_trained(self, outcome: Outcome) -> Outcome:
+        return replace(outcome, weights=weights_of(self._half.model))

@@ -1,0 +1,281 @@
+"""Any method as a Flower strategy: messages in, core called, messages out."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable
+from contextlib import ExitStack
+from dataclasses import replace
+from logging import INFO, WARNING
+from typing import ClassVar
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
+from flwr.common.logger import log
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Result, Strategy
+
+from ..adapters import PeftSettings
+from ..methods import Method, MethodState
+from ..metrics import TokenLoss
+from ..settings import RunSettings
+from ..simulation.simulated_devices import device_source
+from ..splitting import read_architecture
+from ..splitting.checkpoint import Checkpoint
+from ..types import ClientPlan
+from .collection import EvaluateResults, TrainResults
+from .global_adapter import adapter_from, starting_arrays
+from .preflight import check_cards, is_simulated_here
+from .replies import TrainReply
+from .round import OpenRound, after_training, report_of
+from .round_clock import FleetClock
+from .round_messages import RoundMessages
+from .round_planner import RoundPlanner
+from .round_report import RoundReport, train_metrics
+from .round_setup import RoundSetup
+from .sessions import Sessions
+from .state import RunState
+from .summary import summary_lines
+
+Observer = Callable[[RoundReport], None]
+
+
+class FederatedStrategy(Strategy, ABC):
+    """Rounds of a method, whatever of the model its clients have.
+
+    All that crosses a round is its `state`. A subclass says what there is besides clients, and what
+    of their replies is taken.
+
+    Parameters
+    ----------
+    settings
+        Of the run, as the method has completed them.
+    observer
+        Is called with a report after every round of training.
+    sessions
+        The part of a round that is not on its clients, for a model of so many blocks.
+    """
+
+    method: ClassVar[Method]
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        *,
+        observer: Observer | None,
+        sessions: Callable[[int], Sessions],
+    ) -> None:
+        self.settings = settings
+        self.observer = observer
+        base = settings.model
+        config = Checkpoint(source=base.name, revision=base.revision or None).config()
+        self.architecture = read_architecture(config)
+        self.planner = RoundPlanner(config, self.architecture, settings, self.method)
+        self.devices = device_source(
+            settings.simulation,
+            whole_model_bytes=self.planner.whole_model_bytes,
+            seed=settings.training.seed,
+        )
+        self.state = RunState.fresh(self.architecture.weights)
+        self._sessions = sessions(self.architecture.num_blocks)
+        self._setup = RoundSetup(self.planner, self.devices, settings.sampling, dtype=base.dtype)
+        self._messages = RoundMessages(settings, self.method, self.architecture, self._sessions)
+        self._clock = FleetClock(config, self.planner.costs, self.planner.settings, self.method)
+        self._timeout_seconds = 3600.0
+        self._open_round: OpenRound | None = None
+
+    @abstractmethod
+    def _taken(self, node: int, part: ClientPlan, reply: Message) -> TrainReply:
+        """All that a client trained, if it fits the plan and what the method knows.
+
+        Raises
+        ------
+        HSplitError
+            Why it does not count.
+        """
+
+    def _started(self, server_round: int, num_clients: int) -> None:
+        """Is called when a round of training has its messages."""
+
+    def _stopped(self) -> None:
+        """Is called when its replies are there, or the run ends."""
+
+    @property
+    def adapter(self) -> MethodState:
+        """The global adapter, ``updates`` by weight name, and what is kept beside it."""
+        return self.state.method
+
+    def start(
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord | None = None,
+        num_rounds: int = 3,
+        timeout: float = 3600,
+        train_config: ConfigRecord | None = None,
+        evaluate_config: ConfigRecord | None = None,
+        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
+        *,
+        initial_config: PeftSettings | None = None,
+    ) -> Result:
+        """Run the rounds; what they need besides clients is started before and stopped after.
+
+        ``initial_arrays`` is a global adapter, as a result's arrays are, or what PEFT's
+        ``get_peft_model_state_dict(model)`` gives, with the ``initial_config`` that has its scale,
+        ``model.peft_config["default"]``; left out, training starts from nothing. The other
+        parameters are those of Flower's ``Strategy.start``.
+        """
+        arrays = starting_arrays(initial_arrays, initial_config)
+        self._timeout_seconds = timeout
+        least = self.settings.sampling.min_available_nodes
+        card_bytes = self.settings.lease_card_bytes
+        self.devices.check(max(least, len(list(grid.get_node_ids()))), card_bytes)
+        check_cards(grid, card_bytes)
+        with ExitStack() as stack:
+            stack.callback(self._sessions.close_worker)
+            stack.callback(self._stopped)
+            self._sessions.open_worker(
+                num_blocks=self.architecture.num_blocks, awaits_ray=is_simulated_here(grid)
+            )
+            return super().start(
+                grid, arrays, num_rounds, timeout, train_config, evaluate_config, evaluate_fn
+            )
+
+    def summary(self) -> None:
+        """Log what this strategy was set to."""
+        lines = summary_lines(
+            self.method, self.settings, self.architecture, fleet=self.devices.name
+        )
+        for line in lines[:-1]:
+            log(INFO, "\t├──> %s", line)
+        log(INFO, "\t└──> %s", lines[-1])
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Ask who is new, plan, open sessions, and tell each client its part."""
+        messages = self._configure(server_round, arrays, config, grid, MessageType.TRAIN)
+        if messages:
+            self._started(server_round, len(messages))
+        return messages
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Aggregate what the clients that finished have trained."""
+        self._stopped()
+        results = TrainResults.of(self._round.tasks)
+        came = list(replies)
+        while came:
+            results = results.with_replies(came, self._round.tasks, self._taken)
+            came = self._sent_again(results.unfinished)
+        results.log()
+        self._sessions.close_all()
+        before, self.state = self.state, self._after(results)
+        completed = self.state.method is not before.method
+        if not completed:
+            log(
+                WARNING,
+                "aggregate_train: %s clients finished, %s are wanted; the global adapter stays",
+                len(results.finished),
+                self._setup.least(MessageType.TRAIN),
+            )
+        report = self._report(results, before, completed=completed)
+        if self.observer is not None:
+            self.observer(report)
+        if not completed:
+            return None, None
+        return self.state.arrays, MetricRecord(train_metrics(report))
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Open sessions without training, and tell each client its part."""
+        return self._configure(server_round, arrays, config, grid, MessageType.EVALUATE)
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """Loss and perplexity over all clients' tokens: sums travel, the ratio is taken here."""
+        results = EvaluateResults.of(self._round.tasks)
+        came = list(replies)
+        while came:
+            results = results.with_replies(came)
+            came = self._sent_again(results.failures)
+        losses = results.counted(self._setup.least(MessageType.EVALUATE))
+        self._sessions.close_all()
+        total = sum(losses.values(), TokenLoss())
+        if not total.num_tokens:
+            return None
+        return MetricRecord(
+            {"loss": total.mean, "perplexity": total.perplexity, "num-clients": len(losses)}
+        )
+
+    def _configure(
+        self,
+        server_round: int,
+        arrays: ArrayRecord,
+        config: ConfigRecord,
+        grid: Grid,
+        message_type: str,
+    ) -> list[Message]:
+        """Take over the global adapter, see who is there, and write to those that take part."""
+        started_seconds = time.perf_counter()
+        if arrays is not self.state.arrays:
+            method = self._taken_over(arrays)
+            self.state = replace(self.state, method=method, arrays=arrays)
+        self.state = replace(self.state, server_round=server_round)
+        self._sessions.restart_dead()
+        begun = self._setup.begin(
+            server_round,
+            message_type,
+            grid,
+            self._sessions.describe(),
+            started_seconds=started_seconds,
+        )
+        self._open_round = begun
+        begun, self.state = self._setup.with_parts(begun, self.state)
+        self._open_round = begun
+        messages: list[Message] = []
+        if begun.clients:
+            self._open_round, messages = self._messages.first(
+                begun,
+                self.state,
+                config,
+                least=self._setup.least(message_type),
+                timeout_seconds=self._timeout_seconds,
+            )
+        return messages
+
+    def _sent_again(self, unfinished: Collection[int]) -> list[Message]:
+        """Replies of those clients whose worker died, to their message sent once more."""
+        self._open_round, messages = self._messages.again(self._round, unfinished)
+        if not messages:
+            return []
+        left_seconds = max(0.0, self._round.deadline_seconds - time.monotonic())
+        return list(self._round.grid.send_and_receive(messages, timeout=left_seconds))
+
+    def _taken_over(self, arrays: ArrayRecord) -> MethodState:
+        """What is known when a run goes on from these arrays."""
+        given = adapter_from(arrays, self.architecture)
+        return self.state.method.with_updates(given, self.method, self.settings.aggregation)
+
+    def _after(self, results: TrainResults) -> RunState:
+        return after_training(
+            self.state,
+            results,
+            method=self.method,
+            settings=self.settings,
+            takes_reports=self.devices.takes_reports,
+        )
+
+    def _report(self, results: TrainResults, before: RunState, *, completed: bool) -> RoundReport:
+        simulated = self._clock.round(
+            results.reports,
+            devices=self._round.devices.profiles,
+            worker=self._round.worker,
+            update_ranks=before.method.ranks,
+        )
+        return report_of(self._round, results, self.state, completed=completed, simulated=simulated)
+
+    @property
+    def _round(self) -> OpenRound:
+        assert self._open_round is not None, "Flower configures a round before it aggregates it"
+        return self._open_round
