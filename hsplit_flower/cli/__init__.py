@@ -9,7 +9,7 @@ import click
 import typer
 
 from ..errors import HSplitError
-from . import demo, evaluate, export, plan, settings_table, worker
+from . import centralised, demo, evaluate, export, plan, settings_table, worker
 from .command_help import DescribedCommand
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("plan", cls=DescribedCommand, epilog=plan.EPILOG)(plan.command)
 app.command("worker", cls=DescribedCommand)(worker.command)
 app.command("demo", cls=DescribedCommand)(demo.command)
 app.command("export", cls=DescribedCommand)(export.command)
+app.command("centralised", cls=DescribedCommand)(centralised.command)
 app.command("evaluate", cls=DescribedCommand)(evaluate.command)
 app.command("settings", cls=DescribedCommand)(settings_table.command)
 
