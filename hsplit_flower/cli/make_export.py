@@ -36,11 +36,7 @@ def make_export(order: ExportOrder) -> ExportReport:
     """
     _check_places(order)
     run = read_past_run(order.run)
-    if not run.method.has_adapters:
-        raise AdapterError(
-            f"{order.run} is a run of {run.method.title}, which trains no adapter: what it learnt "
-            f"is the checkpoint in {order.run / 'model'}"
-        )
+    _check_has_adapter(run)
     sent, learnt = dict(run.state.method.updates), _learnt(run)
     # A pair of factors is all that was learnt, as it is.
     chosen = (
@@ -94,6 +90,14 @@ def _check_places(order: ExportOrder) -> None:
     # What is replaced is an adapter, never something else that a mistyped folder holds.
     if not (order.may_overwrite and (folder / ADAPTER_CONFIG).is_file()):
         check_is_free(folder, advice="give another --out, or --overwrite if it is an adapter")
+
+
+def _check_has_adapter(run: PastRun) -> None:
+    if not run.method.has_adapters:
+        raise AdapterError(
+            f"{run.folder} is of {run.method.title}, which trains no adapter: what it learnt is "
+            f"the checkpoint in {run.folder / 'model'}"
+        )
 
 
 def _learnt(run: PastRun) -> dict[str, LowRank]:

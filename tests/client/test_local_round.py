@@ -126,7 +126,7 @@ def test_a_loss_that_is_not_finite_ends_the_round(loss_sum: float) -> None:
 def test_a_gradient_that_is_not_finite_ends_the_round() -> None:
     local_round, half = _local_round(lambda request: _loss(request, gradient=math.nan))
     before = {n: p.detach().clone() for n, p in trainable_factors(half.model).items()}
-    with pytest.raises(NonFiniteError, match="gradient below the cut"):
+    with pytest.raises(NonFiniteError, match="gradient on the client"):
         local_round.train([BATCH], probe=False)
     after = trainable_factors(half.model)
     assert all(torch.equal(before[name], after[name]) for name in before)

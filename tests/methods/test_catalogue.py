@@ -62,7 +62,8 @@ def test_a_row_that_fixes_the_start_refuses_another_one_that_is_asked_for(row: M
 def test_a_row_that_fixes_the_start_decides_it_where_nothing_is_asked_for(row: Method) -> None:
     asked = Training(learning_rate=0.3, batch_size=7)
     settled = row.training(asked)
-    assert settled == asked.replace(start=row.start)
+    labels = asked.labels if row.is_split else Labels.CLIENT
+    assert settled == asked.replace(start=row.start, labels=labels)
     assert row.training(settled) == settled, "asking for what it is is no contradiction"
 
 
