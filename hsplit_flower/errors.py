@@ -14,6 +14,7 @@ Each message says what was got, what was wanted, and what to change::
     │   └── NoCardError                   there is none to lease; waiting is no use
     ├── MetricsUnavailableError           a program or library that scores texts is missing or fails
     ├── NonFiniteError                    a loss, gradient or importance is not a finite number
+    ├── StorageError                      a file of a run cannot be written
     └── TransportError                    the talk between client and split worker failed
         ├── CodecError(ValueError)        a payload is not what it says it is
         ├── WorkerUnavailableError        the worker cannot be reached; may be tried again
@@ -106,6 +107,10 @@ class MetricsUnavailableError(HSplitError):
 
 class NonFiniteError(HSplitError):
     """A loss, a gradient or an importance is NaN or infinite."""
+
+
+class StorageError(HSplitError):
+    """A file of a run cannot be written; names it, and what to do."""
 
 
 class TransportError(HSplitError):

@@ -22,6 +22,7 @@ from ..errors import ConfigError
 from ..splitting import Checkpoint
 from ..splitting.whole_weights import write_model
 from .history import METRICS_FILE, VOID_FILE
+from .storage import FolderClaim, storing
 
 RESULTS = ("adapter", "model")
 """Folders of what a run has learnt: an adapter, or the whole model where all of it is trained."""
@@ -35,20 +36,61 @@ class RunFolder:
     path
         Made if absent, and unmade where a ``with`` block of it fails before there was anything but
         settings to write; one that holds a run already is refused. A block that fails before there
-        was a result leaves its metrics as ``metrics-void.jsonl``, and the name free.
+        was a result leaves its metrics as ``metrics-void.jsonl``, and the name free. While the
+        block lasts no other run may write there.
+    goes_on_after
+        The last round of the run that is there already and goes on; what its metrics have of later
+        rounds is taken off. None begins one.
+
+    Raises
+    ------
+    ConfigError
+        If a run is there, or another one is being written there.
+    StorageError
+        If it cannot be made.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, goes_on_after: int | None = None) -> None:
         self.path = Path(path)
-        if (self.path / METRICS_FILE).exists():
-            raise ConfigError(f"{self.path} holds a run already: choose another run-name")
+        self._goes_on_after = goes_on_after
+        self._claim: FolderClaim | None = None
+        if goes_on_after is None:
+            self._refuse_another_run()
         self._made = [each for each in (self.path, *self.path.parents) if not each.exists()]
-        self.path.mkdir(parents=True, exist_ok=True)
+        with storing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> "RunFolder":
+        self._claim = FolderClaim(self.path)
+        if self._goes_on_after is None:
+            # It may have come while this one waited for its turn.
+            self._refuse_another_run()
+        else:
+            self._take_off(after=self._goes_on_after)
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            self._left(error)
+        finally:
+            if self._claim is not None:
+                self._claim.let_go()
+
+    def _refuse_another_run(self) -> None:
+        if (self.path / METRICS_FILE).exists():
+            raise ConfigError(
+                f"{self.path} holds a run already: choose another run-name, or let that run go on "
+                "with resume"
+            )
+
+    def _take_off(self, *, after: int) -> None:
+        """Leave of the metrics what is of rounds up to this one, whole lines only."""
+        path = self.path / METRICS_FILE
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+        kept = [line for line in lines if json.loads(line)["server-round"] <= after]
+        self._replace_text(METRICS_FILE, "".join(f"{line}\n" for line in kept))
+
+    def _left(self, error: BaseException | None) -> None:
         if error is None or any((self.path / name).exists() for name in RESULTS):
             return
         # So that another run may have this name, as the second try of a simulation has.
@@ -67,8 +109,9 @@ class RunFolder:
 
     def add_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Append one line, and see it onto the disk."""
-        with open(self.path / METRICS_FILE, "a", encoding="utf-8") as file:
-            file.write(json.dumps(_plain(metrics)) + "\n")
+        path, line = self.path / METRICS_FILE, json.dumps(_plain(metrics)) + "\n"
+        with storing(path), open(path, "a", encoding="utf-8") as file:
+            file.write(line)
             file.flush()
             os.fsync(file.fileno())
 
@@ -86,26 +129,27 @@ class RunFolder:
         target, fresh = self.path / "adapter", self.path / "adapter.new"
         former = self.path / "adapter.old"
         shutil.rmtree(fresh, ignore_errors=True)
-        export_adapter(
-            updates,
-            fresh,
-            base_model=base_model,
-            is_transposed=is_transposed,
-            revision=revision,
-            dtype=dtype,
-            card=card,
-        )
-        if target.exists():
-            shutil.rmtree(former, ignore_errors=True)
-            target.rename(former)
-        fresh.rename(target)
+        with storing(target):
+            export_adapter(
+                updates,
+                fresh,
+                base_model=base_model,
+                is_transposed=is_transposed,
+                revision=revision,
+                dtype=dtype,
+                card=card,
+            )
+            if target.exists():
+                shutil.rmtree(former, ignore_errors=True)
+                target.rename(former)
+            fresh.rename(target)
         shutil.rmtree(former, ignore_errors=True)
         return target
 
     def write_model(self, weights: Mapping[str, Tensor], *, base: Checkpoint) -> Path:
         """Replace ``model/`` by a checkpoint of all these parameters, float32."""
         target = self.path / "model"
-        with whole_folder(target) as fresh:
+        with storing(target), whole_folder(target) as fresh:
             write_model(weights, fresh, base=base)
         return target
 
@@ -127,9 +171,13 @@ class RunFolder:
             folder.rmdir()
 
     def _replace(self, name: str, value: Mapping[str, Any]) -> None:
-        fresh = self.path / f"{name}.new"
-        fresh.write_text(json.dumps(_plain(value), indent=2) + "\n", encoding="utf-8")
-        fresh.replace(self.path / name)
+        self._replace_text(name, json.dumps(_plain(value), indent=2) + "\n")
+
+    def _replace_text(self, name: str, text: str) -> None:
+        with storing(self.path / name):
+            fresh = self.path / f"{name}.new"
+            fresh.write_text(text, encoding="utf-8")
+            fresh.replace(self.path / name)
 
 
 def _plain(value: Any) -> Any:

@@ -17,6 +17,7 @@ from ..errors import CodecError, ConfigError, HSplitError
 from ..importance import ImportanceHistory
 from ..methods import MethodState
 from ..planning import StandingPlan
+from ..reports.storage import storing
 from ..splitting.tensor_file import save_tensors
 from ..types import Shortfall
 from ..wire.form import from_text, to_text
@@ -55,7 +56,7 @@ def write_state(state: RunState, path: Path) -> None:
 
     Raises
     ------
-    OSError
+    StorageError
         If it cannot be written; what was there is there still.
     """
     method = state.method
@@ -81,8 +82,9 @@ def write_state(state: RunState, path: Path) -> None:
         tensors |= dict(_sum_tensors(kind, getattr(method, kind)))
     tensors |= {f"{_WEIGHTS}{name}": tensor for name, tensor in method.weights.items()}
     try:
-        save_tensors(fresh, tensors, metadata={_FACTS: to_text(facts)})
-        fresh.replace(path)
+        with storing(path):
+            save_tensors(fresh, tensors, metadata={_FACTS: to_text(facts)})
+            fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
 

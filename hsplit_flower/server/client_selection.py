@@ -13,6 +13,7 @@ from flwr.serverapp.strategy.strategy_utils import sample_nodes
 
 from ..devices.source import DevicesNow, DeviceSource
 from ..types import ClientInfo
+from .client_registry import ClientRegistry
 from .round_planner import RoundPlanner
 from .state import RunState
 
@@ -98,6 +99,11 @@ class ClientSelection:
         if lacking <= 0:
             return chosen
         return self._with_others(grid, chosen, server_round, connected, nodes, size=lacking)
+
+    def met(self, grid: Grid) -> ClientRegistry:
+        """What all say that are there, once there are enough."""
+        connected = wait_for_nodes(grid, self._least_available)
+        return ClientRegistry().asked(grid, connected, dtype=self._dtype)
 
     def _with_others(
         self,

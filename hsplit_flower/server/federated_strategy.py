@@ -25,6 +25,7 @@ from .collection import EvaluateResults, TrainResults
 from .global_adapter import adapter_from, starting_arrays
 from .preflight import check_cards, is_simulated_here
 from .replies import TrainReply
+from .resumption import check_resumable, renumbered, renumbered_result
 from .round import OpenRound, after_training, report_of
 from .round_clock import FleetClock
 from .round_messages import RoundMessages
@@ -80,6 +81,7 @@ class FederatedStrategy(Strategy, ABC):
         self._messages = RoundMessages(settings, self.method, self.architecture, self._sessions)
         self._clock = FleetClock(config, self.planner.costs, self.planner.settings, self.method)
         self._timeout_seconds = 3600.0
+        self._rounds_before = 0
         self._open_round: OpenRound | None = None
 
     @abstractmethod
@@ -114,15 +116,22 @@ class FederatedStrategy(Strategy, ABC):
         evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
         *,
         initial_config: PeftSettings | None = None,
+        resume: RunState | None = None,
     ) -> Result:
         """Run the rounds; what they need besides clients is started before and stopped after.
 
         ``initial_arrays`` is a global adapter, as a result's arrays are, or what PEFT's
         ``get_peft_model_state_dict(model)`` gives, with the ``initial_config`` that has its scale,
-        ``model.peft_config["default"]``; left out, training starts from nothing. The other
-        parameters are those of Flower's ``Strategy.start``.
+        ``model.peft_config["default"]``; left out, training starts from nothing. With ``resume``, a
+        run's ``state`` or what `read_state` gives of it, that run goes on at its next round, up to
+        ``num_rounds`` in all. The other parameters are those of Flower's ``Strategy.start``.
         """
         arrays = starting_arrays(initial_arrays, initial_config)
+        self._rounds_before = 0
+        if resume is not None:
+            check_resumable(resume, self.architecture, num_rounds=num_rounds)
+            self._rounds_before = resume.server_round
+            self.state, arrays = self._setup.reunited(resume, grid), resume.arrays
         self._timeout_seconds = timeout
         least = self.settings.sampling.min_available_nodes
         card_bytes = self.settings.lease_card_bytes
@@ -134,9 +143,16 @@ class FederatedStrategy(Strategy, ABC):
             self._sessions.open_worker(
                 num_blocks=self.architecture.num_blocks, awaits_ray=is_simulated_here(grid)
             )
-            return super().start(
-                grid, arrays, num_rounds, timeout, train_config, evaluate_config, evaluate_fn
+            result = super().start(
+                grid,
+                arrays,
+                num_rounds - self._rounds_before,
+                timeout,
+                train_config,
+                evaluate_config,
+                evaluate_fn and renumbered(evaluate_fn, self._rounds_before),
             )
+        return renumbered_result(result, self._rounds_before)
 
     def summary(self) -> None:
         """Log what this strategy was set to."""
@@ -153,7 +169,7 @@ class FederatedStrategy(Strategy, ABC):
         """Ask who is new, plan, open sessions, and tell each client its part."""
         messages = self._configure(server_round, arrays, config, grid, MessageType.TRAIN)
         if messages:
-            self._started(server_round, len(messages))
+            self._started(self.state.server_round, len(messages))
         return messages
 
     def aggregate_train(
@@ -218,6 +234,8 @@ class FederatedStrategy(Strategy, ABC):
     ) -> list[Message]:
         """Take over the global adapter, see who is there, and write to those that take part."""
         started_seconds = time.perf_counter()
+        # Flower counts the rounds that it has run itself.
+        server_round += self._rounds_before
         if arrays is not self.state.arrays:
             method = self._taken_over(arrays)
             self.state = replace(self.state, method=method, arrays=arrays)

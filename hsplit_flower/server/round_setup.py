@@ -10,6 +10,7 @@ from ..devices.source import DeviceSource
 from ..settings import Sampling
 from ..types import WorkerDescription
 from .client_selection import ClientSelection
+from .resumption import reunited
 from .round import OpenRound
 from .round_planner import RoundPlanner
 from .state import RunState
@@ -40,6 +41,10 @@ class RoundSetup:
         self._selection = ClientSelection(
             planner, source, least_available=sampling.min_available_nodes, dtype=dtype
         )
+
+    def reunited(self, state: RunState, grid: Grid) -> RunState:
+        """A state that another process left, with the ids that its clients have now."""
+        return reunited(state, self._selection.met(grid))
 
     def begin(
         self,

@@ -33,6 +33,7 @@ CATALOGUE: tuple[tuple[type[HSplitError], grpc.StatusCode], ...] = (
     (errors.NoCardError, _Code.FAILED_PRECONDITION),
     (errors.LeaseError, _Code.FAILED_PRECONDITION),
     (errors.NonFiniteError, _Code.FAILED_PRECONDITION),
+    (errors.StorageError, _Code.FAILED_PRECONDITION),
     (errors.WorkerUnavailableError, _Code.UNAVAILABLE),
     (errors.WorkerRejectedError, _Code.FAILED_PRECONDITION),
     (errors.TransportError, _Code.INTERNAL),

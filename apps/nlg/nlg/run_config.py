@@ -20,6 +20,11 @@ class App(Settings):
         pattern=f"^({'|'.join(STRATEGIES)})$",
     )
     adapter: str = setting("", "Folder of a PEFT checkpoint to start from; empty starts anew.")
+    resume: str = setting(
+        "",
+        "Folder of a run that goes on at its next round, up to num-server-rounds in all; what "
+        "decides what is learnt must be set as it was there.",
+    )
     dataset: str = setting(
         "restaurants",
         "restaurants (built in), a folder of mr,ref CSVs as E2E has them, or a hub id.",

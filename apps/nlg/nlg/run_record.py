@@ -6,7 +6,7 @@ from typing import Any
 
 from hsplit_flower.errors import HSplitError
 from hsplit_flower.reports import RunFolder
-from hsplit_flower.reports.history import VOID_FILE, RunHistory
+from hsplit_flower.reports.history import VOID_FILE, read_history
 from hsplit_flower.server import RoundReport
 from hsplit_flower.server.adapter_card import adapter_card, run_perplexities
 from hsplit_flower.server.checkpoint import write_state
@@ -21,8 +21,9 @@ MOST_REASONS = 3
 class RunRecord:
     """Keeps the folder of a run.
 
-    After a round that counts, state and adapter are there before anything else is done; what the
-    adapter is worth is known later, when it has been evaluated, and is added to its card then.
+    A round that counts leaves its adapter, then its metrics, and its state at last: the run goes on
+    after the last round whose state is there, and nothing counts a round whose adapter is not. What
+    the adapter is worth is known later, when it has been evaluated, and is added to its card then.
 
     Parameters
     ----------
@@ -35,7 +36,8 @@ class RunRecord:
     """
 
     def __init__(self, folder: RunFolder, config: RunConfig, strategy: FederatedStrategy) -> None:
-        self.history = RunHistory()
+        # That of a run which goes on has lines already.
+        self.history = read_history(folder.path)
         self._folder = folder
         self._strategy = strategy
         self._dtype = floating_dtype(config.app.adapter_dtype or _sent_dtype(strategy))
@@ -45,17 +47,22 @@ class RunRecord:
 
     def trained(self, report: RoundReport) -> None:
         """Keep a round of training, and what it made."""
-        self._add(report.to_dict())
+        line = report.to_dict()
+        self.history = self.history.after(line)
         self._folder.write_plan(
             {str(node): asdict(part.plan) for node, part in report.clients.items()}
         )
         if report.completed:
-            write_state(self._strategy.state, self._folder.path / STATE_FILE)
             self._write_result()
+        self._folder.add_metrics(line)
+        if report.completed:
+            write_state(self._strategy.state, self._folder.path / STATE_FILE)
 
     def evaluated(self, server_round: int, metrics: Mapping[str, Any]) -> None:
         """Keep what the server has measured."""
-        self._add({"server-round": server_round, **metrics})
+        line = {"server-round": server_round, **metrics}
+        self._folder.add_metrics(line)
+        self.history = self.history.after(line)
         has_adapter = self._strategy.method.has_adapters
         if has_adapter and self.history.last_completed == server_round != 0:
             self._folder.write_card(self._card())
@@ -97,10 +104,6 @@ class RunRecord:
             dtype=self._dtype,
             card=self._card(),
         )
-
-    def _add(self, line: Mapping[str, Any]) -> None:
-        self._folder.add_metrics(line)
-        self.history = self.history.after(line)
 
     def _card(self) -> str:
         adapter = self._strategy.adapter

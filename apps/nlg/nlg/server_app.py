@@ -10,7 +10,9 @@ from flwr.serverapp import Grid, ServerApp
 
 from hsplit_flower.adapters import import_adapter, to_state_dict
 from hsplit_flower.reports import RunFolder
+from hsplit_flower.server.past_run import PastRun
 from nlg.assemble import evaluation_of, strategy_of
+from nlg.resumed_run import read_resumed
 from nlg.run_config import RunConfig
 from nlg.run_record import RunRecord
 
@@ -28,14 +30,15 @@ def main(grid: Grid, context: Context) -> None:
     strategy = strategy_of(config)
     evaluate = evaluation_of(config)
     initial = import_adapter(config.app.adapter) if config.app.adapter else {}
-    name = config.app.run_name or time.strftime("%Y%m%d-%H%M%S")
-    with RunFolder(Path(config.app.output_dir) / name) as folder:
+    resumed = read_resumed(config, strategy.settings)
+    with _folder_of(config, resumed) as folder:
         record = RunRecord(folder, config, strategy)
 
         def evaluate_round(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
-            metrics = evaluate(server_round, arrays) if evaluate else None
-            if metrics is not None:
-                record.evaluated(server_round, metrics)
+            if evaluate is None or server_round in record.history.perplexities:
+                return None
+            metrics = evaluate(server_round, arrays)
+            record.evaluated(server_round, metrics)
             return metrics
 
         strategy.observer = record.trained
@@ -45,8 +48,17 @@ def main(grid: Grid, context: Context) -> None:
             num_rounds=config.app.num_server_rounds,
             timeout=config.app.round_timeout_seconds,
             evaluate_fn=evaluate_round,
+            resume=resumed.state if resumed else None,
         )
         outcome = record.ended()
     seconds = time.perf_counter() - started
     result = "adapter" if strategy.method.has_adapters else "model"
     log(INFO, "%s in %.1f s; %s: %s", outcome, seconds, result, folder.path.resolve() / result)
+
+
+def _folder_of(config: RunConfig, resumed: PastRun | None) -> RunFolder:
+    """A new folder, or that of the run that goes on."""
+    if resumed is not None:
+        return RunFolder(resumed.folder, goes_on_after=resumed.state.server_round)
+    name = config.app.run_name or time.strftime("%Y%m%d-%H%M%S")
+    return RunFolder(Path(config.app.output_dir) / name)

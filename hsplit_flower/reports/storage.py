@@ -1,0 +1,67 @@
+"""A folder that one process alone writes into, and errors of the disk in words."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import ConfigError, StorageError
+
+if sys.platform != "win32":  # which has no locks of this kind
+    import fcntl
+
+
+@contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """Say of a failed write which file it was, and what to do.
+
+    Raises
+    ------
+    StorageError
+        Where the system refuses: the disk is full, or may not be written to.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be written: {error.strerror or error}. What was written before is "
+            "whole; make room, or give another folder"
+        ) from error
+
+
+class FolderClaim:
+    """A folder that nobody else may claim until this one is let go, or its process ends.
+
+    Parameters
+    ----------
+    path
+        Of a folder that is there.
+
+    Raises
+    ------
+    ConfigError
+        If another run has it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor: int | None = None
+        if sys.platform == "win32":
+            return
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            # Of the folder itself: no file is left where a process was killed.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise ConfigError(
+                f"{path} is being written by another run: choose another run-name, or wait for "
+                "its end"
+            ) from error
+        self._descriptor = descriptor
+
+    def let_go(self) -> None:
+        """Others may claim it."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

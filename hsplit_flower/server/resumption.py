@@ -1,0 +1,132 @@
+"""A run that goes on from the state that another process left."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from logging import INFO
+from typing import TypeVar
+
+from flwr.app import ArrayRecord, MetricRecord
+from flwr.common.logger import log
+from flwr.serverapp.strategy import Result
+
+from ..errors import ConfigError
+from ..splitting import Architecture
+from .client_registry import ClientRegistry
+from .memory_corrections import MemoryCorrections
+from .state import RunState
+
+Value = TypeVar("Value")
+Evaluate = Callable[[int, ArrayRecord], MetricRecord | None]
+
+
+def check_resumable(state: RunState, architecture: Architecture, *, num_rounds: int) -> None:
+    """Refuse a state of another model, or of a run that has all its rounds.
+
+    Raises
+    ------
+    ConfigError
+        What is in the state, what was wanted, and what to change.
+    """
+    shapes = {w.name: (w.out_features, w.in_features) for w in architecture.weights}
+    kept = {
+        name: (update.out_features, update.in_features)
+        for name, update in state.method.updates.items()
+    }
+    if kept != shapes:
+        strange = sorted(name for name in {*kept, *shapes} if kept.get(name) != shapes.get(name))
+        raise ConfigError(
+            f"the state that is to go on is of another model: {strange[0]!r} is "
+            f"{kept.get(strange[0], 'missing')} in it and "
+            f"{shapes.get(strange[0], 'missing')} in the model; name the model of that run"
+        )
+    if state.server_round >= num_rounds:
+        raise ConfigError(
+            f"the state that is to go on is of round {state.server_round}, and {num_rounds} rounds "
+            "are wanted in all: nothing is left to do; ask for more rounds"
+        )
+
+
+def reunited(state: RunState, clients: ClientRegistry) -> RunState:
+    """The state with the ids that its clients have now.
+
+    A node may come back under another id. Who it is its partition says, where one client alone had
+    it then and one alone has it now.
+
+    Parameters
+    ----------
+    state
+        As it was left.
+    clients
+        Who is there, as they were asked now.
+    """
+    before = _by_partition(state.clients)
+    now = _by_partition(clients)
+    ids = {
+        before[partition]: now[partition]
+        for partition in before.keys() & now.keys()
+        if before[partition] not in clients.known
+    }
+    if ids:
+        log(INFO, "%s clients have come back under other ids", len(ids))
+    return renamed(state, ids)
+
+
+def renamed(state: RunState, ids: Mapping[int, int]) -> RunState:
+    """The state with other node ids; who has none in ``ids`` keeps its own."""
+    method, standing, devices = state.method, state.standing, state.devices
+    if standing is not None:
+        plan = replace(
+            standing.plan,
+            clients=_keyed(standing.plan.clients, ids),
+            left_out=_keyed(standing.plan.left_out, ids),
+        )
+        standing = replace(standing, plan=plan, profiles=_keyed(standing.profiles, ids))
+    return replace(
+        state,
+        method=replace(method, client_ranks=_keyed(method.client_ranks, ids)),
+        standing=standing,
+        corrections=MemoryCorrections(by_client=_keyed(state.corrections.by_client, ids)),
+        clients=ClientRegistry(known=_keyed(state.clients.known, ids)),
+        devices=replace(
+            devices, profiles=_keyed(devices.profiles, ids), away=_members(devices.away, ids)
+        ),
+        left_out=_keyed(state.left_out, ids),
+        failed=_members(state.failed, ids),
+        silent=_members(state.silent, ids),
+    )
+
+
+def _keyed(values: Mapping[int, Value], ids: Mapping[int, int]) -> dict[int, Value]:
+    return {ids.get(node, node): value for node, value in values.items()}
+
+
+def _members(nodes: frozenset[int], ids: Mapping[int, int]) -> frozenset[int]:
+    return frozenset(ids.get(node, node) for node in nodes)
+
+
+def _by_partition(clients: ClientRegistry) -> dict[int, int]:
+    """The node of each partition that one alone has."""
+    found: dict[int, list[int]] = {}
+    for node, info in clients.known.items():
+        if info.partition is not None:
+            found.setdefault(info.partition, []).append(node)
+    return {partition: nodes[0] for partition, nodes in found.items() if len(nodes) == 1}
+
+
+def renumbered(evaluate: Evaluate, rounds_before: int) -> Evaluate:
+    """An evaluation that is told the number of the round in the whole run."""
+    return lambda server_round, arrays: evaluate(server_round + rounds_before, arrays)
+
+
+def renumbered_result(result: Result, rounds_before: int) -> Result:
+    """A result whose metrics stand under the numbers that their rounds have in the whole run."""
+
+    def moved(metrics: dict[int, MetricRecord]) -> dict[int, MetricRecord]:
+        return {number + rounds_before: record for number, record in metrics.items()}
+
+    return Result(
+        arrays=result.arrays,
+        train_metrics_clientapp=moved(result.train_metrics_clientapp),
+        evaluate_metrics_clientapp=moved(result.evaluate_metrics_clientapp),
+        evaluate_metrics_serverapp=moved(result.evaluate_metrics_serverapp),
+    )

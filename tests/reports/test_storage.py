@@ -1,0 +1,67 @@
+"""One run at a time in a folder, and what a disk refuses in words."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hsplit_flower.errors import ConfigError, StorageError
+from hsplit_flower.reports import RunFolder
+
+HOLD = """
+import sys, time
+from hsplit_flower.reports import RunFolder
+with RunFolder(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_folder_that_another_process_writes_is_refused_and_free_when_that_was_killed(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "run"
+    command = [sys.executable, "-c", HOLD, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        with pytest.raises(ConfigError, match="is being written by another run"), RunFolder(path):
+            pass
+        holder.kill()
+    with RunFolder(path) as folder:
+        folder.add_metrics({"server-round": 1})
+
+
+def test_of_two_that_begin_at_once_the_second_finds_the_firsts_run(tmp_path: Path) -> None:
+    first, second = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
+    with first as folder:
+        folder.add_metrics({"server-round": 1})
+    with pytest.raises(ConfigError, match="holds a run already"), second:
+        pass
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a disk that is full")
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.add_metrics({"server-round": 1})
+    whole = (tmp_path / "metrics.jsonl").read_bytes()
+    (tmp_path / "plan.json.new").symlink_to("/dev/full")
+    with pytest.raises(StorageError, match=r"plan\.json cannot be written: No space left"):
+        folder.write_plan({"1": 2})
+    assert (tmp_path / "metrics.jsonl").read_bytes() == whole
+
+
+def test_metrics_of_rounds_that_are_to_be_run_again_are_taken_off(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for number in (0, 1, 1, 2, 3):
+        folder.add_metrics({"server-round": number})
+    with open(tmp_path / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.write('{"server-round": 1, "cut o')
+    with RunFolder(tmp_path, goes_on_after=2) as again:
+        again.add_metrics({"server-round": 3, "again": True})
+    text = (tmp_path / "metrics.jsonl").read_text(encoding="utf-8")
+    assert text == (
+        '{"server-round": 0}\n{"server-round": 1}\n{"server-round": 1}\n{"server-round": 2}\n'
+        '{"server-round": 3, "again": true}\n'
+    )
