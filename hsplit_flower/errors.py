@@ -15,6 +15,7 @@ Each message says what was got, what was wanted, and what to change::
     ├── MetricsUnavailableError           a program or library that scores texts is missing or fails
     ├── NonFiniteError                    a loss, gradient or importance is not a finite number
     ├── StorageError                      a file of a run cannot be written
+    ├── NodesMissingError                 fewer nodes are connected than a round wants
     └── TransportError                    the talk between client and split worker failed
         ├── CodecError(ValueError)        a payload is not what it says it is
         ├── WorkerUnavailableError        the worker cannot be reached; may be tried again
@@ -111,6 +112,10 @@ class NonFiniteError(HSplitError):
 
 class StorageError(HSplitError):
     """A file of a run cannot be written; names it, and what to do."""
+
+
+class NodesMissingError(HSplitError):
+    """Fewer nodes are connected than a round wants, and it was waited long enough."""
 
 
 class TransportError(HSplitError):

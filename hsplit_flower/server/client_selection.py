@@ -9,11 +9,12 @@ from typing import final
 
 from flwr.common.logger import log
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy.strategy_utils import sample_nodes
 
 from ..devices.source import DevicesNow, DeviceSource
+from ..settings import Sampling
 from ..types import ClientInfo
 from .client_registry import ClientRegistry
+from .node_wait import wait_for_nodes
 from .round_planner import RoundPlanner
 from .state import RunState
 
@@ -39,6 +40,8 @@ class ClientSelection:
         Who has what.
     least_available
         So many nodes must be connected before a round begins.
+    wait_seconds
+        So long it is waited for them.
     dtype
         What the model computes in.
     """
@@ -49,11 +52,13 @@ class ClientSelection:
         source: DeviceSource,
         *,
         least_available: int,
+        wait_seconds: float = Sampling().wait_seconds,
         dtype: str = "float32",
     ) -> None:
         self._planner = planner
         self._source = source
         self._least_available = least_available
+        self._wait_seconds = wait_seconds
         self._dtype = dtype
 
     def select(
@@ -82,7 +87,7 @@ class ClientSelection:
             their devices have: they had no other occasion to say so.
         """
         size = max(int(len(list(grid.get_node_ids())) * fraction), least)
-        connected = wait_for_nodes(grid, max(self._least_available, size))
+        connected = self._connected(grid, state, max(self._least_available, size))
         devices = DevicesNow()
         if self._source.may_lack_some:
             state = self._asked(grid, state, connected)
@@ -100,9 +105,14 @@ class ClientSelection:
             return chosen
         return self._with_others(grid, chosen, server_round, connected, nodes, size=lacking)
 
-    def met(self, grid: Grid) -> ClientRegistry:
+    def _connected(self, grid: Grid, state: RunState, least: int) -> list[int]:
+        return wait_for_nodes(
+            grid, least, limit_seconds=self._wait_seconds, known=state.clients.known.keys()
+        )
+
+    def met(self, grid: Grid, state: RunState) -> ClientRegistry:
         """What all say that are there, once there are enough."""
-        connected = wait_for_nodes(grid, self._least_available)
+        connected = self._connected(grid, state, self._least_available)
         return ClientRegistry().asked(grid, connected, dtype=self._dtype)
 
     def _with_others(
@@ -161,12 +171,6 @@ class ClientSelection:
         if not self._source.takes_reports:
             return set()
         return {*state.failed, *state.left_out} & set(connected)
-
-
-def wait_for_nodes(grid: Grid, least: int) -> list[int]:
-    """All connected nodes, once there are this many."""
-    _, connected = sample_nodes(grid, least, 0)
-    return connected
 
 
 def sample(

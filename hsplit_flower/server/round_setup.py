@@ -39,12 +39,16 @@ class RoundSetup:
         self._source = source
         self._sampling = sampling
         self._selection = ClientSelection(
-            planner, source, least_available=sampling.min_available_nodes, dtype=dtype
+            planner,
+            source,
+            least_available=sampling.min_available_nodes,
+            wait_seconds=sampling.wait_seconds,
+            dtype=dtype,
         )
 
     def reunited(self, state: RunState, grid: Grid) -> RunState:
         """A state that another process left, with the ids that its clients have now."""
-        return reunited(state, self._selection.met(grid))
+        return reunited(state, self._selection.met(grid, state))
 
     def begin(
         self,

@@ -24,6 +24,12 @@ class Sampling(Settings):
     min_available_nodes: int = setting(
         2, "Fewest nodes that are connected before a round starts.", ge=0
     )
+    wait_seconds: float = setting(
+        3600.0,
+        "How long a round waits for them; then the run ends, and can go on later.",
+        unit="seconds",
+        gt=0,
+    )
     arrayrecord_key: str = setting("arrays", "Of the adapter in messages to clients.")
     configrecord_key: str = setting("config", "Of the user's own config in messages to clients.")
 

@@ -34,6 +34,7 @@ CATALOGUE: tuple[tuple[type[HSplitError], grpc.StatusCode], ...] = (
     (errors.LeaseError, _Code.FAILED_PRECONDITION),
     (errors.NonFiniteError, _Code.FAILED_PRECONDITION),
     (errors.StorageError, _Code.FAILED_PRECONDITION),
+    (errors.NodesMissingError, _Code.FAILED_PRECONDITION),
     (errors.WorkerUnavailableError, _Code.UNAVAILABLE),
     (errors.WorkerRejectedError, _Code.FAILED_PRECONDITION),
     (errors.TransportError, _Code.INTERNAL),
