@@ -100,10 +100,10 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
         strategy=FEDAVG,
         learning_rate=LEARNING_RATES[1],
         seed=settings.seeds[0],
-        num_rounds=2 if settings.quick else 6,
-        local_steps=2 if settings.quick else 10,
-        batch_size=4 if settings.quick else 8,
-        evaluation_examples=16 if settings.quick else 200,
+        num_rounds=2 if settings.quick else 4,
+        local_steps=2 if settings.quick else 6,
+        batch_size=4,
+        evaluation_examples=16 if settings.quick else 60,
     )
     rates = LEARNING_RATES[1:2] if settings.quick else LEARNING_RATES
     outcomes: dict[str, list[Outcome]] = {}

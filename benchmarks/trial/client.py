@@ -1,7 +1,7 @@
 """One client's round on the whole model: adapters of its ranks are trained, or all parameters."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmarks.trial.examples import Examples
 from benchmarks.trial.setting import Setting
 from benchmarks.trial.whole_model import architecture_of, with_weights
-from hsplit_flower.adapters import attach, collect, starting_points
+from hsplit_flower.adapters import Trainable, attach, collect, starting_points
 from hsplit_flower.data import batches
 from hsplit_flower.importance import probing
 from hsplit_flower.methods import ClientResult, MethodState, sent_updates
@@ -56,12 +56,36 @@ def _train_adapters(
     server_round: int,
     client: int,
 ) -> ClientResult:
+    training = setting.training
+    model, trainables = with_adapters(base, state, ranks, setting, server_round, client)
+    pruning = setting.method.pruning
+    penalty = None
+    if pruning is not None and trainables:
+        penalty = partial(pruning.penalty_of, trainables, training.scaling)
+    scores = {weight.name: 0.0 for weight in architecture_of(setting.model).weights}
+    given = batches_of(setting, examples, server_round, client)
+    _run(model, given, setting, scores=scores, penalty=penalty)
+    return ClientResult(
+        num_examples=len(examples.parts[client]),
+        updates=collect(trainables, scaling=training.scaling),
+        importance=scores,
+    )
+
+
+def with_adapters(
+    base: Any,
+    state: MethodState,
+    ranks: Mapping[str, int],
+    setting: Setting,
+    server_round: int,
+    client: int,
+) -> tuple[Any, dict[str, Trainable]]:
+    """The client's model as it starts the round, and what of it is trained."""
     method, training = setting.method, setting.method.training(setting.training)
-    weights = architecture_of(setting.model).weights
     # Who shares a draw of fresh factors has the first client's.
     drawn_by = 0 if method.one_draw else client
     points = starting_points(
-        weights,
+        architecture_of(setting.model).weights,
         sent_updates(method, state.updates, ranks),
         ranks,
         start=training.start,
@@ -70,19 +94,7 @@ def _train_adapters(
         merges=method.merges,
     )
     model = copy.deepcopy(base)
-    trainables = attach(model, points, scaling=training.scaling)
-    pruning = method.pruning
-    penalty = None
-    if pruning is not None and trainables:
-        penalty = partial(pruning.penalty_of, trainables, training.scaling)
-    scores = {weight.name: 0.0 for weight in weights}
-    given = _batches(setting, examples, server_round, client)
-    _run(model, given, setting, scores=scores, penalty=penalty)
-    return ClientResult(
-        num_examples=len(examples.parts[client]),
-        updates=collect(trainables, scaling=training.scaling),
-        importance=scores,
-    )
+    return model, attach(model, points, scaling=training.scaling)
 
 
 def _train_weights(
@@ -95,7 +107,7 @@ def _train_weights(
     client: int,
 ) -> ClientResult:
     model = with_weights(base, state.weights).requires_grad_(True)
-    _run(model, _batches(setting, examples, server_round, client), setting)
+    _run(model, batches_of(setting, examples, server_round, client), setting)
     return ClientResult(num_examples=len(examples.parts[client]), weights=weights_of(model))
 
 
@@ -124,9 +136,10 @@ def _run(
         optimizer.zero_grad(set_to_none=True)
 
 
-def _batches(
+def batches_of(
     setting: Setting, examples: Examples, server_round: int, client: int
 ) -> Iterator[Mapping[str, Tensor]]:
+    """Those of one client's round."""
     training = setting.training
     return batches(
         examples.parts[client],
@@ -146,5 +159,10 @@ def loss_of(model: Any, batch: Mapping[str, Tensor], setting: Setting) -> Tensor
 
 def optimizer_of(model: Any, training: Training) -> torch.optim.Optimizer:
     """AdamW over all that is trained of a model."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return torch.optim.AdamW(trained, lr=training.learning_rate, weight_decay=training.weight_decay)
+    return optimizer_over((one for one in model.parameters() if one.requires_grad), training)
+
+
+def optimizer_over(parameters: Iterable[Tensor], training: Training) -> torch.optim.Optimizer:
+    """AdamW over these parameters."""
+    rate, decay = training.learning_rate, training.weight_decay
+    return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)

@@ -1,12 +1,13 @@
 """The rounds of one setting: choose ranks, have each client train, let the method go on."""
 
 import gc
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.trial.client import train_client
 from benchmarks.trial.examples import Examples
+from benchmarks.trial.in_turn import train_in_turn
 from benchmarks.trial.ranks import choose
 from benchmarks.trial.setting import Setting
 from benchmarks.trial.whole_model import (
@@ -20,16 +21,32 @@ from hsplit_flower.importance import ImportanceHistory
 from hsplit_flower.methods import ClientResult, MethodState, advance, trained_ranks
 
 
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """What came of one round: dev perplexity, what is known after it, what clients brought home."""
+
+    number: int
+    perplexity: float
+    state: MethodState
+    results: Mapping[int, ClientResult]
+
+
 def federated(setting: Setting, examples: Examples) -> list[float]:
     """Dev perplexity after each round."""
+    return [one.perplexity for one in rounds(setting, examples)]
+
+
+def rounds(setting: Setting, examples: Examples) -> Iterator[Round]:
+    """Each round, as it ends."""
     base = base_model(setting.model)
     state = MethodState.fresh(architecture_of(setting.model).weights)
-    curve = []
     for server_round in range(1, setting.num_rounds + 1):
-        state = after_round(base, setting, examples, state, server_round)
-        curve.append(perplexity(global_model(base, state), examples.dev, examples.pad_id))
+        results = trained(base, setting, examples, state, server_round)
+        state = aggregated(setting, state, results)
+        found = perplexity(global_model(base, state), examples.dev, examples.pad_id)
+        yield Round(number=server_round, perplexity=found, state=state, results=results)
+        del results
         gc.collect()  # PEFT's layers refer to each other, so the clients' models linger
-    return curve
 
 
 def after_round(
@@ -44,22 +61,23 @@ def trained(
 ) -> dict[int, ClientResult]:
     """What each client brings home from a round."""
     architecture = architecture_of(setting.model)
-    return {
-        client: train_client(
-            base,
-            setting,
-            examples,
+    ranks = {
+        client: trained_ranks(
+            setting.method,
             state,
-            trained_ranks(
-                setting.method,
-                state,
-                client,
-                choose(architecture, setting, budget, state.importance.scores),
-            ),
-            server_round=server_round,
-            client=client,
+            client,
+            choose(architecture, setting, budget, state.importance.scores),
         )
         for client, budget in enumerate(setting.budgets)
+        if client not in setting.absent
+    }
+    if setting.method.shares_server_adapter:
+        return train_in_turn(base, setting, examples, state, ranks, server_round=server_round)
+    return {
+        client: train_client(
+            base, setting, examples, state, own, server_round=server_round, client=client
+        )
+        for client, own in ranks.items()
     }
 
 

@@ -26,6 +26,8 @@ def as_kept(setting: Setting) -> dict[str, Any]:
         "dataset": setting.dataset,
         "seed": training.seed,
         "budgets": list(setting.budgets),
+        "absent": list(setting.absent),
+        "cut": setting.cut if setting.method.shares_server_adapter else 0,
         "learning_rate": training.learning_rate,
         "weight_decay": training.weight_decay,
         "lora_alpha": training.lora_alpha,
@@ -57,6 +59,8 @@ def as_kept(setting: Setting) -> dict[str, Any]:
 
 FIRST_FILES = {
     "method": HSPLIT_LORA.name,
+    "absent": [],
+    "cut": 0,
     "weight_decay": 0.0,
     "one_draw": False,
     "pruning": None,

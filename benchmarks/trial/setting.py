@@ -13,7 +13,7 @@ class Setting:
     """What one run is made of.
 
     The groups are those of a run; what they say of cuts, batches' pieces and memory is not looked
-    at, as nothing is split.
+    at, as nothing is split. Where clients share an adapter above the cut, it begins at ``cut``.
 
     Attributes
     ----------
@@ -21,6 +21,8 @@ class Setting:
         Adapter bytes of each client, as the rank that they would give to every weight.
     method
         Whose rules for ranks, for the start of a round and for aggregation are followed.
+    absent
+        Clients that have examples and take no part.
     floor
         Whether importance leaves no weight below rank 1.
     means
@@ -40,6 +42,8 @@ class Setting:
     method: Method = HSPLIT_LORA
     planning: Planning = field(default_factory=Planning)
     aggregation: Aggregation = field(default_factory=Aggregation)
+    absent: tuple[int, ...] = ()
+    cut: int = 1
     floor: bool = False
     means: bool = False
     probe_steps: int = 1

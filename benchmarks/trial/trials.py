@@ -1,9 +1,10 @@
-"""Runs many settings on all cores, and keeps what came of each as it ends."""
+"""Runs many settings on the cores that there are, and keeps what came of each as it ends."""
 
 import json
 import multiprocessing
+import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
@@ -45,19 +46,36 @@ class Trials:
             _say(f"{len(wanted) - len(missing)} of {len(wanted)} trials stand in {self._path}")
         context = multiprocessing.get_context("spawn")
         if missing:
-            with ProcessPoolExecutor(mp_context=context) as pool:
+            with ProcessPoolExecutor(num_cores(), mp_context=context) as pool:
                 run = partial(_alone, self._curve_of)
                 running = {pool.submit(run, setting): setting for setting in missing}
                 for number, done in enumerate(as_completed(running), start=1):
                     self._write(running[done], done.result())
-                    _say(f"trial {number} of {len(missing)}: {done.result()[-1]}")
-        return {setting: self._known[key_of(as_kept(setting))] for setting in wanted}
+                    _say(f"trial {number} of {len(missing)}: {_told(done.result()[-1])}")
+        return self.kept(wanted)
+
+    def kept(self, settings: Iterable[Setting]) -> dict[Setting, Curve]:
+        """The curves of those that were run."""
+        keys = {setting: key_of(as_kept(setting)) for setting in settings}
+        return {setting: self._known[key] for setting, key in keys.items() if key in self._known}
 
     def _write(self, setting: Setting, curve: Curve) -> None:
         values = as_kept(setting)
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"setting": values, "curve": curve}) + "\n")
         self._known[key_of(values)] = curve
+
+
+def num_cores() -> int:
+    """How many cores the process may use: ``taskset`` takes some away."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _told(result: Any) -> Any:
+    """The first of the values, where there are several by name."""
+    return next(iter(result.values())) if isinstance(result, Mapping) else result
 
 
 def _say(progress: str) -> None:

@@ -19,6 +19,7 @@ WITH_FLOWER = (
     "adapter-growth",
     "budgets",
     "noise-free-lora",
+    "study",
 )
 WITH_DATA = ("main-job", "disturbed-run", "ablation", "adapter-growth", "wire-precision")
 # Up to a minute or two each, most of it spent on starting processes.
@@ -32,6 +33,7 @@ LONG = (
     "half-loading",
     "memory",
     "budgets",
+    "study",
 )
 WITHOUT_FRAMEWORKS = """
 import sys
