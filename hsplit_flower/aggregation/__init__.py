@@ -11,11 +11,16 @@ from .contribution import check_client as check_client
 from .error_feedback import BoundedAdapter as BoundedAdapter
 from .error_feedback import bounded as bounded
 from .error_feedback import head_of as head_of
+from .krum import krum as krum
 from .momentum import next_velocity as next_velocity
 from .noise_free import aggregate as aggregate
 from .noise_free import aggregate_adapters as aggregate_adapters
 from .noise_free import change as change
 from .noise_free import check_clients as check_clients
+from .proportion import Proportion as Proportion
+from .proportion import limited as limited
+from .proportion import lower_median as lower_median
+from .proportion import proportions as proportions
 from .svd import dense_svd as dense_svd
 from .weight_average import check_weights as check_weights
 from .weight_average import mean_of_weights as mean_of_weights

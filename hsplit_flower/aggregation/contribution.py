@@ -14,11 +14,15 @@ LARGEST_NORM = 1e9
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Contribution:
-    """One client's ``B A`` and ``B⁰A⁰`` of one weight; both of rank 0 if it does not adapt it."""
+    """One client's ``B A`` and ``B⁰A⁰`` of one weight; both of rank 0 if it does not adapt it.
+
+    ``kept`` is how much of its change ``B A − B⁰A⁰`` is used.
+    """
 
     num_examples: int
     trained: LowRank
     initial: LowRank
+    kept: float = 1.0
 
     def __post_init__(self) -> None:
         shares([self.num_examples])
@@ -33,12 +37,14 @@ class Contribution:
 class ClientUpdate:
     """What one client trained: ``B A`` by weight name, and the ``B⁰A⁰`` that it started from.
 
-    A weight missing from ``initial`` started from zero.
+    A weight missing from ``initial`` started from zero. ``kept`` is how much of a weight's change
+    is used; all of it where it is missing.
     """
 
     num_examples: int
     trained: Mapping[str, LowRank]
     initial: Mapping[str, LowRank] = field(default_factory=dict)
+    kept: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shares([self.num_examples])
@@ -56,7 +62,18 @@ class ClientUpdate:
             num_examples=self.num_examples,
             trained=self.trained.get(name, nothing),
             initial=self.initial.get(name, nothing),
+            kept=self.kept.get(name, 1.0),
         )
+
+    def changes(self) -> dict[str, LowRank]:
+        """``B A − B⁰A⁰`` by weight name, of all weights that it adapts."""
+        return {
+            name: update - self.initial[name]
+            if name in self.initial and self.initial[name].rank
+            else update
+            for name, update in self.trained.items()
+            if update.rank
+        }
 
 
 def check_client(client: ClientUpdate, updates: Mapping[str, LowRank]) -> None:

@@ -6,6 +6,7 @@ arXiv 2409.05976):
 
     ΔW_g + Σ_i p_i (B_i A_i − B⁰_i A⁰_i) = [B_g, p_1 B_1, −p_1 B⁰_1, …] · [A_g; A_1; A⁰_1; …]
 
+Of a client whose change was shortened, ``p_i`` is multiplied by the share of it that is `kept`.
 `aggregate` compresses the sum without loss, at whatever rank it then has. `change` is what is added
 alone, for a sum that is kept elsewhere. This module knows neither messages nor rounds.
 """
@@ -120,7 +121,7 @@ def _own_terms(
 ) -> Iterator[tuple[LowRank, Tensor]]:
     """What each holder trained, and what it started from where that is no part of the update."""
     for holder in holders:
-        share = holder.num_examples / num_examples
+        share = holder.kept * holder.num_examples / num_examples
         yield holder.trained, _constant(share, holder.trained)
         if not _is_head(holder.initial, update):
             yield holder.initial, _constant(-share, holder.initial)
@@ -151,11 +152,12 @@ def _untouched_share(update: LowRank, holders: Sequence[Contribution], num_examp
     """
     if not holders:
         return _constant(1.0, update)
-    left = torch.full([update.rank], num_examples, dtype=torch.int64, device=update.b.device)
+    # Float64 holds whole numbers of examples exactly, far beyond what any client may claim.
+    left = _constant(float(num_examples), update)
     for holder in holders:
         if _is_head(holder.initial, update):
-            left[: holder.initial.rank] -= holder.num_examples
-    return left.double() / num_examples
+            left[: holder.initial.rank] -= holder.kept * holder.num_examples
+    return left / num_examples
 
 
 def _is_head(initial: LowRank, update: LowRank) -> bool:

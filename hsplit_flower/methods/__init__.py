@@ -12,6 +12,8 @@ from .catalogue import HSPLIT_LORA_PADDED as HSPLIT_LORA_PADDED
 from .catalogue import HSPLIT_LORA_UNIFORM as HSPLIT_LORA_UNIFORM
 from .catalogue import METHODS as METHODS
 from .catalogue import SPLIT_LORA as SPLIT_LORA
+from .comparison import Compared as Compared
+from .comparison import compared as compared
 from .method import Method as Method
 from .rules import AggregationRule as AggregationRule
 from .rules import CutRule as CutRule

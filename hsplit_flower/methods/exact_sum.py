@@ -63,6 +63,7 @@ def as_client_update(result: ClientResult, state: MethodState, start: Start) -> 
             name: initial_update(state.updates[name], factors.rank, start)
             for name, factors in result.updates.items()
         },
+        kept=result.kept,
     )
 
 

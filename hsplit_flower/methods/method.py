@@ -116,9 +116,12 @@ class Method:
 
     def _other_problems(self, settings: RunSettings) -> Iterator[str]:
         worker, options = settings.worker, settings.aggregation
-        if self.aggregation is not AggregationRule.EXACT_SUM and options != Aggregation():
+        if self.aggregation is not AggregationRule.EXACT_SUM and options.sums_otherwise:
             what = "adds up no changes" if self.is_split else "has an aggregation of its own"
             yield f"aggregation has options of an exact sum: it {what}; leave them out"
+        if not self.has_adapters and options.selection != "all":
+            asked_for = options.selection
+            yield f"aggregation.selection is {asked_for!r}: it has no adapters to compare"
         is_pool = worker.placement == "ray" and worker.num_workers != 1
         if self.shares_server_adapter and is_pool:
             yield (

@@ -18,13 +18,15 @@ class ClientResult:
     """What one client brings home from a round, from both sides of its cut.
 
     ``updates`` are the folded factors that it ends with, of the ranks that it started with.
-    ``weights`` are all parameters of its model, by name, where no adapter is trained.
+    ``weights`` are all parameters of its model, by name, where no adapter is trained. ``kept`` is
+    how much of a weight's change an exact sum uses; all of it where it is missing.
     """
 
     num_examples: int
     updates: Mapping[str, LowRank] = field(default_factory=dict)
     weights: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
     importance: Mapping[str, float] = field(default_factory=dict)
+    kept: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """What a run's metrics say of it as a whole: rounds, clients, perplexities, why rounds failed."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +28,8 @@ class RunHistory:
         The most that finished a round that counts.
     perplexities
         By the round after which the server measured them; 0 is before training.
+    best_round
+        The completed round after which the perplexity was lowest; 0 where none was measured.
     reasons
         Why clients of the last round do not count, each once.
     """
@@ -36,6 +39,7 @@ class RunHistory:
     last_completed: int = 0
     num_clients: int = 0
     perplexities: Mapping[int, float] = field(default_factory=dict)
+    best_round: int = 0
     reasons: tuple[str, ...] = ()
 
     @property
@@ -55,9 +59,15 @@ class RunHistory:
         if "clients" in line:
             return self._after_round(number, line)
         if "perplexity" in line:
-            measured = {**self.perplexities, number: float(line["perplexity"])}
-            return replace(self, perplexities=measured)
+            return self._after_evaluation(number, float(line["perplexity"]))
         return self
+
+    def _after_evaluation(self, number: int, perplexity: float) -> "RunHistory":
+        known = replace(self, perplexities={**self.perplexities, number: perplexity})
+        best = self.perplexities.get(self.best_round, math.inf) if self.best_round else math.inf
+        if number == self.last_completed != 0 and perplexity < best:
+            return replace(known, best_round=number)
+        return known
 
     def _after_round(self, number: int, line: Mapping[str, Any]) -> "RunHistory":
         dropped = [client["dropped"] for client in line["clients"].values()]

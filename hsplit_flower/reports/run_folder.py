@@ -1,8 +1,8 @@
 """The folder of one run: settings, metrics, plan and adapter, each whole at any time.
 
 ``metrics.jsonl`` grows by a line a round and is on disk when the line is written; the other files
-are replaced in one move, the folder ``adapter/`` in two: a run that stops between them leaves the
-former one as ``adapter.old``. Nothing that was written is lost.
+are replaced in one move, the folders ``adapter/`` and ``best/`` in two: a run that stops between
+them leaves the former one as ``adapter.old`` or ``best.old``. Nothing that was written is lost.
 """
 
 import json
@@ -126,10 +126,8 @@ class RunFolder:
         card: str = "",
     ) -> Path:
         """Replace ``adapter/`` by what `export_adapter` writes of ``updates``."""
-        target, fresh = self.path / "adapter", self.path / "adapter.new"
-        former = self.path / "adapter.old"
-        shutil.rmtree(fresh, ignore_errors=True)
-        with storing(target):
+        fresh = self._fresh("adapter")
+        with storing(self.path / "adapter"):
             export_adapter(
                 updates,
                 fresh,
@@ -139,12 +137,14 @@ class RunFolder:
                 dtype=dtype,
                 card=card,
             )
-            if target.exists():
-                shutil.rmtree(former, ignore_errors=True)
-                target.rename(former)
-            fresh.rename(target)
-        shutil.rmtree(former, ignore_errors=True)
-        return target
+            return self._put("adapter", fresh)
+
+    def keep_as_best(self) -> Path:
+        """Replace ``best/`` by a copy of the adapter that is there, card and all."""
+        fresh = self._fresh("best")
+        with storing(self.path / "best"):
+            shutil.copytree(self.path / "adapter", fresh)
+            return self._put("best", fresh)
 
     def write_model(self, weights: Mapping[str, Tensor], *, base: Checkpoint) -> Path:
         """Replace ``model/`` by a checkpoint of all these parameters, float32."""
@@ -159,6 +159,21 @@ class RunFolder:
         fresh = target.with_name(f"{CARD_FILE}.new")
         fresh.write_text(card, encoding="utf-8")
         fresh.replace(target)
+
+    def _fresh(self, name: str) -> Path:
+        """Where a folder is written before it is put in its place."""
+        fresh = self.path / f"{name}.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        return fresh
+
+    def _put(self, name: str, fresh: Path) -> Path:
+        target, former = self.path / name, self.path / f"{name}.old"
+        if target.exists():
+            shutil.rmtree(former, ignore_errors=True)
+            target.rename(former)
+        fresh.rename(target)
+        shutil.rmtree(former, ignore_errors=True)
+        return target
 
     def _unmake(self) -> None:
         """Remove settings that nothing came of, and the folders that were made for them alone."""

@@ -8,6 +8,7 @@ from flwr.app import Message
 from flwr.common.logger import log
 
 from ..errors import HSplitError, NoCardError, OutOfBudgetError
+from ..methods import ClientResult
 from ..metrics import TokenLoss
 from ..types import ClientInfo, ClientPlan
 from .replies import TrainReply, read_reply
@@ -27,9 +28,13 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResults:
-    """Who finished with what, a report for everybody, and who ran out of its budget."""
+    """Who finished with what, a report for everybody, and who ran out of its budget.
+
+    ``used`` is what of it is aggregated, once those that finished have been compared.
+    """
 
     finished: Mapping[int, TrainReply] = field(default_factory=dict)
+    used: Mapping[int, ClientResult] = field(default_factory=dict)
     reports: Mapping[int, ClientReport] = field(default_factory=dict)
     exceeded: Mapping[int, OutOfBudgetError] = field(default_factory=dict)
     no_card: NoCardError | None = None
@@ -88,7 +93,8 @@ class TrainResults:
             If nobody finished and a client has no card to lease: no later round will be better.
         """
         for node, report in self.reports.items():
-            log(WARNING if report.dropped else INFO, "\t> client %s: %s", node, report.line())
+            level = WARNING if report.dropped or report.is_suspicious else INFO
+            log(level, "\t> client %s: %s", node, report.line())
         if self.no_card is not None and not self.finished:
             raise self.no_card
 
@@ -165,6 +171,7 @@ def _report(
     return ClientReport(
         plan=task.plan,
         num_examples=task.client.num_examples,
+        counted_examples=task.client.num_examples,
         loss=client.loss,
         num_steps=client.num_steps,
         num_batch_tokens=client.num_batch_tokens,

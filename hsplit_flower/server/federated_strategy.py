@@ -22,6 +22,7 @@ from ..splitting import read_architecture
 from ..splitting.checkpoint import Checkpoint
 from ..types import ClientPlan
 from .collection import EvaluateResults, TrainResults
+from .comparison import with_comparison
 from .global_adapter import adapter_from, starting_arrays
 from .preflight import check_cards, is_simulated_here
 from .replies import TrainReply
@@ -167,8 +168,7 @@ class FederatedStrategy(Strategy, ABC):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Ask who is new, plan, open sessions, and tell each client its part."""
-        messages = self._configure(server_round, arrays, config, grid, MessageType.TRAIN)
-        if messages:
+        if messages := self._configure(server_round, arrays, config, grid, MessageType.TRAIN):
             self._started(self.state.server_round, len(messages))
         return messages
 
@@ -182,6 +182,7 @@ class FederatedStrategy(Strategy, ABC):
         while came:
             results = results.with_replies(came, self._round.tasks, self._taken)
             came = self._sent_again(results.unfinished)
+        results = with_comparison(results, self.state.method, self.method, self.settings)
         results.log()
         self._sessions.close_all()
         before, self.state = self.state, self._after(results)

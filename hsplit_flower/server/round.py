@@ -10,7 +10,7 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from ..devices.source import DevicesNow
-from ..methods import ClientResult, Method, advance
+from ..methods import Method, advance
 from ..planning import Decision
 from ..settings import RunSettings
 from ..simulation.clock import RoundClock
@@ -94,19 +94,10 @@ def after_training(
     finished = results.finished
     if not finished or len(finished) < settings.sampling.min_train_nodes:
         return state
-    brought = {
-        node: ClientResult(
-            num_examples=results.reports[node].num_examples,
-            updates=reply.updates,
-            weights=reply.weights,
-            importance=reply.importance,
-        )
-        for node, reply in finished.items()
-    }
     learned = advance(
         method,
         state.method,
-        brought,
+        results.used,
         start=settings.training.start,
         options=settings.aggregation,
     )

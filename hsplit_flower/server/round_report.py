@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..aggregation import Proportion
 from ..metrics import TokenLoss
 from ..simulation.clock import RoundClock
 from ..sizes import size_text
@@ -16,17 +17,27 @@ class ClientReport:
 
     ``num_batch_tokens`` are those of its steps' batches, padding included, as it says itself.
     ``peak_bytes`` is what was measured, 0 where nothing was; what was predicted is in the plan.
+    Of ``num_examples``, which it claims, ``counted_examples`` are believed. ``is_selected`` is
+    false where it finished and Krum uses others.
     """
 
     plan: ClientPlan
     num_examples: int = 0
+    counted_examples: int = 0
     loss: TokenLoss = field(default_factory=TokenLoss)
     num_steps: int = 0
     num_batch_tokens: int = 0
     seconds: float = 0.0
     budget_bytes: float = 0.0
     peak_bytes: float = 0.0
+    proportion: Proportion = field(default_factory=Proportion)
+    is_selected: bool = True
     dropped: str | None = None
+
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether it is used less than it asks for."""
+        return bool(self.proportion.kept) or self.counted_examples < self.num_examples
 
     def line(self) -> str:
         """One line for the log."""
@@ -41,8 +52,23 @@ class ClientReport:
             memory += f" of {size_text(self.budget_bytes)}"
         return (
             f"{shape}: loss {self.loss.mean:.4f}, {self.num_steps} steps "
-            f"in {self.seconds:.1f} s{memory}"
+            f"in {self.seconds:.1f} s{memory}{self._trust()}"
         )
+
+    def _trust(self) -> str:
+        """What of it is not used, in words."""
+        told = "" if self.is_selected else "; not selected"
+        if self.proportion.kept:
+            told += (
+                f"; SHORTENED in {len(self.proportion.kept)} weights, to "
+                f"{self.proportion.least_kept:.2g} of what they are and more: its change of "
+                f"{self.proportion.where} is {self.proportion.multiple:.3g} times the median"
+            )
+        if self.counted_examples < self.num_examples:
+            told += (
+                f"; counts as {self.counted_examples} of the {self.num_examples} examples it claims"
+            )
+        return told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +103,12 @@ class RoundReport:
                 "cut": client.plan.cut,
                 "sum-of-ranks": sum(client.plan.ranks.values()),
                 "num-examples": client.num_examples,
+                "counted-examples": client.counted_examples,
+                "longest-change": client.proportion.where,
+                "times-the-median": client.proportion.multiple,
+                "num-shortened": len(client.proportion.kept),
+                "least-kept": 0.0 if client.proportion.is_refused else client.proportion.least_kept,
+                "selected": client.is_selected,
                 "loss": client.loss.mean if client.loss.num_tokens else None,
                 "num-steps": client.num_steps,
                 "num-batch-tokens": client.num_batch_tokens,

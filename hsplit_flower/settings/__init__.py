@@ -3,6 +3,7 @@
 from .aggregation import Aggregation as Aggregation
 from .certificates import Certificates as Certificates
 from .client import Client as Client
+from .comparison import Comparison as Comparison
 from .device import Device as Device
 from .fields import setting as setting
 from .group import Settings as Settings

@@ -1,15 +1,15 @@
 """How what clients have trained becomes the global adapter."""
 
 from ..types import AdapterType, Dividing
+from .comparison import Comparison
 from .fields import setting
-from .group import Settings
 
 USUAL_CAP = 32
 """What many servers of adapters take at least, if they are told."""
 
 
-class Aggregation(Settings):
-    """Options of a method that aggregates exactly."""
+class Aggregation(Comparison):
+    """Options of a method that aggregates exactly, and how far any method believes one client."""
 
     mean_rank: int = setting(
         32,
@@ -49,6 +49,15 @@ class Aggregation(Settings):
         "Over whom a weight's mean is taken when not every client adapts it: all or its holders.",
         strict=False,
     )
+
+    @property
+    def sums_otherwise(self) -> bool:
+        """Whether something is said that only a method can have that sums exactly."""
+        return any(
+            getattr(self, field.name) != field.default
+            for field in type(self).known()
+            if field.name not in Comparison.model_fields
+        )
 
     @property
     def is_bounded(self) -> bool:

@@ -1,7 +1,7 @@
 """The app's server and clients in this process, without Ray and without a SuperLink."""
 
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,13 @@ def run_here(
     changed: Mapping[str, Any],
     *,
     failing_rounds: Collection[int] = (),
+    num_clients: int = NUM_CLIENTS,
+    change_reply: Callable[[Message, Context, int], None] = lambda reply, context, number: None,
 ) -> Path:
-    """Run the app with two clients, and give the run's folder.
+    """Run the app with some clients, and give the run's folder.
 
-    In some rounds clients fail while they train.
+    In some rounds clients fail while they train; ``change_reply`` may do to a training's reply what
+    it likes, told whose it is and of which round.
     """
     from nlg.client_app import app as clients
     from nlg.server_app import app as server
@@ -44,11 +47,14 @@ def run_here(
         told = message.content.config_records.get("config", {})
         if message.metadata.message_type == "train" and told["server-round"] in failing_rounds:
             raise RuntimeError(FAILURE)
-        return clients(message, context)
+        reply = clients(message, context)
+        if message.metadata.message_type == "train":
+            change_reply(reply, context, int(told["server-round"]))
+        return reply
 
     nodes = {
-        node: {"partition-id": node - 1, "num-partitions": NUM_CLIENTS}
-        for node in range(1, NUM_CLIENTS + 1)
+        node: {"partition-id": node - 1, "num-partitions": num_clients}
+        for node in range(1, num_clients + 1)
     }
     # One thread: transformers cannot load two models at a time in one process.
     with ThreadGrid(answer, nodes, num_threads=1) as grid:  # type: ignore[arg-type]

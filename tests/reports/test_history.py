@@ -79,3 +79,19 @@ def test_what_is_no_line_of_metrics_is_refused(tmp_path: Path, line: str) -> Non
     (tmp_path / "metrics.jsonl").write_text(f"{line}\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"metrics\.jsonl holds a line"):
         read_history(tmp_path)
+
+
+def test_the_best_round_is_the_completed_one_of_the_lowest_perplexity() -> None:
+    known = history(measured(0, 1.0))
+    assert known.best_round == 0, "before training there is no round to keep"
+    told = [
+        (trained(1, None, completed=False), measured(1, 0.5), 0),
+        (trained(2, None), measured(2, 9.0), 2),
+        (trained(3, None), measured(3, 4.0), 3),
+        (trained(4, None), measured(4, math.inf), 3),
+        (trained(5, None), measured(5, math.nan), 3),
+        (trained(6, None), measured(6, 4.0), 3),
+    ]
+    for round_line, measure_line, best in told:
+        known = known.after(round_line).after(measure_line)
+        assert known.best_round == best

@@ -59,13 +59,17 @@ class RunRecord:
             write_state(self._strategy.state, self._folder.path / STATE_FILE)
 
     def evaluated(self, server_round: int, metrics: Mapping[str, Any]) -> None:
-        """Keep what the server has measured."""
+        """Keep what the server has measured, and the adapter too if it is the best so far."""
         line = {"server-round": server_round, **metrics}
+        best = self.history.after(line).best_round
+        line = {**line, "best-round": best} if best else line
         self._folder.add_metrics(line)
         self.history = self.history.after(line)
         has_adapter = self._strategy.method.has_adapters
         if has_adapter and self.history.last_completed == server_round != 0:
             self._folder.write_card(self._card())
+            if best == server_round:
+                self._folder.keep_as_best()
 
     def ended(self) -> str:
         """How the run went, in a line.
@@ -86,8 +90,16 @@ class RunRecord:
         before, after = done.perplexity_before, done.perplexity_after
         quality = "perplexity not measured"
         if before is not None and after is not None:
-            quality = f"perplexity {before:.4f} -> {after:.4f}"
+            quality = f"perplexity {before:.4f} -> {after:.4f}{self._best()}"
         return quality if done.num_completed == self._num_rounds else f"{counted}, {quality}"
+
+    def _best(self) -> str:
+        """Where a better adapter than the last is, if there is one."""
+        best = self.history.best_round
+        if best in (0, self.history.last_completed) or not self._strategy.method.has_adapters:
+            return ""
+        path = self._folder.path.resolve() / "best"
+        return f", {self.history.perplexities[best]:.4f} after round {best} (in {path})"
 
     def _write_result(self) -> None:
         """The adapter, or the model where all of it is trained."""
