@@ -1,6 +1,7 @@
 """A split worker of a tiny family, in this process, reached directly and over the loopback."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from hsplit_flower.transport.channel import ChannelSettings
 from hsplit_flower.transport.grpc_stream import GrpcStream
 from hsplit_flower.transport.streams import InProcessStream, Stream
 from hsplit_flower.types import WireType
+from hsplit_flower.wire.messages import Reply
 from hsplit_flower.worker import Sessions, SplitWorker
 from hsplit_flower.worker.service import serve
 from tests.families import FAMILIES, NUM_BLOCKS, checkpoint
@@ -86,6 +88,21 @@ def in_process(worker: Worker, token: str, wire_type: WireType = WireType.FLOAT3
 def over_grpc(worker: Worker, token: str, wire_type: WireType = WireType.FLOAT32) -> Stream:
     """A exchange with a session over the loopback."""
     return GrpcStream(worker.address, token, wire_type, PATIENT)
+
+
+def after(future: "Future[Reply]", change: Callable[[Reply], Reply]) -> "Future[Reply]":
+    """What a worker's reply becomes by a change; errors stay as they are."""
+    changed: Future[Reply] = Future()
+    changed.set_running_or_notify_cancel()
+
+    def hand_on(done: "Future[Reply]") -> None:
+        try:
+            changed.set_result(change(done.result()))
+        except BaseException as error:
+            changed.set_exception(error)
+
+    future.add_done_callback(hand_on)
+    return changed
 
 
 TRANSPORTS: dict[str, Connect] = {"in-process": in_process, "grpc": over_grpc}

@@ -4,8 +4,8 @@ A thread's own processor time is measured and slept on in proportion, so that a 
 the same time whoever else wants the cores.
 """
 
-import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from benchmarks.tools.shaped_link import sleep_until
 from hsplit_flower.wire.messages import Reply, Request
@@ -19,20 +19,22 @@ class SlowedWorker(HostedWorker):
 
     def __init__(self, *args: object, **settings: object) -> None:
         super().__init__(*args, **settings)  # type: ignore[arg-type]
-        self._device = threading.Lock()
+        self._device = ThreadPoolExecutor(max_workers=1)
 
-    def exchange(self, token: str | None, request: Request) -> Reply:
-        with self._device:
-            began = time.perf_counter()
-            reply, used = self._timed(token, request)
-            sleep_until(began + self.factor * used)
-        return reply
+    def submit(self, token: str | None, request: Request) -> "Future[Reply]":
+        return self._device.submit(self._slowed, token, request)
 
     def used_seconds(self, token: str | None, request: Request) -> float:
         """Processor time that a request takes the worker's thread; nothing is slowed."""
         return self._timed(token, request)[1]
 
+    def _slowed(self, token: str | None, request: Request) -> Reply:
+        began = time.perf_counter()
+        reply, used = self._timed(token, request)
+        sleep_until(began + self.factor * used)
+        return reply
+
     def _timed(self, token: str | None, request: Request) -> tuple[Reply, float]:
         began = self._executor.call(time.thread_time)
-        reply = super().exchange(token, request)
+        reply = super().submit(token, request).result()
         return reply, self._executor.call(time.thread_time) - began

@@ -1,10 +1,10 @@
 """Channels and servers: message limits, deadlines, retries."""
 
 import math
+import resource
 from dataclasses import dataclass
 
 import grpc
-from grpc import Server as Server
 
 from ..errors import ConfigError
 from ..settings import Certificates, Link
@@ -18,6 +18,16 @@ KEEPALIVE_SECONDS, KEEPALIVE_TIMEOUT_SECONDS = 60.0, 60.0
 
 On a slow link the sign comes after what is in the buffers before it.
 """
+
+
+HANDSHAKE_SECONDS = 1.5
+"""How long whoever connects has until the connection is one of HTTP/2, secured if it is to be."""
+IDLE_SECONDS = 2.0
+"""How long a connection without a call is kept by a server; clients of ours end it before that."""
+MOST_STREAMS = 100
+"""Calls of one connection at a time."""
+RESERVED_DESCRIPTORS = 64
+"""Open files that are kept for something else than connections."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +65,7 @@ def open_channel(
     options = [*message_options(settings.max_message_bytes), *_keepalive_options()]
     # A lost connection is tried anew before the settings' own pause is over, or that would be idle.
     options.append(("grpc.initial_reconnect_backoff_ms", max(1, int(500 * settings.pause_seconds))))
+    options.append(("grpc.client_idle_timeout_ms", _milliseconds(IDLE_SECONDS / 2)))
     credentials = channel_credentials(certificates)
     if credentials is None:
         return grpc.insecure_channel(address, options=options)
@@ -70,12 +81,21 @@ def message_options(max_message_bytes: int) -> list[tuple[str, int]]:
 
 
 def server_options(max_message_bytes: int) -> list[tuple[str, int]]:
-    """gRPC options of a server, which lets clients ask for signs of life as often as ours do."""
-    shortest = (
-        "grpc.http2.min_ping_interval_without_data_ms",
-        _milliseconds(KEEPALIVE_SECONDS / 2),
-    )
-    return [*message_options(max_message_bytes), *_keepalive_options(), shortest]
+    """gRPC options of a server, which bound what it keeps for whoever connects.
+
+    Clients may ask for signs of life as often as ours do.
+    """
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    bounds = [
+        ("grpc.http2.min_ping_interval_without_data_ms", _milliseconds(KEEPALIVE_SECONDS / 2)),
+        ("grpc.server_handshake_timeout_ms", _milliseconds(HANDSHAKE_SECONDS)),
+        ("grpc.max_connection_idle_ms", _milliseconds(IDLE_SECONDS)),
+        ("grpc.max_concurrent_streams", MOST_STREAMS),
+    ]
+    if descriptors != resource.RLIM_INFINITY:
+        most = max(1, descriptors - RESERVED_DESCRIPTORS)
+        bounds.append(("grpc.max_allowed_incoming_connections", most))
+    return [*message_options(max_message_bytes), *_keepalive_options(), *bounds]
 
 
 def _keepalive_options() -> list[tuple[str, int]]:

@@ -4,7 +4,6 @@ The catalogue is read in order: the first class that an error is an instance of 
 class's own name travels along, so that the other side raises the same one.
 """
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,9 +11,7 @@ import grpc
 
 from .. import errors
 from ..errors import HSplitError, OutOfBudgetError
-from ..wire.error_text import read_error, write_error
-
-logger = logging.getLogger(__name__)
+from ..wire.error_text import read_error
 
 ERROR_NAME_KEY = "hsplit-error"
 
@@ -75,34 +72,6 @@ def raised_as_ours() -> Iterator[None]:
         yield
     except grpc.RpcError as error:
         raise error_from(error) from error
-
-
-@contextmanager
-def sent_as_status(context: grpc.ServicerContext) -> Iterator[None]:
-    """On the serving side: end the call with the status of what was raised.
-
-    What is refused is logged. What is not ours is logged whole and not told to the caller.
-    """
-    try:
-        yield
-    except HSplitError as error:
-        logger.info("refused to %s: %s", context.peer(), error)
-        context.set_trailing_metadata(((ERROR_NAME_KEY, _name_of(error)),))
-        context.abort(status_of(error), _details_of(error))
-    except Exception as error:
-        if not context.is_active() or isinstance(error, grpc.RpcError):
-            raise
-        logger.exception("the split worker failed while it answered a call")
-        context.abort(_Code.INTERNAL, "the split worker failed; its log says why")
-
-
-def _name_of(error: HSplitError) -> str:
-    return next(kind.__name__ for kind, _ in CATALOGUE if isinstance(error, kind))
-
-
-def _details_of(error: HSplitError) -> str:
-    """What an error says; one that is made of numbers sends them along."""
-    return write_error(error) if isinstance(error, OutOfBudgetError) else str(error)
 
 
 def _made_again(kind: type[HSplitError], details: str) -> HSplitError:

@@ -5,6 +5,7 @@ crosses as the same 16 bits. int8 alone is lossy: what it may lose is said in `q
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -89,8 +90,19 @@ def encode_into(payload: Payload, tensor: Tensor, wire_type: WireType | None = N
     payload.data = _bytes_of(tensor)
 
 
-def decode(payload: Payload) -> Tensor:
+CheckShape = Callable[[tuple[int, ...]], None]
+"""Raises an error for a shape that is not wanted."""
+
+
+def decode(payload: Payload, check_shape: CheckShape | None = None) -> Tensor:
     """The tensor that a payload says it is, on the CPU; int8 comes back as float32.
+
+    Parameters
+    ----------
+    payload
+        Somebody else's.
+    check_shape
+        Is asked about the shape before anything of its size is made.
 
     Raises
     ------
@@ -100,17 +112,20 @@ def decode(payload: Payload) -> Tensor:
     dtype = _STORED_TYPES.get(payload.data_type)
     if dtype is None:
         raise CodecError(f"unknown data type {payload.data_type} in a payload")
-    shape = tuple(payload.shape)
-    if len(shape) > MAX_DIMENSIONS:
+    # Counted in the message: as numbers of Python's they take many times what came.
+    if (num_dimensions := len(payload.shape)) > MAX_DIMENSIONS:
         raise CodecError(
-            f"a payload of {len(shape)} dimensions: at most {MAX_DIMENSIONS} are allowed"
+            f"a payload of {num_dimensions} dimensions: at most {MAX_DIMENSIONS} are allowed"
         )
+    shape = tuple(payload.shape)
     data = payload.data
     wanted = math.prod(shape) * dtype.itemsize
     if wanted != len(data):
         raise CodecError(
             f"a payload of shape {list(shape)} and {dtype} needs {wanted} bytes, got {len(data)}"
         )
+    if check_shape is not None:
+        check_shape(shape)
     # An empty tensor, too, has strides, which must be numbers of 64 bits.
     stride = math.prod(max(size, 1) for size in shape)
     if max(shape, default=0) > MAX_SIZE or stride > MAX_STRIDE:

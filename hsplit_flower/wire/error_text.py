@@ -15,6 +15,24 @@ OUT_OF_BUDGET = re.compile(
 )
 NO_CARD = f"{NoCardError.__name__}: "
 
+MOST_CHARACTERS = 1000
+"""Of somebody else's words that are shown: more would be a way to fill a disk."""
+
+
+def one_line(words: str, most_characters: int = MOST_CHARACTERS) -> str:
+    """Somebody else's words as one line: what is not printed is escaped, what is too long is cut.
+
+    Nothing in it can pass for a line of our own, or steer a terminal.
+    """
+    # Cut first as well: what is escaped grows tenfold.
+    escaped = "".join(
+        character if character.isprintable() else ascii(character)[1:-1]
+        for character in words[: most_characters + 1]
+    )
+    if len(escaped) <= most_characters:
+        return escaped
+    return f"{escaped[:most_characters]}… ({len(words)} characters)"
+
 
 def write_error(error: HSplitError) -> str:
     """Why a client cannot do its part, in words that `read_error` understands."""

@@ -6,6 +6,7 @@ state back; its gradient there, the hidden state's gradient back).
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -13,9 +14,10 @@ from torch import Tensor
 
 from ..errors import CodecError
 from ..types import WireType
-from .codec import decode, encode_into
+from .codec import CheckShape, decode, encode_into
+from .fingerprint import fingerprint_of
 from .proto.split_pb2 import Forward as ForwardMessage
-from .proto.split_pb2 import StepReply, StepRequest
+from .proto.split_pb2 import Payload, StepReply, StepRequest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,12 @@ class Forward:
     num_micro_batches: int = 1
     total_tokens: int = 0
 
+    @cached_property
+    def fingerprint(self) -> int:
+        """The same for a request that comes again, and hardly for another."""
+        values = self.train, self.probe, self.num_micro_batches, self.total_tokens
+        return fingerprint_of(values, (self.hidden, self.labels, self.attention_mask))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Backward:
@@ -46,6 +54,11 @@ class Backward:
     gradient: Float[Tensor, "batch seq hidden"]
     micro_batch: int = 0
     num_micro_batches: int = 1
+
+    @cached_property
+    def fingerprint(self) -> int:
+        """The same for a request that comes again, and hardly for another."""
+        return fingerprint_of(self.num_micro_batches, (self.gradient,))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +117,15 @@ def request_to_wire(
     return message
 
 
-def request_from_wire(message: StepRequest) -> Request:
+def request_from_wire(message: StepRequest, check_shape: CheckShape | None = None) -> Request:
     """The request that a message says it is.
+
+    Parameters
+    ----------
+    message
+        Somebody else's.
+    check_shape
+        Is asked about the shape of its hidden state, or gradient, before one is made.
 
     Raises
     ------
@@ -115,7 +135,7 @@ def request_from_wire(message: StepRequest) -> Request:
     """
     kind = message.WhichOneof("content")
     if kind == "backward":
-        gradient = _hidden_like(decode(message.backward.gradient), "gradient")
+        gradient = _hidden_like(message.backward.gradient, "gradient", check_shape)
         return Backward(
             step=message.step,
             gradient=gradient,
@@ -125,11 +145,11 @@ def request_from_wire(message: StepRequest) -> Request:
     if kind != "forward":
         raise CodecError("an empty step request: forward or backward is wanted")
     forward = message.forward
-    hidden = _hidden_like(decode(forward.hidden), "hidden state")
+    hidden = _hidden_like(forward.hidden, "hidden state", check_shape)
     batch, seq = hidden.shape[:2]
     labels = None
     if forward.HasField("labels"):
-        labels = _integers(decode(forward.labels), (batch, seq), "labels").long()
+        labels = _integers(forward.labels, (batch, seq), "labels").long()
     return Forward(
         step=message.step,
         hidden=hidden,
@@ -161,24 +181,38 @@ def reply_to_wire(
     return message
 
 
-def reply_from_wire(message: StepReply) -> Reply:
-    """The reply that a message says it is."""
+def tensor_bytes(message: Request | Reply) -> int:
+    """What a message's hidden state or gradient takes before it is on the wire."""
+    tensor = message.hidden if isinstance(message, Forward | LastHidden) else message.gradient
+    return 0 if tensor is None else tensor.nbytes
+
+
+def reply_from_wire(message: StepReply, check_shape: CheckShape | None = None) -> Reply:
+    """The reply that a message says it is; ``check_shape`` is as for `request_from_wire`.
+
+    Raises
+    ------
+    CodecError
+        If the message is empty, or its tensor is not as its place asks for.
+    """
     kind = message.WhichOneof("content")
     step, micro_batch = message.step, message.micro_batch
     if kind == "hidden":
-        hidden = _hidden_like(decode(message.hidden), "last hidden state")
+        hidden = _hidden_like(message.hidden, "last hidden state", check_shape)
         return LastHidden(step=step, hidden=hidden, micro_batch=micro_batch)
     if kind == "gradient":
-        gradient = _hidden_like(decode(message.gradient), "gradient")
+        gradient = _hidden_like(message.gradient, "gradient", check_shape)
         return Gradient(step=step, gradient=gradient, micro_batch=micro_batch)
     if kind != "loss":
         raise CodecError("an empty step reply: loss, hidden or gradient is wanted")
-    has_gradient = message.loss.HasField("gradient")
+    loss_gradient: Tensor | None = None
+    if message.loss.HasField("gradient"):
+        loss_gradient = _hidden_like(message.loss.gradient, "gradient", check_shape)
     return Loss(
         step=step,
         loss_sum=message.loss.loss_sum,
         num_tokens=message.loss.num_tokens,
-        gradient=_hidden_like(decode(message.loss.gradient), "gradient") if has_gradient else None,
+        gradient=loss_gradient,
         micro_batch=micro_batch,
     )
 
@@ -198,31 +232,42 @@ def _put_mask(forward: ForwardMessage, mask: Tensor) -> None:
 
 def _take_mask(forward: ForwardMessage, batch: int, seq: int) -> Tensor | None:
     if forward.HasField("lengths"):
-        lengths = _integers(decode(forward.lengths), (batch,), "lengths")
+        lengths = _integers(forward.lengths, (batch,), "lengths")
         if bool(((lengths < 1) | (lengths > seq)).any()):
-            raise CodecError(f"lengths must be in [1, {seq}], got {lengths.tolist()}")
+            shortest, longest = int(lengths.min()), int(lengths.max())
+            raise CodecError(f"lengths must be in [1, {seq}], got {shortest} to {longest}")
         return (torch.arange(seq) < lengths[:, None]).long()
     if forward.HasField("mask"):
-        mask = _integers(decode(forward.mask), (batch, seq), "mask")
+        mask = _integers(forward.mask, (batch, seq), "mask")
         if bool(((mask < 0) | (mask > 1)).any()):
             raise CodecError("a mask holds zeros and ones only")
         return mask.long()
     return None
 
 
-def _hidden_like(tensor: Tensor, what: str) -> Tensor:
-    if tensor.ndim != 3 or not tensor.is_floating_point() or tensor.numel() == 0:
-        raise CodecError(
-            f"a {what} of shape {list(tensor.shape)} and {tensor.dtype}: floating-point "
-            "[batch, seq, hidden] is wanted"
-        )
+def _hidden_like(payload: Payload, what: str, check_shape: CheckShape | None) -> Tensor:
+    def check(shape: tuple[int, ...]) -> None:
+        if len(shape) != 3 or 0 in shape:
+            raise CodecError(
+                f"a {what} of shape {list(shape)}: [batch, seq, hidden] is wanted, none of them 0"
+            )
+        if check_shape is not None:
+            check_shape(shape)
+
+    tensor = decode(payload, check)
+    if not tensor.is_floating_point():
+        raise CodecError(f"a {what} of {tensor.dtype}: floating-point numbers are wanted")
     return tensor
 
 
-def _integers(tensor: Tensor, shape: tuple[int, ...], what: str) -> Tensor:
-    if tuple(tensor.shape) != shape or tensor.is_floating_point():
-        raise CodecError(
-            f"{what} of shape {list(tensor.shape)} and {tensor.dtype}: "
-            f"integers of shape {list(shape)} are wanted"
-        )
+def _integers(payload: Payload, wanted: tuple[int, ...], what: str) -> Tensor:
+    def check_shape(shape: tuple[int, ...]) -> None:
+        if shape != wanted:
+            raise CodecError(
+                f"{what} of shape {list(shape)}: integers of shape {list(wanted)} are wanted"
+            )
+
+    tensor = decode(payload, check_shape)
+    if tensor.is_floating_point():
+        raise CodecError(f"{what} of {tensor.dtype}: integers are wanted")
     return tensor

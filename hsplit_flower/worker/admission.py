@@ -19,6 +19,49 @@ from .session import Session
 
 MAX_MICRO_BATCHES = 2**10
 
+# The widest that hidden states, scales, labels and masks of a token may be on the wire, and what a
+# message has besides them.
+VALUE_BYTES, TOKEN_BYTES, FRAME_BYTES = 4, 4 + 8 + 8, 4096
+
+
+def check_message(num_bytes: int, spec: SessionSpec, architecture: Architecture) -> None:
+    """Refuse a message that is larger than any request of its session can be.
+
+    Raises
+    ------
+    CodecError
+        If it has more bytes than ``max_tokens`` tokens take in the widest form.
+    """
+    token_bytes = VALUE_BYTES * architecture.hidden_size + TOKEN_BYTES
+    most_bytes = spec.max_tokens * token_bytes + FRAME_BYTES
+    if num_bytes > most_bytes:
+        raise CodecError(
+            f"a message of {num_bytes} bytes: the session was opened for {spec.max_tokens} tokens "
+            f"at a time, which take {most_bytes} bytes at most; send smaller batches"
+        )
+
+
+def check_shape(shape: tuple[int, ...], spec: SessionSpec, architecture: Architecture) -> None:
+    """Refuse hidden states, or their gradients, that are not what the session was opened for.
+
+    Raises
+    ------
+    CodecError
+        If they are not as wide as the model, or of more positions or tokens than allowed.
+    """
+    batch, seq, width = shape
+    if width != architecture.hidden_size:
+        raise CodecError(f"hidden states of width {width}: {architecture.hidden_size} is wanted")
+    if not architecture.has_positions(seq):
+        raise CodecError(
+            f"a sequence of {seq}: the model has {architecture.max_positions} positions"
+        )
+    if batch * seq > spec.max_tokens:
+        raise CodecError(
+            f"{batch * seq} tokens at a time: the session was opened for {spec.max_tokens}, as the "
+            "run was planned; send smaller batches, or plan for larger ones"
+        )
+
 
 def check_content(request: Request, spec: SessionSpec, architecture: Architecture) -> None:
     """Refuse a request that does not fit the model or what its session was opened for.
@@ -175,18 +218,7 @@ def _check_micro_batch(request: Forward, session: Session) -> None:
 def _check_forward(request: Forward, spec: SessionSpec, architecture: Architecture) -> None:
     if request.num_micro_batches > 1 and request.probe:
         raise CodecError("importance is scored on a step of one micro-batch: it does not add up")
-    batch, seq, width = request.hidden.shape
-    if width != architecture.hidden_size:
-        raise CodecError(f"hidden states of width {width}: {architecture.hidden_size} is wanted")
-    if not architecture.has_positions(seq):
-        raise CodecError(
-            f"a sequence of {seq}: the model has {architecture.max_positions} positions"
-        )
-    if batch * seq > spec.max_tokens:
-        raise CodecError(
-            f"{batch * seq} tokens at a time: the session was opened for {spec.max_tokens}, as the "
-            "run was planned; send smaller batches, or plan for larger ones"
-        )
+    check_shape(tuple(request.hidden.shape), spec, architecture)
     most_targets = MAX_MICRO_BATCHES * spec.max_tokens
     if request.total_tokens > most_targets:
         raise CodecError(

@@ -1,6 +1,7 @@
 """The one thread that touches the device."""
 
 import itertools
+import logging
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
@@ -8,8 +9,14 @@ from typing import Any, TypeVar
 
 import torch
 
-from ..errors import WorkerRejectedError, WorkerUnavailableError
+from ..errors import HSplitError, WorkerRejectedError, WorkerUnavailableError
+from ..transport.refusals import let_go
 from .scheduler import Demand, Limits, Task, Together, next_batch
+
+logger = logging.getLogger(__name__)
+
+STOPPING = "the split worker is stopping"
+DEAD = "the split worker's thread died; its log says why, and it must be started again"
 
 Result = TypeVar("Result")
 
@@ -33,7 +40,8 @@ class Executor:
         self._arrivals = itertools.count()
         self._queue: list[Task] = []
         self._changed = threading.Condition()
-        self._is_stopping = False
+        self._refusing_because = ""
+        self._when_dead: list[Callable[[str], object]] = []
         self._thread = threading.Thread(target=self._work, name="split-worker", daemon=True)
         self._thread.start()
 
@@ -69,11 +77,11 @@ class Executor:
         WorkerRejectedError
             If too much of the owner's is waiting.
         WorkerUnavailableError
-            If the worker is stopping.
+            If the worker is stopping, or its thread died.
         """
         with self._changed:
-            if self._is_stopping:
-                raise WorkerUnavailableError("the split worker is stopping")
+            if self._refusing_because:
+                raise WorkerUnavailableError(self._refusing_because)
             if key is not None:
                 waiting = {t.key: t for t in self._queue if t.owner == owner and t.key is not None}
                 if key in waiting:
@@ -86,6 +94,8 @@ class Executor:
             task = Task(
                 arrival=next(self._arrivals), work=work, owner=owner, demand=demand, key=key
             )
+            # It cannot be cancelled from now on: who repeats a request waits for it, too.
+            task.future.set_running_or_notify_cancel()
             self._queue.append(task)
             self._changed.notify()
         return task.future
@@ -95,27 +105,52 @@ class Executor:
         with self._changed:
             self._limits = limits
 
+    def when_dead(self, tell: Callable[[str], object]) -> None:
+        """Have somebody told, with the reason, should the thread die: nothing runs after that."""
+        with self._changed:
+            self._when_dead.append(tell)
+
     def stop(self) -> None:
         """Finish the batch that is running, refuse the tasks that wait, end the thread."""
+        self._refuse(STOPPING)
+        self._thread.join()
+
+    def _refuse(self, reason: str) -> None:
+        """Refuse all that waits and all that comes."""
         with self._changed:
-            self._is_stopping = True
+            self._refusing_because = self._refusing_because or reason
             waiting, self._queue = self._queue, []
             self._changed.notify()
         for task in waiting:
-            task.future.set_exception(WorkerUnavailableError("the split worker is stopping"))
-        self._thread.join()
+            task.future.set_exception(WorkerUnavailableError(reason))
 
     def _work(self) -> None:
-        while batch := self._take():
-            # Grad mode belongs to the thread: a task says itself what it wants, starting from on.
-            with torch.enable_grad():
-                for task, outcome in zip(batch, self._outcomes(batch), strict=True):
-                    if isinstance(outcome, BaseException):
-                        task.future.set_exception(outcome)
-                    else:
-                        task.future.set_result(outcome)
+        try:
+            while self._run_next():
+                pass
+        except BaseException:
+            logger.critical(DEAD, exc_info=True)
+            self._refuse(DEAD)
+            for tell in self._when_dead:
+                tell(DEAD)
+
+    def _run_next(self) -> bool:
+        """Run the next batch, of which nothing is held here afterwards; whether there was one."""
+        batch = self._take()
+        # Grad mode belongs to the thread: a task says itself what it wants, starting from on.
+        with torch.enable_grad():
+            for task, outcome in zip(batch, self._outcomes(batch), strict=True):
+                if isinstance(outcome, BaseException):
+                    if isinstance(outcome, HSplitError):
+                        let_go(outcome)
+                    task.future.set_exception(outcome)
+                else:
+                    task.future.set_result(outcome)
+        return bool(batch)
 
     def _outcomes(self, batch: Sequence[Task]) -> Sequence[Any]:
+        if not batch:
+            return []
         try:
             if batch[0].demand is None:
                 return [batch[0].work()]
@@ -126,8 +161,8 @@ class Executor:
 
     def _take(self) -> list[Task]:
         with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._is_stopping)
-            if self._is_stopping:
+            self._changed.wait_for(lambda: self._queue or self._refusing_because)
+            if self._refusing_because:
                 return []
             batch = next_batch(self._queue, self._limits)
             taken = {task.arrival for task in batch}

@@ -9,7 +9,8 @@ from ..errors import ConfigError
 from ..settings import Certificates, Link, Model, Planning, Worker
 from ..splitting import Parts, floating_dtype, load_half, read_architecture
 from ..splitting.checkpoint import Checkpoint
-from ..transport.channel import PLAIN, Server
+from ..transport.channel import PLAIN
+from ..transport.serving import Server
 from .service import serve
 from .session import Sessions
 from .worker import SplitWorker
@@ -28,7 +29,13 @@ class HostedWorker(SplitWorker):
         self.address = address
 
     def wait(self) -> None:
-        """Wait until the server ends."""
+        """Wait until the server ends.
+
+        Raises
+        ------
+        WorkerUnavailableError
+            If it ended because a thread died that serves.
+        """
         with contextlib.suppress(KeyboardInterrupt):
             self._server.wait_for_termination()
 

@@ -51,6 +51,14 @@ class Progress:
     waiting: dict[int, WaitingGraph] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """A reply that was given, and what the request was by its content."""
+
+    reply: Reply
+    fingerprint: int
+
+
 @dataclass(kw_only=True)
 class Session:
     """Adapters, optimizer and step counter of one client; touched by the executor's thread only.
@@ -66,7 +74,7 @@ class Session:
     optimizer: torch.optim.Optimizer | None
     num_steps: int = 0
     progress: Progress | None = None
-    last_replies: dict[ReplyKey, Reply] = field(default_factory=dict)
+    last_replies: dict[ReplyKey, Answered] = field(default_factory=dict)
     importance: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -82,14 +90,33 @@ class Session:
         """
         return 4 * sum(factor.nbytes for factor in self.factors)
 
-    def remember(self, key: ReplyKey, reply: Reply) -> None:
+    def remember(self, request: Request, reply: Reply) -> None:
         """Keep a reply in case its request comes again.
 
         Those of earlier steps are forgotten, and those that the client must have read: it was not
         allowed to ask further otherwise.
         """
-        kept = [(k, r) for k, r in self.last_replies.items() if k[0] == key[0]]
-        self.last_replies = dict([*kept, (key, reply)][-self.spec.max_unanswered :])
+        kept = [(k, r) for k, r in self.last_replies.items() if k[0] == request.step]
+        answered = Answered(reply=reply, fingerprint=request.fingerprint)
+        self.last_replies = dict([*kept, (key_of(request), answered)][-self.spec.max_unanswered :])
+
+    def repeated(self, request: Request) -> Reply | None:
+        """The reply to a request that was answered already.
+
+        Raises
+        ------
+        WorkerRejectedError
+            If what was answered under its number was another request.
+        """
+        answered = self.last_replies.get(key_of(request))
+        if answered is None:
+            return None
+        if answered.fingerprint != request.fingerprint:
+            raise WorkerRejectedError(
+                f"step {request.step}, micro-batch {request.micro_batch}, was answered, and comes "
+                "again with another content: a new request needs a number of its own"
+            )
+        return answered.reply
 
     def start(self, request: Forward) -> Progress:
         """Count a micro-batch as carried on, the first one of a step or a later one."""

@@ -32,7 +32,7 @@ from .admission import (
 from .batched_pass import Group, Part, PassResult, group_of, run_pass
 from .finiteness import check_gradients, finite
 from .probing import probing_above_cut
-from .session import Session, key_of
+from .session import Session
 from .u_shaped_pass import UShapedPass
 
 logger = logging.getLogger(__name__)
@@ -171,7 +171,7 @@ class Stage:
         joining: dict[int, Part] = {}
         for index, (session, request) in enumerate(asked):
             try:
-                if (repeated := session.last_replies.get(key_of(request))) is not None:
+                if (repeated := session.repeated(request)) is not None:
                     outcomes[index] = repeated
                     continue
                 check_turn(request, session)
@@ -253,7 +253,7 @@ class Stage:
             session.forget_step()
             return error
         session.importance.update(scores or {})
-        session.remember(key_of(request), reply)
+        session.remember(request, reply)
         return reply
 
 

@@ -1,19 +1,28 @@
 """One client's stream on the worker: requests are read ahead, answered in order, and bounded.
 
-Three threads share the work, so that one micro-batch can come in while another is computed and the
-reply to a third goes out: one reads and decodes, one has requests answered, and gRPC's own, which
-iterates over the replies, sends them.
+Three coroutines share the work, so that one micro-batch can come in while another is computed and
+the reply to a third goes out: one reads and decodes, one has requests answered, and the caller,
+which iterates over the replies, sends them.
 """
 
+import asyncio
 import math
-import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
-from ..errors import HSplitError, WorkerRejectedError, WorkerUnavailableError
+from ..errors import WorkerRejectedError, WorkerUnavailableError
 from ..settings.link import GRANT_MORE
-from ..wire.messages import Reply, Request, request_from_wire
-from ..wire.proto.split_pb2 import StepRequest
+from ..wire.messages import Reply, Request
+
+Read = Callable[[], Awaitable[bytes | None]]
+"""Gives the next message; None when no more will come."""
+Decode = Callable[[bytes], Awaitable[Request | None]]
+"""Gives the request of a message; None if it says that nothing more will come."""
+Answer = Callable[[Request], Awaitable[Reply]]
+
+
+class _PatienceIsOver:
+    """Stands among the replies where none came for too long."""
 
 
 class StreamHandler:
@@ -21,8 +30,10 @@ class StreamHandler:
 
     Parameters
     ----------
+    read, decode
+        Where requests come from.
     answer
-        Gives the reply to a request; called by one thread, in the requests' order.
+        Gives the reply to a request; asked for one at a time, in the requests' order.
     granted
         How many requests may be unanswered at a time; the stream ends with an error at one more.
     patience_seconds
@@ -31,25 +42,28 @@ class StreamHandler:
 
     def __init__(
         self,
-        answer: Callable[[Request], Reply],
+        read: Read,
+        decode: Decode,
+        answer: Answer,
         *,
         granted: int,
         patience_seconds: float = math.inf,
     ) -> None:
-        self._answer = answer
+        self._read, self._decode, self._answer = read, decode, answer
         self._granted = granted
         # A wait without end is a wait until a time that the system can still count to.
         self._patience_seconds = min(patience_seconds, threading.TIMEOUT_MAX)
-        self._lock = threading.Lock()
         self._unanswered = 0
-        self._is_over = False
-        # Not told by the requests' end: gRPC ends those of a call that was cancelled, too.
+        # Not told by the requests' end: those of a call that was cut off end, too.
         self.saw_goodbye = False
-        self._requests: queue.SimpleQueue[Request | BaseException | None] = queue.SimpleQueue()
-        self._replies: queue.SimpleQueue[Reply | BaseException | None] = queue.SimpleQueue()
+        self._requests: asyncio.Queue[Request | BaseException | None] = asyncio.Queue()
+        self._replies: asyncio.Queue[Reply | BaseException | _PatienceIsOver | None]
+        self._replies = asyncio.Queue()
 
-    def replies(self, messages: Iterator[StepRequest]) -> Iterator[Reply]:
+    async def replies(self) -> AsyncGenerator[Reply, None]:
         """The replies as they come, until the requests end or one of them fails.
+
+        To be closed by whoever does not come to the end.
 
         Raises
         ------
@@ -60,72 +74,65 @@ class StreamHandler:
         HSplitError
             What decoding or answering a request raised.
         """
-        for name, target, args in (
-            ("split-worker-reader", self._read, (messages,)),
-            ("split-worker-answers", self._reply, ()),
-        ):
-            threading.Thread(target=target, args=args, name=name, daemon=True).start()
+        tasks = [asyncio.create_task(work()) for work in (self._read_all, self._answer_all)]
         try:
-            while (reply := self._next_reply()) is not None:
-                if isinstance(reply, BaseException):
-                    raise reply
+            while (reply := await self._next_reply()) is not None:
                 # Counted before it goes out: the client's next request may be here at once.
-                with self._lock:
-                    self._unanswered -= 1
+                self._unanswered -= 1
                 yield reply
         finally:
-            self._is_over = True
+            for task in tasks:
+                task.cancel()
 
-    def end(self) -> None:
-        """Let whoever waits for the next reply go."""
-        self._is_over = True
-        self._replies.put(None)
-
-    def _next_reply(self) -> Reply | BaseException | None:
+    async def _next_reply(self) -> Reply | None:
+        loop = asyncio.get_running_loop()
         while True:
+            timer = loop.call_later(
+                self._patience_seconds, self._replies.put_nowait, _PatienceIsOver()
+            )
             try:
-                return self._replies.get(timeout=self._patience_seconds)
-            except queue.Empty:
-                with self._lock:
-                    is_idle = not self._unanswered
-                if is_idle:
-                    raise WorkerUnavailableError(
-                        f"no request came for {self._patience_seconds:g} s: the stream is ended, "
-                        "another one may be opened"
-                    ) from None
+                reply = await self._replies.get()
+            finally:
+                timer.cancel()
+            if isinstance(reply, BaseException):
+                raise reply
+            if not isinstance(reply, _PatienceIsOver):
+                return reply
+            if not self._unanswered:
+                raise WorkerUnavailableError(
+                    f"no request came for {self._patience_seconds:g} s: the stream is ended, "
+                    "another one may be opened"
+                )
 
-    def _read(self, messages: Iterator[StepRequest]) -> None:
+    async def _read_all(self) -> None:
         """Take requests off the wire, so that one too many is seen and not only kept waiting."""
+        end: BaseException | None = None
         try:
-            for message in messages:
-                if message.HasField("goodbye"):
+            while (message := await self._read()) is not None:
+                request = await self._decode(message)
+                del message
+                if request is None:
                     self.saw_goodbye = True
                     break
-                with self._lock:
-                    self._unanswered += 1
-                    num_unanswered = self._unanswered
-                if num_unanswered > self._granted:
+                self._unanswered += 1
+                if self._unanswered > self._granted:
                     raise WorkerRejectedError(
-                        f"{num_unanswered} requests are unanswered, {self._granted} were granted: "
-                        f"wait for replies, or {GRANT_MORE}"
+                        f"{self._unanswered} requests are unanswered, {self._granted} were "
+                        f"granted: wait for replies, or {GRANT_MORE}"
                     )
-                self._requests.put(request_from_wire(message))
-        except HSplitError as error:
-            self._requests.put(error)
-        except Exception:
-            # The stream broke; whoever was to be told is gone.
-            self._requests.put(None)
-        else:
-            self._requests.put(None)
+                self._requests.put_nowait(request)
+        except Exception as error:
+            end = error
+        self._requests.put_nowait(end)
 
-    def _reply(self) -> None:
-        while (request := self._requests.get()) is not None and not self._is_over:
-            if isinstance(request, BaseException):
-                self._replies.put(request)
-                return
+    async def _answer_all(self) -> None:
+        while (request := await self._requests.get()) is not None:
             try:
-                self._replies.put(self._answer(request))
-            except BaseException as error:
-                self._replies.put(error)
+                if isinstance(request, BaseException):
+                    raise request
+                reply = await self._answer(request)
+            except Exception as error:
+                self._replies.put_nowait(error)
                 return
-        self._replies.put(None)
+            self._replies.put_nowait(reply)
+        self._replies.put_nowait(None)

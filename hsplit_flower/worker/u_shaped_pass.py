@@ -11,7 +11,7 @@ from ..splitting import Half
 from ..wire.messages import Backward, Forward, Gradient, LastHidden, Reply, Request
 from .finiteness import check_gradients
 from .probing import probing_above_cut
-from .session import Session, WaitingGraph, key_of
+from .session import Session, WaitingGraph
 
 
 class UShapedPass:
@@ -39,7 +39,7 @@ class UShapedPass:
         except BaseException:
             session.forget_step()
             raise
-        session.remember(key_of(request), reply)
+        session.remember(request, reply)
         return reply
 
     def _forward(self, session: Session, request: Forward) -> LastHidden:

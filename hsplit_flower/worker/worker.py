@@ -1,12 +1,12 @@
 """The split worker: one half of the model, its sessions, and the thread that runs them."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 
 from ..adapters import LowRank
 from ..settings import SessionSpec
-from ..splitting import Half
+from ..splitting import Architecture, Half
 from ..types import WorkerDescription
 from ..wire.factors import SessionResult
 from ..wire.messages import Backward, Reply, Request
@@ -71,6 +71,15 @@ class SplitWorker:
         )
         self._limit_batches()
 
+    @property
+    def architecture(self) -> Architecture:
+        """The model's."""
+        return self._stage.half.architecture
+
+    def when_dead(self, tell: Callable[[str], object]) -> None:
+        """Have somebody told, with the reason, should the thread die that runs the sessions."""
+        self._executor.when_dead(tell)
+
     def describe(self) -> WorkerDescription:
         """What this worker holds and has."""
         return self._description
@@ -119,7 +128,7 @@ class SplitWorker:
             (session, request),
             owner=id(session),
             demand=demand,
-            key=key_of(request),
+            key=(key_of(request), request.fingerprint),
             max_waiting=session.spec.max_unanswered,
         )
 

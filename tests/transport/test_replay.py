@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import Future, wait
 from contextlib import closing
 
 import pytest
@@ -29,20 +30,25 @@ class Interrupted:
         self._worker = worker
         self._moments = moments
         self._count = 0
-        self._answer = worker.exchange
-        worker.exchange = self._exchange
+        self._answer = worker.submit
+        worker.submit = self._submit
         self.port = free_port()
         self._server, _ = serve(worker, host="127.0.0.1", port=self.port)
         self._restarts: list[threading.Thread] = []
 
-    def _exchange(self, token: str | None, request: Request) -> Reply:
+    def _submit(self, token: str | None, request: Request) -> "Future[Reply]":
         self._count += 1
         moment = self._moments.pop(self._count, None)
+        # Whoever waits for it is cut off.
+        lost: Future[Reply] = Future()
         if moment == "before":
             self._tear_down()
+            return lost
         reply = self._answer(token, request)
         if moment == "after":
+            wait([reply])
             self._tear_down()
+            return lost
         return reply
 
     def _tear_down(self) -> None:

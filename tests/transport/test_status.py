@@ -1,6 +1,5 @@
 """Every error of ours has a status and comes back as itself; those of others tell nothing."""
 
-import logging
 from collections.abc import Iterator
 
 import grpc
@@ -8,12 +7,12 @@ import pytest
 
 from hsplit_flower import errors
 from hsplit_flower.errors import HSplitError, OutOfBudgetError
+from hsplit_flower.transport.refusals import Refusal
 from hsplit_flower.transport.status import (
     CATALOGUE,
     ERROR_NAME_KEY,
     error_from,
     raised_as_ours,
-    sent_as_status,
     status_of,
 )
 
@@ -27,33 +26,6 @@ def _tree(root: type[HSplitError]) -> Iterator[type[HSplitError]]:
 
 
 OURS = [kind for kind in _tree(HSplitError) if kind.__module__ == errors.__name__]
-
-
-class Aborted(Exception):
-    """What gRPC raises in a handler that ends its call."""
-
-
-class Context:
-    """The serving side's view of a call; what it was told is what the caller will see."""
-
-    def __init__(self, *, is_active: bool = True) -> None:
-        self._is_active = is_active
-        self.code: grpc.StatusCode | None = None
-        self.details = ""
-        self.trailing: tuple[tuple[str, str], ...] = ()
-
-    def set_trailing_metadata(self, metadata: tuple[tuple[str, str], ...]) -> None:
-        self.trailing = metadata
-
-    def is_active(self) -> bool:
-        return self._is_active
-
-    def peer(self) -> str:
-        return "ipv4:10.0.0.7:40000"
-
-    def abort(self, code: grpc.StatusCode, details: str) -> None:
-        self.code, self.details = code, details
-        raise Aborted
 
 
 class Failed(grpc.RpcError):
@@ -75,13 +47,11 @@ class Failed(grpc.RpcError):
         return self._answers[2]
 
 
-def _across(error: Exception) -> HSplitError:
+def _across(error: HSplitError) -> HSplitError:
     """What the caller gets when a handler raises ``error``."""
-    context = Context()
-    with pytest.raises(Aborted), sent_as_status(context):
-        raise error
+    refusal = Refusal.of(error)
     with pytest.raises(HSplitError) as caught, raised_as_ours():
-        raise Failed(context.code, context.details, context.trailing)
+        raise Failed(refusal.code, refusal.details, refusal.trailers)
     return caught.value
 
 
@@ -132,29 +102,6 @@ def test_a_kind_of_error_that_is_new_travels_as_its_parent() -> None:
         pass
 
     assert type(_across(New("news"))) is errors.CodecError
-
-
-def test_what_is_refused_is_logged_with_who_asked(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="hsplit_flower"):
-        _across(errors.WorkerRejectedError("step 3 is out of turn"))
-    assert "refused to ipv4:10.0.0.7:40000: step 3 is out of turn" in caplog.text
-
-
-def test_what_is_not_ours_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.ERROR, logger="hsplit_flower"):
-        got = _across(KeyError("a secret path"))
-    assert type(got) is errors.WorkerRejectedError
-    assert "secret" not in str(got)
-    assert "its log says why" in str(got)
-    assert "a secret path" in caplog.text
-
-
-@pytest.mark.parametrize("error", [KeyError("x"), Failed(Code.CANCELLED, "gone")])
-def test_a_call_that_is_over_is_not_answered(error: Exception) -> None:
-    context = Context(is_active=False)
-    with pytest.raises(type(error)), sent_as_status(context):
-        raise error
-    assert context.code is None
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,11 @@ class StreamContract(ABC):
             (_forward(2), WorkerRejectedError, "step 2 is out of turn: step 1 is next"),
             (_forward(1, width=15), CodecError, "hidden states of width 15: 16 is wanted"),
             (_forward(1, with_labels=False), CodecError, "labels are absent"),
-            (replace(_forward(1), hidden=torch.ones(9, 16)), CodecError, r"\[9, 16\] and"),
+            (
+                replace(_forward(1), hidden=torch.ones(9, 16)),
+                CodecError,
+                r"\[9, 16\]: \[batch, seq",
+            ),
             (
                 replace(_forward(1), hidden=torch.full((3, 9, 16), torch.nan)),
                 NonFiniteError,

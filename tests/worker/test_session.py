@@ -1,11 +1,12 @@
 """Sessions are found by their token alone, and are gone when nobody calls."""
 
 import pytest
+import torch
 
 from hsplit_flower.adapters import Active
 from hsplit_flower.errors import AuthenticationError, WorkerRejectedError
 from hsplit_flower.settings import SessionSpec
-from hsplit_flower.wire.messages import Loss
+from hsplit_flower.wire.messages import Backward, Forward, Loss
 from hsplit_flower.worker.session import Session, Sessions
 
 
@@ -149,11 +150,16 @@ def test_steps_are_counted_by_client(sessions: Sessions) -> None:
     assert sessions.steps() == {7: 3, 9: 0}
 
 
+def _forward(step: int, micro_batch: int = 0, value: float = 0.0) -> Forward:
+    return Forward(step=step, hidden=torch.full((1, 2, 4), value), micro_batch=micro_batch)
+
+
 def test_only_the_last_steps_replies_are_remembered() -> None:
     session = _session()
     for step in (1, 2, 3):
-        for kind in ("Forward", "Backward"):
-            session.remember((step, 0, kind), Loss(step=step, loss_sum=0.0, num_tokens=1))
+        reply = Loss(step=step, loss_sum=0.0, num_tokens=1)
+        session.remember(_forward(step), reply)
+        session.remember(Backward(step=step, gradient=torch.zeros(1, 2, 4)), reply)
     assert set(session.last_replies) == {(3, 0, "Forward"), (3, 0, "Backward")}
 
 
@@ -161,5 +167,14 @@ def test_replies_that_the_client_must_have_read_are_forgotten() -> None:
     session = _session()
     for number in range(1000):
         reply = Loss(step=1, loss_sum=0.0, num_tokens=1, micro_batch=number)
-        session.remember((1, number, "Forward"), reply)
+        session.remember(_forward(1, number), reply)
     assert set(session.last_replies) == {(1, 998, "Forward"), (1, 999, "Forward")}
+
+
+def test_a_number_that_comes_again_with_another_content_is_refused() -> None:
+    session, reply = _session(), Loss(step=1, loss_sum=0.0, num_tokens=1)
+    session.remember(_forward(1), reply)
+    assert session.repeated(_forward(1)) is reply
+    assert session.repeated(_forward(2)) is None
+    with pytest.raises(WorkerRejectedError, match=r"step 1, micro-batch 0, .* another content"):
+        session.repeated(_forward(1, value=1e-30))

@@ -1,10 +1,13 @@
 """A stream's requests are read ahead as far as granted, and no further."""
 
+import asyncio
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from dataclasses import replace
+from typing import Any
 
 import grpc
 import pytest
@@ -12,126 +15,186 @@ import torch
 
 from hsplit_flower.errors import CodecError, NonFiniteError, WorkerRejectedError
 from hsplit_flower.settings import SessionSpec
-from hsplit_flower.transport.grpc_stream import SESSION_TOKEN_KEY
+from hsplit_flower.transport.credentials import SESSION_TOKEN_KEY
 from hsplit_flower.transport.status import ERROR_NAME_KEY
 from hsplit_flower.types import Labels, WireType
-from hsplit_flower.wire.messages import Forward, LastHidden, Reply, Request, request_to_wire
-from hsplit_flower.wire.proto.split_pb2 import StepRequest
+from hsplit_flower.wire.messages import (
+    Forward,
+    LastHidden,
+    Reply,
+    Request,
+    request_from_wire,
+    request_to_wire,
+)
+from hsplit_flower.wire.parsing import parsed
+from hsplit_flower.wire.proto.split_pb2 import Empty, StepRequest
 from hsplit_flower.wire.proto.split_pb2_grpc import SplitWorkerStub
 from hsplit_flower.worker.service import serve
 from hsplit_flower.worker.stream_handler import StreamHandler
-from tests.workers import load_worker, running_worker, split_worker
+from tests.workers import after, load_worker, running_worker, split_worker
 
 HIDDEN = torch.ones(1, 2, 4)
 
 
-def _message(step: int) -> StepRequest:
-    return request_to_wire(Forward(step=step, hidden=HIDDEN), WireType.FLOAT32)
+def _message(step: int) -> bytes:
+    forward = Forward(step=step, hidden=HIDDEN)
+    return bytes(request_to_wire(forward, WireType.FLOAT32).SerializeToString())
 
 
-def _echo(request: Request) -> Reply:
+async def _messages(count: int) -> AsyncIterator[bytes]:
+    for step in range(1, count + 1):
+        yield _message(step)
+
+
+async def _decode(message: bytes) -> Request | None:
+    request = parsed(StepRequest, message)
+    return None if request.HasField("goodbye") else request_from_wire(request)
+
+
+async def _echo(request: Request) -> Reply:
     return LastHidden(step=request.step, hidden=request.hidden)
 
 
+def _handler(
+    messages: AsyncIterator[bytes],
+    granted: int,
+    answer: Callable[[Request], Coroutine[Any, Any, Reply]] = _echo,
+) -> StreamHandler:
+    async def read() -> bytes | None:
+        return await anext(messages, None)
+
+    return StreamHandler(read, _decode, answer, granted=granted)
+
+
+async def _answered(handler: StreamHandler, into: list[int]) -> None:
+    async for reply in handler.replies():
+        into.append(reply.step)
+
+
 def test_replies_come_in_the_requests_order() -> None:
-    exchange = StreamHandler(_echo, granted=10)
-    replies = exchange.replies(iter([_message(step) for step in range(1, 9)]))
-    assert [reply.step for reply in replies] == list(range(1, 9))
+    answered: list[int] = []
+    asyncio.run(_answered(_handler(_messages(8), 10), answered))
+    assert answered == list(range(1, 9))
 
 
 def test_the_next_requests_are_read_while_one_is_answered() -> None:
-    read: list[int] = []
-    all_read, may_answer = threading.Event(), threading.Event()
+    async def run() -> list[int]:
+        all_read = asyncio.Event()
 
-    def messages() -> Iterator[StepRequest]:
-        for step in (1, 2, 3):
-            read.append(step)
-            yield _message(step)
-        all_read.set()
+        async def messages() -> AsyncIterator[bytes]:
+            async for message in _messages(3):
+                yield message
+            all_read.set()
 
-    def answer(request: Request) -> Reply:
-        assert may_answer.wait(10)
-        return _echo(request)
+        async def answer(request: Request) -> Reply:
+            await asyncio.wait_for(all_read.wait(), 10)
+            return await _echo(request)
 
-    replies = StreamHandler(answer, granted=3).replies(messages())
-    threading.Timer(0.05, lambda: all_read.wait(10) and may_answer.set()).start()
-    assert [reply.step for reply in replies] == [1, 2, 3]
-    assert read == [1, 2, 3]
+        answered: list[int] = []
+        await _answered(_handler(messages(), 3, answer), answered)
+        return answered
+
+    assert asyncio.run(run()) == [1, 2, 3]
 
 
 def test_one_more_than_granted_ends_the_stream_by_name() -> None:
-    may_answer = threading.Event()
+    answered: list[int] = []
 
-    def messages() -> Iterator[StepRequest]:
-        for step in (1, 2, 3):
-            yield _message(step)
-        raise AssertionError("no more may be read")
+    async def run() -> None:
+        all_read = asyncio.Event()
 
-    def answer(request: Request) -> Reply:
-        assert may_answer.wait(10)
-        return _echo(request)
+        async def messages() -> AsyncIterator[bytes]:
+            async for message in _messages(3):
+                if message == _message(3):
+                    all_read.set()
+                yield message
+            raise AssertionError("no more may be read")
 
-    replies = StreamHandler(answer, granted=2).replies(messages())
-    threading.Timer(0.1, may_answer.set).start()
-    answered = []
+        async def answer(request: Request) -> Reply:
+            await asyncio.wait_for(all_read.wait(), 10)
+            await asyncio.sleep(0.01)
+            return await _echo(request)
+
+        await _answered(_handler(messages(), 2, answer), answered)
+
     with pytest.raises(WorkerRejectedError, match="3 requests are unanswered, 2 were granted"):
-        for reply in replies:
-            answered.append(reply.step)
+        asyncio.run(run())
     assert answered == [1, 2]
 
 
 def test_a_client_that_waits_for_its_replies_is_never_refused() -> None:
     """The next request may be there before the reply's sender has drawn breath."""
-    replied = threading.Semaphore(2)
 
-    def messages() -> Iterator[StepRequest]:
-        for step in range(1, 300):
-            assert replied.acquire(timeout=10)
-            yield _message(step)
+    async def run() -> int:
+        replied = asyncio.Semaphore(2)
 
-    count = 0
-    for _ in StreamHandler(_echo, granted=2).replies(messages()):
-        count += 1
-        replied.release()
-        if count % 50 == 0:
-            time.sleep(0.002)
-    assert count == 299
+        async def messages() -> AsyncIterator[bytes]:
+            async for message in _messages(299):
+                await asyncio.wait_for(replied.acquire(), 10)
+                yield message
+
+        count = 0
+        async for _ in _handler(messages(), 2).replies():
+            count += 1
+            replied.release()
+            if count % 50 == 0:
+                await asyncio.sleep(0.002)
+        return count
+
+    assert asyncio.run(run()) == 299
 
 
 @pytest.mark.parametrize("failing", [1, 3])
 def test_what_fails_ends_the_stream_after_the_replies_before_it(failing: int) -> None:
     handled: list[int] = []
+    answered: list[int] = []
 
-    def answer(request: Request) -> Reply:
+    async def answer(request: Request) -> Reply:
         handled.append(request.step)
         if request.step == failing:
             raise NonFiniteError("not finite")
-        return _echo(request)
+        return await _echo(request)
 
-    answered = []
     with pytest.raises(NonFiniteError):
-        for reply in StreamHandler(answer, granted=9).replies(map(_message, range(1, 6))):
-            answered.append(reply.step)
+        asyncio.run(_answered(_handler(_messages(5), 9, answer), answered))
     assert answered == list(range(1, failing))
     assert handled == list(range(1, failing + 1)), "what came after it was not tried"
 
 
 def test_a_message_that_cannot_be_read_is_refused_in_its_turn() -> None:
-    answered = []
+    async def messages() -> AsyncIterator[bytes]:
+        yield _message(1)
+        yield StepRequest(step=2).SerializeToString()
+
+    answered: list[int] = []
     with pytest.raises(CodecError, match="empty step request"):
-        for reply in StreamHandler(_echo, granted=9).replies(
-            iter([_message(1), StepRequest(step=2)])
-        ):
-            answered.append(reply.step)
+        asyncio.run(_answered(_handler(messages(), 9), answered))
     assert answered == [1]
 
 
-def test_a_stream_that_breaks_ends_the_replies() -> None:
-    def messages() -> Iterator[StepRequest]:
+@pytest.mark.parametrize("says_goodbye", [True, False])
+def test_a_goodbye_is_told_from_an_end(says_goodbye: bool) -> None:
+    async def messages() -> AsyncIterator[bytes]:
+        yield _message(1)
+        if says_goodbye:
+            yield StepRequest(goodbye=Empty()).SerializeToString()
+
+    answered: list[int] = []
+    handler = _handler(messages(), 1)
+    asyncio.run(_answered(handler, answered))
+    assert answered == [1]
+    assert handler.saw_goodbye is says_goodbye
+
+
+def test_a_stream_that_breaks_ends_with_what_broke_it() -> None:
+    async def messages() -> AsyncIterator[bytes]:
         yield _message(1)
         raise OSError("the connection is gone")
 
-    assert [r.step for r in StreamHandler(_echo, granted=9).replies(messages())] == [1]
+    answered: list[int] = []
+    with pytest.raises(OSError, match="gone"):
+        asyncio.run(_answered(_handler(messages(), 9), answered))
+    assert answered == [1]
 
 
 def _many(width: int, count: int) -> Iterator[StepRequest]:
@@ -164,14 +227,16 @@ def test_a_client_that_takes_no_replies_loses_its_stream(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     worker = split_worker(load_worker("llama"))
-    real = worker.exchange
+    real = worker.submit
 
-    def exchange(token: str | None, request: Request) -> Reply:
-        reply = real(token, request)
+    def submit(token: str | None, request: Request) -> "Future[Reply]":
         # More than the network's windows hold, so that it has to be taken.
-        return replace(reply, hidden=reply.hidden.repeat(1, 1, 4000))
+        return after(
+            real(token, request),
+            lambda reply: replace(reply, hidden=reply.hidden.repeat(1, 1, 4000)),
+        )
 
-    worker.exchange = exchange
+    worker.submit = submit
     server, port = serve(worker, host="127.0.0.1", port=0, patience_seconds=0.3)
     try:
         token = worker.open(SPEC.replace(in_flight=5))

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 
@@ -22,10 +23,10 @@ from hsplit_flower.wire.messages import Reply, Request, request_to_wire
 from hsplit_flower.wire.proto.split_pb2 import StepRequest
 from hsplit_flower.wire.proto.split_pb2_grpc import SplitWorkerStub
 from hsplit_flower.worker import Sessions
-from hsplit_flower.worker.service import OPERATOR_CALLS
+from hsplit_flower.worker.calls import OPERATOR_THREADS
 from hsplit_flower.worker.stream_registry import StreamRegistry
 from tests.worker.steps import FAMILY, SPEC, forward
-from tests.workers import OPERATOR_TOKEN, PATIENT, Worker, over_grpc, running_worker
+from tests.workers import OPERATOR_TOKEN, PATIENT, Worker, after, over_grpc, running_worker
 
 Call = "grpc.CallIterator[StepReply]"
 
@@ -84,7 +85,7 @@ def test_a_newer_line_ends_the_older_and_is_not_ended_with_it() -> None:
 def test_clients_streams_never_take_the_operators_threads(worker: Worker) -> None:
     """Every session that may be open has a stream, and one of them opens many."""
     tokens = [worker.worker.open(SPEC.replace(client=client)) for client in range(3)]
-    many = 3 * OPERATOR_CALLS
+    many = 3 * OPERATOR_THREADS
     with closing(Idle(worker.address)) as idle:
         calls = [idle.open(token) for token in [*tokens, *[tokens[0]] * many]]
         _wait_until(lambda: sum(call.done() for call in calls) == many)
@@ -99,13 +100,15 @@ def test_a_stream_that_takes_no_replies_is_ended_by_a_newer_one(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It waits for room on the network, not for its client's next request."""
-    answer = worker.worker.exchange
+    answer = worker.worker.submit
 
-    def exchange(token: str | None, request: Request) -> Reply:
-        reply = answer(token, request)
-        return replace(reply, gradient=reply.gradient.repeat(1, 1, 4000))
+    def submit(token: str | None, request: Request) -> "Future[Reply]":
+        return after(
+            answer(token, request),
+            lambda reply: replace(reply, gradient=reply.gradient.repeat(1, 1, 4000)),
+        )
 
-    monkeypatch.setattr(worker.worker, "exchange", exchange)
+    monkeypatch.setattr(worker.worker, "submit", submit)
     held, over = worker.worker.streams.held, []
 
     @contextmanager
