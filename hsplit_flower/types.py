@@ -253,6 +253,8 @@ class WorkerDescription:
     """What a split worker holds and has; ``max_sessions`` of them may be open at a time.
 
     ``memory_bytes`` is what sessions and their steps may take: free memory beside its loaded half.
+    ``instance`` is another one for each start of a worker: whoever knows it sees that its sessions
+    are gone.
     """
 
     model: str
@@ -262,6 +264,7 @@ class WorkerDescription:
     flops_per_second: float
     dtype: str
     max_sessions: int
+    instance: str = field(default="", compare=False)
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 

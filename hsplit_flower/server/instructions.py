@@ -9,6 +9,8 @@ from ..simulation.lease import gpu_fractions
 from ..types import ClientInfo, ClientPlan, WireType
 from ..wire.instructions import Instructions, WholeTraining
 
+SERVER_APP_SECONDS, POOL_SECONDS = 120.0, 10.0
+
 
 def instructions_for(
     settings: RunSettings,
@@ -76,7 +78,7 @@ def instructions_of(
         server_round=server_round,
         num_examples=client.num_examples,
         model=settings.model,
-        link=settings.link,
+        link=settings.link.replace(patience_seconds=_patience_seconds(settings, spec)),
         session=spec,
         whole=whole_training(method),
         probe=spec.train and method.is_split,
@@ -141,3 +143,16 @@ def mixed_seed(seed: int, server_round: int, client: int | str) -> int:
 def _identity(node: int, client: ClientInfo) -> int:
     """By its partition where it says one: node ids differ from run to run."""
     return node if client.partition is None else client.partition
+
+
+def _patience_seconds(settings: RunSettings, spec: SessionSpec) -> float:
+    """How long a client tries a worker that is silent.
+
+    One that runs alone may come back as long as the round lasts. Nobody comes back where it ends
+    with the ServerApp; and a pool's clients are sent to another one, for which they must give up.
+    """
+    if settings.link.patience_seconds is not None:
+        return settings.link.patience_seconds
+    if settings.worker.address:
+        return spec.round_timeout_seconds
+    return POOL_SECONDS if settings.worker.placement == "ray" else SERVER_APP_SECONDS

@@ -47,6 +47,8 @@ class WorkerSessions:
         self._described: list[str] = []
         self._description: WorkerDescription | None = None
         self._tickets: dict[int, Ticket] = {}
+        self._updates: Mapping[str, LowRank] = {}
+        self._loaded: frozenset[int] = frozenset()
 
     @property
     def group(self) -> WorkerGroup:
@@ -107,11 +109,8 @@ class WorkerSessions:
 
     def load_update(self, updates: Mapping[str, LowRank]) -> None:
         """Make ``updates`` the global adapter that the next sessions start from, everywhere."""
-
-        def load(worker: WorkerHandle) -> None:
-            worker.load_update(updates)
-
-        self._on_each({number: load for number in self.group.workers})
+        self._updates, self._loaded = updates, frozenset()
+        self._load()
 
     def open_all(
         self, specs: Mapping[int, SessionSpec], loads: Mapping[int, float]
@@ -140,6 +139,7 @@ class WorkerSessions:
         opened: dict[int, Ticket] = {}
         while waiting := {client: loads[client] for client in specs if client not in opened}:
             self._check_somebody_lives()
+            self._load()
             places = balanced(waiting, list(self.group.workers))
             self._on_each(
                 {
@@ -205,6 +205,17 @@ class WorkerSessions:
         if self._is_ours:
             self._group.stop()
             self._group = self._description = None
+
+    def _load(self) -> None:
+        """Give the global adapter to every worker that does not have it, as one started anew."""
+
+        def load(worker: WorkerHandle) -> None:
+            worker.load_update(self._updates)
+
+        wanting = self.group.workers.keys() - self._loaded
+        if wanting:
+            self._on_each(dict.fromkeys(wanting, load))
+            self._loaded |= wanting & self.group.workers.keys()
 
     def _addresses(self) -> list[str]:
         return [worker.address for worker in self.group.workers.values()]

@@ -1,6 +1,7 @@
 """Starting the split workers of a run, or finding the one that runs, and seeing what they serve."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from logging import WARNING
 
 from flwr.common.logger import log
@@ -13,6 +14,9 @@ from ..types import WorkerDescription
 from ..worker.group import SingleWorker, WorkerGroup
 from ..worker.hosting import host_worker
 from ..worker.pool import WorkerPool
+
+CONTROL_SECONDS = 300.0
+"""How long a worker that runs elsewhere is tried before a run gives it up."""
 
 
 def started_group(settings: RunSettings, *, awaits_ray: bool) -> WorkerGroup:
@@ -40,7 +44,12 @@ def started_group(settings: RunSettings, *, awaits_ray: bool) -> WorkerGroup:
                 f"wanted in {OPERATOR_TOKEN_VARIABLE}, in the environment that the SuperLink was "
                 "started in; set it there and start the SuperLink again"
             )
-        channel = ChannelSettings.of(link)
+        channel = replace(
+            ChannelSettings.of(link),
+            patience_seconds=CONTROL_SECONDS
+            if link.patience_seconds is None
+            else link.patience_seconds,
+        )
         return SingleWorker(RemoteWorker(worker.address, worker.operator_token, channel))
     lowest_cut = settings.planning.min_cut
     if worker.placement == "ray":

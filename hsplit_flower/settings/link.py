@@ -43,6 +43,14 @@ class Link(WireFormat):
     step_timeout_seconds: float = setting(
         120.0, "How long an answer may take.", unit="seconds", gt=0
     )
+    patience_seconds: float | None = setting(
+        None,
+        "How long a worker that does not answer is tried again. None said is as long as the round "
+        "may last for a worker that runs alone, two minutes where it ends with the ServerApp, and "
+        "ten seconds where others of a pool take over.",
+        unit="seconds",
+        ge=0,
+    )
 
     @property
     def max_message_bytes(self) -> int:

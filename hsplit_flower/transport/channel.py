@@ -26,18 +26,25 @@ IDLE_SECONDS = 2.0
 """How long a connection without a call is kept by a server; clients of ours end it before that."""
 MOST_STREAMS = 100
 """Calls of one connection at a time."""
+MOST_PAUSE_SECONDS = 5.0
+"""Between two tries: a worker that is back is found within that."""
 RESERVED_DESCRIPTORS = 64
 """Open files that are kept for something else than connections."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelSettings:
-    """How patiently a client talks to the split worker, and how large its messages are."""
+    """How patiently a client talks to the split worker, and how large its messages are.
+
+    A worker that does not answer is tried ``num_tries`` times, and then on until it has been silent
+    for ``patience_seconds``.
+    """
 
     max_message_bytes: int = Link().max_message_bytes
     step_timeout_seconds: float = Link().step_timeout_seconds
     num_tries: int = 5
     pause_seconds: float = 0.25
+    patience_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("max_message_bytes", "step_timeout_seconds", "num_tries", "pause_seconds"):
@@ -51,11 +58,18 @@ class ChannelSettings:
         return cls(
             max_message_bytes=link.max_message_bytes,
             step_timeout_seconds=link.step_timeout_seconds,
+            patience_seconds=link.patience_seconds or 0.0,
         )
 
     def pause_before(self, attempt: int) -> float:
         """Seconds to wait before a try, counted from 0: none, then a pause that doubles."""
-        return self.pause_seconds * 2 ** (attempt - 1) if attempt else 0.0
+        if not attempt:
+            return 0.0
+        return min(MOST_PAUSE_SECONDS, self.pause_seconds * 2 ** min(attempt - 1, 30))
+
+    def tries_again(self, num_tries: int, silent_seconds: float) -> bool:
+        """Whether there is another try after so many, in so long a silence."""
+        return num_tries < self.num_tries or silent_seconds < self.patience_seconds
 
 
 def open_channel(

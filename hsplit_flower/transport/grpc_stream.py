@@ -2,7 +2,6 @@
 
 import queue
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,6 +16,7 @@ from ..wire.proto.split_pb2 import Empty, StepReply, StepRequest
 from ..wire.proto.split_pb2_grpc import SplitWorkerStub
 from .channel import PLAIN, ChannelSettings, open_channel
 from .credentials import SESSION_TOKEN_KEY, token_metadata
+from .silence import Silence
 from .status import raised_as_ours
 from .streams import Stream
 
@@ -80,21 +80,19 @@ class GrpcStream(Stream):
         Raises
         ------
         WorkerUnavailableError
-            If the worker does not answer within the settings' tries.
+            If the worker does not answer within the settings' tries and patience.
         """
         if not self._unanswered:
             raise TransportError("no request waits for a reply: send one first")
-        failure: WorkerUnavailableError | None = None
-        for attempt in range(self._settings.num_tries):
-            if attempt:
-                time.sleep(self._settings.pause_before(attempt))
+        silent = Silence(self._settings)
+        while silent.tries_again():
             try:
                 line = self._line or self._connect()
                 reply = line.receive(self._settings.step_timeout_seconds)
                 self._unanswered.popleft()
                 return reply_from_wire(reply)
             except WorkerUnavailableError as error:
-                failure = error
+                silent.goes_on(error)
                 self._hang_up()
             except HSplitError:
                 self._hang_up()
@@ -102,9 +100,9 @@ class GrpcStream(Stream):
                 raise
         self._unanswered.clear()
         raise WorkerUnavailableError(
-            f"the split worker at {self._address} was tried {self._settings.num_tries} times: "
-            f"{failure}"
-        ) from failure
+            f"the split worker at {self._address} was tried {silent.num_tries} times: "
+            f"{silent.failure}"
+        ) from silent.failure
 
     def close(self) -> None:
         """End the stream and the channel, in good order if nothing is unanswered."""

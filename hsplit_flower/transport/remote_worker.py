@@ -1,7 +1,7 @@
 """A split worker in another process, as the strategy sees it: the same calls as a local one."""
 
-import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 from ..adapters import LowRank
@@ -14,6 +14,7 @@ from ..wire.proto.split_pb2 import CollectReply, Empty, Factors, Form, SessionSu
 from ..wire.proto.split_pb2_grpc import WorkerControlStub
 from .channel import PLAIN, ChannelSettings, open_channel
 from .credentials import OPERATOR_TOKEN_KEY, token_metadata
+from .silence import Silence
 from .status import raised_as_ours
 
 Answer = TypeVar("Answer")
@@ -98,20 +99,20 @@ class RemoteWorker:
 
     def _tried(self, call: Callable[[], Answer]) -> Answer:
         """What a call that may be made twice gives, at one of several tries."""
-        failure: WorkerUnavailableError | None = None
-        for attempt in range(1 if self._is_silent else self._settings.num_tries):
-            time.sleep(self._settings.pause_before(attempt))
+        once = replace(self._settings, num_tries=1, patience_seconds=0.0)
+        silent = Silence(once if self._is_silent else self._settings)
+        while silent.tries_again():
             try:
                 with raised_as_ours():
                     answer = call()
             except WorkerUnavailableError as error:
-                failure = error
+                silent.goes_on(error)
             else:
                 self._is_silent = False
                 return answer
         self._is_silent = True
-        assert failure is not None
-        raise failure
+        assert silent.failure is not None
+        raise silent.failure
 
 
 def _result(replies: list[CollectReply], summary: SessionSummary) -> SessionResult:

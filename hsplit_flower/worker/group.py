@@ -4,6 +4,7 @@ import math
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Protocol, final
 
+from ..errors import WorkerUnavailableError
 from ..types import WorkerDescription
 from .handle import WorkerHandle
 
@@ -30,26 +31,47 @@ class WorkerGroup(Protocol):
 
 @final
 class SingleWorker:
-    """A group of one worker: whether it lives is found out by asking it for something."""
+    """A group of one worker: whether it lives is found out by asking it for something.
+
+    One that was started anew, by whoever supervises it, is another worker under another number.
+    """
 
     def __init__(self, worker: WorkerHandle) -> None:
-        self.workers = {0: worker}
+        self._worker = worker
+        self._number = 0
+        self._instance = ""
+
+    @property
+    def workers(self) -> Mapping[int, WorkerHandle]:
+        """The one."""
+        return {self._number: self._worker}
 
     def describe(self) -> WorkerDescription:
         """What the worker holds and has."""
-        return self.workers[0].describe()
+        description = self._worker.describe()
+        if self._instance and description.instance != self._instance:
+            self._number += 1
+        self._instance = description.instance
+        return description
 
     def find_dead(self) -> list[str]:
-        """Nothing: there is nobody else who could take over."""
-        return []
+        """Whether it was started anew since the last look; where it is silent, nobody knows."""
+        before = self._number
+        try:
+            self.describe()
+        except WorkerUnavailableError:
+            return []
+        if self._number == before:
+            return []
+        return [f"the split worker at {self._worker.address} was started anew, without sessions"]
 
     def restart_dead(self) -> list[str]:
-        """Nothing: it was started elsewhere, or lives as long as this process."""
-        return []
+        """Nothing can be started here; that it was started elsewhere is said."""
+        return self.find_dead()
 
     def stop(self) -> None:
         """Let go of the worker."""
-        self.workers[0].stop()
+        self._worker.stop()
 
 
 def described_together(

@@ -1,6 +1,7 @@
 """The split worker: one half of the model, its sessions, and the thread that runs them."""
 
 import logging
+import secrets
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 
@@ -68,6 +69,7 @@ class SplitWorker:
             flops_per_second=flops_per_second,
             dtype=str(half.dtype).removeprefix("torch."),
             max_sessions=self._sessions.max_sessions,
+            instance=secrets.token_hex(8),
         )
         self._limit_batches()
 

@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
+from flwr.app import Context, Message
 
+from hsplit_flower.client.app import split_train
 from hsplit_flower.errors import AuthenticationError, ConfigError, WorkerUnavailableError
 from hsplit_flower.server import RoundReport
 from hsplit_flower.server.split_strategy import SplitStrategy
@@ -18,18 +21,20 @@ from hsplit_flower.transport.remote_worker import RemoteWorker
 from hsplit_flower.worker.hosting import host_worker
 from tests.families import checkpoint
 from tests.reference.aggregation import dense, relative_error
-from tests.strategies.clients import NODES, client_app, node_configs
+from tests.strategies.clients import NODES, Batches, client_app, node_configs
 from tests.strategies.fixtures import OPERATOR_TOKEN
 from tests.strategies.local_grid import LocalGrid
 from tests.strategies.tiny import strategy_of as tiny_strategy
+from tests.transport.one_session import free_port
 
 IMPATIENT = ChannelSettings(step_timeout_seconds=5.0, num_tries=2, pause_seconds=0.05)
 
 
 @contextmanager
-def worker_process(model: str) -> Iterator[str]:
+def worker_process(model: str, port: int = 0) -> Iterator[str]:
     """``hsplit worker`` on a free port; yields its address."""
-    command = [sys.executable, "-m", "hsplit_flower.cli", "worker", "--model", model, "--port", "0"]
+    command = [sys.executable, "-m", "hsplit_flower.cli", "worker", "--model", model]
+    command += ["--port", str(port)]
     process = subprocess.Popen(
         [*command, "--threads", "1"],
         env={**os.environ, "HSPLIT_OPERATOR_TOKEN": OPERATOR_TOKEN},
@@ -132,6 +137,46 @@ def test_a_worker_that_has_loaded_another_name_is_warned_of(
     (line,) = [line for line in flower_log if "is it the same model?" in line]
     assert "qwen2" in line
     assert model in line
+
+
+def test_a_worker_that_comes_back_within_the_round_has_its_clients_begin_it_anew(
+    model: str, flower_log: list[str]
+) -> None:
+    port = free_port()
+    reports: list[RoundReport] = []
+    with ExitStack() as stack:
+        first = stack.enter_context(ExitStack())
+        address = first.enter_context(worker_process(model, port))
+        killed = threading.Event()
+
+        def train(msg: Message, context: Context, some: Batches) -> Message:
+            def while_it_is_killed() -> Iterator[Any]:
+                for number, batch in enumerate(some):
+                    if number == 1 and not killed.is_set():
+                        killed.set()
+                        first.close()
+                        stack.enter_context(worker_process(model, port))
+                    yield batch
+
+            return split_train(msg, context, while_it_is_killed())
+
+        strategy = strategy_of(
+            model,
+            worker=RemoteWorker(address, OPERATOR_TOKEN),
+            fraction_evaluate=0.0,
+            observer=reports.append,
+        )
+        with LocalGrid(client_app(faults={0: train}), node_configs()) as grid:
+            strategy.start(grid, num_rounds=1)
+    undisturbed = strategy_of(model, fraction_evaluate=0.0)
+    with LocalGrid(client_app(), node_configs()) as grid:
+        undisturbed.start(grid, num_rounds=1)
+    (report,) = reports
+    assert killed.is_set() and report.completed
+    assert all(client.dropped is None for client in report.clients.values())
+    assert any("was started anew, without sessions" in line for line in flower_log)
+    for name, update in undisturbed.adapter.updates.items():
+        assert relative_error(strategy.adapter.updates[name], dense(update)) < 1e-4
 
 
 def test_a_worker_that_dies_costs_the_round_and_not_what_was_reached(
