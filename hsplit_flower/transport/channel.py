@@ -65,7 +65,7 @@ class ChannelSettings:
         """Seconds to wait before a try, counted from 0: none, then a pause that doubles."""
         if not attempt:
             return 0.0
-        return min(MOST_PAUSE_SECONDS, self.pause_seconds * 2 ** min(attempt - 1, 30))
+        return float(min(MOST_PAUSE_SECONDS, self.pause_seconds * 2 ** min(attempt - 1, 30)))
 
     def tries_again(self, num_tries: int, silent_seconds: float) -> bool:
         """Whether there is another try after so many, in so long a silence."""
