@@ -20,7 +20,8 @@ Each message says what was got, what was wanted, and what to change::
         ├── CodecError(ValueError)        a payload is not what it says it is
         ├── WorkerUnavailableError        the worker cannot be reached; may be tried again
         └── WorkerRejectedError           the worker refused; trying again is no use
-            └── AuthenticationError       the session token is missing, wrong or expired
+            ├── AuthenticationError       the session token is missing, wrong or expired
+            └── CertificateError          client and worker do not secure their channel alike
 """
 
 from collections.abc import Sequence
@@ -136,3 +137,7 @@ class WorkerRejectedError(TransportError):
 
 class AuthenticationError(WorkerRejectedError):
     """The session token is missing, wrong or expired."""
+
+
+class CertificateError(WorkerRejectedError):
+    """Client and worker do not secure their channel alike, or do not trust each other's."""

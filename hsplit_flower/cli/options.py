@@ -132,6 +132,8 @@ class Options:
                 if "_" in known.name:
                     text = re.sub(rf"(?<!\w){known.name}(?!\w)", name, text)
                 text = re.sub(rf"(?<![\w.-]){known.key}(?= = | must )", name, text)
+                # A switch is typed without a value.
+                text = re.sub(rf"(?<![\w-]){name} = true", name, text)
         return text
 
     def _voice_of(self, offer: Offer) -> Callable[[str, object, str], str]:

@@ -7,7 +7,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from ..settings import GROUPS, Device, RunSettings
+from ..settings import GROUPS, Device, NodeCertificates, RunSettings
 from ..settings.fields import Known
 from ..settings.reading import keys_of
 from .console import console
@@ -26,6 +26,12 @@ DEVICE_SENTENCE = (
     "What a client's node config may say of its device, and a fleet file of one; these are no keys "
     "of a run-config."
 )
+NODE = "node"
+NODE_SENTENCE = (
+    "What a client's node config may say of its channel to the worker; these are no keys of a "
+    "run-config either."
+)
+SENTENCES = {DEVICE: DEVICE_SENTENCE, NODE: NODE_SENTENCE}
 # Sentences are wrapped where there is no terminal, too: they are not what a program reads.
 WIDTH_OF_A_PIPE = 120
 
@@ -77,6 +83,7 @@ def _groups() -> Iterator[tuple[str, Mapping[str, Known]]]:
     for name, group in GROUPS.items():
         yield name, keys_of({name: group})
     yield DEVICE, keys_of({"": Device})
+    yield NODE, keys_of({"": NodeCertificates})
 
 
 def _cells(field: Known) -> tuple[str, str, str, str]:
@@ -84,8 +91,8 @@ def _cells(field: Known) -> tuple[str, str, str, str]:
 
 
 def _sentence(group: str) -> str:
-    if group == DEVICE:
-        return DEVICE_SENTENCE
+    if group in SENTENCES:
+        return SENTENCES[group]
     return RunSettings.model_fields[group].description or ""
 
 

@@ -1,7 +1,11 @@
 """``hsplit worker``: a split worker in a process of its own."""
 
+import logging
 import os
 import secrets
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import ConfigError, SplitError
@@ -14,9 +18,12 @@ from ..settings import (
     Worker,
     setting,
 )
+from ..settings.worker import SHORTEST_TOKEN
 from .field_option import OtherDefault
 from .model_offer import MODEL
 from .options import Chosen, Offer, Options
+
+logger = logging.getLogger(__name__)
 
 
 class OwnProcess(Settings):
@@ -33,6 +40,12 @@ class OwnProcess(Settings):
         "File that holds the operator's token; made with a new token if there is none. Empty reads "
         f"the token from ${OPERATOR_TOKEN_VARIABLE}.",
     )
+    drain_timeout_seconds: float = setting(
+        30.0,
+        "How long the steps that are under way have to finish when the worker is terminated.",
+        unit="seconds",
+        ge=0,
+    )
 
 
 OPTIONS = Options(
@@ -47,6 +60,11 @@ OPTIONS = Options(
             "checkpointing",
             "max_sessions",
             "session_timeout_seconds",
+            "ssl_certfile",
+            "ssl_keyfile",
+            "ssl_ca_certfile",
+            "require_client_certificates",
+            "insecure",
         ),
         names={
             "num_threads": ("--num-threads", "--threads"),
@@ -66,8 +84,9 @@ def command(chosen: Chosen) -> None:
     """Run a split worker.
 
     Holds the upper blocks of a model and trains them for many clients, until it is interrupted or
-    terminated. The operator's token, which the ServerApp needs too, is read from
-    $HSPLIT_OPERATOR_TOKEN or from a file.
+    terminated. Where others than this machine can reach it, it wants certificates. The operator's
+    token, which the ServerApp needs too, is read from $HSPLIT_OPERATOR_TOKEN or from a file.
+    Terminated, it opens no more sessions, finishes the steps that are under way, and ends with 0.
     """
     alone = chosen[OwnProcess]
     token = operator_token(Path(alone.operator_token_file) if alone.operator_token_file else None)
@@ -83,16 +102,43 @@ def command(chosen: Chosen) -> None:
         )
     except SplitError as error:
         raise ConfigError(f"--lowest-cut is {alone.lowest_cut}: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(OPTIONS.spoken(str(error))) from error
     description = worker.describe()
     print(
         f"split worker of {description.model}: blocks {description.lowest_cut} to "
-        f"{description.num_blocks - 1}, on {worker.address}",
+        f"{description.num_blocks - 1}, on {worker.address}"
+        f"{' over TLS' if worker.trust.is_secured else ''}",
         flush=True,
     )
     try:
-        worker.wait()
+        with terminable():
+            worker.wait()
+    except Terminated:
+        logger.info("terminated: the steps that are under way are finished, no others are begun")
+        if not worker.drain(alone.drain_timeout_seconds):
+            logger.warning("steps were not finished within %g s", alone.drain_timeout_seconds)
     finally:
         worker.stop()
+
+
+class Terminated(Exception):
+    """Raised where the process is asked to end."""
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Raise `Terminated` at the first SIGTERM; another one does what it did before."""
+
+    def end(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, before)
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def operator_token(file: Path | None) -> str:
@@ -103,7 +149,7 @@ def operator_token(file: Path | None) -> str:
     Raises
     ------
     ConfigError
-        If there is neither, the file cannot be read or made, or the token is empty.
+        If there is neither, the file cannot be read or made, or the token is too short.
     """
     if file is None:
         token = os.environ.get(OPERATOR_TOKEN_VARIABLE, "")
@@ -112,7 +158,7 @@ def operator_token(file: Path | None) -> str:
                 f"a worker needs its operator's token: set {OPERATOR_TOKEN_VARIABLE}, or give "
                 "--operator-token-file"
             )
-        return token
+        return _checked(token, f"${OPERATOR_TOKEN_VARIABLE}")
     try:
         if not file.exists():
             handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -126,4 +172,14 @@ def operator_token(file: Path | None) -> str:
         ) from error
     if not token:
         raise ConfigError(f"{file} holds no token")
+    return _checked(token, str(file))
+
+
+def _checked(token: str, where: str) -> str:
+    if len(token) < SHORTEST_TOKEN:
+        raise ConfigError(
+            f"the operator's token in {where} has {len(token)} characters: {SHORTEST_TOKEN} or "
+            "more are wanted, which nobody guesses; --operator-token-file with the name of a file "
+            "that is not there makes one"
+        )
     return token

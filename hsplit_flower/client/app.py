@@ -43,6 +43,7 @@ from ..wire.instructions import (
     UPDATE_KEY,
     Instructions,
 )
+from .channel_security import security_of
 from .round_loop import Outcome
 from .round_setup import Batches, machine_without_cache, run_round
 
@@ -171,6 +172,7 @@ def _outcome(
         instructions,
         batches,
         model=str(context.node_config.get("model", instructions.model.name)),
+        security=security_of(instructions.trust, context.node_config),
         take_arrays=lambda meter: _arrays_in(msg, meter),
     )
 

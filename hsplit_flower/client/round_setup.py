@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from ..simulation.lease import leased
 from ..splitting import Half, Parts, floating_dtype, load_half
 from ..transport.channel import ChannelSettings
 from ..transport.grpc_stream import GrpcStream
+from ..transport.security import PLAIN, Security
 from ..types import DeviceProfile, Labels
 from ..wire.instructions import Instructions
 from .batch import Batch, checked
@@ -32,7 +34,12 @@ TakeArrays = Callable[[MemoryMeter], Arrived]
 
 
 def run_round(
-    instructions: Instructions, batches: Batches, *, model: str, take_arrays: TakeArrays
+    instructions: Instructions,
+    batches: Batches,
+    *,
+    model: str,
+    take_arrays: TakeArrays,
+    security: Security = PLAIN,
 ) -> Outcome:
     """A round inside its lease of a card, if it has one, and inside its memory budget.
 
@@ -47,6 +54,8 @@ def run_round(
     take_arrays
         Gives what has arrived with the message, for the round to hold alone, counted by the meter:
         the global update below the cut, or all parameters of the model.
+    security
+        Of the channel to the worker, if there is one.
 
     Raises
     ------
@@ -72,7 +81,8 @@ def run_round(
                 device=device,
             )
         )
-        return _run_half(instructions, take_arrays, batches, key, meter)
+        connect = partial(_connect, instructions, security)
+        return _run_half(instructions, take_arrays, batches, key, meter, connect)
 
 
 def _half_of(instructions: Instructions, model: str, device: str) -> HalfKey:
@@ -106,6 +116,7 @@ def _run_half(
     batches: Batches,
     key: HalfKey,
     meter: MemoryMeter,
+    connect: Callable[[], GrpcStream],
 ) -> Outcome:
     spec = instructions.session
     with ExitStack() as stack:
@@ -120,7 +131,7 @@ def _run_half(
             with meter.setting_up():
                 local_round = _whole_round(instructions, half, take_arrays(meter), meter)
         else:
-            stream = stack.enter_context(closing(_connect(instructions)))
+            stream = stack.enter_context(closing(connect()))
             with meter.setting_up():
                 updates = from_state_dict(take_arrays(meter))
                 size = instructions.micro_batch_size
@@ -157,11 +168,16 @@ def _load(key: HalfKey) -> Half:
     )
 
 
-def _connect(instructions: Instructions) -> GrpcStream:
+def _connect(instructions: Instructions, security: Security) -> GrpcStream:
     spec = instructions.session
     settings = ChannelSettings.of(instructions.link)
     return GrpcStream(
-        instructions.address, instructions.token, spec.wire_type, settings, spec.wire_gradient_type
+        instructions.address,
+        instructions.token,
+        spec.wire_type,
+        settings,
+        spec.wire_gradient_type,
+        security,
     )
 
 

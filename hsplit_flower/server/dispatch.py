@@ -21,8 +21,8 @@ class PendingMessage:
     Attributes
     ----------
     instructions
-        What it is to do; its time is filled in before its session is opened, address and token
-        after.
+        What it is to do; its time is filled in before its session is opened, address, token and
+        whom to trust after.
     load
         What a step of it takes of a worker.
     arrays, config
@@ -65,7 +65,10 @@ def written(
     for client, message in pending.items():
         ticket = tickets[client]
         told = message.instructions.replace(
-            session=specs[client], address=ticket.address, token=ticket.token
+            session=specs[client],
+            address=ticket.address,
+            token=ticket.token,
+            trust=ticket.trust,
         )
         records = (
             message.arrays,

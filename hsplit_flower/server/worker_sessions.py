@@ -3,14 +3,14 @@
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from logging import INFO, WARNING
 
 from flwr.common.logger import log
 
 from ..adapters import LowRank
 from ..errors import ConfigError, HSplitError, WorkerUnavailableError
-from ..settings import RunSettings, SessionSpec
+from ..settings import RunSettings, SessionSpec, Trust
 from ..types import WorkerDescription
 from ..wire.factors import SessionResult
 from ..worker.group import SingleWorker, WorkerGroup
@@ -25,7 +25,8 @@ class Ticket:
 
     worker: int
     address: str
-    token: str
+    token: str = field(repr=False)
+    trust: Trust
 
 
 class WorkerSessions:
@@ -231,7 +232,9 @@ class WorkerSessions:
         def open_each(worker: WorkerHandle) -> None:
             for client in clients:
                 token = worker.open(specs[client])
-                self._tickets[client] = Ticket(worker=number, address=worker.address, token=token)
+                self._tickets[client] = Ticket(
+                    worker=number, address=worker.address, token=token, trust=worker.trust
+                )
 
         return open_each
 

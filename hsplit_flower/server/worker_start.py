@@ -10,6 +10,7 @@ from ..errors import ConfigError
 from ..settings import OPERATOR_TOKEN_VARIABLE, RunSettings
 from ..transport.channel import ChannelSettings
 from ..transport.remote_worker import RemoteWorker
+from ..transport.security import Security
 from ..types import WorkerDescription
 from ..worker.group import SingleWorker, WorkerGroup
 from ..worker.hosting import host_worker
@@ -32,7 +33,8 @@ def started_group(settings: RunSettings, *, awaits_ray: bool) -> WorkerGroup:
     Raises
     ------
     ConfigError
-        If they cannot be started like this, or the token of one that runs is not known.
+        If they cannot be started like this, a certificate file cannot be used, or the token of one
+        that runs is not known.
     WorkerUnavailableError
         If Ray or a worker on it cannot be reached.
     """
@@ -50,7 +52,8 @@ def started_group(settings: RunSettings, *, awaits_ray: bool) -> WorkerGroup:
             if link.patience_seconds is None
             else link.patience_seconds,
         )
-        return SingleWorker(RemoteWorker(worker.address, worker.operator_token, channel))
+        security = Security.towards(worker)
+        return SingleWorker(RemoteWorker(worker.address, worker.operator_token, channel, security))
     lowest_cut = settings.planning.min_cut
     if worker.placement == "ray":
         pool = WorkerPool(

@@ -2,6 +2,8 @@
 
 from .aggregation import Aggregation as Aggregation
 from .certificates import Certificates as Certificates
+from .certificates import NodeCertificates as NodeCertificates
+from .certificates import Trust as Trust
 from .client import Client as Client
 from .comparison import Comparison as Comparison
 from .device import Device as Device

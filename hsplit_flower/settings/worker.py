@@ -2,22 +2,22 @@
 
 from typing import Literal
 
-from pydantic import model_validator
-from typing_extensions import Self
-
 from ..types import HIGHEST_PORT
+from .certificates import Certificates
 from .fields import setting
-from .group import Settings
+from .hosts import host_of, is_loopback
 
 # More threads or processes than these are a mistake.
 MOST_THREADS, MOST_WORKERS = 1024, 1024
 OPERATOR_TOKEN_VARIABLE = "HSPLIT_OPERATOR_TOKEN"
 """Of the environment, where an operator's token is handed to a process."""
+SHORTEST_TOKEN = 16
+"""Characters of an operator's token; a shorter one could be guessed."""
 MAX_SESSIONS = 2**16
 """More than a run has clients: the operator alone opens sessions, as many as its round needs."""
 
 
-class Worker(Settings):
+class Worker(Certificates):
     """One split worker, or several on Ray; with an address it runs already, on its own."""
 
     placement: Literal["here", "ray"] = setting(
@@ -47,7 +47,12 @@ class Worker(Settings):
         pattern=r"^([^\s/]+:\d{1,5})?$",
     )
     operator_token: str = setting(
-        "", "The secret of who may open sessions on a worker of its own.", secret=True
+        "",
+        "The secret of who may open sessions on a worker of its own.",
+        secret=True,
+        wanted=f"a secret of {SHORTEST_TOKEN} characters or more, from ${OPERATOR_TOKEN_VARIABLE} "
+        "(hsplit worker --operator-token-file FILE makes one)",
+        pattern=rf"^(.{{{SHORTEST_TOKEN},}})?$",
     )
     host: str = setting(
         "127.0.0.1", "Address that the worker listens on; 0.0.0.0 for all of its machine's."
@@ -98,15 +103,28 @@ class Worker(Settings):
     )
     num_restarts: int = setting(3, "How often each worker on Ray is started again.", ge=0)
 
-    @model_validator(mode="after")
-    def _goes_together(self) -> Self:
-        if problems := list(self._contradictions()):
-            raise ValueError("; ".join(problems))
-        return self
+    require_client_certificates: bool = setting(
+        False,
+        "Whether the worker serves only who shows a certificate of the authority in "
+        "ssl-ca-certfile, as well as a token (mutual TLS).",
+    )
+    insecure: bool = setting(
+        False,
+        "Whether a worker that others can reach may do without TLS: everybody on the way reads "
+        "hidden states, labels and tokens then.",
+    )
+
+    @property
+    def is_secured(self) -> bool:
+        """Whether it is talked to over TLS; one that runs elsewhere is unless `insecure`."""
+        if not self.address:
+            return bool(self.ssl_certfile)
+        is_ours_alone = self.insecure or is_loopback(host_of(self.address))
+        return bool(self.ssl_certfile or self.ssl_ca_certfile) or not is_ours_alone
 
     def _contradictions(self) -> "list[str]":
+        problems = [*super()._contradictions(), *self._channel_problems()]
         is_on_ray = self.placement == "ray"
-        problems = []
         if is_on_ray and self.address:
             problems.append(
                 f'placement = "ray" and address = {self.address!r}: workers are started on Ray, or '
@@ -126,4 +144,34 @@ class Worker(Settings):
             )
             if value and not is_on_ray
         ]
+        return problems
+
+    def _channel_problems(self) -> "list[str]":
+        """What of certificates and addresses does not go together."""
+        has_files = bool(self.ssl_certfile or self.ssl_ca_certfile)
+        if self.insecure and has_files:
+            return ["insecure = true and certificates are given: leave one of the two out"]
+        if self.address or self.insecure:
+            return []
+        problems = []
+        if self.ssl_ca_certfile and not self.ssl_certfile:
+            problems.append(
+                f"ssl_ca_certfile = {self.ssl_ca_certfile!r}: the worker's own ssl_certfile and "
+                "ssl_keyfile are wanted with it"
+            )
+        if self.require_client_certificates and not self.ssl_ca_certfile:
+            problems.append(
+                "require_client_certificates = true: the authority that they must be of is wanted "
+                "in ssl_ca_certfile"
+            )
+        for name, host in (("host", self.host), ("advertised_host", self.advertised_host)):
+            is_for_others = not is_loopback(host) and (host or name == "host")
+            if is_for_others and not has_files:
+                problems.append(
+                    f"{name} = {host!r}: a worker that others can reach wants TLS. Give "
+                    "ssl_certfile and ssl_keyfile (the SuperLink's own will do, hsplit "
+                    "certificates makes some for a trial); or insecure = true where everybody on "
+                    "the network may read along"
+                )
+                break
         return problems

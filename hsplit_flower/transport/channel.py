@@ -7,11 +7,8 @@ from dataclasses import dataclass
 import grpc
 
 from ..errors import ConfigError
-from ..settings import Certificates, Link
-from .credentials import channel_credentials
-
-PLAIN = Certificates()
-"""A channel that nothing secures."""
+from ..settings import Link
+from .security import PLAIN, Security
 
 KEEPALIVE_SECONDS, KEEPALIVE_TIMEOUT_SECONDS = 60.0, 60.0
 """After how long without a byte a connection is asked for a sign of life; and how long it has.
@@ -73,14 +70,14 @@ class ChannelSettings:
 
 
 def open_channel(
-    address: str, settings: ChannelSettings, certificates: Certificates = PLAIN
+    address: str, settings: ChannelSettings, security: Security = PLAIN
 ) -> grpc.Channel:
     """A channel to ``host:port``; nothing is sent yet."""
     options = [*message_options(settings.max_message_bytes), *_keepalive_options()]
     # A lost connection is tried anew before the settings' own pause is over, or that would be idle.
     options.append(("grpc.initial_reconnect_backoff_ms", max(1, int(500 * settings.pause_seconds))))
     options.append(("grpc.client_idle_timeout_ms", _milliseconds(IDLE_SECONDS / 2)))
-    credentials = channel_credentials(certificates)
+    credentials = security.credentials()
     if credentials is None:
         return grpc.insecure_channel(address, options=options)
     return grpc.secure_channel(address, credentials, options=options)

@@ -14,6 +14,7 @@ import grpc
 import grpc.aio
 
 from ..errors import HSplitError
+from .guesses import Guesses
 from .refusals import FAILED, Refusal, RefusalLog, let_go
 
 logger = logging.getLogger(__name__)
@@ -58,17 +59,20 @@ class Guarded:
 
     Attributes
     ----------
+    behaviour
+        Reads and writes the messages of a call that is let in.
     token_key
         Which entry of the metadata has the token.
     admit
-        Raises an `HSplitError` for a token that does not open it.
-    behaviour
-        Reads and writes the messages of a call that is let in.
+        Raises an `HSplitError` for a token that does not open it; by default anybody is let in.
+    guesses
+        Slows down who guesses the token.
     """
 
-    token_key: str
-    admit: Callable[[str], object]
     behaviour: Behaviour
+    token_key: str = ""
+    admit: Callable[[str], object] = bool
+    guesses: Guesses | None = None
 
 
 class Gate(grpc.GenericRpcHandler):  # type: ignore[misc]  # has no types
@@ -84,7 +88,7 @@ class Gate(grpc.GenericRpcHandler):  # type: ignore[misc]  # has no types
         self._methods = dict(methods)
         self._log = RefusalLog()
         self._handlers = {
-            path: _reading_nothing_itself(self._answering(guarded.behaviour))
+            path: _reading_nothing_itself(self._answering(guarded))
             for path, guarded in methods.items()
         }
 
@@ -97,17 +101,20 @@ class Gate(grpc.GenericRpcHandler):  # type: ignore[misc]  # has no types
         try:
             guarded.admit(token)
         except HSplitError as error:
-            refusal = Refusal.of(error)
-            return _reading_nothing_itself(self._refusing(refusal))
+            return _reading_nothing_itself(self._refusing(Refusal.of(error), guarded.guesses))
         return self._handlers[handler_call_details.method]
 
-    def _refusing(self, refusal: Refusal) -> Behaviour:
+    def _refusing(self, refusal: Refusal, guesses: Guesses | None) -> Behaviour:
         async def refuse(call: Call) -> None:
+            try:
+                _count_guess(guesses, call, is_right=False)
+            except HSplitError as error:
+                await self._end(call, Refusal.of(error))
             await self._end(call, refusal)
 
         return refuse
 
-    def _answering(self, behaviour: Behaviour) -> Behaviour:
+    def _answering(self, guarded: Guarded) -> Behaviour:
         """The behaviour, whose errors end the call with a status.
 
         What is refused is logged. What is not ours is logged whole and not told to the caller.
@@ -115,8 +122,11 @@ class Gate(grpc.GenericRpcHandler):  # type: ignore[misc]  # has no types
 
         async def answer(call: Call) -> None:
             try:
-                await behaviour(call)
+                _count_guess(guarded.guesses, call, is_right=True)
+                await guarded.behaviour(call)
                 return
+            except grpc.aio.AbortError:
+                raise
             except HSplitError as error:
                 refusal = Refusal.of(error)
                 let_go(error)
@@ -133,6 +143,13 @@ class Gate(grpc.GenericRpcHandler):  # type: ignore[misc]  # has no types
     async def _end(self, call: Call, refusal: Refusal) -> None:
         self._log.note(call.peer(), refusal.details)
         await call.abort(refusal.code, refusal.details, refusal.trailers)
+
+
+def _count_guess(guesses: Guesses | None, call: Call, *, is_right: bool) -> None:
+    """Refuse whoever has guessed too often, also with the right token: it may have been found."""
+    if guesses is not None:
+        guesses.check(call.peer())
+        guesses.note(call.peer(), is_right=is_right)
 
 
 async def next_message(call: Call) -> bytes | None:

@@ -9,13 +9,14 @@ from contextlib import suppress
 import grpc
 
 from ..errors import HSplitError, TransportError, WorkerUnavailableError
-from ..settings import Certificates
 from ..types import WireType
 from ..wire.messages import Reply, Request, reply_from_wire, request_to_wire
 from ..wire.proto.split_pb2 import Empty, StepReply, StepRequest
 from ..wire.proto.split_pb2_grpc import SplitWorkerStub
-from .channel import PLAIN, ChannelSettings, open_channel
+from .channel import ChannelSettings, open_channel
 from .credentials import SESSION_TOKEN_KEY, token_metadata
+from .handshake import check_handshake
+from .security import PLAIN, Security
 from .silence import Silence
 from .status import raised_as_ours
 from .streams import Stream
@@ -43,7 +44,7 @@ class GrpcStream(Stream):
         Message limit, deadline and retries.
     gradient_type
         What gradients are on the wire; the same as hidden states by default.
-    certificates
+    security
         What the channel is secured with; nothing by default.
     """
 
@@ -54,13 +55,14 @@ class GrpcStream(Stream):
         wire_type: WireType,
         settings: ChannelSettings | None = None,
         gradient_type: WireType | None = None,
-        certificates: Certificates = PLAIN,
+        security: Security = PLAIN,
     ) -> None:
         self._settings = settings or ChannelSettings()
         self._address = address
         self._types = wire_type, gradient_type or wire_type
         self._metadata = token_metadata(SESSION_TOKEN_KEY, token)
-        self._channel = open_channel(address, self._settings, certificates)
+        self._security = security
+        self._channel = open_channel(address, self._settings, security)
         self._stub = SplitWorkerStub(self._channel)
         self._unanswered: deque[StepRequest] = deque()
         self._line: _Line | None = None
@@ -81,6 +83,8 @@ class GrpcStream(Stream):
         ------
         WorkerUnavailableError
             If the worker does not answer within the settings' tries and patience.
+        CertificateError
+            If it cannot, for what secures the channel.
         """
         if not self._unanswered:
             raise TransportError("no request waits for a reply: send one first")
@@ -94,6 +98,7 @@ class GrpcStream(Stream):
             except WorkerUnavailableError as error:
                 silent.goes_on(error)
                 self._hang_up()
+                check_handshake(self._address, self._security)
             except HSplitError:
                 self._hang_up()
                 self._unanswered.clear()

@@ -6,14 +6,16 @@ from typing import TypeVar
 
 from ..adapters import LowRank
 from ..errors import TransportError, WorkerUnavailableError
-from ..settings import Certificates, SessionSpec
+from ..settings import SessionSpec, Trust
 from ..types import WorkerDescription
 from ..wire.factors import SessionResult, factors_from_wire, factors_to_wire
 from ..wire.form import from_text, to_text
 from ..wire.proto.split_pb2 import CollectReply, Empty, Factors, Form, SessionSummary, SessionTicket
 from ..wire.proto.split_pb2_grpc import WorkerControlStub
-from .channel import PLAIN, ChannelSettings, open_channel
+from .channel import ChannelSettings, open_channel
 from .credentials import OPERATOR_TOKEN_KEY, token_metadata
+from .handshake import check_handshake
+from .security import PLAIN, Security
 from .silence import Silence
 from .status import raised_as_ours
 
@@ -33,11 +35,12 @@ class RemoteWorker:
         address: str,
         operator_token: str,
         settings: ChannelSettings | None = None,
-        certificates: Certificates = PLAIN,
+        security: Security = PLAIN,
     ) -> None:
         self.address = address
         self._settings = settings or ChannelSettings()
-        self._channel = open_channel(address, self._settings, certificates)
+        self.security = security
+        self._channel = open_channel(address, self._settings, security)
         self._stub = WorkerControlStub(self._channel)
         self._is_silent = False
         self._call = {
@@ -45,12 +48,18 @@ class RemoteWorker:
             "timeout": self._settings.step_timeout_seconds,
         }
 
+    @property
+    def trust(self) -> Trust:
+        """What clients are told of the channel to it."""
+        return self.security.trust
+
     def describe(self) -> WorkerDescription:
         """What the worker holds and has; waits for it to be there."""
         try:
             with raised_as_ours():
                 message = self._stub.Describe(Empty(), wait_for_ready=True, **self._call)
         except WorkerUnavailableError as error:
+            check_handshake(self.address, self.security)
             seconds = self._settings.step_timeout_seconds
             raise WorkerUnavailableError(
                 f"no split worker at {self.address} within {seconds:g} s: {error}. Is it running, "
@@ -107,6 +116,7 @@ class RemoteWorker:
                     answer = call()
             except WorkerUnavailableError as error:
                 silent.goes_on(error)
+                check_handshake(self.address, self.security)
             else:
                 self._is_silent = False
                 return answer

@@ -33,6 +33,7 @@ CATALOGUE: tuple[tuple[type[HSplitError], grpc.StatusCode], ...] = (
     (errors.StorageError, _Code.FAILED_PRECONDITION),
     (errors.NodesMissingError, _Code.FAILED_PRECONDITION),
     (errors.WorkerUnavailableError, _Code.UNAVAILABLE),
+    (errors.CertificateError, _Code.UNAUTHENTICATED),
     (errors.WorkerRejectedError, _Code.FAILED_PRECONDITION),
     (errors.TransportError, _Code.INTERNAL),
     (HSplitError, _Code.INTERNAL),

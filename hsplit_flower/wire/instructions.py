@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import CodecError, ConfigError
-from ..settings import Link, Model, SessionSpec, Settings, setting
+from ..settings import Link, Model, SessionSpec, Settings, Trust, setting
 from .form import from_text, to_text
 
 QUERY_KEY = "hsplit-query"
@@ -52,6 +52,7 @@ class Instructions(Settings):
     )
     address: str = setting("", "HOST:PORT of the worker.")
     token: str = setting("", "Opens the session.", secret=True)
+    trust: Trust = setting(Trust(), "How its channel is secured.")
     probe: bool = setting(False, "Whether the first step scores the weights' importance.")
     checkpointing: bool = setting(
         False, "Whether the client runs its blocks once more in the backward pass."

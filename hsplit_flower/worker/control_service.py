@@ -10,6 +10,7 @@ from ..errors import AuthenticationError, CodecError, WorkerUnavailableError
 from ..settings import SessionSpec
 from ..transport.credentials import OPERATOR_TOKEN_KEY, is_same_token
 from ..transport.gate import LAST_WORD_SECONDS, Behaviour, Call, Guarded, next_message
+from ..transport.guesses import Guesses
 from ..wire.factors import factors_from_wire, factors_to_wire
 from ..wire.form import from_text, to_text
 from ..wire.parsing import parsed
@@ -62,6 +63,7 @@ class ControlService:
 
     def methods(self) -> dict[str, Guarded]:
         """What a gate is to let the operator in to."""
+        guesses = Guesses()
         behaviours: dict[str, Behaviour] = {
             "Describe": self._describe,
             "LoadUpdate": self._load_update,
@@ -72,7 +74,10 @@ class ControlService:
         }
         return {
             _PATH + name: Guarded(
-                token_key=OPERATOR_TOKEN_KEY, admit=self._admit, behaviour=behaviour
+                behaviour=behaviour,
+                token_key=OPERATOR_TOKEN_KEY,
+                admit=self._admit,
+                guesses=guesses,
             )
             for name, behaviour in behaviours.items()
         }

@@ -39,6 +39,7 @@ class Executor:
         self._limits = limits or Limits()
         self._arrivals = itertools.count()
         self._queue: list[Task] = []
+        self._running_owners: set[Hashable] = set()
         self._changed = threading.Condition()
         self._refusing_because = ""
         self._when_dead: list[Callable[[str], object]] = []
@@ -100,6 +101,12 @@ class Executor:
             self._changed.notify()
         return task.future
 
+    def has_work(self, owner: Hashable) -> bool:
+        """Whether anything of an owner's waits or is being run."""
+        with self._changed:
+            is_waiting = any(task.owner == owner for task in self._queue)
+            return is_waiting or owner in self._running_owners
+
     def limit(self, limits: Limits) -> None:
         """Say what the next batches may be."""
         with self._changed:
@@ -139,7 +146,10 @@ class Executor:
         batch = self._take()
         # Grad mode belongs to the thread: a task says itself what it wants, starting from on.
         with torch.enable_grad():
-            for task, outcome in zip(batch, self._outcomes(batch), strict=True):
+            outcomes = self._outcomes(batch)
+            with self._changed:
+                self._running_owners = set()
+            for task, outcome in zip(batch, outcomes, strict=True):
                 if isinstance(outcome, BaseException):
                     if isinstance(outcome, HSplitError):
                         let_go(outcome)
@@ -167,4 +177,5 @@ class Executor:
             batch = next_batch(self._queue, self._limits)
             taken = {task.arrival for task in batch}
             self._queue = [task for task in self._queue if task.arrival not in taken]
+            self._running_owners = {task.owner for task in batch}
             return batch

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from ..adapters import LowRank
-from ..settings import SessionSpec
+from ..settings import SessionSpec, Trust
 from ..types import WorkerDescription
 from ..wire.factors import SessionResult
 
@@ -13,6 +13,10 @@ class WorkerHandle(Protocol):
     """A split worker as the strategy sees it, wherever it runs."""
 
     address: str
+
+    @property
+    def trust(self) -> Trust:
+        """What clients are told of the channel to it."""
 
     def describe(self) -> WorkerDescription:
         """What the worker holds and has."""

@@ -1,21 +1,25 @@
 """A split worker with a port of its own: in the ServerApp's process, or alone."""
 
 import contextlib
+from typing import Any
 
 import torch
 
 from ..devices import machine_profile
 from ..errors import ConfigError
-from ..settings import Certificates, Link, Model, Planning, Worker
-from ..splitting import Parts, floating_dtype, load_half, read_architecture
+from ..settings import Link, Model, Planning, Trust, Worker
+from ..splitting import Half, Parts, floating_dtype, load_half, read_architecture
 from ..splitting.checkpoint import Checkpoint
-from ..transport.channel import PLAIN
+from ..transport.health import Health
+from ..transport.port_certificates import PortCertificates
 from ..transport.serving import Server
 from .service import serve
 from .session import Sessions
 from .worker import SplitWorker
 
 DEFAULTS = Worker()
+# Replies that are ready are sent in less.
+LAST_REPLIES_SECONDS = 1.0
 
 
 class HostedWorker(SplitWorker):
@@ -23,10 +27,20 @@ class HostedWorker(SplitWorker):
 
     address: str
 
-    def attach_server(self, server: Server, address: str) -> None:
-        """Remember what serves this worker, and where."""
+    def __init__(self, half: Half, **values: Any) -> None:
+        super().__init__(half, **values)
+        self.health = Health()
+
+    def attach_server(self, server: Server, certificates: PortCertificates, address: str) -> None:
+        """Remember what serves this worker, over what, and where."""
         self._server = server
+        self._certificates = certificates
         self.address = address
+
+    @property
+    def trust(self) -> Trust:
+        """What clients are told of the channel to it."""
+        return self._certificates.trust
 
     def wait(self) -> None:
         """Wait until the server ends.
@@ -38,6 +52,13 @@ class HostedWorker(SplitWorker):
         """
         with contextlib.suppress(KeyboardInterrupt):
             self._server.wait_for_termination()
+
+    def drain(self, timeout_seconds: float) -> bool:
+        """Finish the steps that are under way, send their replies, and serve nobody any more."""
+        self.health.end()
+        is_finished = super().drain(timeout_seconds)
+        self._server.stop(grace=LAST_REPLIES_SECONDS).wait()
+        return is_finished
 
     def stop(self) -> None:
         """End the server and the worker's thread."""
@@ -51,7 +72,6 @@ def host_worker(
     *,
     lowest_cut: int = Planning().min_cut,
     max_message_bytes: int = Link().max_message_bytes,
-    certificates: Certificates = PLAIN,
 ) -> HostedWorker:
     """Load the worker's half and start serving it.
 
@@ -65,16 +85,15 @@ def host_worker(
         The first block that is held.
     max_message_bytes
         Larger messages are refused in both directions.
-    certificates
-        What its port is secured with; nothing by default.
 
     Raises
     ------
     UnsupportedModelError
         If the model cannot be split or loaded.
     ConfigError
-        If the address cannot be listened on.
+        If a certificate file cannot be used, or the address cannot be listened on.
     """
+    certificates = PortCertificates(worker)
     if worker.num_threads:
         torch.set_num_threads(worker.num_threads)
     hosted = _loaded(model, worker, lowest_cut)
@@ -85,9 +104,10 @@ def host_worker(
         operator_token=worker.operator_token or None,
         max_message_bytes=max_message_bytes,
         patience_seconds=worker.session_timeout_seconds,
-        certificates=certificates,
+        credentials=certificates.credentials(),
+        health=hosted.health,
     )
-    hosted.attach_server(server, f"{worker.advertised_host or worker.host}:{port}")
+    hosted.attach_server(server, certificates, f"{worker.advertised_host or worker.host}:{port}")
     return hosted
 
 

@@ -8,10 +8,10 @@ import grpc
 import grpc.aio
 
 from ..errors import ConfigError, WorkerUnavailableError
-from ..settings import Certificates, Link, Worker
-from ..transport.channel import PLAIN, server_options
-from ..transport.credentials import server_credentials
+from ..settings import Link, Worker
+from ..transport.channel import server_options
 from ..transport.gate import Gate
+from ..transport.health import Health
 from ..transport.serving import Server
 from .calls import CallThreads
 from .control_service import ControlService
@@ -27,7 +27,8 @@ def serve(
     operator_token: str | None = None,
     max_message_bytes: int = Link().max_message_bytes,
     patience_seconds: float = Worker().session_timeout_seconds,
-    certificates: Certificates = PLAIN,
+    credentials: grpc.ServerCredentials | None = None,
+    health: Health | None = None,
 ) -> tuple[Server, int]:
     """Start serving a worker; give the server and the port that it listens on.
 
@@ -43,8 +44,8 @@ def serve(
         Larger messages are refused in both directions.
     patience_seconds
         How long a reply may wait to be taken, or a stream be without a request, before it is ended.
-    certificates
-        What the port is secured with; by default nothing, for loopback and trusted networks.
+    credentials, health
+        What the port is secured with, by default nothing; and what says whether it serves.
 
     Raises
     ------
@@ -53,9 +54,9 @@ def serve(
     """
     if operator_token is not None and not operator_token:
         raise ConfigError("the operator token is empty: a secret of some length is wanted")
-    credentials = server_credentials(certificates)
     threads = CallThreads()
-    methods = TrainingService(worker, threads, patience_seconds=patience_seconds).methods()
+    methods = (health or Health()).methods()
+    methods |= TrainingService(worker, threads, patience_seconds=patience_seconds).methods()
     if operator_token is not None:
         control = ControlService(
             worker, threads, operator_token, max_message_bytes=max_message_bytes

@@ -149,6 +149,10 @@ class Session:
         for factor in self.factors:
             factor.grad = None
 
+    def begins(self, request: Request) -> bool:
+        """Whether a request begins a step, and is none of one that is under way or was answered."""
+        return self.progress is None and request.step > self.num_steps
+
     def result(self) -> SessionResult:
         """What this session has learnt so far."""
         return SessionResult(
@@ -239,6 +243,12 @@ class Sessions:
         with self._lock:
             self._drop_silent()
             return {s.spec.client: s.num_steps for s in self._sessions.values()}
+
+    def open_ones(self) -> list[Session]:
+        """Every session that is open."""
+        with self._lock:
+            self._drop_silent()
+            return list(self._sessions.values())
 
     def held_bytes(self) -> int:
         """What all open sessions take."""

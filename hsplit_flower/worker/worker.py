@@ -2,10 +2,12 @@
 
 import logging
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 
 from ..adapters import LowRank
+from ..errors import WorkerUnavailableError
 from ..settings import SessionSpec
 from ..splitting import Architecture, Half
 from ..types import WorkerDescription
@@ -16,11 +18,13 @@ from .batch_limits import limits_for
 from .batched_pass import group_of
 from .executor import Executor
 from .scheduler import Demand, Limits
-from .session import Sessions, key_of
+from .session import Session, Sessions, key_of
 from .stage import Stage
 from .stream_registry import StreamRegistry
 
 logger = logging.getLogger(__name__)
+
+DRAINING_PAUSE_SECONDS = 0.02
 
 
 class SplitWorker:
@@ -57,6 +61,7 @@ class SplitWorker:
         limits: Limits | None = None,
     ) -> None:
         self.streams = StreamRegistry()
+        self._is_ending = False
         self._stage = Stage(half)
         self._sessions = Sessions() if sessions is None else sessions
         self._takes_what_is_left = limits is None
@@ -102,7 +107,15 @@ class SplitWorker:
         self._limit_batches()
 
     def open(self, spec: SessionSpec) -> str:
-        """Open a session and give its token."""
+        """Open a session and give its token.
+
+        Raises
+        ------
+        WorkerUnavailableError
+            If this worker is about to end.
+        """
+        if self._is_ending:
+            raise WorkerUnavailableError("the split worker is ending: it opens no more sessions")
         token = self._sessions.add(self._executor.call(lambda: self._stage.open(spec)))
         self._limit_batches()
         return token
@@ -120,6 +133,8 @@ class SplitWorker:
         session = self._sessions.find(token)
         # Here, in the caller's thread: a batch is chosen from what may be in it.
         check_content(request, session.spec, self._stage.half.architecture)
+        if self._is_ending and session.begins(request) and not self._executor.has_work(id(session)):
+            raise WorkerUnavailableError("the split worker is ending: it begins no more steps")
         shown = request.gradient if isinstance(request, Backward) else request.hidden
         demand = Demand(
             group=group_of(request, session.spec),
@@ -170,6 +185,30 @@ class SplitWorker:
             memory_bytes=self._description.memory_bytes - taken,
         )
         self._executor.limit(limits)
+
+    def drain(self, timeout_seconds: float) -> bool:
+        """Open no more sessions and begin no more steps; wait for those that are under way.
+
+        Parameters
+        ----------
+        timeout_seconds
+            How long they have.
+
+        Returns
+        -------
+        bool
+            Whether they were finished in time.
+        """
+        self._is_ending = True
+        end = time.monotonic() + timeout_seconds
+        while any(map(self._is_in_step, self._sessions.open_ones())):
+            if time.monotonic() >= end:
+                return False
+            time.sleep(DRAINING_PAUSE_SECONDS)
+        return True
+
+    def _is_in_step(self, session: Session) -> bool:
+        return session.progress is not None or self._executor.has_work(id(session))
 
     def stop(self) -> None:
         """End the worker's thread; waiting steps are refused."""

@@ -7,11 +7,13 @@ from hsplit_flower.settings import (
     Certificates,
     Link,
     Model,
+    NodeCertificates,
     PlanSettings,
     Recipe,
     RunSettings,
     SessionSpec,
     Settings,
+    Trust,
     WireFormat,
 )
 from hsplit_flower.settings.fields import Known
@@ -25,6 +27,8 @@ ALL: list[type[Settings]] = [
     PlanSettings,
     SessionSpec,
     Certificates,
+    NodeCertificates,
+    Trust,
     Instructions,
 ]
 FIELDS: list[tuple[type[Settings], Known]] = [

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hsplit_flower.adapters import LowRank, from_state_dict
 from hsplit_flower.client.app import describe_device, split_evaluate, split_train
-from hsplit_flower.settings import SessionSpec
+from hsplit_flower.settings import SessionSpec, Trust
 from hsplit_flower.types import WorkerDescription
 from hsplit_flower.wire.factors import SessionResult
 from hsplit_flower.wire.instructions import INSTRUCTIONS_KEY, UPDATE_KEY, Instructions
@@ -123,6 +123,10 @@ class WatchedWorker:
     @property
     def address(self) -> str:
         return self.worker.address
+
+    @property
+    def trust(self) -> Trust:
+        return self.worker.trust
 
     def describe(self) -> WorkerDescription:
         return self.worker.describe()

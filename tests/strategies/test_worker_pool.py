@@ -243,7 +243,7 @@ def test_a_pool_goes_on_with_who_is_left_and_ends_with_nobody(
 
     reports: list[RoundReport] = []
     # On every interface, so on whatever node Ray likes, and told to clients as that node.
-    anywhere = on_ray(host="0.0.0.0", num_workers=2, num_restarts=0)
+    anywhere = on_ray(host="0.0.0.0", insecure=True, num_workers=2, num_restarts=0)
     strategy = strategy_of(model, worker=anywhere, observer=reports.append)
     with (
         LocalGrid(client_app(faults={0: train}), node_configs()) as grid,

@@ -20,11 +20,12 @@ from hsplit_flower.worker.hosting import HostedWorker, device_of, host_worker
 from tests.families import NUM_BLOCKS, checkpoint
 
 SPEC = SessionSpec(client=0, cut=2)
+SECRET = "a secret of some length"
 
 
 def _host(model: str = "", *, dtype: str = "float32", **changes: Any) -> HostedWorker:
     lowest_cut = changes.pop("lowest_cut", 2)
-    worker = Worker(**({"operator_token": "secret", "device": "cpu"} | changes))
+    worker = Worker(**({"operator_token": SECRET, "device": "cpu"} | changes))
     base = Model(name=model or str(checkpoint("gpt2")), dtype=dtype)
     return host_worker(base, worker, lowest_cut=lowest_cut)
 
@@ -32,7 +33,7 @@ def _host(model: str = "", *, dtype: str = "float32", **changes: Any) -> HostedW
 def test_it_serves_what_its_settings_say() -> None:
     worker = _host(max_sessions=1, dtype="bfloat16")
     try:
-        remote = RemoteWorker(worker.address, "secret")
+        remote = RemoteWorker(worker.address, SECRET)
         description = remote.describe()
         assert (description.num_blocks, description.lowest_cut) == (NUM_BLOCKS, 2)
         assert description.model == str(checkpoint("gpt2"))
@@ -61,11 +62,11 @@ def test_a_session_times_out_as_its_settings_say() -> None:
 
 
 def test_clients_are_told_another_host_than_is_listened_on() -> None:
-    worker = _host(advertised_host="worker.example")
+    worker = _host(advertised_host="worker.example", insecure=True)
     try:
         host, _, port = worker.address.rpartition(":")
         assert host == "worker.example"
-        RemoteWorker(f"127.0.0.1:{port}", "secret").describe()
+        RemoteWorker(f"127.0.0.1:{port}", SECRET).describe()
     finally:
         worker.stop()
 
@@ -73,7 +74,7 @@ def test_clients_are_told_another_host_than_is_listened_on() -> None:
 def test_a_stopped_worker_is_not_there() -> None:
     worker = _host()
     worker.stop()
-    remote = RemoteWorker(worker.address, "secret", ChannelSettings(step_timeout_seconds=0.2))
+    remote = RemoteWorker(worker.address, SECRET, ChannelSettings(step_timeout_seconds=0.2))
     with pytest.raises(WorkerUnavailableError):
         remote.open(SPEC)
     remote.stop()
@@ -85,7 +86,7 @@ def test_a_stopped_worker_is_not_there() -> None:
         ({"model": "no-such-model"}, UnsupportedModelError, "'no-such-model'"),
         ({"lowest_cut": 0}, SplitError, "cut 0 is out of range"),
         ({"lowest_cut": 4}, SplitError, "cut 4 is out of range"),
-        ({"host": "192.0.2.1"}, ConfigError, "cannot listen"),
+        ({"host": "192.0.2.1", "insecure": True}, ConfigError, "cannot listen"),
     ],
 )
 def test_settings_that_cannot_be_served_are_refused(

@@ -15,6 +15,7 @@ from tests.families import checkpoint
 
 ROWS, POSITIONS, STEPS, RANK = 16, 24, 2, 2
 SETTINGS = PlanSettings(min_cut=1)
+SECRET = "a secret of some length"
 
 
 def _train(worker: HostedWorker, specs: list[SessionSpec], width: int) -> None:
@@ -42,7 +43,7 @@ def test_a_hosted_worker_takes_what_is_planned(cuts: tuple[int, ...]) -> None:
         )
         for number, cut in enumerate(cuts)
     ]
-    worker = host_worker(Model(name=model), Worker(operator_token="secret", device="cpu"))
+    worker = host_worker(Model(name=model), Worker(operator_token=SECRET, device="cpu"))
     try:
         half = worker._stage.half.model
         resident = [*half.parameters(), *half.buffers()]
@@ -66,7 +67,7 @@ def test_a_hosted_worker_takes_what_is_planned(cuts: tuple[int, ...]) -> None:
 
 def test_batches_get_what_update_and_sessions_leave() -> None:
     model = str(checkpoint("llama"))
-    worker = host_worker(Model(name=model), Worker(operator_token="secret", device="cpu"))
+    worker = host_worker(Model(name=model), Worker(operator_token=SECRET, device="cpu"))
     small = SplitWorker(
         worker._stage.half, model=model, memory_bytes=200_000.0, flops_per_second=1e9
     )

@@ -5,8 +5,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from ...settings import Model, Worker
+from ...settings.hosts import stands_for_all
 from ..hosting import HostedWorker, host_worker
-from .cluster import stands_for_all
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,5 @@
 """What a pool asks of Ray: to be there, to have room, to start actors, to say who of them died."""
 
-import ipaddress
 import logging
 import os
 import socket
@@ -13,6 +12,7 @@ from typing import Any
 from ...devices import cards
 from ...errors import ConfigError, HSplitError, WorkerUnavailableError
 from ...settings import Worker
+from ...settings.hosts import stands_for_all
 
 # Nothing large goes through a Ray of our own.
 OBJECT_STORE_BYTES = 128 * 2**20
@@ -92,14 +92,6 @@ def places_here(settings: Worker) -> Places:
 def may_leave_this_node(settings: Worker) -> bool:
     """Whether clients find a worker on whatever node it runs."""
     return not settings.advertised_host and stands_for_all(settings.host)
-
-
-def stands_for_all(host: str) -> bool:
-    """Whether listening on this host is listening on every interface."""
-    try:
-        return ipaddress.ip_address(host).is_unspecified
-    except ValueError:  # a name
-        return False
 
 
 @contextmanager

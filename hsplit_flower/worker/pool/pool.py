@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import ConfigError, HSplitError, WorkerUnavailableError
-from ...settings import Link, Model, Planning, Worker
+from ...settings import Certificates, Link, Model, Planning, Worker
 from ...transport.channel import ChannelSettings
 from ...transport.remote_worker import RemoteWorker
+from ...transport.security import Security
 from ...types import HIGHEST_PORT, WorkerDescription
 from ..group import described_together
 from ..handle import WorkerHandle
@@ -35,6 +36,8 @@ DEFAULT_LINK = Link()
 OF_EACH = (
     *("host", "advertised_host", "num_threads", "checkpointing"),
     *("max_sessions", "session_timeout_seconds"),
+    *Certificates.model_fields,
+    *("require_client_certificates", "insecure"),
 )
 
 
@@ -204,9 +207,10 @@ class WorkerPool:
             timeout_seconds=self._settings.loading_timeout_seconds,
             late="had not loaded their half",
         )
-        members = {}
+        members, security = {}, Security.towards(self._settings)
         for number, address in addresses.items():
-            remote = RemoteWorker(address, self._token, ChannelSettings.of(self._link))
+            channel = ChannelSettings.of(self._link)
+            remote = RemoteWorker(address, self._token, channel, security)
             members[number] = PoolMember(
                 actor=actors[number],
                 placement=placements[number],

@@ -1,0 +1,55 @@
+"""The standard health service, asked as supervisors ask it."""
+
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from hsplit_flower.errors import WorkerUnavailableError
+from hsplit_flower.settings import Model, SessionSpec, Worker
+from hsplit_flower.worker.hosting import HostedWorker, host_worker
+from tests.families import checkpoint
+
+
+@pytest.fixture
+def worker() -> Iterator[HostedWorker]:
+    hosted = host_worker(Model(name=str(checkpoint("llama"))), Worker(device="cpu"))
+    yield hosted
+    hosted.stop()
+
+
+def test_it_serves_until_it_is_about_to_end(worker: HostedWorker) -> None:
+    with grpc.insecure_channel(worker.address) as channel:
+        check = HealthStub(channel).Check
+        for name in ("", "hsplit.v1.SplitWorker", "hsplit.v1.WorkerControl"):
+            assert check(HealthCheckRequest(service=name)).status == HealthCheckResponse.SERVING
+        worker.health.end()
+        assert check(HealthCheckRequest()).status == HealthCheckResponse.NOT_SERVING
+
+
+def test_what_it_does_not_know_is_refused(worker: HostedWorker) -> None:
+    with grpc.insecure_channel(worker.address) as channel:
+        with pytest.raises(grpc.RpcError) as unknown:
+            HealthStub(channel).Check(HealthCheckRequest(service="other"))
+        assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
+        with pytest.raises(grpc.RpcError) as garbled:
+            channel.unary_unary("/grpc.health.v1.Health/Check")(b"\xff\xff\xff")
+        assert garbled.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        with pytest.raises(grpc.RpcError) as watching:
+            next(iter(HealthStub(channel).Watch(HealthCheckRequest())))
+        assert watching.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_drained_worker_opens_no_sessions_and_is_gone(worker: HostedWorker) -> None:
+    worker.open(SessionSpec(client=0, cut=2))
+    assert worker.drain(timeout_seconds=10.0), "nothing is under way"
+    with pytest.raises(WorkerUnavailableError, match="it opens no more sessions"):
+        worker.open(SessionSpec(client=1, cut=2))
+    with (
+        grpc.insecure_channel(worker.address) as channel,
+        pytest.raises(grpc.RpcError) as gone,
+    ):
+        HealthStub(channel).Check(HealthCheckRequest(), timeout=5.0)
+    assert gone.value.code() is grpc.StatusCode.UNAVAILABLE
