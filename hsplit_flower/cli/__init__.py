@@ -9,7 +9,16 @@ import click
 import typer
 
 from ..errors import HSplitError
-from . import centralised, demo, evaluate, export, plan, settings_table, worker
+from . import (
+    centralised,
+    certificates,
+    demo,
+    evaluate,
+    export,
+    plan,
+    settings_table,
+    worker,
+)
 from .command_help import DescribedCommand
 
 app = typer.Typer(
@@ -24,6 +33,7 @@ app = typer.Typer(
 )
 app.command("plan", cls=DescribedCommand, epilog=plan.EPILOG)(plan.command)
 app.command("worker", cls=DescribedCommand)(worker.command)
+app.command("certificates", cls=DescribedCommand)(certificates.command)
 app.command("demo", cls=DescribedCommand)(demo.command)
 app.command("export", cls=DescribedCommand)(export.command)
 app.command("centralised", cls=DescribedCommand)(centralised.command)

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import TextIO
 
 from ..errors import ConfigError
+from ..settings import Certificates
 from .background import background as background
 from .simulation_run import FinishedRun, second_try, streamed
 
 CONNECTION = "here"
+PLAIN = Certificates()
 LOG_NAME = "superlink.log"
 
 
@@ -81,7 +83,13 @@ class LocalFlower:
 
 
 @contextmanager
-def local_superlink(home: Path, *, simulation: bool) -> Iterator[LocalFlower]:
+def local_superlink(
+    home: Path,
+    *,
+    simulation: bool,
+    certificates: Certificates = PLAIN,
+    options: Sequence[str] = (),
+) -> Iterator[LocalFlower]:
     """Start a SuperLink in a home folder of its own and end all that it started afterwards.
 
     Parameters
@@ -90,6 +98,10 @@ def local_superlink(home: Path, *, simulation: bool) -> Iterator[LocalFlower]:
         Becomes ``FLWR_HOME``; made if absent.
     simulation
         Whether it simulates its nodes; otherwise SuperNodes connect to its address.
+    certificates
+        What secures its API; by default nothing, on loopback.
+    options
+        Of ``flower-superlink``, further ones.
 
     Raises
     ------
@@ -98,14 +110,24 @@ def local_superlink(home: Path, *, simulation: bool) -> Iterator[LocalFlower]:
     """
     home.mkdir(parents=True, exist_ok=True)
     address = f"127.0.0.1:{_free_port()}"
+    secured = [
+        text
+        for field in type(certificates).known()
+        if (path := getattr(certificates, field.name))
+        for text in (f"--{field.key}", path)
+    ]
+    trusts = (
+        f'root-certificates = "{certificates.ssl_ca_certfile}"' if secured else "insecure = true"
+    )
     (home / "config.toml").write_text(
         f'[superlink]\ndefault = "{CONNECTION}"\n\n'
-        f'[superlink.{CONNECTION}]\naddress = "{address}"\ninsecure = true\n',
+        f'[superlink.{CONNECTION}]\naddress = "{address}"\n{trusts}\n',
         encoding="utf-8",
     )
     environment = flower_environment(home)
     host, port = address.split(":")
-    command = [script("flower-superlink"), "--insecure", "--host", host, "--port", port]
+    command = [script("flower-superlink"), "--host", host, "--port", port]
+    command += [*(secured or ["--insecure"]), *options]
     if simulation:
         command.append("--simulation")
     with background(command, environment, home / LOG_NAME) as process:

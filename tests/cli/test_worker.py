@@ -13,25 +13,31 @@ from pathlib import Path
 import pytest
 
 from hsplit_flower.cli import main
+from hsplit_flower.cli.make_certificates import made_certificates
 from hsplit_flower.cli.worker import operator_token
 from hsplit_flower.errors import AuthenticationError, ConfigError
 from hsplit_flower.settings import OPERATOR_TOKEN_VARIABLE, SessionSpec
+from hsplit_flower.settings import Worker as Settings
 from hsplit_flower.transport.remote_worker import RemoteWorker
+from hsplit_flower.transport.security import Security
 
 COMMAND = [sys.executable, "-m", "hsplit_flower.cli", "worker", "--model", "llama-tiny"]
 
 
 @contextmanager
-def running_worker(token_file: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+def running_worker(
+    token_file: Path, options: list[str]
+) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """A worker's process and the address that it prints."""
+    own = ["--port", "0", "--threads", "1", "--operator-token-file", str(token_file)]
     process = subprocess.Popen(
-        [*COMMAND, "--port", "0", "--threads", "1", "--operator-token-file", str(token_file)],
+        [*COMMAND, *own, *options],
         stdout=subprocess.PIPE,
         text=True,
     )
     try:
         assert process.stdout is not None
-        found = re.search(r"on (127\.0\.0\.1:\d+)", process.stdout.readline())
+        found = re.search(r"on (127\.0\.0\.1:\d+) over TLS", process.stdout.readline())
         assert found is not None
         yield process, found[1]
     finally:
@@ -41,9 +47,17 @@ def running_worker(token_file: Path) -> Iterator[tuple["subprocess.Popen[str]", 
 
 def test_a_worker_serves_who_knows_its_token_and_ends_when_asked(tmp_path: Path):
     token_file = tmp_path / "token"
-    with running_worker(token_file) as (process, address):
+    made_certificates(tmp_path, (), (), num_days=1)
+    files = {"ca-certfile": "ca.pem", "certfile": "server.pem", "keyfile": "server.key"}
+    options = [
+        text for name, file in files.items() for text in (f"--ssl-{name}", str(tmp_path / file))
+    ]
+    with running_worker(token_file, options) as (process, address):
         assert stat.S_IMODE(token_file.stat().st_mode) == 0o600
-        worker = RemoteWorker(address, token_file.read_text(encoding="utf-8").strip())
+        there = Settings(address=address, ssl_ca_certfile=str(tmp_path / "ca.pem"))
+        trusting = Security.towards(there)
+        token = token_file.read_text(encoding="utf-8").strip()
+        worker = RemoteWorker(address, token, security=trusting)
         assert worker.describe().num_blocks == 8
         worker.load_update({})
         token = worker.open(SessionSpec(client=7, cut=3, ranks={}))
@@ -51,12 +65,12 @@ def test_a_worker_serves_who_knows_its_token_and_ends_when_asked(tmp_path: Path)
         worker.close(token)
         assert worker.steps() == {}
         worker.stop()
-        stranger = RemoteWorker(address, "guessed")
+        stranger = RemoteWorker(address, "guessed", security=trusting)
         with pytest.raises(AuthenticationError):
             stranger.describe()
         stranger.stop()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=20) == 128 + signal.SIGTERM
+        assert process.wait(timeout=20) == 0
 
 
 def test_a_worker_without_a_token_does_not_start(
@@ -74,6 +88,12 @@ def test_the_token_comes_from_the_file_else_the_environment(
     assert operator_token(None) == "from the environment"
     made = operator_token(tmp_path / "token")
     assert made == operator_token(tmp_path / "token") != "from the environment"
+    (tmp_path / "short").write_text("fifteen letters\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"short has 15 characters: 16 or more are wanted"):
+        operator_token(tmp_path / "short")
+    monkeypatch.setitem(os.environ, OPERATOR_TOKEN_VARIABLE, "x")
+    with pytest.raises(ConfigError, match=r"\$HSPLIT_OPERATOR_TOKEN has 1 characters"):
+        operator_token(None)
     (tmp_path / "empty").touch()
     with pytest.raises(ConfigError, match="holds no token"):
         operator_token(tmp_path / "empty")
@@ -96,6 +116,23 @@ def test_an_unknown_model_is_one_line_on_stderr(tmp_path: Path, capsys: pytest.C
         (
             ["--port", "65536", "--session-timeout", "nan"],
             "problems:\n  - --port is 65536",
+        ),
+        (
+            ["--host", "0.0.0.0"],
+            "--host = '0.0.0.0': a worker that others can reach wants TLS. Give --ssl-certfile and "
+            "--ssl-keyfile (the SuperLink's own will do, hsplit certificates makes some for a "
+            "trial); or --insecure where everybody on the network may read along",
+        ),
+        (
+            ["--ssl-certfile", "gone.pem", "--ssl-keyfile", "gone.key"],
+            "--ssl-certfile = 'gone.pem': a file that can be read is wanted, and No such file or "
+            "directory (looked for in ",
+        ),
+        (["--ssl-certfile", "a"], "--ssl-certfile and --ssl-keyfile go together"),
+        (
+            ["--require-client-certificates"],
+            "--require-client-certificates: the authority that they must be of is wanted in "
+            "--ssl-ca-certfile",
         ),
         (
             ["--session-timeout", "inf"],
