@@ -23,15 +23,17 @@ from transformers.utils import logging as transformers_logging
 
 from hsplit_flower.client.batch import Batch
 from hsplit_flower.client.local_round import LocalRound
-from hsplit_flower.settings import Model, SessionSpec, Worker
+from hsplit_flower.settings import Certificates, Model, SessionSpec, Worker
 from hsplit_flower.splitting import Half, Parts, load_half
 from hsplit_flower.transport.channel import ChannelSettings
 from hsplit_flower.transport.grpc_stream import GrpcStream
 from hsplit_flower.transport.remote_worker import RemoteWorker
+from hsplit_flower.transport.security import PLAIN, Security
 from hsplit_flower.types import Labels
 from hsplit_flower.worker.hosting import host_worker
 
-OPERATOR_TOKEN: Final = "benchmark"
+OPERATOR_TOKEN: Final = "a benchmark's operator"
+PLAIN_FILES: Final = Certificates()
 LIMITS: Final = ChannelSettings(max_message_bytes=2**30, step_timeout_seconds=600.0)
 
 
@@ -44,11 +46,23 @@ def save_random_model(config: PretrainedConfig, folder: Path, seed: int) -> Path
 
 
 @contextmanager
-def worker_process(model: Path, *, num_threads: int, device: str = "cpu") -> Iterator[RemoteWorker]:
+def worker_process(
+    model: Path,
+    *,
+    num_threads: int,
+    device: str = "cpu",
+    certificates: Certificates = PLAIN_FILES,
+) -> Iterator[RemoteWorker]:
     """A split worker that serves every cut of a model from a process of its own."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=_serve, args=(there, str(model), num_threads, device))
+    settings = Worker(
+        **certificates.given(),
+        num_threads=num_threads,
+        device=device,
+        operator_token=OPERATOR_TOKEN,
+    )
+    process = context.Process(target=_serve, args=(there, str(model), settings))
     process.start()
     try:
         there.close()
@@ -59,7 +73,7 @@ def worker_process(model: Path, *, num_threads: int, device: str = "cpu") -> Ite
             raise RuntimeError(
                 f"the worker's process ended with {process.exitcode} before it listened"
             ) from None
-        worker = RemoteWorker(address, OPERATOR_TOKEN, LIMITS)
+        worker = RemoteWorker(address, OPERATOR_TOKEN, LIMITS, Security.towards(settings))
         yield worker
         worker.stop()
     finally:
@@ -67,12 +81,8 @@ def worker_process(model: Path, *, num_threads: int, device: str = "cpu") -> Ite
         process.join()
 
 
-def _serve(pipe: Connection, model: str, num_threads: int, device: str) -> None:
-    worker = host_worker(
-        Model(name=model),
-        Worker(num_threads=num_threads, device=device, operator_token=OPERATOR_TOKEN),
-        max_message_bytes=LIMITS.max_message_bytes,
-    )
+def _serve(pipe: Connection, model: str, settings: Worker) -> None:
+    worker = host_worker(Model(name=model), settings, max_message_bytes=LIMITS.max_message_bytes)
     pipe.send(worker.address)
     try:
         pipe.recv()
@@ -102,10 +112,11 @@ def full_batch(vocabulary: int, batch: int, sequence: int, seed: int) -> Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """How a client reaches the worker: where, and in which pieces."""
+    """How a client reaches the worker: where, in which pieces, and over what."""
 
     address: str
     micro_batch_size: int = 0
+    security: Security = PLAIN
 
 
 @final
@@ -133,7 +144,12 @@ class SteppedRound:
         self._batch = batch
         self._token = worker.open(spec)
         self._stream = GrpcStream(
-            way.address, self._token, spec.wire_type, LIMITS, spec.wire_gradient_type
+            way.address,
+            self._token,
+            spec.wire_type,
+            LIMITS,
+            spec.wire_gradient_type,
+            way.security,
         )
         self._round = LocalRound(
             half, {}, spec, self._stream, micro_batch_size=way.micro_batch_size
