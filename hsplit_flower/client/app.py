@@ -33,7 +33,7 @@ from ..devices import profile_from_node_config
 from ..devices.memory_budget import MemoryMeter
 from ..errors import ConfigError, DataError, HSplitError
 from ..types import DeviceProfile
-from ..wire.error_text import write_error
+from ..wire.error_text import one_line, write_error
 from ..wire.instructions import (
     IMPORTANCE_KEY,
     INSTRUCTIONS_KEY,
@@ -232,6 +232,6 @@ def _answer(msg: Message, make: Callable[[], RecordDict]) -> Message:
     try:
         return Message(make(), reply_to=msg)
     except HSplitError as error:
-        logger.warning("this client cannot do its part: %s", error)
+        logger.warning("this client cannot do its part: %s", one_line(str(error)))
         refusal = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, write_error(error))
         return Message(refusal, reply_to=msg)

@@ -12,6 +12,7 @@ from flwr.serverapp import Grid
 
 from ..settings.device import DEVICE_KEYS
 from ..types import ClientInfo, DeviceProfile
+from ..wire.error_text import one_line
 from ..wire.instructions import PROFILE_KEY, QUERY_KEY
 
 QUERY_TIMEOUT_SECONDS = 120.0
@@ -104,7 +105,8 @@ def ask(grid: Grid, nodes: Collection[int], *, dtype: str) -> dict[int, ClientIn
     for reply in grid.send_and_receive(messages, timeout=QUERY_TIMEOUT_SECONDS):
         node = reply.metadata.src_node_id
         if reply.has_error():
-            log(WARNING, "\t> client %s is left out: %s", node, reply.error.reason)
+            reason = one_line(str(reply.error.reason))
+            log(WARNING, "\t> client %s is left out: %s", node, reason)
             continue
         try:
             answers[node] = _client_info(reply.content.config_records[PROFILE_KEY])

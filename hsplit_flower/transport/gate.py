@@ -82,10 +82,13 @@ class Gate(grpc.GenericRpcHandler):  # type: ignore[misc]  # has no types
     ----------
     methods
         By their paths, such as ``/hsplit.v1.SplitWorker/Exchange``. Others are not there.
+    after_refusal
+        Called when a call of somebody who was let in has been refused.
     """
 
-    def __init__(self, methods: Mapping[str, Guarded]) -> None:
+    def __init__(self, methods: Mapping[str, Guarded], after_refusal: Callable[[], None]) -> None:
         self._methods = dict(methods)
+        self._after_refusal = after_refusal
         self._log = RefusalLog()
         self._handlers = {
             path: _reading_nothing_itself(self._answering(guarded))
@@ -136,6 +139,7 @@ class Gate(grpc.GenericRpcHandler):  # type: ignore[misc]  # has no types
                 refusal = FAILED
                 logger.exception("the split worker failed while it answered a call")
                 let_go(error)
+            self._after_refusal()
             await self._end(call, refusal)
 
         return answer

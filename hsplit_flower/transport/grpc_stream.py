@@ -10,9 +10,9 @@ import grpc
 
 from ..errors import HSplitError, TransportError, WorkerUnavailableError
 from ..types import WireType
-from ..wire.messages import Reply, Request, reply_from_wire, request_to_wire
-from ..wire.proto.split_pb2 import Empty, StepReply, StepRequest
-from ..wire.proto.split_pb2_grpc import SplitWorkerStub
+from ..wire.expected_reply import ExpectedReply
+from ..wire.messages import Reply, Request, request_to_wire
+from ..wire.proto.split_pb2 import Empty, StepRequest
 from .channel import ChannelSettings, open_channel
 from .credentials import SESSION_TOKEN_KEY, token_metadata
 from .handshake import check_handshake
@@ -23,6 +23,7 @@ from .streams import Stream
 
 # A worker that lives takes a goodbye at once; one that does not hears nothing.
 GOODBYE_SECONDS = 5.0
+EXCHANGE = "/hsplit.v1.SplitWorker/Exchange"
 
 
 class GrpcStream(Stream):
@@ -31,6 +32,9 @@ class GrpcStream(Stream):
     Requests that have no reply when a stream breaks are sent again on a new one, in their order,
     after a pause that doubles each time. Steps and micro-batches are numbered and the worker
     answers repeated ones from memory, so none is applied twice.
+
+    No more replies are taken than requests were sent, and none is read that is not the one to the
+    oldest of them: the worker, or whoever sits between, may be anybody.
 
     Parameters
     ----------
@@ -63,14 +67,17 @@ class GrpcStream(Stream):
         self._metadata = token_metadata(SESSION_TOKEN_KEY, token)
         self._security = security
         self._channel = open_channel(address, self._settings, security)
-        self._stub = SplitWorkerStub(self._channel)
-        self._unanswered: deque[StepRequest] = deque()
+        # Without gRPC's parser: a reply's size is looked at first.
+        self._exchange = self._channel.stream_stream(
+            EXCHANGE, request_serializer=StepRequest.SerializeToString
+        )
+        self._unanswered: deque[tuple[StepRequest, ExpectedReply]] = deque()
         self._line: _Line | None = None
 
     def send(self, request: Request) -> None:
         """Send one request and do not wait; it is kept until it has been answered."""
         message = request_to_wire(request, *self._types)
-        self._unanswered.append(message)
+        self._unanswered.append((message, ExpectedReply.to(request)))
         if self._line is None:
             self._connect()
         else:
@@ -93,8 +100,10 @@ class GrpcStream(Stream):
             try:
                 line = self._line or self._connect()
                 reply = line.receive(self._settings.step_timeout_seconds)
+                _, expected = self._unanswered[0]
+                answer = expected.read(reply)
                 self._unanswered.popleft()
-                return reply_from_wire(reply)
+                return answer
             except WorkerUnavailableError as error:
                 silent.goes_on(error)
                 self._hang_up()
@@ -119,8 +128,8 @@ class GrpcStream(Stream):
 
     def _connect(self) -> "_Line":
         """A new stream, on which everything that is unanswered is sent."""
-        self._line = _Line(self._stub, self._metadata)
-        for message in self._unanswered:
+        self._line = _Line(self._exchange, self._metadata)
+        for message, _ in self._unanswered:
             self._line.send(message)
         return self._line
 
@@ -134,22 +143,27 @@ class _Line:
     """One gRPC stream, for as long as it holds.
 
     A thread takes replies off the wire as they come: gRPC asks for the next message only when it is
-    asked itself, and while the client computes nobody would ask.
+    asked itself, and while the client computes nobody would ask. It asks for as many as are owed,
+    so that a worker that sends more has them wait on the wire.
     """
 
-    def __init__(self, stub: SplitWorkerStub, metadata: tuple[tuple[str, str], ...]) -> None:
+    def __init__(
+        self, exchange: grpc.StreamStreamMultiCallable, metadata: tuple[tuple[str, str], ...]
+    ) -> None:
         self._outbox: queue.SimpleQueue[StepRequest | None] = queue.SimpleQueue()
-        self._inbox: queue.SimpleQueue[StepReply | grpc.RpcError | None] = queue.SimpleQueue()
-        self._call: grpc.CallIterator[StepReply] = stub.Exchange(
+        self._inbox: queue.SimpleQueue[bytes | grpc.RpcError | None] = queue.SimpleQueue()
+        self._owed = threading.Semaphore(0)
+        self._call: grpc.CallIterator[bytes] = exchange(
             _drain(self._outbox), metadata=metadata, wait_for_ready=False
         )
         threading.Thread(target=self._read, name="split-stream-reader", daemon=True).start()
 
     def send(self, message: StepRequest) -> None:
-        """Hand a message to gRPC's own thread."""
+        """Hand a message to gRPC's own thread; it is owed one reply."""
         self._outbox.put(message)
+        self._owed.release()
 
-    def receive(self, timeout_seconds: float) -> StepReply:
+    def receive(self, timeout_seconds: float) -> bytes:
         """The next reply, or the end of patience: a stream has no deadline for each message."""
         try:
             received = self._inbox.get(timeout=timeout_seconds)
@@ -164,7 +178,7 @@ class _Line:
 
     def say_goodbye(self, timeout_seconds: float) -> None:
         """Tell the worker that nothing more comes, and wait until it has heard it."""
-        self._outbox.put(StepRequest(goodbye=Empty()))
+        self.send(StepRequest(goodbye=Empty()))
         self._outbox.put(None)
         with suppress(HSplitError):
             self.receive(timeout_seconds)
@@ -174,15 +188,17 @@ class _Line:
         with suppress(grpc.RpcError):
             self._call.cancel()
         self._outbox.put(None)
+        self._owed.release()
 
     def _read(self) -> None:
         try:
-            for reply in self._call:
-                self._inbox.put(reply)
+            while True:
+                self._owed.acquire()
+                self._inbox.put(next(self._call))
+        except StopIteration:
+            self._inbox.put(None)
         except grpc.RpcError as error:
             self._inbox.put(error)
-        else:
-            self._inbox.put(None)
 
 
 def _drain(outbox: "queue.SimpleQueue[StepRequest | None]") -> Iterator[StepRequest]:

@@ -11,7 +11,7 @@ import grpc
 
 from .. import errors
 from ..errors import HSplitError, OutOfBudgetError
-from ..wire.error_text import read_error
+from ..wire.error_text import one_line, read_error
 
 ERROR_NAME_KEY = "hsplit-error"
 
@@ -49,7 +49,7 @@ def status_of(error: HSplitError) -> grpc.StatusCode:
 
 def error_from(call: grpc.RpcError) -> HSplitError:
     """The error that a failed call stands for."""
-    code, details = call.code(), call.details() or "no details"
+    code, details = call.code(), one_line(call.details() or "no details")
     for key, value in call.trailing_metadata() or ():
         if key == ERROR_NAME_KEY and value in _BY_NAME:
             return _made_again(_BY_NAME[value], details)

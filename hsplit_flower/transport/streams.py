@@ -6,15 +6,15 @@ from typing import Protocol, runtime_checkable
 
 from ..errors import TransportError
 from ..types import WireType
+from ..wire.expected_reply import ExpectedReply
 from ..wire.messages import (
     Reply,
     Request,
-    reply_from_wire,
     reply_to_wire,
     request_from_wire,
     request_to_wire,
 )
-from ..wire.proto.split_pb2 import StepReply, StepRequest
+from ..wire.proto.split_pb2 import StepRequest
 
 
 @runtime_checkable
@@ -60,24 +60,25 @@ class InProcessStream(Stream):
     ) -> None:
         self._answer = answer
         self._types = wire_type, gradient_type or wire_type
-        self._sent: deque[bytes] = deque()
+        self._sent: deque[tuple[bytes, ExpectedReply]] = deque()
 
     def send(self, request: Request) -> None:
         """Put a request on the wire, where it stays until its reply is wanted."""
-        self._sent.append(request_to_wire(request, *self._types).SerializeToString())
+        message = request_to_wire(request, *self._types).SerializeToString()
+        self._sent.append((message, ExpectedReply.to(request)))
 
     def receive(self) -> Reply:
         """Have the oldest request answered."""
         if not self._sent:
             raise TransportError("no request waits for a reply: send one first")
-        request = request_from_wire(StepRequest.FromString(self._sent.popleft()))
+        message, expected = self._sent.popleft()
+        request = request_from_wire(StepRequest.FromString(message))
         try:
             reply = self._answer(request)
         except BaseException:
             self._sent.clear()
             raise
-        received = reply_to_wire(reply, *self._types).SerializeToString()
-        return reply_from_wire(StepReply.FromString(received))
+        return expected.read(reply_to_wire(reply, *self._types).SerializeToString())
 
     def close(self) -> None:
         """Nothing is held open."""

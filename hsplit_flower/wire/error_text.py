@@ -46,7 +46,11 @@ def write_error(error: HSplitError) -> str:
 
 
 def read_error(reason: str) -> HSplitError:
-    """The error that a client answered with; an `HSplitError` with its words if it is another."""
+    """The error that a client answered with; an `HSplitError` with its words if it is another.
+
+    The words are the client's: they become one line, and not a long one.
+    """
+    reason = one_line(reason)
     if reason.startswith(NO_CARD):
         return NoCardError(reason.removeprefix(NO_CARD))
     found = OUT_OF_BUDGET.match(reason)

@@ -5,8 +5,10 @@ worker's device, is handed to a thread, and the loop goes on with other calls.
 """
 
 import asyncio
+import ctypes
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
 from ..transport.serving import started_threads
@@ -17,6 +19,8 @@ CODEC_THREADS = 4
 """How many messages are decoded or encoded at a time."""
 OPERATOR_THREADS = 8
 """How many of the operator's calls wait for the worker at a time; others wait for these."""
+TRIM_SECONDS = 0.5
+"""How long after a refusal the system gets memory back; refusals in between share in it."""
 SMALL_BYTES = 2**17
 """Up to so much a message is dealt with at once: a thread would take longer to hear of it."""
 
@@ -27,6 +31,7 @@ class CallThreads:
     def __init__(self) -> None:
         self._codec = started_threads(CODEC_THREADS, "split-worker-codec")
         self._operator = started_threads(OPERATOR_THREADS, "split-worker-operator")
+        self._is_trim_due = False
 
     @property
     def pools(self) -> tuple[ThreadPoolExecutor, ...]:
@@ -42,3 +47,25 @@ class CallThreads:
     async def wait_for(self, work: Callable[[], Result]) -> Result:
         """Do what may have to wait for the worker's device."""
         return await asyncio.get_running_loop().run_in_executor(self._operator, work)
+
+    def trim_soon(self) -> None:
+        """Have freed memory given back to the system, after what held it has ended.
+
+        The C library keeps it otherwise, in pieces, where threads other than the next one need it.
+        """
+        if not self._is_trim_due:
+            self._is_trim_due = True
+            asyncio.get_running_loop().call_later(TRIM_SECONDS, self._trim)
+
+    def _trim(self) -> None:
+        self._is_trim_due = False
+        # The pool is shut down where the server has ended meanwhile.
+        with suppress(RuntimeError):
+            self._codec.submit(_give_back)
+
+
+def _give_back() -> None:
+    # Of glibc alone.
+    give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if give_back is not None:
+        give_back(0)

@@ -64,10 +64,9 @@ def serve(
         methods |= control.methods()
 
     address = f"{host}:{port}"
+    gate = Gate(methods, threads.trim_soon)
     try:
-        server = Server(
-            lambda: _made(Gate(methods), address, max_message_bytes, credentials), threads.pools
-        )
+        server = Server(lambda: _made(gate, address, max_message_bytes, credentials), threads.pools)
     except BaseException:
         for pool in threads.pools:
             pool.shutdown(wait=False)

@@ -170,7 +170,7 @@ def _of_another_shape(request: Request) -> Reply:
     [
         (_out_of_turn, "LastHidden, out of turn"),
         (_without_gradient, "no gradient of the hidden state's shape"),
-        (_of_another_shape, "no gradient of the hidden state's shape"),
+        (_of_another_shape, r"reply has the shape \[1, 2, 3\]"),
     ],
 )
 def test_a_wrong_reply_ends_the_round(answer: Callable[[Request], Reply], message: str) -> None:

@@ -1,0 +1,84 @@
+"""Which reply a request may have: looked at before anything is made of what came."""
+
+from dataclasses import dataclass
+
+from ..errors import CodecError
+from .messages import Backward, Forward, Gradient, LastHidden, Loss, Reply, Request, reply_from_wire
+from .parsing import parsed
+from .proto.split_pb2 import StepReply
+
+# Values of four bytes, and a scale for each row: the widest that a tensor may be on the wire.
+VALUE_BYTES = 4
+FRAME_BYTES = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpectedReply:
+    """What the reply to one request must be.
+
+    ``shape`` is that of the hidden state, or gradient, which was sent: what comes back has it too.
+    """
+
+    step: int
+    micro_batch: int
+    kind: type[Loss] | type[LastHidden] | type[Gradient]
+    shape: tuple[int, ...]
+
+    @classmethod
+    def to(cls, request: Request) -> "ExpectedReply":
+        """The reply that belongs to a request."""
+        if isinstance(request, Backward):
+            kind: type[Loss] | type[LastHidden] | type[Gradient] = Gradient
+        else:
+            kind = LastHidden if request.labels is None else Loss
+        shown = request.hidden if isinstance(request, Forward) else request.gradient
+        return cls(
+            step=request.step,
+            micro_batch=request.micro_batch,
+            kind=kind,
+            shape=tuple(shown.shape),
+        )
+
+    @property
+    def most_bytes(self) -> int:
+        """More than the reply can take on the wire."""
+        batch, seq, width = self.shape
+        return batch * seq * (width + 1) * VALUE_BYTES + FRAME_BYTES
+
+    def read(self, data: bytes) -> Reply:
+        """The reply that bytes stand for.
+
+        Raises
+        ------
+        CodecError
+            If they are no reply, or not the one to this request.
+        """
+        if len(data) > self.most_bytes:
+            raise CodecError(
+                f"the worker's reply has {len(data)} bytes: at most {self.most_bytes} are wanted "
+                f"for {list(self.shape)}"
+            )
+        reply = reply_from_wire(parsed(StepReply, data), self._check_shape)
+        if (reply.step, reply.micro_batch) != (self.step, self.micro_batch):
+            raise CodecError(
+                f"the worker answered step {reply.step}, micro-batch {reply.micro_batch}: "
+                f"step {self.step}, micro-batch {self.micro_batch}, is next"
+            )
+        if not isinstance(reply, self.kind):
+            raise CodecError(
+                f"the worker sent {type(reply).__name__}, out of turn: "
+                f"{self.kind.__name__} is wanted"
+            )
+        batch, seq, _ = self.shape
+        if isinstance(reply, Loss) and reply.num_tokens > batch * seq:
+            raise CodecError(
+                f"the worker counts {reply.num_tokens} target tokens: {batch * seq} were sent"
+            )
+        return reply
+
+    def _check_shape(self, shape: tuple[int, ...]) -> None:
+        if shape != self.shape:
+            raise CodecError(
+                f"the worker's reply has the shape {list(shape)}: {list(self.shape)} is wanted, "
+                "that of what was sent"
+            )
