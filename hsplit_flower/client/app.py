@@ -168,9 +168,11 @@ def _description(context: Context, num_examples: int, dtype: str) -> ConfigRecor
 def _outcome(
     instructions: Instructions, msg: Message, context: Context, batches: Batches
 ) -> Outcome:
+    machine = machine_without_cache(instructions.model.dtype)
     return run_round(
         instructions,
         batches,
+        granted_bytes=profile_from_node_config(context.node_config, machine).memory_bytes,
         model=str(context.node_config.get("model", instructions.model.name)),
         security=security_of(instructions.trust, context.node_config),
         take_arrays=lambda meter: _arrays_in(msg, meter),

@@ -1,5 +1,6 @@
 """Setting a client's round up: its lease, its budget, its half, and the stream to its session."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -21,6 +22,7 @@ from ..types import DeviceProfile, Labels
 from ..wire.instructions import Instructions
 from .batch import Batch, checked
 from .half_cache import HalfCache, HalfKey
+from .instructions_check import check_adapters, in_our_words
 from .local_round import LocalRound
 from .round_loop import Outcome
 from .whole_round import AdapterRound, WeightRound, WholeRound
@@ -39,6 +41,7 @@ def run_round(
     *,
     model: str,
     take_arrays: TakeArrays,
+    granted_bytes: float = math.inf,
     security: Security = PLAIN,
 ) -> Outcome:
     """A round inside its lease of a card, if it has one, and inside its memory budget.
@@ -54,6 +57,8 @@ def run_round(
     take_arrays
         Gives what has arrived with the message, for the round to hold alone, counted by the meter:
         the global update below the cut, or all parameters of the model.
+    granted_bytes
+        What this device may give, whatever the instructions say.
     security
         Of the channel to the worker, if there is one.
 
@@ -82,7 +87,7 @@ def run_round(
             )
         )
         connect = partial(_connect, instructions, security)
-        return _run_half(instructions, take_arrays, batches, key, meter, connect)
+        return _run_half(instructions, take_arrays, batches, key, meter, connect, granted_bytes)
 
 
 def _half_of(instructions: Instructions, model: str, device: str) -> HalfKey:
@@ -117,6 +122,7 @@ def _run_half(
     key: HalfKey,
     meter: MemoryMeter,
     connect: Callable[[], GrpcStream],
+    granted_bytes: float,
 ) -> Outcome:
     spec = instructions.session
     with ExitStack() as stack:
@@ -124,15 +130,16 @@ def _run_half(
             HALVES.lend(key, lambda: _load(key), capacity=_capacity(instructions))
         )
         half = loan.half
+        check_adapters(spec, half.architecture, half.parts.span, granted_bytes)
         half.checkpointing = instructions.checkpointing
         meter.adopt([*half.model.parameters(), *half.model.buffers()])
         local_round: LocalRound | WholeRound
         if instructions.whole.is_whole:
-            with meter.setting_up():
+            with in_our_words(key.model), meter.setting_up():
                 local_round = _whole_round(instructions, half, take_arrays(meter), meter)
         else:
             stream = stack.enter_context(closing(connect()))
-            with meter.setting_up():
+            with in_our_words(key.model), meter.setting_up():
                 updates = from_state_dict(take_arrays(meter))
                 size = instructions.micro_batch_size
                 local_round = LocalRound(half, updates, spec, stream, meter, size)
@@ -158,14 +165,15 @@ def _whole_round(
 
 
 def _load(key: HalfKey) -> Half:
-    return load_half(
-        key.model,
-        key.parts,
-        revision=key.revision,
-        dtype=key.dtype,
-        device=key.device,
-        attention=key.attention,
-    )
+    with in_our_words(key.model):
+        return load_half(
+            key.model,
+            key.parts,
+            revision=key.revision,
+            dtype=key.dtype,
+            device=key.device,
+            attention=key.attention,
+        )
 
 
 def _connect(instructions: Instructions, security: Security) -> GrpcStream:

@@ -1,0 +1,86 @@
+"""Whether this device can do what it is instructed to: whoever instructs it may be anybody."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..errors import AdapterError, ConfigError, HSplitError, UnsupportedModelError
+from ..settings import SessionSpec
+from ..sizes import size_text
+from ..splitting import Architecture
+from ..types import Span
+from ..worker.admission import check_ranks
+
+logger = logging.getLogger(__name__)
+
+# A factor, its gradient and two moments, in float32.
+BYTES_A_NUMBER = 16
+
+
+def check_adapters(
+    spec: SessionSpec, architecture: Architecture, span: Span, granted_bytes: float
+) -> None:
+    """Refuse adapters that the model cannot have, or this device cannot hold.
+
+    Parameters
+    ----------
+    spec
+        What the session was opened with, as the instructions say.
+    architecture, span
+        The model's, and the blocks that are held here.
+    granted_bytes
+        What the device may give.
+
+    Raises
+    ------
+    AdapterError
+        If a rank is not possible, or training the factors would take more than is granted.
+    """
+    check_ranks(spec, architecture)
+    numbers = sum(
+        spec.ranks.get(weight.name, 0) * (weight.in_features + weight.out_features)
+        for weight in architecture.weights_in(span)
+    )
+    wanted_bytes = BYTES_A_NUMBER * numbers
+    if wanted_bytes > granted_bytes:
+        raise AdapterError(
+            f"the adapters of these ranks take {size_text(wanted_bytes)}, this device grants "
+            f"{size_text(granted_bytes)}: lower ranks are wanted"
+        )
+
+
+@contextmanager
+def in_our_words(model: str) -> Iterator[None]:
+    """What fails inside because of the instructions becomes an error of ours.
+
+    Files of this device are not told of: neither what they are called nor whether they are there.
+
+    Parameters
+    ----------
+    model
+        What is to be loaded.
+    """
+    try:
+        yield
+    except UnsupportedModelError as error:
+        if not _is_a_path(model):
+            raise
+        logger.warning("the model cannot be loaded: %s", error)
+        raise UnsupportedModelError(
+            "the model that the instructions name cannot be loaded from this device's disk; its "
+            "log says why. Its own folder can be given in the node config, as model"
+        ) from None
+    except HSplitError:
+        raise
+    except Exception as error:
+        logger.exception("the instructions cannot be followed")
+        raise ConfigError(
+            f"the instructions cannot be followed on this device ({type(error).__name__}); its "
+            "log says why"
+        ) from None
+
+
+def _is_a_path(model: str) -> bool:
+    """Whether a model's name is one of a place on the disk; the hub's have one slash at most."""
+    return model.startswith((os.sep, ".", "~")) or model.count("/") > 1 or os.path.lexists(model)
