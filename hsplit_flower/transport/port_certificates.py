@@ -126,7 +126,7 @@ class PortCertificates:
 
     def _marks(self) -> list[tuple[int, ...]]:
         """What a file that is written anew, or put in another's place, has other than before."""
-        worker, marks = self._worker, []
+        worker, marks = self._worker, list[tuple[int, ...]]()
         for path in (worker.ssl_certfile, worker.ssl_keyfile, worker.ssl_ca_certfile):
             try:
                 found = os.stat(Path(path)) if path else None

@@ -84,7 +84,7 @@ def deployment(
         yield flower
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_the_app_runs_unchanged_on_two_supernodes_and_every_channel_is_secured(tmp_path: Path):
     made_certificates(tmp_path, [], ["bank", "clinic"], num_days=1)
     own = {"ssl_certfile": "server.pem", "ssl_keyfile": "server.key", "ssl_ca_certfile": "ca.pem"}

@@ -6,6 +6,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -15,6 +16,7 @@ from flwr.app import Context, Message, MessageType, MetricRecord
 from ray.util.placement_group import placement_group, remove_placement_group
 from torch import Tensor
 
+from hsplit_flower.cli.make_certificates import made_certificates
 from hsplit_flower.client.app import split_train
 from hsplit_flower.errors import SplitError, WorkerUnavailableError
 from hsplit_flower.server import RoundReport
@@ -230,8 +232,8 @@ def test_no_worker_is_left_running(story: Story) -> None:
     assert ray.is_initialized(), "a Ray that was there before stays"
 
 
-def test_a_pool_goes_on_with_who_is_left_and_ends_with_nobody(
-    model: str, own_ray: None, flower_log: list[str]
+def test_a_pool_over_tls_goes_on_with_who_is_left_and_ends_with_nobody(
+    model: str, own_ray: None, flower_log: list[str], tmp_path: Path
 ) -> None:
     disturbed: set[int] = set()
 
@@ -242,8 +244,16 @@ def test_a_pool_goes_on_with_who_is_left_and_ends_with_nobody(
         return split_train(msg, context, some)
 
     reports: list[RoundReport] = []
+    here = ray.util.get_node_ip_address()
+    made_certificates(tmp_path, [here], (), num_days=1)
+    files = {"ssl_certfile": "server.pem", "ssl_keyfile": "server.key", "ssl_ca_certfile": "ca.pem"}
     # On every interface, so on whatever node Ray likes, and told to clients as that node.
-    anywhere = on_ray(host="0.0.0.0", insecure=True, num_workers=2, num_restarts=0)
+    anywhere = on_ray(
+        host="0.0.0.0",
+        num_workers=2,
+        num_restarts=0,
+        **{name: str(tmp_path / file) for name, file in files.items()},
+    )
     strategy = strategy_of(model, worker=anywhere, observer=reports.append)
     with (
         LocalGrid(client_app(faults={0: train}), node_configs()) as grid,
@@ -254,7 +264,7 @@ def test_a_pool_goes_on_with_who_is_left_and_ends_with_nobody(
     assert NODES[0] in reports[0].moved
     assert not reports[1].moved
     (listens,) = [line for line in flower_log if "The split worker listens on" in line]
-    assert listens.count(f" {ray.util.get_node_ip_address()}:") == 2
+    assert listens.count(f" {here}:") == 2
     dead = [line for line in flower_log if line.startswith("worker ") and "died" in line]
     assert {line.split()[1] for line in dead} == {"0", "1"}
     assert any("begin the round anew" in line for line in flower_log)
