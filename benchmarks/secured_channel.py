@@ -12,9 +12,9 @@ from statistics import median
 from typing import Final
 
 import torch
-from transformers import GPT2Config
 
 from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target, interleave
+from benchmarks.step_overhead import shape
 from benchmarks.tools.split_pair import (
     SteppedRound,
     Way,
@@ -82,13 +82,6 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
             "threads": num_threads,
         },
     )
-
-
-def shape(*, quick: bool) -> GPT2Config:
-    """GPT-2's small shape."""
-    if quick:
-        return GPT2Config(n_layer=4, n_embd=96, n_head=3, vocab_size=1024, n_positions=128)
-    return GPT2Config()
 
 
 def compared(name: str, ours: list[float], theirs: list[float], *, quick: bool) -> Iterator[Figure]:

@@ -21,8 +21,7 @@ class Trial(Settings):
     )
     clients: tuple[str, ...] = setting(
         (),
-        "Names of clients that get a certificate of their own, for workers with "
-        "--require-client-certificates.",
+        "Names of clients that get a certificate of their own, for workers with --mutual-tls.",
         wanted="names",
     )
     days: int = setting(
@@ -68,7 +67,7 @@ def _what_to_do(folder: Path, trial: Trial) -> str:
     if trial.clients:
         name = trial.clients[0]
         lines += [
-            "# a client whose worker has --require-client-certificates",
+            "# a client whose worker has --mutual-tls",
             f'flower-supernode … --node-config \'ssl-certfile="{folder / name}.{CERTFILE}" '
             f'ssl-keyfile="{folder / name}.{KEYFILE}" …\'',
         ]

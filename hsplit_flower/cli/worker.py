@@ -63,7 +63,7 @@ OPTIONS = Options(
             "ssl_certfile",
             "ssl_keyfile",
             "ssl_ca_certfile",
-            "require_client_certificates",
+            "mutual_tls",
             "insecure",
         ),
         names={

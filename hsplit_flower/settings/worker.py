@@ -103,10 +103,10 @@ class Worker(Certificates):
     )
     num_restarts: int = setting(3, "How often each worker on Ray is started again.", ge=0)
 
-    require_client_certificates: bool = setting(
+    mutual_tls: bool = setting(
         False,
         "Whether the worker serves only who shows a certificate of the authority in "
-        "ssl-ca-certfile, as well as a token (mutual TLS).",
+        "ssl-ca-certfile, as well as a token.",
     )
     insecure: bool = setting(
         False,
@@ -159,9 +159,9 @@ class Worker(Certificates):
                 f"ssl_ca_certfile = {self.ssl_ca_certfile!r}: the worker's own ssl_certfile and "
                 "ssl_keyfile are wanted with it"
             )
-        if self.require_client_certificates and not self.ssl_ca_certfile:
+        if self.mutual_tls and not self.ssl_ca_certfile:
             problems.append(
-                "require_client_certificates = true: the authority that they must be of is wanted "
+                "mutual_tls = true: the authority that callers' certificates must be of is wanted "
                 "in ssl_ca_certfile"
             )
         for name, host in (("host", self.host), ("advertised_host", self.advertised_host)):

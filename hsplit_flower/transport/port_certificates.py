@@ -80,7 +80,7 @@ class PortCertificates:
         return grpc.dynamic_ssl_server_credentials(
             self._configuration(),
             newer,
-            require_client_authentication=self._worker.require_client_certificates,
+            require_client_authentication=self._worker.mutual_tls,
         )
 
     def _look(self) -> None:
@@ -104,7 +104,7 @@ class PortCertificates:
     def _configuration(self) -> grpc.ServerCertificateConfiguration:
         own = self._own
         assert own is not None
-        asks = self._worker.require_client_certificates
+        asks = self._worker.mutual_tls
         return grpc.ssl_server_certificate_configuration(
             [(own.private_key, own.chain)],
             root_certificates=self._authorities if asks else None,

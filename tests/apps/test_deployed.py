@@ -105,7 +105,7 @@ def test_the_app_runs_unchanged_on_two_supernodes_and_every_channel_is_secured(t
                 "training.sequence-length": 160,
                 "num-server-rounds": 1,
                 "worker.advertised-host": "localhost",
-                "worker.require-client-certificates": True,
+                "worker.mutual-tls": True,
                 **{f"worker.{name.replace('_', '-')}": path for name, path in files.items()},
             },
         )

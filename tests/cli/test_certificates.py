@@ -37,7 +37,7 @@ def test_what_is_made_secures_a_worker_for_the_clients_that_it_names(
             ssl_certfile=str(folder / "server.pem"),
             ssl_keyfile=str(folder / "server.key"),
             ssl_ca_certfile=str(folder / "ca.pem"),
-            require_client_certificates=True,
+            mutual_tls=True,
             operator_token=TOKEN,
             advertised_host="localhost",
         ),

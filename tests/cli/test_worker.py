@@ -130,8 +130,8 @@ def test_an_unknown_model_is_one_line_on_stderr(tmp_path: Path, capsys: pytest.C
         ),
         (["--ssl-certfile", "a"], "--ssl-certfile and --ssl-keyfile go together"),
         (
-            ["--require-client-certificates"],
-            "--require-client-certificates: the authority that they must be of is wanted in "
+            ["--mutual-tls"],
+            "--mutual-tls: the authority that callers' certificates must be of is wanted in "
             "--ssl-ca-certfile",
         ),
         (

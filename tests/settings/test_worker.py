@@ -64,7 +64,7 @@ def test_one_that_runs_elsewhere_is_reached_over_tls(
         ({"ssl_certfile": "a"}, "ssl_certfile and ssl_keyfile go together"),
         ({**FILES, "insecure": True}, "insecure = true and certificates are given"),
         ({"ssl_ca_certfile": "ca"}, "the worker's own ssl_certfile and ssl_keyfile are wanted"),
-        ({**FILES, "require_client_certificates": True}, "wanted in ssl_ca_certfile"),
+        ({**FILES, "mutual_tls": True}, "wanted in ssl_ca_certfile"),
         ({"operator_token": "short"}, "a secret of 16 characters or more, from .*not shown"),
     ],
 )

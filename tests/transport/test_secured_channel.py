@@ -49,7 +49,7 @@ def _served(**settings: object) -> Iterator[HostedWorker]:
 def _serving(parties: Parties, *, asks: bool = False) -> dict[str, object]:
     """A worker's settings: it shows who it is, and may ask to be shown who calls."""
     files = {**parties.server.files, "ssl_ca_certfile": parties.authority.certfile}
-    return {**files, "require_client_certificates": asks}
+    return {**files, "mutual_tls": asks}
 
 
 def _calling(authority: Pair, own: Pair | None = None) -> Security:

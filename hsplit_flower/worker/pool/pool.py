@@ -37,7 +37,7 @@ OF_EACH = (
     *("host", "advertised_host", "num_threads", "checkpointing"),
     *("max_sessions", "session_timeout_seconds"),
     *Certificates.model_fields,
-    *("require_client_certificates", "insecure"),
+    *("mutual_tls", "insecure"),
 )
 
 
