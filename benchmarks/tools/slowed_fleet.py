@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from benchmarks.tools.slowed import SlowedWorker
+from hsplit_flower.settings import Worker
 from hsplit_flower.splitting import Checkpoint, Parts, load_half, read_architecture
+from hsplit_flower.transport.port_certificates import PortCertificates
 from hsplit_flower.worker.service import serve
 
 MODEL = "llama-tiny"
@@ -30,7 +32,7 @@ def serving_worker() -> SlowedWorker:
     worker = SlowedWorker(half, model=MODEL, memory_bytes=8e9, flops_per_second=1e9)
     worker.factor = WORKER_FACTOR
     server, port = serve(worker, host="127.0.0.1", port=0)
-    worker.attach_server(server, f"127.0.0.1:{port}")
+    worker.attach_server(server, PortCertificates(Worker()), f"127.0.0.1:{port}")
     return worker
 
 
