@@ -34,6 +34,7 @@ LONG = (
     "memory",
     "budgets",
     "study",
+    "hostile-callers",
 )
 WITHOUT_FRAMEWORKS = """
 import sys
