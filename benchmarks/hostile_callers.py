@@ -23,7 +23,6 @@ import torch
 from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target
 from benchmarks.tools.hostile import (
     DESCRIBE,
-    EXCHANGE,
     hanging_calls,
     hostile_message,
     idle_connections,
@@ -34,7 +33,7 @@ from benchmarks.tools.split_pair import LIMITS, worker_process
 from hsplit_flower.settings import SessionSpec
 from hsplit_flower.splitting import Architecture, Checkpoint, read_architecture
 from hsplit_flower.transport.credentials import SESSION_TOKEN_KEY
-from hsplit_flower.transport.grpc_stream import GrpcStream
+from hsplit_flower.transport.grpc_stream import EXCHANGE, GrpcStream
 from hsplit_flower.transport.remote_worker import RemoteWorker
 from hsplit_flower.types import WireType
 from hsplit_flower.wire.messages import Forward, Loss

@@ -5,15 +5,14 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import Any, Final
 
 import torch
 
 from hsplit_flower.types import WireType
 from hsplit_flower.wire.messages import Forward, request_to_wire
-from hsplit_flower.wire.proto.split_pb2 import StepRequest
+from hsplit_flower.wire.proto.split_pb2 import DataType, StepRequest
 
-EXCHANGE: Final = "/hsplit.v1.SplitWorker/Exchange"
 DESCRIBE: Final = "/hsplit.v1.WorkerControl/Describe"
 CALLS_PER_CONNECTION: Final = 50
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -86,7 +85,8 @@ def many_tokens(num_bytes: int, width: int) -> bytes:
     count = num_bytes // width
     message = StepRequest(step=1)
     hidden = message.forward.hidden
-    hidden.data_type, hidden.data, hidden.scales = 7, bytes(count * width), bytes(4 * count)
+    hidden.data_type = DataType.DATA_TYPE_INT8_ROWS
+    hidden.data, hidden.scales = bytes(count * width), bytes(4 * count)
     hidden.shape.extend([1, count, width])
     return bytes(message.SerializeToString())
 
@@ -108,7 +108,8 @@ def _make_wrong(rng: random.Random, message: StepRequest) -> None:
         del place.shape[:]
         place.shape.extend(rng.choice(HUGE) for _ in range(rng.randrange(12)))
     elif change == 1:
-        place.data_type = rng.choice((0, 1, 3, 4, 6, 7, 99, -1))
+        unknown: Any = rng.choice((0, 1, 3, 4, 6, 7, 99, -1))
+        place.data_type = unknown
     elif change == 2:
         place.data += bytes(rng.randrange(1, 64))
     elif change == 3:

@@ -104,7 +104,9 @@ class Gate(grpc.GenericRpcHandler):  # type: ignore[misc]  # has no types
         try:
             guarded.admit(token)
         except HSplitError as error:
-            return _reading_nothing_itself(self._refusing(Refusal.of(error), guarded.guesses))
+            # Whoever shows no token guesses none.
+            guesses = guarded.guesses if token else None
+            return _reading_nothing_itself(self._refusing(Refusal.of(error), guesses))
         return self._handlers[handler_call_details.method]
 
     def _refusing(self, refusal: Refusal, guesses: Guesses | None) -> Behaviour:

@@ -9,6 +9,7 @@ from ..errors import WorkerRejectedError, WorkerUnavailableError
 from ..settings import SessionSpec
 from ..transport.credentials import SESSION_TOKEN_KEY
 from ..transport.gate import Call, Guarded, hang_up, next_message, token_in
+from ..transport.grpc_stream import EXCHANGE
 from ..wire.messages import Reply, Request, reply_to_wire, request_from_wire, tensor_bytes
 from ..wire.parsing import parsed
 from ..wire.proto.split_pb2 import StepRequest
@@ -19,7 +20,6 @@ from .worker import SplitWorker
 
 logger = logging.getLogger(__name__)
 
-EXCHANGE = "/hsplit.v1.SplitWorker/Exchange"
 MOST_CALLS = 8
 """Of one session, those counted that are ended here while their client has not heard of it."""
 

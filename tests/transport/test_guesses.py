@@ -82,6 +82,11 @@ def test_a_worker_slows_guesses_and_still_serves_its_operator() -> None:
         operator = RemoteWorker(worker.address, OPERATOR_TOKEN, other)
         operator.describe()
         stranger = RemoteWorker(worker.address, "a guess", hasty)
+        for _ in range(30):
+            nobody = RemoteWorker(worker.address, "", hasty)
+            with pytest.raises(AuthenticationError):
+                nobody.steps()
+            nobody.stop()
         refusals = []
         for _ in range(30):
             with pytest.raises((AuthenticationError, WorkerUnavailableError)) as refused:

@@ -1,5 +1,6 @@
 """The standard health service, asked as supervisors ask it."""
 
+import threading
 from collections.abc import Iterator
 
 import grpc
@@ -9,6 +10,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from hsplit_flower.errors import WorkerUnavailableError
 from hsplit_flower.settings import Model, SessionSpec, Worker
+from hsplit_flower.transport import health
 from hsplit_flower.worker.hosting import HostedWorker, host_worker
 from tests.families import checkpoint
 
@@ -40,6 +42,22 @@ def test_what_it_does_not_know_is_refused(worker: HostedWorker) -> None:
         with pytest.raises(grpc.RpcError) as watching:
             next(iter(HealthStub(channel).Watch(HealthCheckRequest())))
         assert watching.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_who_asks_nothing_is_let_go(worker: HostedWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "QUESTION_SECONDS", 0.2)
+    end = threading.Event()
+    with grpc.insecure_channel(worker.address) as channel:
+        silent = channel.stream_unary(health.CHECK)
+        calls = [
+            silent.future((b"" for _ in range(1) if end.wait(30)), timeout=20)
+            for _ in range(2 * health.MOST_CHECKS)
+        ]
+        assert HealthStub(channel).Check(HealthCheckRequest(), timeout=10).status
+        for call in calls:
+            assert call.code() is grpc.StatusCode.UNAVAILABLE
+            assert "no HealthCheckRequest came within 0.2 s" in call.details()
+        end.set()
 
 
 def test_a_drained_worker_opens_no_sessions_and_is_gone(worker: HostedWorker) -> None:

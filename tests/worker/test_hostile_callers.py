@@ -1,6 +1,7 @@
 """Whoever knocks: what a call without a right to it, or with too much in it, costs the worker."""
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +13,6 @@ import pytest
 
 from benchmarks.tools.hostile import (
     DESCRIBE,
-    EXCHANGE,
     hanging_calls,
     idle_connections,
     many_dimensions,
@@ -20,6 +20,7 @@ from benchmarks.tools.hostile import (
 )
 from hsplit_flower.errors import WorkerRejectedError, WorkerUnavailableError
 from hsplit_flower.transport.credentials import SESSION_TOKEN_KEY
+from hsplit_flower.transport.grpc_stream import EXCHANGE
 from hsplit_flower.transport.remote_worker import RemoteWorker
 from hsplit_flower.types import WireType
 from hsplit_flower.wire.messages import request_to_wire
@@ -107,12 +108,8 @@ def test_a_message_is_refused_before_anything_is_made_of_it(
     token = worker.worker.open(SPEC.replace(max_tokens=1000))
     code, details = _refused(worker, message, token)
     assert code is grpc.StatusCode.INVALID_ARGUMENT
-    pytest.raises(ValueError, lambda: _raise(details)).match(said)
+    assert re.match(said, details)
     worker.worker.close(token)
-
-
-def _raise(words: str) -> None:
-    raise ValueError(words)
 
 
 def test_a_number_with_another_content_is_refused_and_the_same_one_answered_again(
