@@ -32,6 +32,7 @@ from ..adapters import to_state_dict
 from ..devices import profile_from_node_config
 from ..devices.memory_budget import MemoryMeter
 from ..errors import ConfigError, DataError, HSplitError
+from ..transport.security import PLAIN
 from ..types import DeviceProfile
 from ..wire.error_text import one_line, write_error
 from ..wire.instructions import (
@@ -169,12 +170,13 @@ def _outcome(
     instructions: Instructions, msg: Message, context: Context, batches: Batches
 ) -> Outcome:
     machine = machine_without_cache(instructions.model.dtype)
+    has_channel = not instructions.whole.is_whole
     return run_round(
         instructions,
         batches,
         granted_bytes=profile_from_node_config(context.node_config, machine).memory_bytes,
         model=str(context.node_config.get("model", instructions.model.name)),
-        security=security_of(instructions.trust, context.node_config),
+        security=security_of(instructions.trust, context.node_config) if has_channel else PLAIN,
         take_arrays=lambda meter: _arrays_in(msg, meter),
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from ..adapters import LowRank
-from ..settings import SessionSpec
+from ..settings import SessionSpec, Trust
 from ..types import WorkerDescription
 from .worker_sessions import Ticket
 
@@ -71,7 +71,7 @@ class NoSessions:
         self, specs: Mapping[int, SessionSpec], loads: Mapping[int, float]
     ) -> dict[int, Ticket]:
         """Tickets to nothing."""
-        return dict.fromkeys(specs, Ticket(worker=0, address="", token=""))
+        return dict.fromkeys(specs, Ticket(worker=0, address="", token="", trust=Trust()))
 
     def lost(self, clients: Collection[int]) -> list[int]:
         """None."""
