@@ -67,7 +67,9 @@ class Rounds:
             self.states.append(self.strategy.state)
 
         self.strategy.observer = observe
-        with LocalGrid(app or whole_app(), node_configs()) as grid:
+        # Of other runs, which have a worker: nobody asks for it here.
+        configs = node_configs(**{"root-certificates": "ca.pem"})
+        with LocalGrid(app or whole_app(), configs) as grid:
             result = self.strategy.start(grid, num_rounds=num_rounds, **options)
         self.sent = [m for m in grid.sent if m.metadata.message_type == MessageType.TRAIN]
         return result
