@@ -43,6 +43,7 @@ def test_a_run_ends_with_its_result_and_leaves_its_files(flower: LocalFlower, fi
     assert after < before
     assert sorted(path.name for path in finished.folder.iterdir()) == [
         "adapter",
+        "best",
         "config.json",
         "metrics.jsonl",
         "plan.json",

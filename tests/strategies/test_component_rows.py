@@ -35,6 +35,8 @@ class Rounds:
         self.reports: list[RoundReport] = []
         self.trained: list[dict[int, dict[str, LowRank]]] = []
         self.after: list[dict[str, LowRank]] = []
+        # What is averaged is tested, not who is believed.
+        settings["clip_above"] = 0.0
         strategy = strategy_of(model, method=method, worker=worker, planning=PLANNING, **settings)
 
         def observe(report: RoundReport) -> None:

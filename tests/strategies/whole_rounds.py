@@ -56,6 +56,8 @@ class Rounds:
         self.reports: list[RoundReport] = []
         self.received: list[list[Message]] = []
         self.states: list[Any] = []
+        # What is averaged is tested, not who is believed.
+        settings.setdefault("clip_above", 0.0)
         self.strategy = strategy_of(model, method=method, **settings)
 
     def run(self, num_rounds: int, app: ClientApp | None = None, **options: Any) -> Any:
