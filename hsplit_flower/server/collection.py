@@ -171,7 +171,6 @@ def _report(
     return ClientReport(
         plan=task.plan,
         num_examples=task.client.num_examples,
-        counted_examples=task.client.num_examples,
         loss=client.loss,
         num_steps=client.num_steps,
         num_batch_tokens=client.num_batch_tokens,

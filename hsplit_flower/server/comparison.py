@@ -50,7 +50,7 @@ def with_comparison(
         reports[node] = replace(
             reports[node],
             proportion=proportion,
-            counted_examples=used.num_examples if used else reports[node].num_examples,
+            uncounted_examples=reports[node].num_examples - used.num_examples if used else 0,
             is_selected=node not in found.unselected,
             dropped=_refusal(proportion, options) if proportion.is_refused else None,
         )

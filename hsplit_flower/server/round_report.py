@@ -17,13 +17,13 @@ class ClientReport:
 
     ``num_batch_tokens`` are those of its steps' batches, padding included, as it says itself.
     ``peak_bytes`` is what was measured, 0 where nothing was; what was predicted is in the plan.
-    Of ``num_examples``, which it claims, ``counted_examples`` are believed. ``is_selected`` is
-    false where it finished and Krum uses others.
+    Of ``num_examples``, which it claims, ``uncounted_examples`` are not believed. ``is_selected``
+    is false where it finished and Krum uses others.
     """
 
     plan: ClientPlan
     num_examples: int = 0
-    counted_examples: int = 0
+    uncounted_examples: int = 0
     loss: TokenLoss = field(default_factory=TokenLoss)
     num_steps: int = 0
     num_batch_tokens: int = 0
@@ -35,9 +35,14 @@ class ClientReport:
     dropped: str | None = None
 
     @property
+    def counted_examples(self) -> int:
+        """For how many it counts in means."""
+        return self.num_examples - self.uncounted_examples
+
+    @property
     def is_suspicious(self) -> bool:
         """Whether it is used less than it asks for."""
-        return bool(self.proportion.kept) or self.counted_examples < self.num_examples
+        return bool(self.proportion.kept) or self.uncounted_examples > 0
 
     def line(self) -> str:
         """One line for the log."""
@@ -64,7 +69,7 @@ class ClientReport:
                 f"{self.proportion.least_kept:.2g} of what they are and more: its change of "
                 f"{self.proportion.where} is {self.proportion.multiple:.3g} times the median"
             )
-        if self.counted_examples < self.num_examples:
+        if self.uncounted_examples:
             told += (
                 f"; counts as {self.counted_examples} of the {self.num_examples} examples it claims"
             )

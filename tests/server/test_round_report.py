@@ -1,7 +1,9 @@
 """What is said of a round: a line for the log, plain values for a file."""
 
 import json
+from dataclasses import replace
 
+from hsplit_flower.aggregation import Proportion
 from hsplit_flower.metrics import TokenLoss
 from hsplit_flower.server import ClientReport, RoundReport
 from hsplit_flower.simulation.clock import ClientClock, RoundClock
@@ -37,7 +39,29 @@ def test_a_line_for_who_finished_and_for_who_did_not() -> None:
     assert FINISHED.line() == (
         "cut 2, ranks 3-5 (sum 8): loss 1.5000, 2 steps in 1.2 s, 1.5 MB of 3 MB"
     )
+    trust = replace(
+        FINISHED,
+        uncounted_examples=4,
+        proportion=Proportion(
+            where="h.3.c_attn", multiple=8.0, kept={"h.3.c_attn": 0.25, "x": 0.5}
+        ),
+    )
+    assert trust.is_suspicious and not FINISHED.is_suspicious
+    assert trust.line().removeprefix(FINISHED.line()) == (
+        "; SHORTENED in 2 weights, to 0.25 of what they are and more: its change of h.3.c_attn is "
+        "8 times the median; counts as 3 of the 7 examples it claims"
+    )
     assert DROPPED.line() == "cut 1, no ranks: left out, it slept"
+
+
+TRUSTED = {
+    "counted-examples": 7,
+    "longest-change": "",
+    "times-the-median": 1.0,
+    "num-shortened": 0,
+    "least-kept": 1.0,
+    "selected": True,
+}
 
 
 def test_plain_values() -> None:
@@ -70,7 +94,7 @@ def test_plain_values() -> None:
         "moved": [7],
         "simulated-seconds": 6.0,
     }
-    assert clients["13816022929839679101"] == {
+    assert clients["13816022929839679101"] == TRUSTED | {
         "cut": 2,
         "sum-of-ranks": 8,
         "num-examples": 7,
