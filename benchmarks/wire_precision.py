@@ -5,7 +5,7 @@ type sees the same batches, ranks and fresh factors, seed by seed; evaluation is
 data set is E2E where it lies beside the project, else the built-in restaurants.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from itertools import islice
 from typing import Any, Final
@@ -13,13 +13,14 @@ from typing import Any, Final
 import torch
 
 from benchmarks.harness import Benchmark, Detail, Figure, Settings
+from hsplit_flower.adapters import LowRank
 from hsplit_flower.client.batch import Batch
 from hsplit_flower.client.local_round import LocalRound
 from hsplit_flower.data import batches, encode_examples, load_examples, pad_token_id
 from hsplit_flower.settings import SessionSpec
-from hsplit_flower.splitting import Parts, load_half, load_tokenizer
+from hsplit_flower.splitting import Half, Parts, load_half, load_tokenizer
 from hsplit_flower.transport.streams import InProcessStream
-from hsplit_flower.types import WireType
+from hsplit_flower.types import Labels, WireType
 from hsplit_flower.worker import SplitWorker
 
 MODEL: Final = "llama-tiny"
@@ -87,8 +88,14 @@ def trained_perplexity(
     *,
     num_steps: int,
     seed: int,
+    batch: int = BATCH,
+    **more: Any,
 ) -> float:
-    """Perplexity on the evaluation set after training with these types on the wire."""
+    """Perplexity on the evaluation set after training with these types on the wire.
+
+    ``more`` is what the session is set to besides.
+    """
+    keeps_labels = more.get("labels") is Labels.CLIENT
     pad_id = pad_token_id(load_tokenizer(MODEL))
     num_blocks = load_half(MODEL, Parts.of_client(1, keeps_labels=False)).architecture.num_blocks
     worker = SplitWorker(
@@ -98,7 +105,7 @@ def trained_perplexity(
         flops_per_second=1e12,
     )
     try:
-        half = load_half(MODEL, Parts.of_client(CUT, keeps_labels=False))
+        half = load_half(MODEL, Parts.of_client(CUT, keeps_labels=keeps_labels))
         ranks = {weight.name: RANK for weight in half.architecture.weights}
         spec = SessionSpec(
             client=0,
@@ -109,9 +116,10 @@ def trained_perplexity(
             seed=seed,
             wire_type=way[0],
             wire_gradient_type=way[1],
+            **more,
         )
         token = worker.open(spec)
-        drawn = batches(training, BATCH, steps=num_steps, seed=seed, pad_id=pad_id)
+        drawn = batches(training, batch, steps=num_steps, seed=seed, pad_id=pad_id)
         with closing(_stream(worker, token, way)) as stream:
             local_round = LocalRound(half, {}, spec, stream)
             below = local_round.train((Batch(**fields) for fields in drawn), probe=False).updates
@@ -119,15 +127,26 @@ def trained_perplexity(
         above = worker.collect(token).updates
         worker.close(token)
         worker.load_update({**below, **above})
-        spec = SessionSpec(client=0, cut=CUT, train=False)
-        token = worker.open(spec)
-        with closing(_stream(worker, token, WAYS[0])) as stream:
-            evaluated = LocalRound(half, dict(below), spec, stream).evaluate(
-                Batch(**fields) for fields in batches(evaluation, BATCH, pad_id=pad_id)
-            )
-        return evaluated.loss.perplexity
+        spec = SessionSpec(client=0, cut=CUT, train=False, labels=spec.labels)
+        return _evaluated(worker, half, below, spec, batches(evaluation, BATCH, pad_id=pad_id))
     finally:
         worker.stop()
+
+
+def _evaluated(
+    worker: SplitWorker,
+    half: Half,
+    below: Mapping[str, LowRank],
+    spec: SessionSpec,
+    given: Iterable[Mapping[str, Any]],
+) -> float:
+    """Perplexity in a session that trains nothing, in float32."""
+    token = worker.open(spec)
+    with closing(_stream(worker, token, WAYS[0])) as stream:
+        evaluated = LocalRound(half, dict(below), spec, stream).evaluate(
+            Batch(**fields) for fields in given
+        )
+    return evaluated.loss.perplexity
 
 
 def _stream(worker: SplitWorker, token: str, way: tuple[WireType, WireType]) -> InProcessStream:

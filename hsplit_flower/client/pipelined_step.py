@@ -19,6 +19,7 @@ from ..transport.streams import Stream
 from ..types import Labels
 from ..wire.messages import Backward, Forward, Gradient, LastHidden, Loss
 from .batch import Batch
+from .protection import Protection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,7 @@ class PipelinedStep:
         self._spec = spec
         self._stream = stream
         self._micro_batch_size = micro_batch_size
+        self._protection = Protection(spec)
 
     def run(self, step: int, batch: Batch, *, is_probe: bool) -> TokenLoss:
         """The loss of a step; where gradients are on, they have been added up when it is there."""
@@ -93,7 +95,7 @@ class PipelinedStep:
 
     def _send_off(self, step: _Step, index: int, batch: Batch) -> Flight:
         """Run a micro-batch through this half and send what comes out."""
-        hidden = self._embed(batch)
+        hidden = self._protection.of_hidden(self._embed(batch), step.number, index)
         labels = batch.labels if self._spec.labels is Labels.SERVER else None
         self._stream.send(
             Forward(
@@ -131,7 +133,7 @@ class PipelinedStep:
             self._stream.send(
                 Backward(
                     step=step.number,
-                    gradient=gradient,
+                    gradient=self._protection.of_gradient(gradient, step.number, flight.index),
                     micro_batch=flight.index,
                     num_micro_batches=step.num_micro_batches,
                 )

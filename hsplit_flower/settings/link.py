@@ -2,7 +2,7 @@
 
 from ..types import WireType
 from .fields import setting
-from .group import Settings
+from .privacy import Privacy
 
 GRANT_MORE = "raise link.in-flight"
 """What to do where more requests are to be unanswered."""
@@ -11,7 +11,7 @@ MEBIBYTE = 2**20
 MOST_MESSAGE_MB = 2047
 
 
-class WireFormat(Settings):
+class WireFormat(Privacy):
     """What a session and its client must agree on."""
 
     wire_type: WireType | None = setting(
