@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from benchmarks.study.arms import CENTRALISED
 from benchmarks.study.fleet import GIGABYTE, Link, server, xavier
@@ -16,6 +17,7 @@ from hsplit_flower.types import Labels, Plan
 
 ADAM_BYTES = 8  # two float32 moments
 HIGHEST_RANK = Planning().max_rank
+LINK = Link()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,13 +77,14 @@ def numbers_per_rank(costs: ModelCosts, blocks: int | None = None) -> int:
     return sum(weight.parameters_per_rank for weight in costs.weights if weight.block < last)
 
 
+@cache
 def planned(
-    costs: ModelCosts, method: Method, memory_gb: Sequence[float], link: Link | None = None
+    costs: ModelCosts, method: Method, memory_gb: tuple[float, ...], link: Link = LINK
 ) -> Plan:
     """The planner's cuts and ranks, with the library's defaults."""
     settings = method.plan_settings(Planning(), Training())
     need = session_need_bytes(costs, rank=Planning().worker_session_rank, settings=settings)
-    profiles = {i: xavier(gigabytes, link or Link()) for i, gigabytes in enumerate(memory_gb)}
+    profiles = {i: xavier(gigabytes, link) for i, gigabytes in enumerate(memory_gb)}
     return plan(costs, profiles, server(), settings=settings.replace(worker_session_bytes=need))
 
 
@@ -92,7 +95,7 @@ def mean_rank(costs: ModelCosts, ranks: Mapping[str, int]) -> float:
 
 
 def _split(costs: ModelCosts, method: Method, memory_gb: Sequence[float]) -> dict[int, Part]:
-    clients = planned(costs, method, memory_gb).clients
+    clients = planned(costs, method, tuple(memory_gb)).clients
     return {
         client: Part(
             rank=mean_rank(costs, part.ranks), memory_bytes=part.memory.total_bytes, cut=part.cut

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.study.arms import HETEROGENEOUS, HOMOGENEOUS
+from benchmarks.study.arms import COMPONENTS, HETEROGENEOUS, HOMOGENEOUS, ROWS
 from benchmarks.study.fleet import GPT2, LLAMA
 from benchmarks.study.summary import Line, ratios, rounds_to, seconds_to
 
@@ -18,6 +18,7 @@ SPEED_UPS: Final[Mapping[str, Mapping[str, Mapping[str, float]]]] = {
     },
     HETEROGENEOUS: {LLAMA: {"het-lora": 1.7}, GPT2: {"het-lora": 1.7}},
 }
+COMPARED: Final = ("full-tuning", "centralised-lora", "het-lora", "split-lora")
 GAPS: Final = {"het-lora": 0.47, "split-lora": 0.15}
 RISES: Final = {"het-lora": "0.38", "split-lora": "0.10 to 0.11"}
 
@@ -50,7 +51,7 @@ def findings(model: str, lines: Mapping[str, Mapping[str, Line]]) -> Iterator[Fi
         for method, factor in published[model].items():
             yield from _speed_ups(lines[fleet], fleet, method, factor)
     for fleet in (HOMOGENEOUS, HETEROGENEOUS):
-        for method in ("full-tuning", "centralised-lora", "het-lora", "split-lora"):
+        for method in (*COMPARED, *COMPONENTS):
             yield _ends_lower(lines[fleet], fleet, method, model)
     for method, rise in RISES.items():
         yield _rise(lines, method, rise)
@@ -64,7 +65,7 @@ def _speed_ups(
         if OURS in lines and method in lines:
             values = ratios(measure(lines[method], lines), measure(lines[OURS], lines))
         yield Finding(
-            claim=f"{fleet}: {method} takes longer, in {what}",
+            claim=f"{fleet}: {ROWS[method].title} takes longer, in {what}",
             published=f"{factor:g} times",
             values=values,
         )
@@ -77,7 +78,7 @@ def _ends_lower(lines: Mapping[str, Line], fleet: str, method: str, model: str) 
         values = ratios(theirs, ours)
     gap = GAPS.get(method) if (fleet, model) == (HETEROGENEOUS, LLAMA) else None
     return Finding(
-        claim=f"{fleet}: {method} ends with a higher perplexity",
+        claim=f"{fleet}: {ROWS[method].title} ends with a higher perplexity",
         published="higher" if gap is None else f"{gap:g} higher",
         values=values,
     )
@@ -96,8 +97,8 @@ def _rise(lines: Mapping[str, Mapping[str, Line]], method: str, published: str) 
         )
         values = [theirs[seed] - ours[seed] for seed in theirs.keys() & ours.keys()]
     return Finding(
-        claim=f"unequal devices raise {method}'s perplexity by more than HSplitLoRA's",
-        published=f"{published} for {method}",
+        claim=f"unequal devices raise {ROWS[method].title}'s perplexity by more than HSplitLoRA's",
+        published=f"raised by {published}",
         values=values,
         holds_above=0.0,
     )

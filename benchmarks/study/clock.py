@@ -135,7 +135,7 @@ def _split_cost(
     link: Link,
     memory_gb: Sequence[float] | None,
 ) -> RoundCost:
-    plan = planned(costs, method, memory_gb or [ROOM_GB] * len(trained), link)
+    plan = planned(costs, method, tuple(memory_gb or [ROOM_GB] * len(trained)), link)
     parts: dict[int, ClientPlan] = {
         client: ClientPlan(
             span=part.span, ranks=_on_all(costs, rank), checkpointing=part.checkpointing

@@ -22,6 +22,7 @@ from benchmarks.study.style import LOOKS, prepare, save, title_of
 from benchmarks.study.summary import Line
 
 FLEETS = (HETEROGENEOUS, HOMOGENEOUS)
+NAMES_A_ROW = 4
 
 
 def main(arguments: list[str]) -> int:
@@ -46,20 +47,25 @@ def curves(results: Mapping[str, Any], folder: Path, name: str, *, by_seconds: b
     }
     bases = [base for base in results["bases"] if any(cells[base, fleet] for fleet in FLEETS)]
     figure, axes = plt.subplots(
-        len(bases), 2, figsize=(9, 0.9 + 3.2 * len(bases)), sharey="row", squeeze=False
+        len(bases),
+        2,
+        figsize=(9, 0.8 + 3.3 * len(bases)),
+        sharex="row",
+        sharey="row",
+        squeeze=False,
     )
     for row, base in enumerate(bases):
         for panel, fleet in zip(axes[row], FLEETS, strict=True):
             for method, line in cells[base, fleet].items():
                 _draw(panel, method, line, by_seconds=by_seconds)
-            what = f" ({STANDS_FOR[base]}'s seconds)" if by_seconds else ""
-            panel.set_title(f"{base}{what}, {fleet} devices")
-            _scales(panel, by_seconds=by_seconds)
+            panel.set_title(f"{base}, {fleet} devices")
+            _scales(panel, base, by_seconds=by_seconds)
         axes[row][0].set_ylabel("dev perplexity")
     drawn = {name: None for lines in cells.values() for name in lines}
     handles = [Line2D([], [], label=title_of(method), **LOOKS[method].plot()) for method in drawn]
-    figure.legend(handles=handles, loc="lower center", ncol=4, handlelength=4)
-    bottom = 0.95 / figure.get_figheight()
+    figure.legend(handles=handles, loc="lower center", ncol=NAMES_A_ROW, handlelength=4)
+    # A row of names takes 0.2 inches.
+    bottom = (0.15 + 0.2 * -(-len(handles) // NAMES_A_ROW)) / figure.get_figheight()
     figure.tight_layout(rect=(0, bottom, 1, 1))
     save(figure, folder, name)
 
@@ -79,7 +85,7 @@ def _draw(panel: Axes, method: str, line: Line, *, by_seconds: bool) -> None:
     panel.fill_between(along, low, high, color=look.color, alpha=0.12, linewidth=0)
 
 
-def _scales(panel: Axes, *, by_seconds: bool) -> None:
+def _scales(panel: Axes, base: str, *, by_seconds: bool) -> None:
     panel.set_yscale("log")
     panel.set_yticks(
         [5, 7, 10, 15, 20, 30, 50, 70], labels=["5", "7", "10", "15", "20", "30", "50", "70"]
@@ -87,7 +93,8 @@ def _scales(panel: Axes, *, by_seconds: bool) -> None:
     panel.minorticks_off()
     if by_seconds:
         panel.set_xscale("log")
-        panel.set_xlabel("simulated seconds")
+        panel.set_xlabel(f"simulated seconds, {STANDS_FOR[base]}")
+        panel.xaxis.set_major_formatter("{x:g}")
     else:
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.set_xlabel("round")

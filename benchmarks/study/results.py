@@ -12,7 +12,9 @@ from benchmarks.study.fleet import STANDS_FOR
 from benchmarks.study.link_sweep import all_of_it
 from benchmarks.study.run import Look, Study, Tuned
 from benchmarks.study.summary import Line, as_json, line_of, of_json
-from benchmarks.trial import Curve, Examples, base_model, examples_of, perplexity
+from benchmarks.trial import Curve, base_model, encoded, perplexity
+from hsplit_flower.data import load_examples, pad_token_id, thinned
+from hsplit_flower.splitting import load_tokenizer
 
 FOLDER: Final = ROOT / "docs" / "study"
 RESULTS: Final = FOLDER / "results.json"
@@ -20,10 +22,18 @@ TRIALS: Final = FOLDER / "trials.jsonl"
 DIVERGED, LEFT_OUT, NOT_RUN = "diverged", "nobody can take part", "not run"
 
 
-def found(studies: Sequence[Study], look: Look) -> dict[str, Any]:
-    """Curves by base, world, fleet and method, learning rates, importance, and the cost model's."""
+def found(
+    studies: Sequence[Study], look: Look, costs: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Curves by base, world, fleet and method, learning rates, importance, and the cost model's.
+
+    ``costs`` are those of the cost model where they are known already.
+    """
     bases = {study.base: _base(study, look) for study in studies}
-    return {"bases": bases, "costs": all_of_it([STANDS_FOR[study.base] for study in studies])}
+    return {
+        "bases": bases,
+        "costs": costs or all_of_it([STANDS_FOR[study.base] for study in studies]),
+    }
 
 
 def _base(study: Study, look: Look) -> dict[str, Any]:
@@ -79,8 +89,13 @@ def _cell(
 
 def base_perplexity(study: Study) -> float:
     """Before any round, on the examples of all trials."""
-    examples = Examples.load(**examples_of(study.plain))
-    return perplexity(base_model(study.plain.model), examples.dev, examples.pad_id)
+    setting = study.plain
+    dev = thinned(load_examples(setting.dataset, "dev"), setting.evaluation_examples)
+    length = setting.training.sequence_length
+    examples = encoded(dev, model=setting.model, max_length=length)
+    return perplexity(
+        base_model(setting.model), examples, pad_token_id(load_tokenizer(setting.model))
+    )
 
 
 def lines_of(cells: Mapping[str, Any]) -> dict[str, Line]:

@@ -13,7 +13,8 @@ from benchmarks.study.arms import HETEROGENEOUS, HOMOGENEOUS, ROOM, ROWS
 from benchmarks.study.benchmark import all_studies
 from benchmarks.study.claims import OURS, findings
 from benchmarks.study.curves import curve_of
-from benchmarks.study.fleet import MEMORY_GB, STANDS_FOR
+from benchmarks.study.fleet import MEMORY_GB, STANDS_FOR, Link
+from benchmarks.study.link_sweep import MBPS, NUM_CLIENTS, ROUND_TRIPS_MS
 from benchmarks.study.results import RESULTS, TRIALS, found, lines_of, read, write
 from benchmarks.study.summary import Line, ratios, rounds_to, seconds_to
 from benchmarks.trial import Trials
@@ -40,6 +41,8 @@ def main(arguments: Sequence[str]) -> int:
         print("\n".join(capacities(costs["capacities"])))
         print()
         print("\n".join(activations(costs["activations"])))
+    print()
+    print("\n".join(sweep(results["costs"])))
     return 0
 
 
@@ -80,7 +83,7 @@ def _cells(name: str, lines: Mapping[str, Line]) -> Iterator[str]:
         yield spread(ratios(*pairs))
     yield spread(list(rounds_to(line, lines).values()))
     yield spread(list(seconds_to(line, lines).values()))
-    yield f"{fmean(several[-1] for several in line.client_bytes) / 1e6:.4g}"
+    yield _number(fmean(several[-1] for several in line.client_bytes) / 1e6)
     yield str(len(line.seeds))
 
 
@@ -118,9 +121,9 @@ def capacities(by_method: Mapping[str, Any]) -> Iterator[str]:
         yield _row(
             ROWS[name].title,
             f"{one['memory_gb']:.3g}",
-            f"{trained / 1e6:.4g}",
-            f"{one['round_bytes'] / 1e6:.4g}",
-            f"{one['round_seconds']:.4g}",
+            _number(trained / 1e6),
+            _number(one["round_bytes"] / 1e6),
+            _number(one["round_seconds"]),
             *(_who(one["takes_part"][fleet]) for fleet in (HETEROGENEOUS, HOMOGENEOUS)),
         )
 
@@ -147,13 +150,40 @@ def activations(by_type: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
         yield _row(name, up, down, f"{one['seconds']:.3g}")
 
 
+def sweep(by_model: Mapping[str, Any]) -> Iterator[str]:
+    """Seconds of a round over links and clients, by model and method."""
+    asked = [
+        *dict.fromkeys(
+            (model, row["method"]) for model in by_model for row in by_model[model]["sweep"]
+        )
+    ]
+    yield from _head("", *(f"{model}, {ROWS[name].title}" for model, name in asked))
+    usual = Link()
+    wanted = [
+        *((5, mbps, usual.round_trip_ms, f"{mbps:g} Mbit/s") for mbps in MBPS),
+        *((5, usual.mbps, ms, f"{ms:g} ms") for ms in ROUND_TRIPS_MS),
+        *((count, usual.mbps, usual.round_trip_ms, f"{count} clients") for count in NUM_CLIENTS),
+    ]
+    for clients, mbps, ms, label in wanted:
+        seconds = {
+            (model, row["method"]): row["seconds"]
+            for model in by_model
+            for row in by_model[model]["sweep"]
+            if (row["clients"], row["mbps"], row["round_trip_ms"]) == (clients, mbps, ms)
+        }
+        yield _row(label, *(_number(seconds[key]) for key in asked))
+
+
 def spread(values: Sequence[float]) -> str:
     """Mean with the smallest and the largest."""
     if not values:
         return ""
-    if len(values) == 1:
-        return f"{values[0]:.3g}"
-    return f"{fmean(values):.3g} ({min(values):.3g} to {max(values):.3g})"
+    mean, low, high = (_number(one) for one in (fmean(values), min(values), max(values)))
+    return mean if low == high else f"{mean} ({low} to {high})"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _head(*names: str) -> Iterator[str]:

@@ -152,7 +152,7 @@ def test_a_method_that_takes_twice_the_rounds_is_found_to() -> None:
     lines = {"hsplit-lora": ours, "het-lora": theirs}
     found = {one.claim: one for one in findings(LLAMA, {HETEROGENEOUS: lines, HOMOGENEOUS: lines})}
     rounds, seconds = (
-        found[f"{HETEROGENEOUS}: het-lora takes longer, in {what}"]
+        found[f"{HETEROGENEOUS}: HetLoRA takes longer, in {what}"]
         for what in ("rounds", "simulated seconds")
     )
     assert rounds.values == [pytest.approx(2.0)]
