@@ -108,6 +108,7 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
     yield Figure(name="different ranks", value=len(ranks), unit="", target=Target(">=", 3))
     replans = sum(line["replanned"] for line in rounds[1:])
     yield Figure(name="re-plans", value=replans, unit="", target=Target(">=", 1))
+    yield from _believed(rounds)
 
     adapted = PeftModel.from_pretrained(base_model(MODEL), str(run["folder"] / "adapter"))
     encode = partial(encoded, model=MODEL, max_length=job.training.sequence_length)
@@ -136,6 +137,15 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
     yield Figure(name="perplexity on all dev, centralised", value=centralised_final, unit="")
     ratio = federated_final / centralised_final
     yield Figure(name="federated / centralised", value=ratio, unit="ratio", target=RATIO)
+
+
+def _believed(rounds: list[dict[str, Any]]) -> Iterator[Figure]:
+    """How far honest clients are from each other, and whether that was taken for a lie."""
+    clients = [client for line in rounds for client in line["clients"].values()]
+    longest = max(client["times-the-median"] for client in clients)
+    shortened = sum(client["num-shortened"] for client in clients)
+    yield Figure(name="longest change", value=longest, unit="medians")
+    yield Figure(name="changes shortened", value=shortened, unit="", target=Target("==", 0))
 
 
 def federated(
