@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from benchmarks.study.arms import CENTRALISED
 from benchmarks.study.budgets import num_parameters, numbers_per_rank, planned
@@ -87,12 +88,18 @@ def whole_flops(costs: ModelCosts, method: Method, rank: float, sent: float) -> 
     if not method.has_adapters:
         # Forward, the inputs' gradients and the weights' own: a third more than was traced.
         return traced + scoring_flops(costs, everything) + costs.head.flops / 2
-    return traced + adapter_flops(
+    start = method.start or Start.CONTINUE
+    return traced + _adapter_flops(costs, round(rank), start, round(_frozen_rank(method, sent)))
+
+
+@cache
+def _adapter_flops(costs: ModelCosts, rank: int, start: Start, frozen: int) -> float:
+    return adapter_flops(
         costs,
-        span=everything,
+        span=Span(start=0, stop=costs.num_blocks),
         ranks=_on_all(costs, rank),
-        start=method.start or Start.CONTINUE,
-        update_ranks=_on_all(costs, _frozen_rank(method, sent)),
+        start=start,
+        update_ranks=_on_all(costs, frozen),
     )
 
 
@@ -136,24 +143,18 @@ def _split_cost(
     memory_gb: Sequence[float] | None,
 ) -> RoundCost:
     plan = planned(costs, method, tuple(memory_gb or [ROOM_GB] * len(trained)), link)
-    parts: dict[int, ClientPlan] = {
-        client: ClientPlan(
-            span=part.span, ranks=_on_all(costs, rank), checkpointing=part.checkpointing
-        )
-        for (client, part), rank in zip(plan.clients.items(), trained, strict=True)
-    }
+    parts = plan.clients.values()
     # The first step of a round scores importance, where that is looked at.
     scores = method.ranks is RankRule.BY_IMPORTANCE
-    steps = {
-        client: [
-            _part_seconds(costs, method, part, sent, link, scores=scores),
-            *[_part_seconds(costs, method, part, sent, link, scores=False)] * (num_steps - 1),
-        ]
-        for client, part in parts.items()
-    }
+    frozen = round(_frozen_rank(method, sent))
+    steps = {}
+    for client, (part, rank) in enumerate(zip(parts, trained, strict=True)):
+        known = (costs, method, part.cut, part.checkpointing, round(rank), frozen, link)
+        first, other = (_part_seconds(*known, scores=own) for own in (scores, False))
+        steps[client] = [first, *[other] * (num_steps - 1)]
     messages = [
         _message_bytes(costs, method, trained, rank, sent, part.cut)
-        for part, rank in zip(parts.values(), trained, strict=True)
+        for part, rank in zip(parts, trained, strict=True)
     ]
     seconds = simulate_round(steps).seconds
     ends = max(link.seconds(down) + link.seconds(up) for down, up in messages)
@@ -166,17 +167,28 @@ def _split_cost(
     )
 
 
+@cache
 def _part_seconds(
-    costs: ModelCosts, method: Method, part: ClientPlan, sent: float, link: Link, *, scores: bool
+    costs: ModelCosts,
+    method: Method,
+    cut: int,
+    checkpointing: bool,
+    rank: int,
+    frozen: int,
+    link: Link,
+    *,
+    scores: bool,
 ) -> PartSeconds:
     return part_seconds(
         costs,
-        part,
+        ClientPlan(
+            span=Span(start=0, stop=cut), ranks=_on_all(costs, rank), checkpointing=checkpointing
+        ),
         profile=xavier(ROOM_GB, link),
         worker=server(),
         labels=Labels.SERVER,
         start=method.start or Training().start,
-        update_ranks=_on_all(costs, _frozen_rank(method, sent)),
+        update_ranks=_on_all(costs, frozen),
         scores=scores,
     )
 
@@ -206,5 +218,5 @@ def _frozen_rank(method: Method, known: float) -> float:
     return known
 
 
-def _on_all(costs: ModelCosts, rank: float) -> Mapping[str, int]:
-    return dict.fromkeys((weight.name for weight in costs.weights), round(rank))
+def _on_all(costs: ModelCosts, rank: int) -> Mapping[str, int]:
+    return dict.fromkeys((weight.name for weight in costs.weights), rank)

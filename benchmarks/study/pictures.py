@@ -87,9 +87,11 @@ def _draw(panel: Axes, method: str, line: Line, *, by_seconds: bool) -> None:
 
 def _scales(panel: Axes, base: str, *, by_seconds: bool) -> None:
     panel.set_yscale("log")
+    low, high = panel.get_ylim()
     panel.set_yticks(
         [5, 7, 10, 15, 20, 30, 50, 70], labels=["5", "7", "10", "15", "20", "30", "50", "70"]
     )
+    panel.set_ylim(low, high)
     panel.minorticks_off()
     if by_seconds:
         panel.set_xscale("log")
