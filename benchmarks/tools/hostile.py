@@ -5,7 +5,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Final, cast
 
 import torch
 
@@ -13,6 +13,7 @@ from hsplit_flower.types import WireType
 from hsplit_flower.wire.messages import Forward, request_to_wire
 from hsplit_flower.wire.proto.split_pb2 import DataType, StepRequest
 
+EXCHANGE: Final = "/hsplit.v1.SplitWorker/Exchange"
 DESCRIBE: Final = "/hsplit.v1.WorkerControl/Describe"
 CALLS_PER_CONNECTION: Final = 50
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -108,8 +109,7 @@ def _make_wrong(rng: random.Random, message: StepRequest) -> None:
         del place.shape[:]
         place.shape.extend(rng.choice(HUGE) for _ in range(rng.randrange(12)))
     elif change == 1:
-        unknown: Any = rng.choice((0, 1, 3, 4, 6, 7, 99, -1))
-        place.data_type = unknown
+        place.data_type = cast(DataType, rng.choice((0, 1, 3, 4, 6, 7, 99, -1)))
     elif change == 2:
         place.data += bytes(rng.randrange(1, 64))
     elif change == 3:

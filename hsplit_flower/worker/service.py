@@ -58,13 +58,10 @@ def serve(
     methods = (health or Health()).methods()
     methods |= TrainingService(worker, threads, patience_seconds=patience_seconds).methods()
     if operator_token is not None:
-        control = ControlService(
+        methods |= ControlService(
             worker, threads, operator_token, max_message_bytes=max_message_bytes
-        )
-        methods |= control.methods()
-
-    address = f"{host}:{port}"
-    gate = Gate(methods, threads.trim_soon)
+        ).methods()
+    address, gate = f"{host}:{port}", Gate(methods, threads.trim_soon)
     try:
         server = Server(lambda: _made(gate, address, max_message_bytes, credentials), threads.pools)
     except BaseException:
