@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -68,14 +68,7 @@ def run_round(
         If this client cannot do its part.
     """
     with ExitStack() as stack:
-        device = stack.enter_context(
-            leased(
-                instructions.lease_gpu_fraction,
-                card_bytes=instructions.lease_card_bytes,
-                # Others may hold the cards for most of the round.
-                timeout_seconds=instructions.session.round_timeout_seconds,
-            )
-        )
+        device = stack.enter_context(_leased(instructions))
         key = _half_of(instructions, model, device)
         # Before it is measured what is held.
         HALVES.make_room(key, _capacity(instructions))
@@ -88,6 +81,16 @@ def run_round(
         )
         connect = partial(_connect, instructions, security)
         return _run_half(instructions, take_arrays, batches, key, meter, connect, granted_bytes)
+
+
+def _leased(instructions: Instructions) -> AbstractContextManager[str]:
+    """The device to compute on, for as long as its lease lasts."""
+    return leased(
+        instructions.lease_gpu_fraction,
+        card_bytes=instructions.lease_card_bytes,
+        # Others may hold the cards for most of the round.
+        timeout_seconds=instructions.session.round_timeout_seconds,
+    )
 
 
 def _half_of(instructions: Instructions, model: str, device: str) -> HalfKey:

@@ -38,6 +38,11 @@ class CallThreads:
         """To be shut down when the server is."""
         return self._codec, self._operator
 
+    def end(self) -> None:
+        """Take no more work."""
+        for pool in self.pools:
+            pool.shutdown(wait=False)
+
     async def convert(self, num_bytes: int, work: Callable[[], Result]) -> Result:
         """Decode or encode so many bytes."""
         if num_bytes <= SMALL_BYTES:

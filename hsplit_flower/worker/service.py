@@ -65,8 +65,7 @@ def serve(
     try:
         server = Server(lambda: _made(gate, address, max_message_bytes, credentials), threads.pools)
     except BaseException:
-        for pool in threads.pools:
-            pool.shutdown(wait=False)
+        threads.end()
         raise
     worker.when_dead(server.fail)
     return server, server.port
