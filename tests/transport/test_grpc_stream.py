@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from hsplit_flower.errors import AuthenticationError, TransportError, WorkerUnavailableError
-from hsplit_flower.transport import grpc_stream
+from hsplit_flower.transport import silence
 from hsplit_flower.transport.channel import ChannelSettings
 from hsplit_flower.transport.grpc_stream import GrpcStream
 from hsplit_flower.types import WireType
@@ -31,7 +31,7 @@ def test_a_worker_that_is_not_there_is_tried_with_growing_pauses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(grpc_stream.time, "sleep", pauses.append)
+    monkeypatch.setattr(silence.time, "sleep", pauses.append)
     address = f"127.0.0.1:{free_port()}"
     settings = ChannelSettings(num_tries=4, pause_seconds=0.5)
     with (
@@ -62,7 +62,7 @@ def test_a_worker_that_does_not_answer_in_time_is_given_up() -> None:
 
 
 def test_a_wrong_token_is_not_tried_again(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grpc_stream.time, "sleep", lambda seconds: pytest.fail("tried again"))
+    monkeypatch.setattr(silence.time, "sleep", lambda seconds: pytest.fail("tried again"))
     with closing(over_grpc(worker, "wrong")) as stream, pytest.raises(AuthenticationError):
         stream.exchange(FORWARD)
 
