@@ -8,6 +8,7 @@ on the paper's fleet. ``python -m benchmarks.study.tables`` and ``.pictures`` re
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from benchmarks.harness.machine import ROOT
 from benchmarks.study.arms import ROWS, Size, plain
 from benchmarks.study.curves import curve_of
 from benchmarks.study.results import RESULTS, TRIALS, found, lines_of, write
-from benchmarks.study.run import PARTS, Study
+from benchmarks.study.run import PARTS, Look, Study
 from benchmarks.study.summary import Line, ratios
 from benchmarks.trial import Trials
 
@@ -27,11 +28,10 @@ QUICK_METHODS = (OURS, "split-lora", "centralised-lora")
 
 def measure(settings: Settings) -> Iterator[Figure | Detail]:
     """Run what is missing, and tell what came of it."""
-    path = settings.scratch / "trials.jsonl" if settings.quick else TRIALS
-    trials = Trials(path, curve_of)
-    studies = quick_studies(settings) if settings.quick else all_studies(settings.seeds)
-    values = found(studies, trials.run)
-    if not settings.quick:
+    if settings.quick:
+        values = found(quick_studies(settings), in_this_process())
+    else:
+        values = found(all_studies(settings.seeds), Trials(TRIALS, curve_of).run)
         write(values, RESULTS)
     yield from figures(values)
     yield Detail(name="results", value=values)
@@ -65,6 +65,12 @@ def quick_studies(settings: Settings) -> list[Study]:
             parts=PARTS[:1],
         )
     ]
+
+
+def in_this_process() -> Look:
+    """Runs trials that are smaller than a process takes to start, each once."""
+    curve = cache(curve_of)
+    return lambda settings: {setting: curve(setting) for setting in settings}
 
 
 def figures(values: dict[str, Any]) -> Iterator[Figure]:
