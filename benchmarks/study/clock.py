@@ -6,7 +6,7 @@ from functools import cache
 
 from benchmarks.study.arms import CENTRALISED
 from benchmarks.study.budgets import num_parameters, numbers_per_rank, planned
-from benchmarks.study.fleet import SERVER_FLOPS, XAVIER_FLOPS, Link, server, xavier
+from benchmarks.study.fleet import XAVIER_FLOPS, Link, server, xavier
 from hsplit_flower.costs import ModelCosts, PartSeconds, adapter_flops, part_seconds, wire_bytes
 from hsplit_flower.costs.seconds import scoring_flops
 from hsplit_flower.methods import AggregationRule, Method, RankRule
@@ -60,25 +60,18 @@ def round_cost(
     """
     link = link or Link()
     if method == CENTRALISED:
-        return central_cost(costs, trained[0], len(trained), num_steps, XAVIER_FLOPS)
+        return _central_cost(costs, trained[0], len(trained), num_steps)
     if method.is_split:
         return _split_cost(costs, method, trained, sent, num_steps, link, memory_gb)
     return _whole_cost(costs, method, trained, sent, num_steps, link)
 
 
-def central_cost(
-    costs: ModelCosts, rank: float, num_batches: int, num_steps: int, flops_per_second: float
-) -> RoundCost:
-    """One machine that takes the batches of all clients in each of its steps."""
-    step = num_batches * whole_flops(costs, CENTRALISED, rank, 0.0) / flops_per_second
+def _central_cost(costs: ModelCosts, rank: float, num_batches: int, num_steps: int) -> RoundCost:
+    """One Xavier that takes the batches of all clients in each of its steps."""
+    step = num_batches * whole_flops(costs, CENTRALISED, rank, 0.0) / XAVIER_FLOPS
     return RoundCost(
         seconds=num_steps * step, step_seconds=step, adapter_bytes=0.0, activation_bytes=0.0
     )
-
-
-def on_server(costs: ModelCosts, rank: float, num_batches: int, num_steps: int) -> RoundCost:
-    """The same on the server, all of whose cards take part."""
-    return central_cost(costs, rank, num_batches, num_steps, SERVER_FLOPS)
 
 
 def whole_flops(costs: ModelCosts, method: Method, rank: float, sent: float) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.harness.machine import ROOT
-from benchmarks.study.arms import ROWS
+from benchmarks.study.arms import CENTRALISED, ROWS
 from benchmarks.study.fleet import STANDS_FOR
 from benchmarks.study.link_sweep import all_of_it
 from benchmarks.study.run import Look, Study, Tuned
@@ -20,6 +20,7 @@ FOLDER: Final = ROOT / "docs" / "study"
 RESULTS: Final = FOLDER / "results.json"
 TRIALS: Final = FOLDER / "trials.jsonl"
 DIVERGED, LEFT_OUT, NOT_RUN = "diverged", "nobody can take part", "not run"
+NO_CLIENTS = "has no clients"
 
 
 def found(
@@ -57,7 +58,7 @@ def _base(study: Study, look: Look) -> dict[str, Any]:
         cells = found["cells"].setdefault(world, {}).setdefault(fleet, {})
         for name in study.methods:
             if enforced is not None and not enforced[name]:
-                cells[name] = LEFT_OUT
+                cells[name] = NO_CLIENTS if ROWS[name] == CENTRALISED else LEFT_OUT
             else:
                 cells[name] = _cell(study, curves.get(name), world, fleet, name, before)
         if world == "room" and "hsplit-lora" in curves:

@@ -3,16 +3,14 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
 from benchmarks.study.arms import CENTRALISED, ROOM, ROWS
-from benchmarks.study.clock import RoundCost, on_server, round_cost
+from benchmarks.study.clock import RoundCost, round_cost
 from benchmarks.study.fleet import MEMORY_GB, STANDS_FOR, costs_of
 from benchmarks.trial import Curve
 
 NUM_CLIENTS = 5
-DIGITS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,23 +139,6 @@ def seconds_to(line: Line, lines: Mapping[str, Line]) -> dict[int, float]:
 def ratios(theirs: Mapping[int, float], ours: Mapping[int, float]) -> list[float]:
     """One over the other, for the seeds that both have."""
     return [theirs[seed] / ours[seed] for seed in sorted(theirs.keys() & ours.keys())]
-
-
-def spread(values: Sequence[float]) -> dict[str, float] | None:
-    """Mean, smallest and largest."""
-    if not values:
-        return None
-    return {
-        name: float(f"{one:.{DIGITS}g}")
-        for name, one in (("mean", fmean(values)), ("min", min(values)), ("max", max(values)))
-    }
-
-
-def server_speed_up(base: str, num_steps: int, rank: float) -> float:
-    """Seconds of a centralised round on one Xavier over those on the server."""
-    costs = costs_of(STANDS_FOR[base])
-    one = round_cost(costs, CENTRALISED, [rank] * NUM_CLIENTS, 0.0, num_steps=num_steps)
-    return one.seconds / on_server(costs, rank, NUM_CLIENTS, num_steps).seconds
 
 
 def as_json(line: Line) -> dict[str, Any]:

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from benchmarks.study.arms import HETEROGENEOUS, HOMOGENEOUS, ROOM, ROWS
+from benchmarks.study.arms import CENTRALISED, HETEROGENEOUS, HOMOGENEOUS, ROOM, ROWS
 from benchmarks.study.benchmark import all_studies
 from benchmarks.study.claims import OURS, findings
 from benchmarks.study.curves import curve_of
 from benchmarks.study.fleet import MEMORY_GB, STANDS_FOR, Link
 from benchmarks.study.link_sweep import MBPS, NUM_CLIENTS, ROUND_TRIPS_MS
-from benchmarks.study.results import RESULTS, TRIALS, found, lines_of, read, write
+from benchmarks.study.results import NO_CLIENTS, RESULTS, TRIALS, found, lines_of, read, write
 from benchmarks.study.summary import Line, ratios, rounds_to, seconds_to
 from benchmarks.trial import Trials
 
@@ -124,7 +124,10 @@ def capacities(by_method: Mapping[str, Any]) -> Iterator[str]:
             _number(trained / 1e6),
             _number(one["round_bytes"] / 1e6),
             _number(one["round_seconds"]),
-            *(_who(one["takes_part"][fleet]) for fleet in (HETEROGENEOUS, HOMOGENEOUS)),
+            *(
+                _who(one["takes_part"][fleet]) if ROWS[name] != CENTRALISED else NO_CLIENTS
+                for fleet in (HETEROGENEOUS, HOMOGENEOUS)
+            ),
         )
 
 
