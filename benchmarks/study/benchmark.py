@@ -29,7 +29,7 @@ QUICK_METHODS = (OURS, "split-lora", "centralised-lora")
 def measure(settings: Settings) -> Iterator[Figure | Detail]:
     """Run what is missing, and tell what came of it."""
     if settings.quick:
-        values = found(quick_studies(settings), in_this_process())
+        values = found(quick_studies(settings), in_this_process(), costs={})
     else:
         values = found(all_studies(settings.seeds), Trials(TRIALS, curve_of).run)
         write(values, RESULTS)

@@ -31,10 +31,9 @@ def found(
     ``costs`` are those of the cost model where they are known already.
     """
     bases = {study.base: _base(study, look) for study in studies}
-    return {
-        "bases": bases,
-        "costs": costs or all_of_it([STANDS_FOR[study.base] for study in studies]),
-    }
+    if costs is None:
+        costs = all_of_it([STANDS_FOR[study.base] for study in studies])
+    return {"bases": bases, "costs": costs}
 
 
 def _base(study: Study, look: Look) -> dict[str, Any]:
