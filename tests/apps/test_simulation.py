@@ -84,6 +84,7 @@ def test_plain_peft_gives_the_reported_perplexity(finished: Finished):
     assert total.perplexity == pytest.approx(finished.perplexities[1], rel=5e-5)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_the_clients_of_a_fleet_file_are_away_as_it_says_and_lease_their_parts_of_a_card(
     flower: LocalFlower, tmp_path: Path
@@ -106,6 +107,7 @@ def test_the_clients_of_a_fleet_file_are_away_as_it_says_and_lease_their_parts_o
     assert budgets == pytest.approx([0.05e9, 0.2e9])
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_run_without_a_completed_round_has_failed_for_flower(flower: LocalFlower, tmp_path: Path):
     # Steps so long that no number of a client stays finite: the server takes none of them.
@@ -127,7 +129,7 @@ def test_leases_without_a_card_stop_the_run_before_training(flower: LocalFlower,
     assert "init-args-num-gpus=1" in str(flower.failure())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_pool_of_workers_on_the_simulations_own_ray_gives_the_same(
     flower: LocalFlower, finished: Finished, tmp_path: Path

@@ -35,6 +35,14 @@ LONG = (
     "budgets",
     "study",
     "hostile-callers",
+    "secured-channel",
+    "planning",
+    "startup",
+    "worker-batching",
+    "sessions",
+    "privacy",
+    "latency",
+    "wire-precision",
 )
 WITHOUT_FRAMEWORKS = """
 import sys

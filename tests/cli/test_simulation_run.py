@@ -151,7 +151,7 @@ app = ClientApp()
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_a_real_run_is_tried_again(tmp_path: Path):
     """Without Ray: a SuperLink runs a ServerApp that fails in Ray's words once."""

@@ -5,8 +5,23 @@ from dataclasses import replace
 import pytest
 
 from hsplit_flower.methods import HSPLIT_LORA, SPLIT_LORA, Method
-from hsplit_flower.server.instructions import instructions_for, mixed_seed, session_spec
-from hsplit_flower.settings import Client, Link, Model, RunSettings, Simulation, Training
+from hsplit_flower.server.instructions import (
+    POOL_SECONDS,
+    SERVER_APP_SECONDS,
+    instructions_for,
+    mixed_seed,
+    session_spec,
+)
+from hsplit_flower.settings import (
+    Client,
+    Link,
+    Model,
+    RunSettings,
+    SessionSpec,
+    Simulation,
+    Training,
+    Worker,
+)
 from hsplit_flower.types import (
     ClientInfo,
     ClientPlan,
@@ -75,11 +90,11 @@ def test_instructions_say_all_that_the_settings_say() -> None:
     assert (spec.client, spec.cut, spec.ranks) == (NODE, 2, {"w": 3})
     run = {**SETTINGS.training.given(), **SETTINGS.link.given()}
     shared = run.keys() & type(spec).model_fields.keys() - {"seed"}
-    assert len(shared) == 9
+    assert len(shared) == 14
     for name in shared:
         assert getattr(spec, name) == run[name], name
     assert one.model == SETTINGS.model
-    assert one.link == SETTINGS.link
+    assert one.link.replace(patience_seconds=None) == SETTINGS.link
     assert one.micro_batch_size == SETTINGS.training.micro_batch_size
     assert one.cached_halves == SETTINGS.client.cached_halves
     assert spec.max_tokens == 2 * 8
@@ -129,6 +144,24 @@ def test_clients_start_from_one_draw_where_the_method_says_so() -> None:
     assert spec(HSPLIT_LORA, 0) == spec(HSPLIT_LORA, 1)
     assert spec(OWN_DRAWS, 0)[1] != spec(OWN_DRAWS, 1)[1]
     assert not spec(HSPLIT_LORA, 0)[0]
+
+
+@pytest.mark.parametrize(
+    ("worker", "seconds"),
+    [
+        ({}, SERVER_APP_SECONDS),
+        ({"placement": "ray"}, POOL_SECONDS),
+        ({"address": "127.0.0.1:8600"}, SessionSpec(client=0, cut=1).round_timeout_seconds),
+    ],
+    ids=["in the ServerApp", "one of a pool", "alone"],
+)
+def test_a_silent_worker_is_tried_for_as_long_as_one_may_come_back(
+    worker: dict[str, str], seconds: float
+) -> None:
+    settings = SETTINGS.replace(worker=Worker(**worker))
+    assert told(settings).link.patience_seconds == seconds
+    link = settings.link.replace(patience_seconds=3.0)
+    assert told(settings.replace(link=link)).link.patience_seconds == 3.0
 
 
 def test_seeds_differ_by_seed_round_and_client_and_come_again() -> None:

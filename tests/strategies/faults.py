@@ -138,7 +138,10 @@ FAULTS: dict[str, tuple[Train, str]] = {
     "no batch": (takes_no_step, "DataError: no batches"),
     "batch without labels": (sends_a_stranger_s_batch, r"DataError: batch 1: has no \['attention"),
     "too long": (sends_too_long_a_sequence, "30 tokens is longer than the model's 24 positions"),
-    "no model": (has_another_model, "UnsupportedModelError: .*/no/such/model"),
+    "no model": (
+        has_another_model,
+        "UnsupportedModelError: .*cannot be loaded from this device's disk",
+    ),
     "no such records": (answers_something_else, "its reply cannot be read"),
     "nan below the cut": (trains_for_nan, "NonFiniteError"),
     "nan loss": (with_reply(metric("loss-sum", math.nan)), "loss.*nan"),

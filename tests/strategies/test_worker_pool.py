@@ -232,6 +232,7 @@ def test_no_worker_is_left_running(story: Story) -> None:
     assert ray.is_initialized(), "a Ray that was there before stays"
 
 
+@pytest.mark.long
 def test_a_pool_over_tls_goes_on_with_who_is_left_and_ends_with_nobody(
     model: str, own_ray: None, flower_log: list[str], tmp_path: Path
 ) -> None:

@@ -23,7 +23,7 @@ from tests.families import checkpoint
 from tests.transport.one_session import FAMILY, FORWARD, SPEC
 from tests.transport.parties import Pair, Parties
 
-HASTY = ChannelSettings(num_tries=2, pause_seconds=0.05, step_timeout_seconds=5.0)
+HASTY = ChannelSettings(num_tries=2, pause_seconds=0.05, step_timeout_seconds=2.0)
 SOON_SECONDS = 20.0
 """More than all tries take, and far less than forever."""
 TOKEN = "a secret of some length"

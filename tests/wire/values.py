@@ -1,6 +1,6 @@
 """Values that cross the wire, no field of which is what it would be if nothing were said."""
 
-from hsplit_flower.settings import Link, Model, SessionSpec
+from hsplit_flower.settings import Link, Model, SessionSpec, Trust
 from hsplit_flower.types import Labels, ScaleRule, Start, WireType, WorkerDescription
 from hsplit_flower.wire.instructions import Instructions, WholeTraining
 
@@ -38,6 +38,7 @@ INSTRUCTIONS = Instructions(
     whole=WholeTraining(
         is_whole=True, trains_weights=True, merges=True, tail_decay=0.5, tail_penalty=0.25
     ),
+    trust=Trust(is_secured=True, root_certificates="of an authority"),
     address="[::1]:8600",
     token="a token",
     probe=True,

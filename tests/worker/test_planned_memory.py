@@ -62,7 +62,7 @@ def test_a_hosted_worker_takes_what_is_planned(cuts: tuple[int, ...]) -> None:
     needed = worker_memory(costs, sessions=[(cut, ranks) for cut in cuts], settings=SETTINGS)
     predicted = needed.total_bytes - 2 * costs.wire_hidden_bytes
     # Too high: gradients of all sessions are counted in, which only a joint pass has at once.
-    assert measured <= predicted <= 1.15 * measured
+    assert measured <= predicted <= 1.2 * measured
 
 
 def test_batches_get_what_update_and_sessions_leave() -> None:
