@@ -1,6 +1,7 @@
 """What one client is told: everything that its session was opened with, and its own seed."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -150,13 +151,13 @@ def test_clients_start_from_one_draw_where_the_method_says_so() -> None:
     ("worker", "seconds"),
     [
         ({}, SERVER_APP_SECONDS),
-        ({"placement": "ray"}, POOL_SECONDS),
+        ({"placement": "ray", "num_workers": 1}, POOL_SECONDS),
         ({"address": "127.0.0.1:8600"}, SessionSpec(client=0, cut=1).round_timeout_seconds),
     ],
     ids=["in the ServerApp", "one of a pool", "alone"],
 )
 def test_a_silent_worker_is_tried_for_as_long_as_one_may_come_back(
-    worker: dict[str, str], seconds: float
+    worker: dict[str, Any], seconds: float
 ) -> None:
     settings = SETTINGS.replace(worker=Worker(**worker))
     assert told(settings).link.patience_seconds == seconds
