@@ -148,7 +148,7 @@ class Gate(grpc.GenericRpcHandler):  # type: ignore[misc]  # has no types
 
     async def _end(self, call: Call, refusal: Refusal) -> None:
         self._log.note(call.peer(), refusal.details)
-        await call.abort(refusal.code, refusal.details, refusal.trailers)
+        await _abort(call, refusal.code, refusal.details, refusal.trailers)
 
 
 def _count_guess(guesses: Guesses | None, call: Call, *, is_right: bool) -> None:
@@ -166,7 +166,17 @@ async def next_message(call: Call) -> bytes | None:
 
 async def hang_up(call: Call, reason: str) -> None:
     """End a call from this side; the caller may make another one."""
-    await call.abort(grpc.StatusCode.CANCELLED, reason, ())
+    await _abort(call, grpc.StatusCode.CANCELLED, reason, ())
+
+
+async def _abort(call: Call, code: grpc.StatusCode, details: str, trailers: Any) -> None:
+    """End a call, which may have ended by itself."""
+    try:
+        await call.abort(code, details, trailers)
+    except grpc.aio.AbortError:
+        raise
+    except Exception:
+        logger.debug("a call was over before it was ended", exc_info=True)
 
 
 def token_in(metadata: Any, key: str) -> str:

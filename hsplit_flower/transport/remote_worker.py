@@ -1,5 +1,6 @@
 """A split worker in another process, as the strategy sees it: the same calls as a local one."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TypeVar
@@ -20,6 +21,9 @@ from .silence import Silence
 from .status import raised_as_ours
 
 Answer = TypeVar("Answer")
+
+LOOK_SECONDS = 5.0
+"""After so long it is looked whether what is waited for can come at all."""
 
 
 class RemoteWorker:
@@ -55,17 +59,23 @@ class RemoteWorker:
 
     def describe(self) -> WorkerDescription:
         """What the worker holds and has; waits for it to be there."""
-        try:
-            with raised_as_ours():
-                message = self._stub.Describe(Empty(), wait_for_ready=True, **self._call)
-        except WorkerUnavailableError as error:
-            check_handshake(self.address, self.security)
-            seconds = self._settings.step_timeout_seconds
-            raise WorkerUnavailableError(
-                f"no split worker at {self.address} within {seconds:g} s: {error}. Is it running, "
-                "and can it be reached from here?"
-            ) from error
-        return from_text(WorkerDescription, message.text)
+        seconds = self._settings.step_timeout_seconds
+        end = time.monotonic() + seconds
+        while True:
+            look = {**self._call, "timeout": min(LOOK_SECONDS, max(0.1, end - time.monotonic()))}
+            try:
+                with raised_as_ours():
+                    message = self._stub.Describe(Empty(), wait_for_ready=True, **look)
+            except WorkerUnavailableError as error:
+                # What certificates keep apart no waiting brings together.
+                check_handshake(self.address, self.security)
+                if time.monotonic() >= end:
+                    raise WorkerUnavailableError(
+                        f"no split worker at {self.address} within {seconds:g} s: {error}. Is it "
+                        "running, and can it be reached from here?"
+                    ) from error
+            else:
+                return from_text(WorkerDescription, message.text)
 
     def load_update(self, updates: Mapping[str, LowRank]) -> None:
         """Make ``updates`` the global adapter of the next sessions; those left open are closed."""

@@ -58,6 +58,9 @@ class TrainingService:
     async def _counted_exchange(self, call: Call) -> None:
         token = token_in(call.invocation_metadata(), SESSION_TOKEN_KEY)
         with self._counted(token):
+            # Ahead of the first reply, so that the call can be ended while that is not taken; and
+            # of all that may cancel this: gRPC sends it once, and no end before it is sent.
+            await call.send_initial_metadata(())
             try:
                 await self._exchange(call, token)
             except _HungUpError as error:
@@ -86,8 +89,6 @@ class TrainingService:
         async with self._held(token):
             # Once more: it may have been closed before its stream was held, unheard.
             spec = self._worker.spec_of(token)
-            # Ahead of the first reply: the call can be ended while that is not taken.
-            await call.send_initial_metadata(())
             handler = StreamHandler(
                 lambda: next_message(call),
                 lambda message: self._decoded(message, spec),
