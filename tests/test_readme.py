@@ -53,6 +53,7 @@ def simulated(folder: Path) -> subprocess.CompletedProcess[str]:
     raise AssertionError("unreachable")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(RAY_STARTS * PATIENCE_SECONDS + 30)
 def test_the_plug_in_example_trains_and_evaluates(tmp_path: Path):
     for name in ("server_app.py", "client_app.py"):

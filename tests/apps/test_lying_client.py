@@ -65,6 +65,7 @@ def test_minus_thirty_times_its_factors_cost_the_run_less_than_a_twentieth(
         assert all(c["dropped"] is None for n, c in line["clients"].items() if n != "2")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_the_best_adapter_is_kept_beside_the_last_one(
     settings: dict[str, Any], tmp_path: Path

@@ -120,6 +120,7 @@ def test_a_run_without_a_completed_round_has_failed_for_flower(flower: LocalFlow
     assert [json.loads(line)["completed"] for line in text.splitlines()] == [False, False]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_leases_without_a_card_stop_the_run_before_training(flower: LocalFlower, tmp_path: Path):
     settings = {"simulation.fleet": "1GB,2GB,3GB", "simulation.lease-card-gb": 3.0}

@@ -43,6 +43,7 @@ LONG = (
     "privacy",
     "latency",
     "wire-precision",
+    "worker-limit",
 )
 WITHOUT_FRAMEWORKS = """
 import sys

@@ -80,6 +80,7 @@ def learnt(state: MethodState) -> dict[str, torch.Tensor]:
     return {name: reference.dense(state.sum_of(name)) for name in state.updates}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("start", [Start.CONTINUE, Start.RESTART])
 def test_a_round_of_hsplit_lora_adds_the_weighted_mean_of_what_clients_changed(
     examples: Examples, start: Start
@@ -142,6 +143,7 @@ def test_every_method_learns(examples: Examples, method: Method) -> None:
     assert curve[1] < curve[0]
 
 
+@pytest.mark.long
 def test_without_history_importance_is_that_of_the_round(examples: Examples) -> None:
     base, fresh = base_model("llama-tiny"), MethodState.fresh(architecture_of("llama-tiny").weights)
     before = after_round(base, PLAIN, examples, fresh, 1)

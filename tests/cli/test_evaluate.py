@@ -84,7 +84,7 @@ def test_perplexity_is_that_of_the_app(
     assert found["metrics"] is None and "BLEU" not in told
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("java") is None, reason="the metrics need Java")
 def test_the_five_metrics_are_printed_and_written(
     adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -179,6 +179,7 @@ def test_a_worker_that_comes_back_within_the_round_has_its_clients_begin_it_anew
         assert relative_error(strategy.adapter.updates[name], dense(update)) < 1e-4
 
 
+@pytest.mark.long
 def test_a_worker_that_dies_costs_the_round_and_not_what_was_reached(
     model: str, flower_log: list[str]
 ) -> None:
