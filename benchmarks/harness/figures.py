@@ -45,6 +45,11 @@ class Spread:
     maximum: float
     repeats: int
 
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        """Of these repetitions."""
+        return cls(minimum=min(values), maximum=max(values), repeats=len(values))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
@@ -65,7 +70,7 @@ class Figure:
         cls, name: str, values: Sequence[float], unit: str, target: Target | None = None
     ) -> "Figure":
         """The median of several measurements of the same thing, with their spread."""
-        spread = Spread(minimum=min(values), maximum=max(values), repeats=len(values))
+        spread = Spread.of(values)
         return cls(name=name, value=median(values), unit=unit, target=target, spread=spread)
 
     @classmethod
@@ -73,7 +78,7 @@ class Figure:
         cls, name: str, values: Sequence[float], unit: str, target: Target | None = None
     ) -> "Figure":
         """The mean of what several seeds gave, with their spread."""
-        spread = Spread(minimum=min(values), maximum=max(values), repeats=len(values))
+        spread = Spread.of(values)
         return cls(name=name, value=fmean(values), unit=unit, target=target, spread=spread)
 
     @property

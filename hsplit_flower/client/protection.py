@@ -26,21 +26,18 @@ class Protection:
 
     def of_hidden(self, hidden: Tokens, step: int, micro_batch: int) -> Tokens:
         """Hidden states as they are sent. Gradients go back through the clipping."""
-        spec = self._spec
-        clipped = clip_tokens(hidden, spec.hidden_clip_norm)
-        if not spec.hidden_noise:
-            return clipped
-        deviation = spec.hidden_noise * spec.hidden_clip_norm
-        return clipped + self._noise(clipped, deviation, f"hidden/{step}/{micro_batch}")
+        spec, what = self._spec, f"hidden/{step}/{micro_batch}"
+        return self._protected(hidden, spec.hidden_clip_norm, spec.hidden_noise, what)
 
     def of_gradient(self, gradient: Tokens, step: int, micro_batch: int) -> Tokens:
         """Gradients of last hidden states as they are sent."""
-        spec = self._spec
-        clipped = clip_tokens(gradient, spec.gradient_clip_norm)
-        if not spec.gradient_noise:
-            return clipped
-        deviation = spec.gradient_noise * spec.gradient_clip_norm
-        return clipped + self._noise(clipped, deviation, f"gradient/{step}/{micro_batch}")
+        spec, what = self._spec, f"gradient/{step}/{micro_batch}"
+        return self._protected(gradient, spec.gradient_clip_norm, spec.gradient_noise, what)
+
+    def _protected(self, vectors: Tokens, norm: float, noise: float, what: str) -> Tokens:
+        """Shortened to the norm; with noise of so many norms, drawn for this use alone."""
+        clipped = clip_tokens(vectors, norm)
+        return clipped + self._noise(clipped, noise * norm, what) if noise else clipped
 
     def _noise(self, like: Tokens, deviation: float, what: str) -> Tokens:
         generator = torch.Generator().manual_seed(self._seed(what))

@@ -71,6 +71,10 @@ class RoundLoop(ABC):
     def _with_trained(self, outcome: Outcome) -> Outcome:
         """The same with what was trained."""
 
+    @abstractmethod
+    def release_half(self) -> bool:
+        """Leave the model to others, and say whether it is what it was before this round."""
+
     def train(self, batches: Iterable[Batch], *, probe: bool) -> Outcome:
         """One step a batch; the first one also scores the weights' importance if asked.
 

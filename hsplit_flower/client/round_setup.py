@@ -24,8 +24,8 @@ from .batch import Batch, checked
 from .half_cache import HalfCache, HalfKey
 from .instructions_check import check_adapters, in_our_words
 from .local_round import LocalRound
-from .round_loop import Outcome
-from .whole_round import AdapterRound, WeightRound, WholeRound
+from .round_loop import Outcome, RoundLoop
+from .whole_round import AdapterRound, WeightRound
 
 HALVES = HalfCache()
 """What this process keeps between messages."""
@@ -136,7 +136,7 @@ def _run_half(
         check_adapters(spec, half.architecture, half.parts.span, granted_bytes)
         half.checkpointing = instructions.checkpointing
         meter.adopt([*half.model.parameters(), *half.model.buffers()])
-        local_round: LocalRound | WholeRound
+        local_round: RoundLoop
         if instructions.whole.is_whole:
             with in_our_words(key.model), meter.setting_up():
                 local_round = _whole_round(instructions, half, take_arrays(meter), meter)
@@ -157,7 +157,7 @@ def _run_half(
 
 def _whole_round(
     instructions: Instructions, half: Half, arrived: Arrived, meter: MemoryMeter
-) -> WholeRound:
+) -> RoundLoop:
     spec, training = instructions.session, instructions.whole
     if training.trains_weights:
         return WeightRound(half, arrived, spec, meter)

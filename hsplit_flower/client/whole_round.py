@@ -4,24 +4,13 @@ Nothing is sent in a step, and no worker is there.
 """
 
 import math
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from ..adapters import (
-    LowRank,
-    SelfPruning,
-    Trainable,
-    adapter_optimizer,
-    attach,
-    collect,
-    detach,
-    merged_names,
-    take_starting_points,
-)
+from ..adapters import LowRank, SelfPruning
 from ..devices.memory_budget import MemoryMeter
 from ..errors import NonFiniteError
 from ..metrics import TokenLoss, count_label_tokens, summed_token_loss
@@ -29,6 +18,7 @@ from ..settings import SessionSpec
 from ..splitting import Half
 from ..splitting.whole_weights import load_weights_, weights_of
 from ..wire.instructions import WholeTraining
+from .adapter_loop import AdapterLoop
 from .batch import Batch
 from .round_loop import Outcome, RoundLoop
 
@@ -53,12 +43,8 @@ class WholeRound(RoundLoop):
         """What the method adds to the loss."""
         return 0.0
 
-    @abstractmethod
-    def release_half(self) -> bool:
-        """Leave the model to others, and say whether it is what it was before this round."""
 
-
-class AdapterRound(WholeRound):
+class AdapterRound(WholeRound, AdapterLoop):
     """Trains or evaluates adapters on the whole model.
 
     Parameters
@@ -83,45 +69,17 @@ class AdapterRound(WholeRound):
         training: WholeTraining,
         meter: MemoryMeter,
     ) -> None:
-        super().__init__(half, meter)
-        self._spec = spec
+        super().__init__(half, updates, spec, meter, merges=training.merges)
         self._pruning = (
             SelfPruning(decay=training.tail_decay, penalty=training.tail_penalty)
             if training.tail_penalty
             else None
         )
-        merges = training.merges
-        self._has_merged = bool(merged_names(self._weights, updates, half.dtype, merges=merges))
-        points = take_starting_points(
-            self._weights,
-            updates,
-            spec.ranks,
-            start=spec.start,
-            scaling=spec.scaling,
-            seed=spec.seed,
-            dtype=half.dtype,
-            merges=merges,
-        )
-        self._trainables: dict[str, Trainable] = attach(half.model, points, scaling=spec.scaling)
-        self._optimizer = adapter_optimizer(self._trainables, spec)
-
-    def release_half(self) -> bool:
-        """Take the adapters off the model; what went into its weights stays there."""
-        detach(self._half.model)
-        self._half.checkpointing = False
-        return not self._has_merged
-
-    @property
-    def _parameters(self) -> Sequence[nn.Parameter]:
-        return [factor for t in self._trainables.values() for factor in (t.a, t.b)]
 
     def _penalty(self) -> Tensor | float:
         if self._pruning is None or not self._trainables:
             return 0.0
         return self._pruning.penalty_of(self._trainables, self._spec.scaling)
-
-    def _with_trained(self, outcome: Outcome) -> Outcome:
-        return replace(outcome, updates=collect(self._trainables, scaling=self._spec.scaling))
 
 
 class WeightRound(WholeRound):

@@ -1,14 +1,15 @@
 """The folder of one run: settings, metrics, plan and adapter, each whole at any time.
 
 ``metrics.jsonl`` grows by a line a round and is on disk when the line is written; the other files
-are replaced in one move, the folders ``adapter/`` and ``best/`` in two: a run that stops between
-them leaves the former one as ``adapter.old`` or ``best.old``. Nothing that was written is lost.
+are replaced in one move, the folders ``adapter/``, ``best/`` and ``model/`` in two: a run that
+stops between them leaves the former one, as ``adapter.old``. Nothing that was written is lost.
 """
 
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from torch import Tensor
 
 from ..adapters import LowRank, export_adapter
 from ..adapters.peft_checkpoint import CARD_FILE
-from ..adapters.whole_folder import whole_folder
 from ..errors import ConfigError
 from ..splitting import Checkpoint
 from ..splitting.whole_weights import write_model
@@ -126,8 +126,7 @@ class RunFolder:
         card: str = "",
     ) -> Path:
         """Replace ``adapter/`` by what `export_adapter` writes of ``updates``."""
-        fresh = self._fresh("adapter")
-        with storing(self.path / "adapter"):
+        with self._replaced("adapter") as fresh:
             export_adapter(
                 updates,
                 fresh,
@@ -137,21 +136,20 @@ class RunFolder:
                 dtype=dtype,
                 card=card,
             )
-            return self._put("adapter", fresh)
+        return self.path / "adapter"
 
     def keep_as_best(self) -> Path:
         """Replace ``best/`` by a copy of the adapter that is there, card and all."""
-        fresh = self._fresh("best")
-        with storing(self.path / "best"):
+        with self._replaced("best") as fresh:
             shutil.copytree(self.path / "adapter", fresh)
-            return self._put("best", fresh)
+        return self.path / "best"
 
     def write_model(self, weights: Mapping[str, Tensor], *, base: Checkpoint) -> Path:
         """Replace ``model/`` by a checkpoint of all these parameters, float32."""
-        target = self.path / "model"
-        with storing(target), whole_folder(target) as fresh:
+        with self._replaced("model") as fresh:
+            fresh.mkdir()
             write_model(weights, fresh, base=base)
-        return target
+        return self.path / "model"
 
     def write_card(self, card: str) -> None:
         """Replace the card of the adapter that is there: what it is worth is known after it."""
@@ -160,20 +158,19 @@ class RunFolder:
         fresh.write_text(card, encoding="utf-8")
         fresh.replace(target)
 
-    def _fresh(self, name: str) -> Path:
-        """Where a folder is written before it is put in its place."""
-        fresh = self.path / f"{name}.new"
+    @contextmanager
+    def _replaced(self, name: str) -> Iterator[Path]:
+        """A folder to be made, which takes the place of the one of this name when that is done."""
+        target, fresh = self.path / name, self.path / f"{name}.new"
+        former = self.path / f"{name}.old"
         shutil.rmtree(fresh, ignore_errors=True)
-        return fresh
-
-    def _put(self, name: str, fresh: Path) -> Path:
-        target, former = self.path / name, self.path / f"{name}.old"
-        if target.exists():
-            shutil.rmtree(former, ignore_errors=True)
-            target.rename(former)
-        fresh.rename(target)
+        with storing(target):
+            yield fresh
+            if target.exists():
+                shutil.rmtree(former, ignore_errors=True)
+                target.rename(former)
+            fresh.rename(target)
         shutil.rmtree(former, ignore_errors=True)
-        return target
 
     def _unmake(self) -> None:
         """Remove settings that nothing came of, and the folders that were made for them alone."""

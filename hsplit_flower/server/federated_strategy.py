@@ -53,7 +53,7 @@ class FederatedStrategy(Strategy, ABC):
     observer
         Is called with a report after every round of training.
     sessions
-        The part of a round that is not on its clients, for a model of so many blocks.
+        The part of a round that is not on its clients.
     """
 
     method: ClassVar[Method]
@@ -63,13 +63,13 @@ class FederatedStrategy(Strategy, ABC):
         settings: RunSettings,
         *,
         observer: Observer | None,
-        sessions: Callable[[int], Sessions],
+        sessions: Sessions,
     ) -> None:
         self.settings = settings
         self.observer = observer
         base = settings.model
         config = Checkpoint(source=base.name, revision=base.revision or None).config()
-        self.architecture = read_architecture(config)
+        self._config, self.architecture = config, read_architecture(config)
         self.planner = RoundPlanner(config, self.architecture, settings, self.method)
         self.devices = device_source(
             settings.simulation,
@@ -77,7 +77,7 @@ class FederatedStrategy(Strategy, ABC):
             seed=settings.training.seed,
         )
         self.state = RunState.fresh(self.architecture.weights)
-        self._sessions = sessions(self.architecture.num_blocks)
+        self._sessions = sessions
         self._setup = RoundSetup(self.planner, self.devices, settings.sampling, dtype=base.dtype)
         self._messages = RoundMessages(settings, self.method, self.architecture, self._sessions)
         self._clock = FleetClock(config, self.planner.costs, self.planner.settings, self.method)

@@ -42,23 +42,27 @@ class Sessions(Protocol):
 class NoSessions:
     """The sessions of a run whose clients have the whole model: there is no worker."""
 
-    def __init__(self, *, model: str, num_blocks: int, dtype: str) -> None:
+    def __init__(self, *, model: str, dtype: str) -> None:
+        self._model = model
+        self._dtype = dtype
+        self._description: WorkerDescription | None = None
+
+    def open_worker(self, *, num_blocks: int, awaits_ray: bool = False) -> None:
+        """Nothing is to be started."""
         self._description = WorkerDescription(
-            model=model,
+            model=self._model,
             num_blocks=num_blocks,
             lowest_cut=num_blocks,
             # Nothing is asked of it, so it is never what a round waits for.
             memory_bytes=float("inf"),
             flops_per_second=float("inf"),
-            dtype=dtype,
+            dtype=self._dtype,
             max_sessions=2**31,
         )
 
-    def open_worker(self, *, num_blocks: int, awaits_ray: bool = False) -> None:
-        """Nothing is to be started."""
-
     def describe(self) -> WorkerDescription:
         """One that has no block and is never short of anything."""
+        assert self._description is not None, "a strategy opens the worker before it asks"
         return self._description
 
     def restart_dead(self) -> None:

@@ -51,7 +51,7 @@ class SplitStrategy(FederatedStrategy):
         settings = self.method.settings(RunSettings.of(model, training, groups))
         self._workers = WorkerSessions(settings, running_worker)
         self._progress = Progress(self._workers.steps)
-        super().__init__(settings, observer=observer, sessions=lambda num_blocks: self._workers)
+        super().__init__(settings, observer=observer, sessions=self._workers)
 
     def _started(self, server_round: int, num_clients: int) -> None:
         expected = self.state.steps_per_client * num_clients

@@ -8,7 +8,6 @@ from ..errors import ConfigError
 from ..methods import MethodState
 from ..settings import Groups, Model, RunSettings, Training
 from ..splitting import build_empty
-from ..splitting.checkpoint import Checkpoint
 from ..types import ClientPlan
 from .federated_strategy import FederatedStrategy, Observer
 from .replies import TrainReply, check_side, check_steps, read_reply
@@ -52,18 +51,11 @@ class WholeModelStrategy(FederatedStrategy):
         **groups: Unpack[Groups],
     ) -> None:
         settings = self.method.settings(RunSettings.of(model, training, groups))
-        base = settings.model
-        super().__init__(
-            settings,
-            observer=observer,
-            sessions=lambda num_blocks: NoSessions(
-                model=base.name, num_blocks=num_blocks, dtype=base.dtype
-            ),
-        )
+        sessions = NoSessions(model=settings.model.name, dtype=settings.model.dtype)
+        super().__init__(settings, observer=observer, sessions=sessions)
         self._shapes: dict[str, list[int]] = {}
         if not self.method.has_adapters:
-            config = Checkpoint(source=base.name, revision=base.revision or None).config()
-            empty = build_empty(config).named_parameters()
+            empty = build_empty(self._config).named_parameters()
             self._shapes = {name: list(parameter.shape) for name, parameter in empty}
 
     def _taken(self, node: int, part: ClientPlan, reply: Message) -> TrainReply:

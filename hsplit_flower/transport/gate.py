@@ -175,7 +175,7 @@ async def _abort(call: Call, code: grpc.StatusCode, details: str, trailers: Any)
         await call.abort(code, details, trailers)
     except grpc.aio.AbortError:
         raise
-    except Exception:
+    except grpc.aio.BaseError:
         logger.debug("a call was over before it was ended", exc_info=True)
 
 

@@ -17,9 +17,6 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-# A server's end waits for nobody's call, only for gRPC to take its port down.
-STOPPING_SECONDS = 10.0
-
 
 class CallLoop:
     """The thread in which every server of this process has its calls handled.

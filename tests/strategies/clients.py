@@ -51,7 +51,12 @@ def held_out(partition: int) -> list[dict[str, Tensor]]:
     return [fields(kind, seed=1000 + partition) for kind in ("unpadded", "left")]
 
 
-def client_app(*, faults: Mapping[int, Train] | None = None) -> ClientApp:
+def client_app(
+    *,
+    faults: Mapping[int, Train] | None = None,
+    train_part: Train = split_train,
+    evaluate_part: Train = split_evaluate,
+) -> ClientApp:
     """An app as a user would write it; ``faults`` says who trains how instead, by partition."""
     app = ClientApp()
 
@@ -63,12 +68,12 @@ def client_app(*, faults: Mapping[int, Train] | None = None) -> ClientApp:
     def train(msg: Message, context: Context) -> Message:
         partition = partition_of(context)
         server_round = int(msg.content.config_records["config"]["server-round"])
-        how = (faults or {}).get(partition, split_train)
+        how = (faults or {}).get(partition, train_part)
         return how(msg, context, batches(partition, server_round))
 
     @app.evaluate()
     def evaluate(msg: Message, context: Context) -> Message:
-        return split_evaluate(msg, context, held_out(partition_of(context)))
+        return evaluate_part(msg, context, held_out(partition_of(context)))
 
     return app
 

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from flwr.app import Context, Message, MessageType
+from flwr.app import Message, MessageType
 from flwr.clientapp import ClientApp
 
 from hsplit_flower.adapters import LowRank, from_state_dict
-from hsplit_flower.client.app import describe_device, federated_evaluate, federated_train
+from hsplit_flower.client.app import federated_evaluate, federated_train
 from hsplit_flower.server import RoundReport
 from hsplit_flower.server.federated_strategy import FederatedStrategy
 from hsplit_flower.wire.instructions import INSTRUCTIONS_KEY, Instructions
@@ -14,10 +14,8 @@ from tests.reference import methods as reference
 from tests.strategies.clients import (
     NODES,
     NUM_EXAMPLES,
-    batches,
-    held_out,
+    client_app,
     node_configs,
-    partition_of,
     trained_below,
 )
 from tests.strategies.local_grid import LocalGrid
@@ -29,22 +27,7 @@ ROOMY = "1,1.3,2"
 
 def whole_app() -> ClientApp:
     """An app as a user would write it for these methods."""
-    app = ClientApp()
-
-    @app.query()
-    def query(msg: Message, context: Context) -> Message:
-        return describe_device(msg, context, NUM_EXAMPLES[partition_of(context)])
-
-    @app.train()
-    def train(msg: Message, context: Context) -> Message:
-        server_round = int(msg.content.config_records["config"]["server-round"])
-        return federated_train(msg, context, batches(partition_of(context), server_round))
-
-    @app.evaluate()
-    def evaluate(msg: Message, context: Context) -> Message:
-        return federated_evaluate(msg, context, held_out(partition_of(context)))
-
-    return app
+    return client_app(train_part=federated_train, evaluate_part=federated_evaluate)
 
 
 class Rounds:

@@ -61,10 +61,9 @@ class RunRecord:
     def evaluated(self, server_round: int, metrics: Mapping[str, Any]) -> None:
         """Keep what the server has measured, and the adapter too if it is the best so far."""
         line = {"server-round": server_round, **metrics}
-        best = self.history.after(line).best_round
-        line = {**line, "best-round": best} if best else line
-        self._folder.add_metrics(line)
         self.history = self.history.after(line)
+        best = self.history.best_round
+        self._folder.add_metrics({**line, "best-round": best} if best else line)
         has_adapter = self._strategy.method.has_adapters
         if has_adapter and self.history.last_completed == server_round != 0:
             self._folder.write_card(self._card())
