@@ -83,7 +83,7 @@ def with_adapters(
     """The client's model as it starts the round, and what of it is trained."""
     method, training = setting.method, setting.method.training(setting.training)
     # Who shares a draw of fresh factors has the first client's.
-    drawn_by = 0 if method.one_draw else client
+    drawn_by = 0 if method.shares_draw(training.start) else client
     points = starting_points(
         architecture_of(setting.model).weights,
         sent_updates(method, state.updates, ranks),

@@ -24,7 +24,7 @@ class Method:
         What clients start a round from; None leaves it to the training's settings.
     one_draw
         Whether clients start a round from one draw of fresh factors, the ranks of each being the
-        first ones of it; otherwise each has a draw of its own.
+        first ones of it, where `shares_draw` does not say otherwise; else each has its own.
     truncates
         Whether a client's model has of the global adapter only as many directions as it trains;
         otherwise it has the others, too, frozen.
@@ -65,6 +65,14 @@ class Method:
     def keeps_pair(self) -> bool:
         """Whether the global adapter is one pair of factors, with which the next round goes on."""
         return self.aggregation in PAIRS
+
+    def shares_draw(self, start: Start) -> bool:
+        """Whether clients that start a round so have one draw of fresh factors.
+
+        Who restarts learns in fresh factors alone. Were they the same for all, a round would add no
+        more directions than the highest of its ranks; so each has its own.
+        """
+        return self.one_draw and start is not Start.RESTART
 
     def is_bounded(self, options: Aggregation) -> bool:
         """Whether the global adapter has a size, and more may be learnt than it has room for."""

@@ -107,7 +107,7 @@ def session_spec(
     shared["seed"] = mixed_seed(
         training.seed,
         server_round,
-        "all" if method.one_draw else _identity(node, client),
+        "all" if method.shares_draw(training.start) else _identity(node, client),
     )
     return SessionSpec(
         **shared,

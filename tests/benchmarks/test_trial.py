@@ -126,7 +126,14 @@ def test_clients_start_from_one_draw_where_the_method_says_so(examples: Examples
     still = PLAIN.changed({"training.learning_rate": 1e-12})
     fresh = MethodState.fresh(architecture_of("llama-tiny").weights)
     name = next(iter(fresh.updates))
-    for method, shares in ((SPLIT_LORA, True), (HSPLIT_LORA, True), (OWN_DRAWS, False)):
+    restarting = replace(HSPLIT_LORA, start=Start.RESTART)
+    cases = (
+        (SPLIT_LORA, True),
+        (HSPLIT_LORA, True),
+        (OWN_DRAWS, False),
+        (restarting, False),
+    )
+    for method, shares in cases:
         setting = replace(still, method=method, budgets=(2.0, 2.0))
         first, second = (result.updates[name].a for result in trained(setting, examples, fresh, 1))
         assert torch.allclose(first, second) == shares

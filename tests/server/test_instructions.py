@@ -128,9 +128,9 @@ OWN_DRAWS = replace(HSPLIT_LORA, one_draw=False)
 
 
 def test_clients_start_from_one_draw_where_the_method_says_so() -> None:
-    def spec(method: Method, partition: int) -> tuple[bool, int]:
+    def spec(method: Method, partition: int, start: Start = Start.CONTINUE) -> tuple[bool, int]:
         one = session_spec(
-            SETTINGS,
+            SETTINGS.replace(training=SETTINGS.training.replace(start=start)),
             method,
             PART,
             node=NODE,
@@ -144,6 +144,8 @@ def test_clients_start_from_one_draw_where_the_method_says_so() -> None:
     assert spec(SPLIT_LORA, 0)[0]
     assert spec(HSPLIT_LORA, 0) == spec(HSPLIT_LORA, 1)
     assert spec(OWN_DRAWS, 0)[1] != spec(OWN_DRAWS, 1)[1]
+    # Where a round restarts, its fresh factors are all that it adds.
+    assert spec(HSPLIT_LORA, 0, Start.RESTART)[1] != spec(HSPLIT_LORA, 1, Start.RESTART)[1]
     assert not spec(HSPLIT_LORA, 0)[0]
 
 
