@@ -5,13 +5,13 @@ worker's device, is handed to a thread, and the loop goes on with other calls.
 """
 
 import asyncio
-import ctypes
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 
 from ..transport.serving import started_threads
+from .freed_memory import give_freed_memory_back, keep_freed_memory
 
 Result = TypeVar("Result")
 
@@ -20,15 +20,17 @@ CODEC_THREADS = 4
 OPERATOR_THREADS = 8
 """How many of the operator's calls wait for the worker at a time; others wait for these."""
 TRIM_SECONDS = 0.5
-"""How long after a refusal the system gets memory back; refusals in between share in it."""
-SMALL_BYTES = 2**17
-"""Up to so much a message is dealt with at once: a thread would take longer to hear of it."""
+"""How long after a call's end the system gets memory back; others in between share in it."""
+SMALL_BYTES = 2**20
+"""Up to so much a message is dealt with in the loop, half a millisecond: a thread hears of it later."""
 
 
 class CallThreads:
     """The threads behind one server's calls."""
 
     def __init__(self) -> None:
+        # Of threads that are there already, the pools stay as they are.
+        keep_freed_memory()
         self._codec = started_threads(CODEC_THREADS, "split-worker-codec")
         self._operator = started_threads(OPERATOR_THREADS, "split-worker-operator")
         self._is_trim_due = False
@@ -54,10 +56,7 @@ class CallThreads:
         return await asyncio.get_running_loop().run_in_executor(self._operator, work)
 
     def trim_soon(self) -> None:
-        """Have freed memory given back to the system, after what held it has ended.
-
-        The C library keeps it otherwise, in pieces, where threads other than the next one need it.
-        """
+        """Have freed memory given back to the system, after what held it has ended."""
         if not self._is_trim_due:
             self._is_trim_due = True
             asyncio.get_running_loop().call_later(TRIM_SECONDS, self._trim)
@@ -66,11 +65,4 @@ class CallThreads:
         self._is_trim_due = False
         # The pool is shut down where the server has ended meanwhile.
         with suppress(RuntimeError):
-            self._codec.submit(_give_back)
-
-
-def _give_back() -> None:
-    # Of glibc alone.
-    give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if give_back is not None:
-        give_back(0)
+            self._codec.submit(give_freed_memory_back)

@@ -83,6 +83,7 @@ class TrainingService:
             self._num_calls[token] -= 1
             if not self._num_calls[token]:
                 del self._num_calls[token]
+                self._threads.trim_soon()
 
     async def _exchange(self, call: Call, token: str) -> None:
         """One session's exchange, a reply for every request."""

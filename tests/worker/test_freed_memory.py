@@ -1,0 +1,59 @@
+"""Memory that was freed: kept for the next message, and given back when asked for."""
+
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="glibc is what has the calls")
+
+MEASURED = """
+import resource, sys, threading
+import psutil
+from hsplit_flower.worker.freed_memory import give_freed_memory_back, keep_freed_memory
+
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+def messages():
+    # Sizes as when a message is copied, in a thread that begins after the choice.
+    for _ in range(4):
+        copies = [bytearray(9 * 2**20) for _ in range(3)]
+        del copies
+    before = faults()
+    for _ in range(10):
+        copies = [bytearray(9 * 2**20) for _ in range(3)]
+        del copies
+    print((faults() - before) // 10)
+
+
+thread = threading.Thread(target=messages)
+thread.start()
+thread.join()
+process = psutil.Process()
+held = process.memory_info().rss
+give_freed_memory_back()
+print((held - process.memory_info().rss) // 2**20)
+"""
+
+
+def _measured(choice: str) -> tuple[int, int]:
+    """Pages asked for anew with each message, and the MB that were given back at the end."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, choice], capture_output=True, text=True, check=True
+    )
+    pages, megabytes = map(int, done.stdout.split())
+    return pages, megabytes
+
+
+def test_kept_memory_is_not_asked_for_again_and_can_be_given_back() -> None:
+    pages, megabytes = _measured("keep")
+    by_default, _ = _measured("default")
+    assert by_default > 2000
+    assert pages < 200
+    assert megabytes >= 20
