@@ -153,7 +153,8 @@ def outcome(run: Run) -> Outcome:
         curve.append(perplexity(model, examples.dev, examples.pad_id))
         return MetricRecord({"perplexity": curve[-1]})
 
-    initial = dict(get_peft_model_state_dict(model))
+    # Apart from the model, into which every round's result is loaded.
+    initial = {key: factor.clone() for key, factor in get_peft_model_state_dict(model).items()}
     strategy = strategy_of(run, model.peft_config["default"])
     with WatchedGrid(client_app(run, examples), len(run.ranks)) as grid:
         strategy.start(grid, ArrayRecord(initial), num_rounds=run.num_rounds, evaluate_fn=evaluate)
