@@ -64,7 +64,7 @@ class Study:
         self, look: Look, tuned: Tuned, world: str, fleet: str
     ) -> dict[str, dict[int, Curve]]:
         """In one world, on one fleet, by method and seed; without what was not run."""
-        asked = dict(self._asked(tuned, world, fleet))
+        asked = dict(self.asked(tuned, world, fleet))
         done = look(asked.values())
         found: dict[str, dict[int, Curve]] = {}
         for (name, seed), setting in asked.items():
@@ -79,9 +79,10 @@ class Study:
         costs = costs_of(STANDS_FOR[self.base])
         return {name: parts(costs, ROWS[name], MEMORY_GB[fleet]) for name in self.methods}
 
-    def _asked(
+    def asked(
         self, tuned: Tuned, world: str, fleet: str
     ) -> Iterator[tuple[tuple[str, int], Setting]]:
+        """The trials of one world on one fleet, by method and seed, at each method's best rate."""
         enforced = self.taking_part(world, fleet)
         for seed in self.seeds:
             for name in self.methods:

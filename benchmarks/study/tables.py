@@ -15,7 +15,17 @@ from benchmarks.study.claims import OURS, findings
 from benchmarks.study.curves import curve_of
 from benchmarks.study.fleet import MEMORY_GB, STANDS_FOR, Link
 from benchmarks.study.link_sweep import MBPS, NUM_CLIENTS, ROUND_TRIPS_MS
-from benchmarks.study.results import NO_CLIENTS, RESULTS, TRIALS, found, lines_of, read, write
+from benchmarks.study.results import (
+    NO_CLIENTS,
+    NOT_RUN,
+    RESULTS,
+    TRIALS,
+    found,
+    lines_of,
+    read,
+    write,
+)
+from benchmarks.study.scores import kept_scores
 from benchmarks.study.summary import Line, ratios, rounds_to, seconds_to
 from benchmarks.trial import Trials
 
@@ -36,6 +46,8 @@ def main(arguments: Sequence[str]) -> int:
                 print("\n".join(methods(cells)))
         print("\n### learning rates\n")
         print("\n".join(rates(content["learning_rates"])))
+    print("\n### scores of texts\n")
+    print("\n".join(scores(kept_scores())))
     for model, costs in results["costs"].items():
         print(f"\n## {model}\n")
         print("\n".join(capacities(costs["capacities"])))
@@ -85,6 +97,20 @@ def _cells(name: str, lines: Mapping[str, Line]) -> Iterator[str]:
     yield spread(list(seconds_to(line, lines).values()))
     yield _number(fmean(several[-1] for several in line.client_bytes) / 1e6)
     yield str(len(line.seeds))
+
+
+def scores(by_method: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """BLEU and the others of what each method's last model writes."""
+    yield from _head(
+        "method", "BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr", "dev perplexity", "empty texts"
+    )
+    for name, row in ROWS.items():
+        if name not in by_method:
+            yield _row(row.title, NOT_RUN, *[""] * 6)
+            continue
+        one = by_method[name]
+        numbers = (f"{one[key]:.4f}" for key in ("bleu", "nist", "meteor", "rouge_l", "cider"))
+        yield _row(row.title, *numbers, f"{one['dev_perplexity']:.3g}", str(one["empty"]))
 
 
 def rates(tried: Mapping[str, Mapping[str, float | None]]) -> Iterator[str]:

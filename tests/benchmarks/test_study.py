@@ -18,8 +18,9 @@ from benchmarks.study.claims import OPEN, REFUTED, REPRODUCED, Finding, findings
 from benchmarks.study.clock import round_cost
 from benchmarks.study.fleet import GIGABYTE, LLAMA, MEMORY_GB, Link, costs_of
 from benchmarks.study.results import lines_of, read
+from benchmarks.study.scores import kept_scores
 from benchmarks.study.summary import Line, reached_after
-from benchmarks.study.tables import claims, methods
+from benchmarks.study.tables import claims, methods, scores
 from benchmarks.study.tuning import best_rate, climb
 from benchmarks.trial import Examples, Setting, base_model, federation
 from benchmarks.trial.client import train_client
@@ -173,3 +174,18 @@ def test_what_is_committed_can_be_drawn_and_told(tmp_path: Path) -> None:
     assert len(drawn) == 10
     for path in tmp_path.iterdir():
         assert 1_000 < path.stat().st_size < 200_000, path.name
+
+
+def test_the_models_that_are_scored_are_those_of_the_trials() -> None:
+    lines = lines_of(read()["bases"]["llama-tiny"]["cells"][ROOM][HETEROGENEOUS])
+    kept = kept_scores()
+    for name, row in kept.items():
+        final = lines[name].final[lines[name].seeds.index(0)]
+        assert row["dev_perplexity"] == pytest.approx(final, rel=1e-3), name
+    assert len({(row["inputs"], row["references"]) for row in kept.values()}) <= 1
+    assert sum("not run" in row for row in scores(kept)) == len(ROWS) - len(kept)
+
+
+def test_a_method_without_scores_is_marked(tmp_path: Path) -> None:
+    table = list(scores(kept_scores(tmp_path / "none.jsonl")))
+    assert sum("not run" in row for row in table) == len(ROWS) == len(table) - 2
