@@ -1,17 +1,12 @@
 """What a run's metrics say of it as a whole: rounds, clients, perplexities, why rounds failed."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from ..errors import ConfigError
-
-METRICS_FILE = "metrics.jsonl"
-VOID_FILE = "metrics-void.jsonl"
-"""What the metrics of a run become of which no round was completed."""
+from .metrics import METRICS_FILE, AnyLine, ServerEvaluationLine, TrainingLine
+from .run import read_lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +48,12 @@ class RunHistory:
         later = [number for number in self.perplexities if number >= self.last_completed]
         return self.perplexities[max(later)] if later and self.num_completed else None
 
-    def after(self, line: Mapping[str, Any]) -> "RunHistory":
+    def after(self, line: AnyLine) -> "RunHistory":
         """What is known after one more line."""
-        number = int(line["server-round"])
-        if "clients" in line:
-            return self._after_round(number, line)
-        if "perplexity" in line:
-            return self._after_evaluation(number, float(line["perplexity"]))
+        if isinstance(line, TrainingLine):
+            return self._after_round(line)
+        if isinstance(line, ServerEvaluationLine):
+            return self._after_evaluation(line.server_round, line.perplexity)
         return self
 
     def _after_evaluation(self, number: int, perplexity: float) -> "RunHistory":
@@ -69,17 +63,18 @@ class RunHistory:
             return replace(known, best_round=number)
         return known
 
-    def _after_round(self, number: int, line: Mapping[str, Any]) -> "RunHistory":
-        dropped = [client["dropped"] for client in line["clients"].values()]
-        reasons = tuple(dict.fromkeys(reason for reason in dropped if reason))
-        known = replace(self, num_rounds=self.num_rounds + 1, reasons=reasons)
-        if not line["completed"]:
+    def _after_round(self, line: TrainingLine) -> "RunHistory":
+        reasons = [client.dropped for client in line.clients.values() if client.dropped]
+        reasons += [one.reason for one in line.left_out.values()]
+        known = replace(self, num_rounds=self.num_rounds + 1, reasons=tuple(dict.fromkeys(reasons)))
+        if not line.completed:
             return known
+        num_finished = sum(client.counts for client in line.clients.values())
         return replace(
             known,
             num_completed=self.num_completed + 1,
-            last_completed=number,
-            num_clients=max(self.num_clients, dropped.count(None)),
+            last_completed=line.server_round,
+            num_clients=max(self.num_clients, num_finished),
         )
 
 
@@ -91,16 +86,7 @@ def read_history(folder: str | Path) -> RunHistory:
     ConfigError
         If its metrics are none; a last line that was cut off is left out.
     """
-    path, history = Path(folder) / METRICS_FILE, RunHistory()
-    if not path.exists():
-        return history
-    # Bytes that are no text make a line that is no JSON.
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    for line in lines[:-1]:
-        try:
-            history = history.after(json.loads(line))
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            raise ConfigError(
-                f"{path} holds a line that is none of a run's metrics ({error!r}): {line[:80]}"
-            ) from error
+    history = RunHistory()
+    for line in read_lines(Path(folder) / METRICS_FILE):
+        history = history.after(line)
     return history

@@ -21,7 +21,8 @@ from ..adapters.peft_checkpoint import CARD_FILE
 from ..errors import ConfigError
 from ..splitting import Checkpoint
 from ..splitting.whole_weights import write_model
-from .history import METRICS_FILE, VOID_FILE
+from .metrics import METRICS_FILE
+from .run import VOID_FILE
 from .storage import FolderClaim, storing
 
 RESULTS = ("adapter", "model")

@@ -6,7 +6,8 @@ from typing import Any
 
 from hsplit_flower.errors import HSplitError
 from hsplit_flower.reports import RunFolder
-from hsplit_flower.reports.history import VOID_FILE, read_history
+from hsplit_flower.reports.history import read_history
+from hsplit_flower.reports.run import VOID_FILE
 from hsplit_flower.server import RoundReport
 from hsplit_flower.server.adapter_card import adapter_card, run_perplexities
 from hsplit_flower.server.checkpoint import write_state

@@ -1,0 +1,110 @@
+"""The lines of ``metrics.jsonl``: a round of training, an evaluation by clients, or by the server.
+
+The number of a round is its key ``server-round``, what sort of line it is says ``kind``. Clients
+stand under their names.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ..errors import ConfigError
+from .client_records import EvaluatedClient, LeftOut, TrainedClient
+from .record import VERSION, Record, check_version
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class Line(Record):
+    """What every line has."""
+
+    version: int = Field(VERSION, description="Of the file's schema.")
+    server_round: int = Field(description="Counted from 1; 0 is before training.")
+
+
+class TrainingLine(Line):
+    """A round of training."""
+
+    kind: Literal["training"] = Field("training", description="What the line is of.")
+    completed: bool = Field(description="Whether enough clients finished for it to count.")
+    seconds: float = Field(0.0, description="From its start to its end, as measured.")
+    simulated_seconds: float = Field(
+        0.0, description="It would have taken on the simulated devices; 0 without a fleet."
+    )
+    replanned: bool = Field(False, description="Whether cuts and ranks were chosen anew.")
+    planning_reason: str = Field("", description="Why, or why not.")
+    drift: float = Field(0.0, description="How far importance has moved since the plan.")
+    largest_rank: int = Field(0, description="Of the global adapter after it.")
+    held_back_share: float = Field(
+        0.0, description="Of what was learnt, by squared size, what is kept for later."
+    )
+    dropped_share: float = Field(0.0, description="Likewise, what is lost.")
+    importance: dict[str, float] = Field(
+        default_factory=dict, description="After it, by weight; empty before anything is known."
+    )
+    moved: tuple[str, ...] = Field((), description="Who began anew as its worker died.")
+    clients: dict[str, TrainedClient] = Field(
+        default_factory=dict, description="Who had a part, by name."
+    )
+    left_out: dict[str, LeftOut] = Field(
+        default_factory=dict, description="Who was asked and had none, by name."
+    )
+
+
+class ClientEvaluationLine(Line):
+    """The global model, evaluated by clients on examples of their own."""
+
+    kind: Literal["client-evaluation"] = Field(
+        "client-evaluation", description="What the line is of."
+    )
+    loss: float | None = Field(None, description="Mean over all clients' labelled tokens.")
+    perplexity: float | None = Field(None, description="exp of the loss.")
+    seconds: float = Field(0.0, description="From its start to its end, as measured.")
+    clients: dict[str, EvaluatedClient] = Field(
+        default_factory=dict, description="Who had a part, by name."
+    )
+    left_out: dict[str, LeftOut] = Field(
+        default_factory=dict, description="Who was asked and had none, by name."
+    )
+
+
+class ServerEvaluationLine(Line):
+    """The global model, evaluated by the server."""
+
+    kind: Literal["server-evaluation"] = Field(
+        "server-evaluation", description="What the line is of."
+    )
+    loss: float = Field(description="Mean of a labelled token.")
+    perplexity: float = Field(description="exp of the loss.")
+    num_tokens: int = Field(0, description="Labelled tokens.")
+    best_round: int | None = Field(
+        None, description="After which the perplexity was lowest so far."
+    )
+
+
+AnyLine = TrainingLine | ClientEvaluationLine | ServerEvaluationLine
+
+KINDS: Mapping[str, type[AnyLine]] = {
+    "training": TrainingLine,
+    "client-evaluation": ClientEvaluationLine,
+    "server-evaluation": ServerEvaluationLine,
+}
+
+
+def read_line(values: Mapping[str, Any], where: str = METRICS_FILE) -> AnyLine:
+    """The line that these values are.
+
+    Raises
+    ------
+    ConfigError
+        If they are of another version, of no known kind, or lack something.
+    """
+    check_version(values, where)
+    kind = KINDS.get(str(values.get("kind")))
+    if kind is None:
+        raise ConfigError(
+            f"{where} holds a line of kind {values.get('kind')!r}: one of {', '.join(KINDS)} is "
+            "wanted"
+        )
+    return kind.read(values, where)
