@@ -155,10 +155,11 @@ class DeviceProfile:
 
 @dataclass(frozen=True, kw_only=True)
 class ClientInfo:
-    """One client: what its device has, and how many examples it trains on."""
+    """One client: what its device has, how many examples it trains on, what it calls itself."""
 
     profile: DeviceProfile
     num_examples: int
+    name: str = ""
     partition: int | None = None
     num_partitions: int | None = None
 
@@ -195,6 +196,7 @@ class ClientPlan:
     ``span`` is the client's ``[0, s_i)``; the worker's session holds the remaining blocks.
     A weight that is missing from ``ranks``, or has rank 0, is not adapted by this client.
     ``checkpointing`` says that its blocks are run once more in the backward pass, to keep less.
+    ``binds`` says what keeps the cut from being deeper, ``why`` in words (`planning.cut_limits`).
     """
 
     span: Span
@@ -204,6 +206,8 @@ class ClientPlan:
     client_seconds: float = 0.0
     worker_seconds: float = 0.0
     wire_bytes: float = 0.0
+    binds: str = ""
+    why: str = ""
 
     @property
     def cut(self) -> int:

@@ -19,7 +19,7 @@ PACKAGE = "hsplit_flower"
 # The floors of the house, from the ground up: a room may import the rooms of lower floors.
 FLOORS = (
     ("sizes",),
-    ("errors", "types"),
+    ("errors", "names", "types"),
     ("data", "metrics", "settings", "splitting"),
     ("adapters",),
     ("aggregation", "importance"),
@@ -36,7 +36,17 @@ FLOORS = (
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # They run on a bare machine with torch, transformers, peft and pydantic.
 CORE = {
-    *("sizes", "errors", "types", "settings", "metrics", "splitting", "adapters", "importance"),
+    *(
+        "sizes",
+        "errors",
+        "names",
+        "types",
+        "settings",
+        "metrics",
+        "splitting",
+        "adapters",
+        "importance",
+    ),
     *("aggregation", "costs", "planning", "wire"),
 }
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from ..types import DeviceProfile
-from .cuts import ClientOptions
+from .cuts import ClientOptions, WorkerOptions
 from .tables import Tables, largest_within
 
 
@@ -25,14 +25,22 @@ class CutChoices:
         self._keeping = keeping
         may_recompute = keeping.settings.checkpointing
         self._recomputing = replace(keeping, checkpointing=True) if may_recompute else keeping
+        self.costs, self.settings = keeping.costs, keeping.settings
         self._min_cut = keeping.settings.min_cut
-        self._max_cut = keeping.settings.deepest_cut(keeping.costs.num_blocks)
+        self.max_cut = keeping.settings.deepest_cut(keeping.costs.num_blocks)
 
     @cached_property
     def least_bytes(self) -> float:
         """What the smallest cut needs."""
-        cut = self._min_cut
+        return self.needed_bytes(self._min_cut)
+
+    def needed_bytes(self, cut: int) -> float:
+        """What a cut needs with the lowest ranks, kept in memory the way that takes less."""
         return min(self._keeping.lowest_rank_bytes[cut], self._recomputing.lowest_rank_bytes[cut])
+
+    def roomy_bytes(self, cut: int) -> float:
+        """What a cut needs with the highest ranks, likewise."""
+        return min(self._keeping.highest_rank_bytes[cut], self._recomputing.highest_rank_bytes[cut])
 
     def options(self, profile: DeviceProfile) -> ClientOptions:
         """What the cuts of one client would cost.
@@ -53,6 +61,10 @@ class CutChoices:
             roomy=keeping.roomy if has_choice else recomputing.roomy,
         )
 
+    def worker_options(self, worker: DeviceProfile) -> WorkerOptions:
+        """What a client's cut would cost the worker."""
+        return self._keeping.worker_options(worker)
+
     def tables(self, cut: int, profile: DeviceProfile) -> Tables:
         """The tables by which a client with this cut is planned."""
         return self._keeping if cut <= self._deepest_kept(profile) else self._recomputing
@@ -61,4 +73,4 @@ class CutChoices:
         return self._deepest(self._keeping, profile)
 
     def _deepest(self, tables: Tables, profile: DeviceProfile) -> int:
-        return min(largest_within(tables.lowest_rank_bytes, profile.memory_bytes), self._max_cut)
+        return min(largest_within(tables.lowest_rank_bytes, profile.memory_bytes), self.max_cut)

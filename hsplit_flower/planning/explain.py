@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from ..names import NUMBERED, ClientNames
 from ..sizes import size_text
 from ..types import ClientPlan, DeviceProfile, Plan, Shortfall
 
@@ -12,13 +13,17 @@ UNITS = ("", "MB", "MB", "blocks", "min-max", "", "s/step", "s/step", "MB/step")
 RECOMPUTED = "*"
 
 
-def explain(plan: Plan, profiles: Mapping[int, DeviceProfile] | None = None) -> str:
+def explain(
+    plan: Plan,
+    profiles: Mapping[int, DeviceProfile] | None = None,
+    names: ClientNames = NUMBERED,
+) -> str:
     """Per client: budget, predicted memory, cut, ranks, seconds and bytes of one step.
 
     Clients that were left out follow, each with the memory that it lacks.
     """
     rows = [
-        _row(client, part, (profiles or {}).get(client))
+        _row(names.of(client), part, (profiles or {}).get(client))
         for client, part in sorted(plan.clients.items())
     ]
     lines = aligned([HEADER, UNITS, *rows]) if rows else ["no client takes part"]
@@ -27,7 +32,7 @@ def explain(plan: Plan, profiles: Mapping[int, DeviceProfile] | None = None) -> 
     lines.append(f"one step of all clients: {plan.step_seconds:.3g} s")
     for client, shortfall in sorted(plan.left_out.items()):
         lines.append(
-            f"client {client} is left out: its smallest part needs "
+            f"client {names.of(client)} is left out: its smallest part needs "
             f"{size_text(shortfall.needed_bytes)}, it has {budget_text(shortfall)} "
             f"and lacks {size_text(shortfall.lacking_bytes)}"
         )
@@ -42,10 +47,10 @@ def budget_text(shortfall: Shortfall) -> str:
     return f"{own} (planned for 1/{shortfall.correction:.2f} of it)"
 
 
-def _row(client: int, part: ClientPlan, profile: DeviceProfile | None) -> tuple[str, ...]:
+def _row(name: str, part: ClientPlan, profile: DeviceProfile | None) -> tuple[str, ...]:
     ranks = list(part.ranks.values()) or [0]
     return (
-        str(client),
+        name,
         f"{profile.memory_bytes / 1e6:.1f}" if profile else "-",
         f"{part.memory.total_bytes / 1e6:.1f}",
         f"{part.cut}{RECOMPUTED if part.checkpointing else ''}",

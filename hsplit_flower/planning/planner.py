@@ -9,10 +9,12 @@ from ..costs.global_update import NO_UPDATE
 from ..costs.model_costs import ModelCosts
 from ..costs.seconds import part_seconds, wire_bytes
 from ..errors import ConfigError, InfeasibleBudgetError
+from ..names import NUMBERED, ClientNames
 from ..settings.planning import PlanSettings
 from ..sizes import size_text
 from ..types import ClientPlan, DeviceProfile, Plan, Shortfall, Span
 from .choices import CutChoices
+from .cut_limits import cut_limits
 from .cuts import choose_cuts, choose_one_cut
 from .explain import budget_text
 from .tables import Tables
@@ -31,6 +33,7 @@ def plan(
     settings: PlanSettings | None = None,
     update_ranks: Mapping[str, int] = NO_UPDATE,
     corrections: Mapping[int, float] = NO_CORRECTION,
+    names: ClientNames = NUMBERED,
 ) -> Plan:
     """Which cut and ranks every client gets, and which clients cannot take part.
 
@@ -38,10 +41,8 @@ def plan(
     ----------
     costs
         Of the model at the run's workload.
-    profiles
-        Of the clients by their ids.
-    worker
-        Of the split worker.
+    profiles, names, worker
+        Of the clients by their ids, what they are called in an error, and of the split worker.
     importance
         ``Ī_k`` by weight name; None while nothing is known, which gives uniform ranks.
     settings
@@ -66,10 +67,11 @@ def plan(
     choices = CutChoices(tables)
     left_out = _shortfalls(choices, profiles, corrections)
     if profiles and len(left_out) == len(profiles):
-        raise InfeasibleBudgetError(_nobody_fits(left_out, settings.min_cut))
+        raise InfeasibleBudgetError(_nobody_fits(left_out, settings.min_cut, names))
     usable = _usable(profiles, left_out, corrections)
     cuts = _cuts(choices, tables, usable, worker)
-    clients = _client_plans(choices, session_budgets(tables, cuts, worker), cuts, usable, worker)
+    shares = session_budgets(tables, cuts, worker)
+    clients = _client_plans(choices, shares, cuts, usable, worker)
     seconds = _step_seconds(clients, settings.round_share)
     return Plan(clients=clients, left_out=left_out, step_seconds=seconds)
 
@@ -183,8 +185,13 @@ def _client_plans(
     }
     if any(own.settings.one_rank for own in tables.values()):
         ranks = _one_rank(ranks)
+    limits = cut_limits(choices, cuts, usable, worker)
     return {
-        client: _client_plan(tables[client], cut, *ranks[client], usable[client], worker)
+        client: replace(
+            _client_plan(tables[client], cut, *ranks[client], usable[client], worker),
+            binds=limits[client].binds.value,
+            why=limits[client].why,
+        )
         for client, cut in cuts.items()
     }
 
@@ -245,9 +252,9 @@ def _step_seconds(clients: Mapping[int, ClientPlan], round_share: float) -> floa
     return max(slowest, load)
 
 
-def _nobody_fits(left_out: Mapping[int, Shortfall], min_cut: int) -> str:
+def _nobody_fits(left_out: Mapping[int, Shortfall], min_cut: int, names: ClientNames) -> str:
     listed = [
-        f"client {client} has {budget_text(shortfall)}, needs "
+        f"client {names.of(client)} has {budget_text(shortfall)}, needs "
         f"{size_text(shortfall.needed_bytes)}, lacks {size_text(shortfall.lacking_bytes)}"
         for client, shortfall in sorted(left_out.items())[:MOST_CLIENTS_IN_A_MESSAGE]
     ]

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from ..names import NUMBERED, ClientNames
 from ..settings import Planning
 from ..types import DeviceProfile, Plan
 
@@ -99,6 +100,7 @@ def should_replan(
     rounds_since_plan: int,
     improvement: float | None = None,
     settings: Planning | None = None,
+    names: ClientNames = NUMBERED,
 ) -> Decision:
     """Whether a new plan should replace the standing one.
 
@@ -115,6 +117,8 @@ def should_replan(
         answers whether there is a reason to compute it.
     settings
         Thresholds; the defaults if None.
+    names
+        What clients are called in the reason.
 
     Notes
     -----
@@ -123,9 +127,10 @@ def should_replan(
     """
     settings = settings or Planning()
     if changes.unserved:
-        reason = f"{_clients(changes.unserved)} joined, or do not fit the standing plan as it is"
+        unserved = _clients(changes.unserved, names)
+        reason = f"{unserved} joined, or do not fit the standing plan as it is"
         return Decision(replan=True, reason=reason)
-    reasons = _reasons(drift, changes, settings)
+    reasons = _reasons(drift, changes, settings, names)
     if not reasons:
         quiet = f"importance drifted by {drift:.3f} <= {settings.drift_threshold:g}"
         return Decision(replan=False, reason=f"{quiet}, no client changed")
@@ -139,15 +144,17 @@ def should_replan(
     return _if_worth_it(because, improvement, settings.margin)
 
 
-def _reasons(drift: float, changes: FleetChanges, settings: Planning) -> list[str]:
+def _reasons(
+    drift: float, changes: FleetChanges, settings: Planning, names: ClientNames
+) -> list[str]:
     """Why a new plan may be better; none where nothing has changed."""
     reasons = []
     if drift > settings.drift_threshold:
         reasons.append(f"importance drifted by {drift:.3f} > {settings.drift_threshold:g}")
     if changes.changed:
-        reasons.append(f"{_clients(changes.changed)} changed")
+        reasons.append(f"{_clients(changes.changed, names)} changed")
     if changes.left:
-        reasons.append(f"{_clients(changes.left)} left")
+        reasons.append(f"{_clients(changes.left, names)} left")
     return reasons
 
 
@@ -170,7 +177,5 @@ def _shares(scores: Mapping[str, float], names: Collection[str]) -> dict[str, fl
     return {name: scores.get(name, 0.0) / total for name in names}
 
 
-def _clients(clients: Collection[int]) -> str:
-    listed = ", ".join(str(client) for client in sorted(clients)[:5])
-    more = f" and {len(clients) - 5} more" if len(clients) > 5 else ""
-    return f"client{'s' if len(clients) > 1 else ''} {listed}{more}"
+def _clients(clients: Collection[int], names: ClientNames) -> str:
+    return f"client{'s' if len(clients) > 1 else ''} {names.listed(clients)}"

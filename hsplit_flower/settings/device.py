@@ -64,6 +64,11 @@ class Device(Settings):
         ge=1e-6,
         le=6e5,
     )
+    name: str = setting(
+        "",
+        "What the client is called in log, progress and reports; empty is its host, and its "
+        "partition where it has one.",
+    )
     model: str = setting("", "Where the client keeps the base, if elsewhere than the run says.")
 
 

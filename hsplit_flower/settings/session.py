@@ -19,6 +19,7 @@ class SessionSpec(Recipe, WireFormat):
     """
 
     client: int = setting(description="The client's id.", ge=0)
+    client_name: str = setting("", "What the client is called; empty is its id.")
     cut: int = setting(description="Blocks on the client.", ge=0)
     ranks: Mapping[str, Annotated[int, Field(ge=0)]] = setting(
         {}, "Rank of each weight's adapter; 0 or missing adapts nothing.", wanted="zero or more"
@@ -47,3 +48,8 @@ class SessionSpec(Recipe, WireFormat):
         "otherwise it has the others, too, frozen.",
     )
     train: bool = setting(True, "Whether the session trains, or only evaluates.")
+
+    @property
+    def shown_client(self) -> str:
+        """The client's name; its id where it has none."""
+        return self.client_name or str(self.client)

@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -57,9 +57,12 @@ def gpu_fraction(budget_bytes: float, card_bytes: float) -> float:
     return min(1.0, max(1, math.ceil(budget_bytes / card_bytes / UNIT - 1e-9)) * UNIT)
 
 
+Key = TypeVar("Key", int, str)
+
+
 def gpu_fractions(
-    budgets_bytes: Mapping[int, float], card_bytes: float, *, what: str = "client"
-) -> dict[int, float]:
+    budgets_bytes: Mapping[Key, float], card_bytes: float, *, what: str = "client"
+) -> dict[Key, float]:
     """The part of a card for every client, or of whatever the budgets are.
 
     Raises

@@ -130,7 +130,7 @@ class ControlService:
             self._worker.close(token)
             raise WorkerUnavailableError("whoever asked for the session waits no longer")
         purpose = "train" if spec.train else "evaluate"
-        logger.info("client %s may %s, cut at block %s", spec.client, purpose, spec.cut)
+        logger.info("client %s may %s, cut at block %s", spec.shown_client, purpose, spec.cut)
         await _write(call, SessionTicket(token=token))
 
     def _close_again(self, opening: "Future[str]") -> None:
@@ -144,7 +144,7 @@ class ControlService:
     async def _collect(self, call: Call) -> None:
         request = await _only_message(call, SessionTicket)
         result = await self._threads.wait_for(lambda: self._worker.collect(request.token))
-        client = self._worker.spec_of(request.token).client
+        client = self._worker.spec_of(request.token).shown_client
         logger.info("client %s took %s steps", client, result.num_steps)
         factors = factors_to_wire(result.updates, max_message_bytes=self._max_message_bytes)
         while (some := await self._threads.wait_for(lambda: next(factors, None))) is not None:

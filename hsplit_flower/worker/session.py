@@ -264,10 +264,12 @@ class Sessions:
             self._forget(token)
 
     def remove_all(self) -> dict[str, int]:
-        """Close every session; gives the client of each, by its token."""
+        """Close every session; gives the name of each one's client, by its token."""
         with self._lock:
             self._drop_silent()
-            clients = {token: session.spec.client for token, session in self._sessions.items()}
+            clients = {
+                token: session.spec.shown_client for token, session in self._sessions.items()
+            }
             for token in clients:
                 self._forget(token)
             return clients
