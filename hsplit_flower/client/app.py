@@ -20,6 +20,7 @@ client that cannot do its part answers with an error that says why; the strategy
 """
 
 import logging
+import platform
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
@@ -29,7 +30,7 @@ from flwr.common.constant import ErrorCode
 from torch import Tensor
 
 from ..adapters import to_state_dict
-from ..devices import profile_from_node_config
+from ..devices import name_from_node_config, profile_from_node_config
 from ..devices.memory_budget import MemoryMeter
 from ..errors import ConfigError, DataError, HSplitError
 from ..transport.security import PLAIN
@@ -157,7 +158,8 @@ def _evaluated(msg: Message, context: Context, batches: Batches, *, is_whole: bo
 def _description(context: Context, num_examples: int, dtype: str) -> ConfigRecord:
     """What this device has now: what its node config says, and the machine for the rest."""
     profile = profile_from_node_config(context.node_config, machine_without_cache(dtype))
-    values: dict[str, Any] = {"num-examples": num_examples}
+    name = name_from_node_config(context.node_config, host=platform.node())
+    values: dict[str, Any] = {"num-examples": num_examples, "name": name}
     for field in fields(DeviceProfile):
         values[field.name.replace("_", "-")] = float(getattr(profile, field.name))
     for key in ("partition-id", "num-partitions"):
@@ -223,9 +225,18 @@ def _metrics(instructions: Instructions, outcome: Outcome) -> MetricRecord:
             "num-examples": instructions.num_examples,
             "loss-sum": outcome.loss.loss_sum,
             "num-tokens": outcome.loss.num_tokens,
+            "first-loss-sum": outcome.first_loss.loss_sum,
+            "first-num-tokens": outcome.first_loss.num_tokens,
+            "last-loss-sum": outcome.last_loss.loss_sum,
+            "last-num-tokens": outcome.last_loss.num_tokens,
             "num-steps": outcome.num_steps,
             "num-batch-tokens": outcome.num_batch_tokens,
+            "setup-seconds": outcome.setup_seconds,
             "seconds": outcome.seconds,
+            "worker-seconds": outcome.traffic.worker_seconds,
+            "link-seconds": outcome.traffic.link_seconds,
+            "worker-up-bytes": outcome.traffic.up_bytes,
+            "worker-down-bytes": outcome.traffic.down_bytes,
             "peak-bytes": outcome.peak_bytes,
         }
     )

@@ -9,6 +9,7 @@ from ..metrics import TokenLoss
 from ..settings import SessionSpec
 from ..splitting import Half
 from ..transport.streams import Stream
+from ..transport.traffic import Traffic
 from .adapter_loop import AdapterLoop
 from .batch import Batch
 from .pipelined_step import PipelinedStep
@@ -44,7 +45,12 @@ class LocalRound(AdapterLoop):
         micro_batch_size: int = 0,
     ) -> None:
         super().__init__(half, updates, spec, meter or Unmetered())
+        self._stream = stream
         self._step = PipelinedStep(half, spec, stream, micro_batch_size)
 
     def _run(self, number: int, batch: Batch, *, is_probe: bool) -> TokenLoss:
         return self._step.run(number, batch, is_probe=is_probe)
+
+    @property
+    def _traffic(self) -> Traffic:
+        return self._stream.traffic

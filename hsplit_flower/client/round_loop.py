@@ -17,6 +17,7 @@ from ..errors import NonFiniteError
 from ..importance import check_finite, probing
 from ..metrics import TokenLoss
 from ..splitting import Half
+from ..transport.traffic import Traffic
 from .batch import Batch
 
 
@@ -24,15 +25,22 @@ from .batch import Batch
 class Outcome:
     """What one client brings home from a round.
 
-    ``num_batch_tokens`` are those of all steps' batches, padding included: what was computed.
-    ``weights`` are all parameters of its model, where these are trained.
+    ``first_loss`` and ``last_loss`` are those of the first and the last quarter of its steps, one
+    step at least. ``num_batch_tokens`` are those of all steps' batches, padding included: what was
+    computed. ``seconds`` are from the first step to the last, in which ``traffic`` was waited for;
+    ``setup_seconds`` are before. ``weights`` are all parameters of its model, where these are
+    trained.
     """
 
     loss: TokenLoss
+    first_loss: TokenLoss = field(default_factory=TokenLoss)
+    last_loss: TokenLoss = field(default_factory=TokenLoss)
     num_steps: int
     num_examples: int
     num_batch_tokens: int
     seconds: float
+    setup_seconds: float = 0.0
+    traffic: Traffic = field(default_factory=Traffic)
     peak_bytes: float = 0.0
     updates: Mapping[str, LowRank] = field(default_factory=dict)
     weights: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
@@ -100,7 +108,8 @@ class RoundLoop(ABC):
 
     def _stepped(self, batches: Iterable[Batch], *, probe: bool) -> Outcome:
         started = time.perf_counter()
-        total, num_steps, num_examples, num_batch_tokens = TokenLoss(), 0, 0, 0
+        num_steps, num_examples, num_batch_tokens = 0, 0, 0
+        losses: list[TokenLoss] = []
         importance: dict[str, float] = {}
         for num_steps, batch in enumerate(batches, start=1):
             with ExitStack() as stack:
@@ -109,20 +118,29 @@ class RoundLoop(ABC):
                 if is_probe:
                     names = [weight.name for weight in self._weights]
                     importance = stack.enter_context(probing(self._half.model, names))
-                total += self._run(num_steps, batch, is_probe=is_probe)
+                losses.append(self._run(num_steps, batch, is_probe=is_probe))
                 if torch.is_grad_enabled():
                     self._apply()
             num_examples += batch.num_examples
             num_batch_tokens += math.prod(batch.shape)
+        quarter = -(-num_steps // 4)
         return Outcome(
-            loss=total,
+            loss=sum(losses, TokenLoss()),
+            first_loss=sum(losses[:quarter], TokenLoss()),
+            last_loss=sum(losses[num_steps - quarter :], TokenLoss()),
             num_steps=num_steps,
             num_examples=num_examples,
             num_batch_tokens=num_batch_tokens,
             seconds=time.perf_counter() - started,
+            traffic=self._traffic,
             peak_bytes=self._meter.peak_bytes,
             importance=importance,
         )
+
+    @property
+    def _traffic(self) -> Traffic:
+        """What the steps have sent and waited for; nothing where the client has it all."""
+        return Traffic()
 
     def _apply(self) -> None:
         gradients = [one.grad for one in self._parameters if one.grad is not None]

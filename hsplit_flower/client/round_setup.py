@@ -1,6 +1,7 @@
 """Setting a client's round up: its lease, its budget, its half, and the stream to its session."""
 
 import math
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import replace
@@ -67,6 +68,7 @@ def run_round(
     HSplitError
         If this client cannot do its part.
     """
+    started = time.perf_counter()
     with ExitStack() as stack:
         device = stack.enter_context(_leased(instructions))
         key = _half_of(instructions, model, device)
@@ -80,7 +82,9 @@ def run_round(
             )
         )
         connect = partial(_connect, instructions, security)
-        return _run_half(instructions, take_arrays, batches, key, meter, connect, granted_bytes)
+        outcome = _run_half(instructions, take_arrays, batches, key, meter, connect, granted_bytes)
+        all_seconds = time.perf_counter() - started
+        return replace(outcome, setup_seconds=max(0.0, all_seconds - outcome.seconds))
 
 
 def _leased(instructions: Instructions) -> AbstractContextManager[str]:

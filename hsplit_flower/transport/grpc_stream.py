@@ -2,9 +2,11 @@
 
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 
 import grpc
 
@@ -20,6 +22,7 @@ from .security import PLAIN, Security
 from .silence import Silence
 from .status import raised_as_ours
 from .streams import Stream
+from .traffic import Traffic, TrafficMeter
 
 # A worker that lives takes a goodbye at once; one that does not hears nothing.
 GOODBYE_SECONDS = 5.0
@@ -68,16 +71,19 @@ class GrpcStream(Stream):
         self._security = security
         self._channel = open_channel(address, self._settings, security)
         # Without gRPC's parser: a reply's size is looked at first.
-        self._exchange = self._channel.stream_stream(
-            EXCHANGE, request_serializer=StepRequest.SerializeToString
-        )
-        self._unanswered: deque[tuple[StepRequest, ExpectedReply]] = deque()
+        self._exchange = self._channel.stream_stream(EXCHANGE, request_serializer=self._serialised)
+        self._unanswered: deque[_Unanswered] = deque()
+        self._meter = TrafficMeter()
         self._line: _Line | None = None
 
     def send(self, request: Request) -> None:
         """Send one request and do not wait; it is kept until it has been answered."""
         message = request_to_wire(request, *self._types)
-        self._unanswered.append((message, ExpectedReply.to(request)))
+        self._unanswered.append(
+            _Unanswered(
+                message=message, expected=ExpectedReply.to(request), seconds=time.perf_counter()
+            )
+        )
         if self._line is None:
             self._connect()
         else:
@@ -99,10 +105,16 @@ class GrpcStream(Stream):
         while silent.tries_again():
             try:
                 line = self._line or self._connect()
+                started = time.perf_counter()
                 reply = line.receive(self._settings.step_timeout_seconds)
-                _, expected = self._unanswered[0]
-                answer = expected.read(reply)
-                self._unanswered.popleft()
+                came = time.perf_counter()
+                answer = self._unanswered[0].expected.read(reply)
+                self._meter.received(len(reply))
+                self._meter.waited(
+                    came - started,
+                    under_way_seconds=came - self._unanswered.popleft().seconds,
+                    worker_seconds=answer.worker_seconds,
+                )
                 return answer
             except WorkerUnavailableError as error:
                 silent.goes_on(error)
@@ -118,6 +130,11 @@ class GrpcStream(Stream):
             f"{silent.failure}"
         ) from silent.failure
 
+    @property
+    def traffic(self) -> Traffic:
+        """What has gone over it so far."""
+        return self._meter.traffic
+
     def close(self) -> None:
         """End the stream and the channel, in good order if nothing is unanswered."""
         if self._line is not None and not self._unanswered:
@@ -129,14 +146,28 @@ class GrpcStream(Stream):
     def _connect(self) -> "_Line":
         """A new stream, on which everything that is unanswered is sent."""
         self._line = _Line(self._exchange, self._metadata)
-        for message, _ in self._unanswered:
-            self._line.send(message)
+        for each in self._unanswered:
+            self._line.send(each.message)
         return self._line
+
+    def _serialised(self, message: StepRequest) -> bytes:
+        data = bytes(message.SerializeToString())
+        self._meter.sent(len(data))
+        return data
 
     def _hang_up(self) -> None:
         if self._line is not None:
             self._line.hang_up()
             self._line = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Unanswered:
+    """A request, when it was first sent, and what its reply must be."""
+
+    message: StepRequest
+    expected: ExpectedReply
+    seconds: float
 
 
 class _Line:

@@ -15,6 +15,7 @@ from ..wire.messages import (
     request_to_wire,
 )
 from ..wire.proto.split_pb2 import StepRequest
+from .traffic import Traffic
 
 
 @runtime_checkable
@@ -34,6 +35,11 @@ class Stream(Protocol):
 
     def close(self) -> None:
         """End the exchange; the session on the worker stays open."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """What has gone over it so far; nothing where nothing is measured."""
+        return Traffic()
 
     def exchange(self, request: Request) -> Reply:
         """Send one request and wait for its reply."""

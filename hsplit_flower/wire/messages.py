@@ -5,7 +5,8 @@ loss and gradient back), and two where they stay on the client (hidden state the
 state back; its gradient there, the hidden state's gradient back).
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -70,6 +71,7 @@ class Loss:
     num_tokens: int
     gradient: Float[Tensor, "batch seq hidden"] | None = None
     micro_batch: int = 0
+    worker_seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,7 @@ class LastHidden:
     step: int
     hidden: Float[Tensor, "batch seq hidden"]
     micro_batch: int = 0
+    worker_seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +91,7 @@ class Gradient:
     step: int
     gradient: Float[Tensor, "batch seq hidden"]
     micro_batch: int = 0
+    worker_seconds: float = field(default=0.0, compare=False)
 
 
 Request = Forward | Backward
@@ -167,7 +171,9 @@ def reply_to_wire(
     reply: Reply, wire_type: WireType, gradient_type: WireType | None = None
 ) -> StepReply:
     """A reply in its form on the wire; gradients have the hidden states' type by default."""
-    message = StepReply(step=reply.step, micro_batch=reply.micro_batch)
+    message = StepReply(
+        step=reply.step, micro_batch=reply.micro_batch, worker_seconds=reply.worker_seconds
+    )
     gradient_type = gradient_type or wire_type
     if isinstance(reply, LastHidden):
         encode_into(message.hidden, reply.hidden, wire_type)
@@ -197,12 +203,15 @@ def reply_from_wire(message: StepReply, check_shape: CheckShape | None = None) -
     """
     kind = message.WhichOneof("content")
     step, micro_batch = message.step, message.micro_batch
+    seconds = _seconds(message.worker_seconds)
     if kind == "hidden":
         hidden = _hidden_like(message.hidden, "last hidden state", check_shape)
-        return LastHidden(step=step, hidden=hidden, micro_batch=micro_batch)
+        return LastHidden(step=step, hidden=hidden, micro_batch=micro_batch, worker_seconds=seconds)
     if kind == "gradient":
         gradient = _hidden_like(message.gradient, "gradient", check_shape)
-        return Gradient(step=step, gradient=gradient, micro_batch=micro_batch)
+        return Gradient(
+            step=step, gradient=gradient, micro_batch=micro_batch, worker_seconds=seconds
+        )
     if kind != "loss":
         raise CodecError("an empty step reply: loss, hidden or gradient is wanted")
     loss_gradient: Tensor | None = None
@@ -214,7 +223,14 @@ def reply_from_wire(message: StepReply, check_shape: CheckShape | None = None) -
         num_tokens=message.loss.num_tokens,
         gradient=loss_gradient,
         micro_batch=micro_batch,
+        worker_seconds=seconds,
     )
+
+
+def _seconds(told: float) -> float:
+    if not 0.0 <= told < math.inf:
+        raise CodecError(f"the worker says that it took {told} seconds: zero or more are wanted")
+    return told
 
 
 def _put_mask(forward: ForwardMessage, mask: Tensor) -> None:

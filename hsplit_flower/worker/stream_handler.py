@@ -8,7 +8,9 @@ which iterates over the replies, sends them.
 import asyncio
 import math
 import threading
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass, replace
 
 from ..errors import WorkerRejectedError, WorkerUnavailableError
 from ..settings.link import GRANT_MORE
@@ -23,6 +25,14 @@ Answer = Callable[[Request], Awaitable[Reply]]
 
 class _PatienceIsOver:
     """Stands among the replies where none came for too long."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Arrived:
+    """A request, and when it came."""
+
+    request: Request
+    seconds: float
 
 
 class StreamHandler:
@@ -56,7 +66,7 @@ class StreamHandler:
         self._unanswered = 0
         # Not told by the requests' end: those of a call that was cut off end, too.
         self.saw_goodbye = False
-        self._requests: asyncio.Queue[Request | BaseException | None] = asyncio.Queue()
+        self._requests: asyncio.Queue[_Arrived | BaseException | None] = asyncio.Queue()
         self._replies: asyncio.Queue[Reply | BaseException | _PatienceIsOver | None]
         self._replies = asyncio.Queue()
 
@@ -109,6 +119,7 @@ class StreamHandler:
         end: BaseException | None = None
         try:
             while (message := await self._read()) is not None:
+                came_seconds = time.perf_counter()
                 request = await self._decode(message)
                 del message
                 if request is None:
@@ -120,19 +131,20 @@ class StreamHandler:
                         f"{self._unanswered} requests are unanswered, {self._granted} were "
                         f"granted: wait for replies, or {GRANT_MORE}"
                     )
-                self._requests.put_nowait(request)
+                self._requests.put_nowait(_Arrived(request=request, seconds=came_seconds))
         except Exception as error:
             end = error
         self._requests.put_nowait(end)
 
     async def _answer_all(self) -> None:
-        while (request := await self._requests.get()) is not None:
+        while (came := await self._requests.get()) is not None:
             try:
-                if isinstance(request, BaseException):
-                    raise request
-                reply = await self._answer(request)
+                if isinstance(came, BaseException):
+                    raise came
+                reply = await self._answer(came.request)
             except Exception as error:
                 self._replies.put_nowait(error)
                 return
-            self._replies.put_nowait(reply)
+            taken_seconds = time.perf_counter() - came.seconds
+            self._replies.put_nowait(replace(reply, worker_seconds=taken_seconds))
         self._replies.put_nowait(None)

@@ -173,7 +173,7 @@ class TrainingService:
                 raise
             logger.warning(
                 "client %s took no reply for %g s: its stream is ended",
-                spec.client,
+                spec.shown_client,
                 self._patience_seconds,
             )
             raise _HungUpError(

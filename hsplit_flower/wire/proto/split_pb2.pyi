@@ -83,18 +83,20 @@ class Backward(_message.Message):
     def __init__(self, gradient: _Optional[_Union[Payload, _Mapping]] = ...) -> None: ...
 
 class StepReply(_message.Message):
-    __slots__ = ("step", "loss", "hidden", "gradient", "micro_batch")
+    __slots__ = ("step", "loss", "hidden", "gradient", "micro_batch", "worker_seconds")
     STEP_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_FIELD_NUMBER: _ClassVar[int]
     GRADIENT_FIELD_NUMBER: _ClassVar[int]
     MICRO_BATCH_FIELD_NUMBER: _ClassVar[int]
+    WORKER_SECONDS_FIELD_NUMBER: _ClassVar[int]
     step: int
     loss: Loss
     hidden: Payload
     gradient: Payload
     micro_batch: int
-    def __init__(self, step: _Optional[int] = ..., loss: _Optional[_Union[Loss, _Mapping]] = ..., hidden: _Optional[_Union[Payload, _Mapping]] = ..., gradient: _Optional[_Union[Payload, _Mapping]] = ..., micro_batch: _Optional[int] = ...) -> None: ...
+    worker_seconds: float
+    def __init__(self, step: _Optional[int] = ..., loss: _Optional[_Union[Loss, _Mapping]] = ..., hidden: _Optional[_Union[Payload, _Mapping]] = ..., gradient: _Optional[_Union[Payload, _Mapping]] = ..., micro_batch: _Optional[int] = ..., worker_seconds: _Optional[float] = ...) -> None: ...
 
 class Loss(_message.Message):
     __slots__ = ("loss_sum", "num_tokens", "gradient")
