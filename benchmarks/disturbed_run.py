@@ -80,7 +80,8 @@ def _check_nobody_died(rounds: list[Mapping[str, Any]]) -> None:
 
 def _disturbance(rounds: list[Mapping[str, Any]], middle: int) -> Iterable[Figure]:
     """That it was one: who was away, what was halved, and that the run coped."""
-    away = sum(len(line["away"]) for line in rounds)
+    left_out = [one for line in rounds for one in line["left-out"].values()]
+    away = sum(one["kind"] == "away" for one in left_out)
     yield Figure(name="client-rounds away", value=away, unit="", target=Target(">=", 1))
     completed = sum(line["completed"] for line in rounds)
     target = Target("==", len(rounds))

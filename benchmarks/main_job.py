@@ -95,10 +95,10 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
     started = time.perf_counter()
     run = federated(job, settings.scratch)
     federated_seconds = time.perf_counter() - started
-    rounds = [line for line in run["metrics"] if "clients" in line]
-    curve = [line["perplexity"] for line in run["metrics"] if "perplexity" in line]
+    rounds = [line for line in run["metrics"] if line["kind"] == "training"]
+    curve = [line["perplexity"] for line in run["metrics"] if line["kind"] == "server-evaluation"]
     plans = run["plans"]
-    cuts = {part["span"]["stop"] for part in plans.values()}
+    cuts = {part["cut"] for part in plans.values()}
     ranks = {rank for part in plans.values() for rank in part["ranks"].values()}
     yield Detail(name="federated", value={"perplexity": curve, "rounds": rounds})
     yield Figure(name="perplexity before", value=curve[0], unit="")
@@ -179,7 +179,7 @@ def federated(
     if finished.failure or not re.search(r"perplexity [\d.]+ -> [\d.]+ in", finished.log):
         raise RuntimeError(f"flwr run did not finish: {finished.failure}\n{finished.log[-4000:]}")
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    plans = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+    plans = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["clients"]
     return {"folder": folder, "metrics": [json.loads(line) for line in lines], "plans": plans}
 
 

@@ -83,7 +83,9 @@ def measure(settings: Settings) -> Iterable[Figure | Detail]:
             unit="relative",
             target=WITHIN,
         )
-        yield Detail(name=f"rounds of {kind}", value=[report.to_dict() for report in reports])
+        yield Detail(
+            name=f"rounds of {kind}", value=[report.record().to_dict() for report in reports]
+        )
     yield Detail(name="factors", value={"clients": CLIENT_FACTORS, "worker": WORKER_FACTOR})
 
 
@@ -128,7 +130,7 @@ def slowed_run(
         grid = stack.enter_context(ThreadGrid(run.app(), nodes))
         strategy.start(grid, num_rounds=num_rounds)
     if not all(report.completed for report in reports):
-        raise RuntimeError(f"a round was not completed: {[r.to_dict() for r in reports]}")
+        raise RuntimeError(f"a round was not completed: {[r.record().to_dict() for r in reports]}")
     return run.seconds, reports
 
 

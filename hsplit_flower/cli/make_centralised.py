@@ -16,6 +16,7 @@ from ..client.whole_round import AdapterRound
 from ..data import batches, encode_examples, load_examples, pad_token_id, thinned
 from ..devices.memory_budget import Unmetered
 from ..reports import RunFolder
+from ..reports.metrics import CentralisedLine
 from ..server import ServerEvaluation
 from ..settings import Model, SessionSpec, Training
 from ..splitting import (
@@ -55,13 +56,13 @@ def make_centralised(job: Job, model: Model, training: Training) -> Path:
         evaluation = ServerEvaluation(model, dev, device=device)
         folder.write_config({**job.shown(), "model": model.shown(), "training": training.shown()})
         before = evaluation.evaluate({}).perplexity
-        folder.add_metrics({"step": 0, "perplexity": before})
+        folder.add_metrics(CentralisedLine(step=0, perplexity=before))
         started = time.perf_counter()
         updates, loss = _trained(job, model, training, architecture, train, device)
         seconds = time.perf_counter() - started
         after = evaluation.evaluate(updates).perplexity
         folder.add_metrics(
-            {"step": job.steps, "train-loss": loss, "seconds": seconds, "perplexity": after}
+            CentralisedLine(step=job.steps, train_loss=loss, seconds=seconds, perplexity=after)
         )
         folder.write_adapter(
             updates,

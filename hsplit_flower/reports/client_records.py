@@ -7,7 +7,7 @@ from pydantic import Field
 from .record import Record
 
 Binding = Literal["memory", "link", "worker", "client", "method"]
-"""What keeps a client from a deeper cut, or makes it useless."""
+"""What keeps a client from a deeper cut."""
 
 
 class Measured(Record):
@@ -95,10 +95,11 @@ class EvaluatedClient(Measured):
 class LeftOut(Record):
     """A client that was asked and had no part in the round."""
 
-    kind: Literal["silent", "refused", "memory", "away", "gone", "too-few"] = Field(
+    kind: Literal["silent", "refused", "memory", "away", "gone", "unplanned", "too-few"] = Field(
         description="silent: no answer about its device; refused: an error, or nonsense, for an "
         "answer; memory: the smallest cut does not fit; away: a simulated device that is not "
-        "there; gone: it left while the round was prepared; too-few: the round was not held."
+        "there; gone: it left while the round was prepared; unplanned: nobody could be planned "
+        "for; too-few: the round was not held."
     )
     reason: str = Field(description="The same in words.")
     budget_bytes: float | None = Field(None, description="Memory that it has, where that is why.")

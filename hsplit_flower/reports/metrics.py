@@ -1,7 +1,6 @@
-"""The lines of ``metrics.jsonl``: a round of training, an evaluation by clients, or by the server.
+"""The lines of ``metrics.jsonl``: rounds of training, evaluations by clients and by the server.
 
-The number of a round is its key ``server-round``, what sort of line it is says ``kind``. Clients
-stand under their names.
+What sort of line it is says ``kind``. Clients stand under their names.
 """
 
 from collections.abc import Mapping
@@ -20,10 +19,15 @@ class Line(Record):
     """What every line has."""
 
     version: int = Field(VERSION, description="Of the file's schema.")
+
+
+class RoundLine(Line):
+    """What every line of a federated run has."""
+
     server_round: int = Field(description="Counted from 1; 0 is before training.")
 
 
-class TrainingLine(Line):
+class TrainingLine(RoundLine):
     """A round of training."""
 
     kind: Literal["training"] = Field("training", description="What the line is of.")
@@ -52,7 +56,7 @@ class TrainingLine(Line):
     )
 
 
-class ClientEvaluationLine(Line):
+class ClientEvaluationLine(RoundLine):
     """The global model, evaluated by clients on examples of their own."""
 
     kind: Literal["client-evaluation"] = Field(
@@ -69,7 +73,7 @@ class ClientEvaluationLine(Line):
     )
 
 
-class ServerEvaluationLine(Line):
+class ServerEvaluationLine(RoundLine):
     """The global model, evaluated by the server."""
 
     kind: Literal["server-evaluation"] = Field(
@@ -83,12 +87,23 @@ class ServerEvaluationLine(Line):
     )
 
 
-AnyLine = TrainingLine | ClientEvaluationLine | ServerEvaluationLine
+class CentralisedLine(Line):
+    """A model that one machine has trained on all texts (``hsplit centralised``)."""
+
+    kind: Literal["centralised"] = Field("centralised", description="What the line is of.")
+    step: int = Field(description="After how many steps; 0 is before training.")
+    perplexity: float = Field(description="Of the dev set.")
+    train_loss: float | None = Field(None, description="Mean of a labelled token.")
+    seconds: float = Field(0.0, description="Of training.")
+
+
+AnyLine = TrainingLine | ClientEvaluationLine | ServerEvaluationLine | CentralisedLine
 
 KINDS: Mapping[str, type[AnyLine]] = {
     "training": TrainingLine,
     "client-evaluation": ClientEvaluationLine,
     "server-evaluation": ServerEvaluationLine,
+    "centralised": CentralisedLine,
 }
 
 

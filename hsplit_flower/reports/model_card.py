@@ -1,19 +1,16 @@
 """The model card of an adapter: what it was trained on, how, with what result, how to load it."""
 
-import json
 import math
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path, PureWindowsPath
-
-from jinja2 import Environment, StrictUndefined
 
 from ..sizes import size_text
 from ..splitting.model_name import BUILT_IN
+from .markdown import rendered
 
 TEMPLATE_FILE = "model_card.md"
 
@@ -63,21 +60,18 @@ def model_card(facts: CardFacts) -> str:
     """A Hugging Face model card in Markdown, with what the hub reads at its head."""
     dataset = public_name(facts.dataset)
     recipe = [(key, _setting(v)) for key, v in facts.recipe.items() if v is not None and v != ""]
-    source = (files(__package__) / TEMPLATE_FILE).read_text(encoding="utf-8")
-    return (
-        _environment()
-        .from_string(source)
-        .render(
-            facts=facts,
-            base=public_name(facts.base_model),
-            is_built_in=facts.base_model in BUILT_IN,
-            dataset=dataset,
-            dataset_id=dataset if re.fullmatch(r"[\w.-]+/[\w.-]+", dataset) else "",
-            recipe=recipe,
-            size=size_text(facts.adapter_bytes),
-            held_back=_share(facts.dropped_energy),
-            version=version("hsplit-flower"),
-        )
+    return rendered(
+        TEMPLATE_FILE,
+        measured=_measured,
+        facts=facts,
+        base=public_name(facts.base_model),
+        is_built_in=facts.base_model in BUILT_IN,
+        dataset=dataset,
+        dataset_id=dataset if re.fullmatch(r"[\w.-]+/[\w.-]+", dataset) else "",
+        recipe=recipe,
+        size=size_text(facts.adapter_bytes),
+        held_back=_share(facts.dropped_energy),
+        version=version("hsplit-flower"),
     )
 
 
@@ -102,29 +96,6 @@ def _setting(value: object) -> str:
         return str(value)
     is_absolute = Path(value).is_absolute() or PureWindowsPath(value).is_absolute()
     return public_name(value) if is_absolute or value.startswith("~/") else value
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
-    )
-    environment.filters |= {
-        "cell": _cell,
-        "counted": _counted,
-        "literal": json.dumps,
-        "measured": _measured,
-    }
-    return environment
-
-
-def _cell(value: object) -> str:
-    """As a table's cell shows it: in one line, its marks taken as they are."""
-    text = " ".join(str(value).split())
-    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", text)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _measured(perplexity: float | None) -> str:

@@ -17,9 +17,9 @@ class PlannedClient(Record):
     node: int = Field(description="Its id at Flower.")
     cut: int = Field(description="Blocks that the client has.")
     binds: Binding = Field(
-        description="What keeps it from a deeper cut, or makes it useless: memory (a deeper one "
-        "does not fit), link, worker or client (what a step of the round takes longest by), "
-        "method (the method has one cut)."
+        description="What keeps it from a deeper cut: memory (it does not hold one, or not with "
+        "the highest ranks), link or client (others would wait for its link, or its computing), "
+        "worker (nothing: it takes all of the worker that it may), method (which has one cut)."
     )
     why: str = Field(description="The same in words.")
     ranks: dict[str, int] = Field(default_factory=dict, description="By weight.")

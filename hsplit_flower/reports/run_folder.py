@@ -21,7 +21,8 @@ from ..adapters.peft_checkpoint import CARD_FILE
 from ..errors import ConfigError
 from ..splitting import Checkpoint
 from ..splitting.whole_weights import write_model
-from .metrics import METRICS_FILE
+from .metrics import METRICS_FILE, AnyLine
+from .plan import PLAN_FILE, PlanRecord
 from .run import VOID_FILE
 from .storage import FolderClaim, storing
 
@@ -104,17 +105,23 @@ class RunFolder:
         """Write the run's settings."""
         self._replace("config.json", config)
 
-    def write_plan(self, plan: Mapping[str, Any]) -> None:
+    def write_plan(self, plan: PlanRecord) -> None:
         """Write the plan of a round."""
-        self._replace("plan.json", plan)
+        self._replace(PLAN_FILE, plan.to_dict())
 
-    def add_metrics(self, metrics: Mapping[str, Any]) -> None:
+    def add_metrics(self, metrics: AnyLine) -> None:
         """Append one line, and see it onto the disk."""
-        path, line = self.path / METRICS_FILE, json.dumps(_plain(metrics)) + "\n"
+        path, line = self.path / METRICS_FILE, json.dumps(_plain(metrics.to_dict())) + "\n"
         with storing(path), open(path, "a", encoding="utf-8") as file:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
+
+    def write_summary(self, files: Mapping[str, str]) -> None:
+        """Write what people read of a run, by name of the file; nothing of one without metrics."""
+        if any((self.path / name).exists() for name in (METRICS_FILE, VOID_FILE)):
+            for name, text in files.items():
+                self._replace_text(name, text)
 
     def write_adapter(
         self,

@@ -10,6 +10,7 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
+from ..names import NUMBERED, UNNAMED, ClientNames
 from ..settings.device import DEVICE_KEYS
 from ..types import ClientInfo, DeviceProfile
 from ..wire.error_text import one_line
@@ -20,6 +21,9 @@ QUERY_TIMEOUT_SECONDS = 120.0
 LARGEST_COUNT = 2**40
 # A fleet is made with a device for each partition.
 MOST_PARTITIONS = 2**16
+# Of a name: a line of the log has room for more than one.
+MOST_NAME_CHARACTERS = 40
+NO_DESCRIPTION = "no device description"
 # Free memory and speed are measured on machines that do other things too; links are told.
 NOISE = {
     "memory_bytes": 0.1,
@@ -36,9 +40,20 @@ class ClientRegistry:
 
     A node is asked once. After that each of its replies says what its device has. A node that did
     not reply, because it failed or had no task, can be asked again.
+
+    Attributes
+    ----------
+    known
+        Who has answered.
+    unanswered
+        Who has not, or not so that it can be read, when last asked, and why.
+    names
+        Of all that were ever asked. A client keeps its name while it is asked anew.
     """
 
     known: Mapping[int, ClientInfo] = field(default_factory=dict)
+    unanswered: Mapping[int, str] = field(default_factory=dict)
+    names: ClientNames = NUMBERED
 
     def among(self, nodes: Iterable[int]) -> dict[int, ClientInfo]:
         """What those of these nodes have that are known."""
@@ -63,9 +78,14 @@ class ClientRegistry:
         wanted = [*strangers, *anew]
         if not wanted:
             return self
-        others = {node: info for node, info in self.known.items() if node not in anew}
-        registry = ClientRegistry(known=others)
-        for node, info in ask(grid, wanted, dtype=dtype).items():
+        answers = ask(grid, wanted, dtype=dtype)
+        registry = self._named(answers)
+        for node, reason in answers.unanswered.items():
+            log(WARNING, "\t> client %s is left out: %s", registry.names.of(node), reason)
+        known = {node: info for node, info in self.known.items() if node not in wanted}
+        before = {node: why for node, why in self.unanswered.items() if node not in wanted}
+        registry = replace(registry, known=known, unanswered={**before, **answers.unanswered})
+        for node, info in answers.known.items():
             registry = registry._met(node, info, self.known.get(node))
         return registry
 
@@ -78,7 +98,8 @@ class ClientRegistry:
         changes = _changes(client.profile, profile)
         if not changes:
             return self
-        log(INFO, "\t> client %s has changed: %s", node, "; ".join(changes))
+        name = self.names.of(node)
+        log(INFO, "\t> client %s has changed: %s", name, "; ".join(changes))
         return self._with(node, replace(client, profile=profile))
 
     def _met(self, node: int, now: ClientInfo, before: ClientInfo | None) -> "ClientRegistry":
@@ -91,35 +112,50 @@ class ClientRegistry:
         return self._with(node, replace(now, profile=before.profile)).updated(node, now.profile)
 
     def _with(self, node: int, info: ClientInfo) -> "ClientRegistry":
-        return ClientRegistry(known={**self.known, node: info})
+        return replace(self, known={**self.known, node: info})
+
+    def _named(self, answers: "Answers") -> "ClientRegistry":
+        """With names for those that had none; who has not said one may say it later."""
+        names = self.names
+        unnamed = {node for node in answers.known if names.of(node).startswith(UNNAMED)}
+        # In an order that does not depend on who was the fastest to answer.
+        for node in sorted(answers.known, key=lambda each: (_order(answers.known[each]), each)):
+            if node not in names.by_client or node in unnamed:
+                names = names.with_client(node, answers.known[node].name)
+        for node in answers.unanswered:
+            if node not in names.by_client:
+                names = names.with_client(node, UNNAMED)
+        return replace(self, names=names)
 
 
-def ask(grid: Grid, nodes: Collection[int], *, dtype: str) -> dict[int, ClientInfo]:
-    """What these nodes answer; who does not, or not so that it can be read, is logged."""
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """Who has said what its device has, and why the others have not."""
+
+    known: Mapping[int, ClientInfo] = field(default_factory=dict)
+    unanswered: Mapping[int, str] = field(default_factory=dict)
+
+
+def ask(grid: Grid, nodes: Collection[int], *, dtype: str) -> Answers:
+    """What these nodes answer; of who does not, or not so that it can be read, the reason."""
     log(INFO, "Asking %s nodes what their devices have", len(nodes))
     query = RecordDict({QUERY_KEY: ConfigRecord({"dtype": dtype})})
     messages = [
         Message(content=query, message_type=MessageType.QUERY, dst_node_id=node) for node in nodes
     ]
-    answers: dict[int, ClientInfo] = {}
+    known: dict[int, ClientInfo] = {}
+    unanswered = dict.fromkeys(nodes, NO_DESCRIPTION)
     for reply in grid.send_and_receive(messages, timeout=QUERY_TIMEOUT_SECONDS):
         node = reply.metadata.src_node_id
         if reply.has_error():
-            reason = one_line(str(reply.error.reason))
-            log(WARNING, "\t> client %s is left out: %s", node, reason)
+            unanswered[node] = one_line(str(reply.error.reason))
             continue
         try:
-            answers[node] = _client_info(reply.content.config_records[PROFILE_KEY])
+            known[node] = _client_info(reply.content.config_records[PROFILE_KEY])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            log(
-                WARNING,
-                "\t> client %s is left out, its device description cannot be read: %r",
-                node,
-                error,
-            )
-    for node in set(nodes) - set(answers):
-        log(WARNING, "\t> client %s is left out: no device description", node)
-    return answers
+            unanswered[node] = f"its device description cannot be read: {one_line(repr(error))}"
+    unanswered = {node: reason for node, reason in unanswered.items() if node not in known}
+    return Answers(known=known, unanswered=unanswered)
 
 
 def read_profile(values: Mapping[str, Any]) -> DeviceProfile:
@@ -173,7 +209,13 @@ def _client_info(values: Mapping[str, Any]) -> ClientInfo:
         num_examples=read_count(values["num-examples"], "num-examples", least=1),
         partition=_optional(values, "partition-id"),
         num_partitions=_optional(values, "num-partitions"),
+        name=one_line(str(values.get("name", "")).strip(), MOST_NAME_CHARACTERS),
     )
+
+
+def _order(client: ClientInfo) -> tuple[int, str]:
+    """By which clients are named that are met at once."""
+    return (MOST_PARTITIONS if client.partition is None else client.partition), client.name
 
 
 def _optional(values: Mapping[str, Any], key: str) -> int | None:

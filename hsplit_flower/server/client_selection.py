@@ -147,12 +147,13 @@ class ClientSelection:
             at_a_time *= 2
         others = dict(islice(able.items(), size))
         if others:
-            log(INFO, "Clients %s take the place of some that do not fit", sorted(others))
+            names = chosen.state.clients.names.listed(others)
+            log(INFO, "Clients %s take the place of some that do not fit", names)
         return replace(chosen, clients={**chosen.clients, **others})
 
     def _able(self, chosen: Selected, clients: Mapping[int, ClientInfo]) -> dict[int, ClientInfo]:
         """Those of them that hold the smallest cut."""
-        unfit = self._planner.unfit(clients.keys(), chosen.devices, chosen.state)
+        unfit = self._planner.shortfalls(clients.keys(), chosen.devices, chosen.state)
         return {node: client for node, client in clients.items() if node not in unfit}
 
     def _asked(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from logging import INFO, WARNING
+from typing import Any
 
 from flwr.app import Message
 from flwr.common.logger import log
@@ -11,8 +12,9 @@ from ..errors import HSplitError, NoCardError, OutOfBudgetError
 from ..methods import ClientResult
 from ..metrics import TokenLoss
 from ..types import ClientInfo, ClientPlan
+from .client_report import ClientReport
+from .message_bytes import content_bytes
 from .replies import TrainReply, read_reply
-from .round_report import ClientReport
 
 NO_ANSWER = "it did not answer in time"
 
@@ -23,7 +25,37 @@ class Task:
 
     plan: ClientPlan
     client: ClientInfo
+    name: str = ""
     budget_bytes: float
+    worker: str = ""
+    message_bytes: int = 0
+
+    def report(self, **values: Any) -> ClientReport:
+        """What became of it, with what is known from the start."""
+        return ClientReport(
+            plan=self.plan,
+            name=self.name,
+            budget_bytes=self.budget_bytes,
+            worker=self.worker,
+            flower_down_bytes=self.message_bytes,
+            **values,
+        )
+
+    def finished(self, reply: TrainReply, reply_bytes: int) -> ClientReport:
+        """What became of it where its reply can be used."""
+        return self.report(
+            num_examples=self.client.num_examples,
+            loss=reply.loss,
+            first_loss=reply.first_loss,
+            last_loss=reply.last_loss,
+            num_steps=reply.num_steps,
+            num_batch_tokens=reply.num_batch_tokens,
+            setup_seconds=reply.setup_seconds,
+            seconds=reply.seconds,
+            traffic=reply.traffic,
+            flower_up_bytes=reply_bytes,
+            peak_bytes=reply.peak_bytes,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +74,7 @@ class TrainResults:
     @classmethod
     def of(cls, tasks: Mapping[int, Task]) -> "TrainResults":
         """Before anybody has answered."""
-        return cls(reports={node: _report(task, dropped=NO_ANSWER) for node, task in tasks.items()})
+        return cls(reports=_unanswered(tasks))
 
     @property
     def unfinished(self) -> list[int]:
@@ -72,6 +104,7 @@ class TrainResults:
             node = reply.metadata.src_node_id
             if node not in tasks:
                 continue
+            num_bytes = content_bytes(reply)
             try:
                 joined = join(node, tasks[node].plan, reply)
             except HSplitError as error:
@@ -80,7 +113,7 @@ class TrainResults:
                 results = replace(
                     results,
                     finished={**results.finished, node: joined},
-                    reports={**results.reports, node: _report(tasks[node], joined)},
+                    reports={**results.reports, node: tasks[node].finished(joined, num_bytes)},
                 )
         return results
 
@@ -94,13 +127,12 @@ class TrainResults:
         """
         for node, report in self.reports.items():
             level = WARNING if report.dropped or report.is_suspicious else INFO
-            log(level, "\t> client %s: %s", node, report.line())
+            log(level, "\t> client %s: %s", report.name or node, report.line())
         if self.no_card is not None and not self.finished:
             raise self.no_card
 
     def _with_failure(self, node: int, task: Task, error: HSplitError) -> "TrainResults":
-        report = _report(
-            task,
+        report = task.report(
             dropped=str(error),
             peak_bytes=error.measured_bytes if isinstance(error, OutOfBudgetError) else 0.0,
         )
@@ -116,65 +148,54 @@ class TrainResults:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateResults:
-    """What each client evaluated, and why the others could not."""
+    """A report for everybody who was to evaluate."""
 
-    losses: Mapping[int, TokenLoss] = field(default_factory=dict)
-    failures: Mapping[int, HSplitError | str] = field(default_factory=dict)
+    reports: Mapping[int, ClientReport] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, tasks: Iterable[int]) -> "EvaluateResults":
+    def of(cls, tasks: Mapping[int, Task]) -> "EvaluateResults":
         """Before anybody has answered."""
-        return cls(failures=dict.fromkeys(tasks, NO_ANSWER))
+        return cls(reports=_unanswered(tasks))
 
-    def with_replies(self, replies: Iterable[Message]) -> "EvaluateResults":
+    @property
+    def unfinished(self) -> list[int]:
+        """Whose reply could not be used, or has not come."""
+        return [node for node, report in self.reports.items() if report.dropped is not None]
+
+    def with_replies(
+        self, replies: Iterable[Message], tasks: Mapping[int, Task]
+    ) -> "EvaluateResults":
         """After these came in; those of clients that were not asked are passed over."""
-        losses, failures = dict(self.losses), dict(self.failures)
+        reports = dict(self.reports)
         for reply in replies:
             node = reply.metadata.src_node_id
-            if failures.pop(node, None) is None:
+            if node not in self.unfinished:
                 continue
+            num_bytes = content_bytes(reply)
             try:
-                losses[node] = read_reply(reply, is_training=False).loss
+                measured = read_reply(reply, is_training=False)
             except HSplitError as error:
-                failures[node] = error
-        return EvaluateResults(losses=losses, failures=failures)
+                reports[node] = tasks[node].report(dropped=str(error))
+            else:
+                reports[node] = tasks[node].finished(measured, num_bytes)
+        return EvaluateResults(reports=reports)
 
-    def counted(self, least: int) -> Mapping[int, TokenLoss]:
-        """The losses, none if these are too few; who could not is told in the log."""
-        for node, reason in self.failures.items():
-            log(WARNING, "\t> client %s is left out: %s", node, reason)
-        if len(self.losses) >= least:
-            return self.losses
+    def counted(self, least: int) -> TokenLoss:
+        """The loss over all tokens, of none if too few finished; who could not is in the log."""
+        for node in self.unfinished:
+            report = self.reports[node]
+            log(WARNING, "\t> client %s is left out: %s", report.name or node, report.dropped)
+        losses = [report.loss for report in self.reports.values() if report.dropped is None]
+        if len(losses) >= least:
+            return sum(losses, TokenLoss())
         log(
             WARNING,
             "aggregate_evaluate: %s clients finished, %s are wanted; nothing is told of them",
-            len(self.losses),
+            len(losses),
             least,
         )
-        return {}
+        return TokenLoss()
 
 
-def _report(
-    task: Task,
-    client: TrainReply | None = None,
-    *,
-    dropped: str | None = None,
-    peak_bytes: float = 0.0,
-) -> ClientReport:
-    if client is None:
-        return ClientReport(
-            plan=task.plan,
-            budget_bytes=task.budget_bytes,
-            dropped=dropped,
-            peak_bytes=peak_bytes,
-        )
-    return ClientReport(
-        plan=task.plan,
-        num_examples=task.client.num_examples,
-        loss=client.loss,
-        num_steps=client.num_steps,
-        num_batch_tokens=client.num_batch_tokens,
-        seconds=client.seconds,
-        budget_bytes=task.budget_bytes,
-        peak_bytes=client.peak_bytes,
-    )
+def _unanswered(tasks: Mapping[int, Task]) -> dict[int, ClientReport]:
+    return {node: task.report(dropped=NO_ANSWER) for node, task in tasks.items()}

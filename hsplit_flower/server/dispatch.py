@@ -35,13 +35,21 @@ class PendingMessage:
     config: tuple[str, ConfigRecord]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """A message, and the address of the worker that its client's session is on."""
+
+    message: Message
+    worker: str
+
+
 def written(
     pending: Mapping[int, PendingMessage],
     sessions: Sessions,
     *,
     message_type: str,
     timeout_seconds: float,
-) -> list[Message]:
+) -> dict[int, Written]:
     """Open a session for each client and write its message.
 
     Parameters
@@ -61,7 +69,7 @@ def written(
         for client, message in pending.items()
     }
     tickets = sessions.open_all(specs, {client: one.load for client, one in pending.items()})
-    messages = []
+    messages = {}
     for client, message in pending.items():
         ticket = tickets[client]
         told = message.instructions.replace(
@@ -75,9 +83,9 @@ def written(
             message.config,
             (INSTRUCTIONS_KEY, ConfigRecord(told.to_config())),
         )
-        messages.append(
-            Message(
-                content=RecordDict(dict(records)), message_type=message_type, dst_node_id=client
-            )
+        content = RecordDict(dict(records))
+        messages[client] = Written(
+            message=Message(content=content, message_type=message_type, dst_node_id=client),
+            worker=ticket.address,
         )
     return messages

@@ -15,7 +15,6 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from ..adapters import PeftSettings
 from ..methods import Method, MethodState
-from ..metrics import TokenLoss
 from ..settings import RunSettings
 from ..simulation.simulated_devices import device_source
 from ..splitting import read_architecture
@@ -26,18 +25,20 @@ from .comparison import with_comparison
 from .global_adapter import adapter_from, starting_arrays
 from .preflight import check_cards, is_simulated_here
 from .replies import TrainReply
+from .reporting import Reporting
 from .resumption import check_resumable, renumbered, renumbered_result
-from .round import OpenRound, after_training, report_of
+from .round import OpenRound, after_training
 from .round_clock import FleetClock
 from .round_messages import RoundMessages
 from .round_planner import RoundPlanner
-from .round_report import RoundReport, train_metrics
+from .round_report import EvaluationReport, RoundReport, train_metrics
 from .round_setup import RoundSetup
 from .sessions import Sessions
 from .state import RunState
 from .summary import summary_lines
 
 Observer = Callable[[RoundReport], None]
+EvaluationObserver = Callable[[EvaluationReport], None]
 
 
 class FederatedStrategy(Strategy, ABC):
@@ -52,6 +53,8 @@ class FederatedStrategy(Strategy, ABC):
         Of the run, as the method has completed them.
     observer
         Is called with a report after every round of training.
+    evaluation_observer
+        Is called with a report after every evaluation by clients.
     sessions
         The part of a round that is not on its clients.
     """
@@ -63,10 +66,12 @@ class FederatedStrategy(Strategy, ABC):
         settings: RunSettings,
         *,
         observer: Observer | None,
+        evaluation_observer: EvaluationObserver | None = None,
         sessions: Sessions,
     ) -> None:
         self.settings = settings
         self.observer = observer
+        self.evaluation_observer = evaluation_observer
         base = settings.model
         config = Checkpoint(source=base.name, revision=base.revision or None).config()
         self._config, self.architecture = config, read_architecture(config)
@@ -80,7 +85,8 @@ class FederatedStrategy(Strategy, ABC):
         self._sessions = sessions
         self._setup = RoundSetup(self.planner, self.devices, settings.sampling, dtype=base.dtype)
         self._messages = RoundMessages(settings, self.method, self.architecture, self._sessions)
-        self._clock = FleetClock(config, self.planner.costs, self.planner.settings, self.method)
+        clock = FleetClock(config, self.planner.costs, self.planner.settings, self.method)
+        self._reporting = Reporting(self.architecture, clock)
         self._timeout_seconds = 3600.0
         self._rounds_before = 0
         self._open_round: OpenRound | None = None
@@ -182,22 +188,22 @@ class FederatedStrategy(Strategy, ABC):
         while came:
             results = results.with_replies(came, self._round.tasks, self._taken)
             came = self._sent_again(results.unfinished)
+        results = replace(results, reports=self._round.with_others_seconds(results.reports))
         results = with_comparison(results, self.state.method, self.method, self.settings)
         results.log()
         self._sessions.close_all()
         before, self.state = self.state, self._after(results)
-        completed = self.state.method is not before.method
-        if not completed:
+        report = self._reporting.training(self._round, results, before, self.state)
+        if not report.completed:
             log(
                 WARNING,
                 "aggregate_train: %s clients finished, %s are wanted; the global adapter stays",
                 len(results.finished),
                 self._setup.least(MessageType.TRAIN),
             )
-        report = self._report(results, before, completed=completed)
         if self.observer is not None:
             self.observer(report)
-        if not completed:
+        if not report.completed:
             return None, None
         return self.state.arrays, MetricRecord(train_metrics(report))
 
@@ -214,15 +220,18 @@ class FederatedStrategy(Strategy, ABC):
         results = EvaluateResults.of(self._round.tasks)
         came = list(replies)
         while came:
-            results = results.with_replies(came)
-            came = self._sent_again(results.failures)
-        losses = results.counted(self._setup.least(MessageType.EVALUATE))
+            results = results.with_replies(came, self._round.tasks)
+            came = self._sent_again(results.unfinished)
+        results = replace(results, reports=self._round.with_others_seconds(results.reports))
+        total = results.counted(self._setup.least(MessageType.EVALUATE))
         self._sessions.close_all()
-        total = sum(losses.values(), TokenLoss())
+        if self.evaluation_observer is not None and self._round.tasks:
+            self.evaluation_observer(self._reporting.evaluation(self._round, results, total))
         if not total.num_tokens:
             return None
+        num_clients = len(results.reports) - len(results.unfinished)
         return MetricRecord(
-            {"loss": total.mean, "perplexity": total.perplexity, "num-clients": len(losses)}
+            {"loss": total.mean, "perplexity": total.perplexity, "num-clients": num_clients}
         )
 
     def _configure(
@@ -284,15 +293,6 @@ class FederatedStrategy(Strategy, ABC):
             settings=self.settings,
             takes_reports=self.devices.takes_reports,
         )
-
-    def _report(self, results: TrainResults, before: RunState, *, completed: bool) -> RoundReport:
-        simulated = self._clock.round(
-            results.reports,
-            devices=self._round.devices.profiles,
-            worker=self._round.worker,
-            update_ranks=before.method.ranks,
-        )
-        return report_of(self._round, results, self.state, completed=completed, simulated=simulated)
 
     @property
     def _round(self) -> OpenRound:

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 
 from ..methods import Method
+from ..names import NUMBERED, ClientNames
 from ..settings import RunSettings, SessionSpec
 from ..simulation.lease import gpu_fractions
 from ..types import ClientInfo, ClientPlan, WireType
@@ -21,6 +22,7 @@ def instructions_for(
     server_round: int,
     train: bool,
     budgets_bytes: Mapping[int, float],
+    names: ClientNames = NUMBERED,
 ) -> dict[int, Instructions]:
     """A round's instructions by client, but for where each one's session is.
 
@@ -32,17 +34,15 @@ def instructions_for(
         What each client is planned to do, and what is known of it.
     server_round, train
         Which round it is, and whether it trains.
-    budgets_bytes
-        What each client has.
+    budgets_bytes, names
+        What each client has, and what it is called.
 
     Raises
     ------
     ConfigError
         Naming everyone whose lease no card can give.
     """
-    card_bytes = settings.lease_card_bytes
-    leases = gpu_fractions(budgets_bytes, card_bytes) if card_bytes else {}
-    is_held = settings.client.enforce_budgets
+    leases = _leases(settings, {names.of(node): own for node, own in budgets_bytes.items()})
     instructions = {}
     for node, part in parts.items():
         spec = session_spec(
@@ -51,17 +51,24 @@ def instructions_for(
             part,
             node=node,
             client=clients[node],
+            name=names.of(node),
             server_round=server_round,
             train=train,
         )
         instructions[node] = instructions_of(
             settings, method, spec, part, clients[node], server_round=server_round
         ).replace(
-            budget_bytes=budgets_bytes[node] if is_held else 0.0,
-            lease_gpu_fraction=leases.get(node, 0.0),
-            lease_card_bytes=card_bytes or 0.0,
+            budget_bytes=budgets_bytes[node] if settings.client.enforce_budgets else 0.0,
+            lease_gpu_fraction=leases.get(names.of(node), 0.0),
+            lease_card_bytes=settings.lease_card_bytes or 0.0,
         )
     return instructions
+
+
+def _leases(settings: RunSettings, budgets_bytes: Mapping[str, float]) -> dict[str, float]:
+    """The part of a card for every client, where any are leased."""
+    card_bytes = settings.lease_card_bytes
+    return gpu_fractions(budgets_bytes, card_bytes) if card_bytes else {}
 
 
 def instructions_of(
@@ -96,6 +103,7 @@ def session_spec(
     *,
     node: int,
     client: ClientInfo,
+    name: str = "",
     server_round: int,
     train: bool,
 ) -> SessionSpec:
@@ -112,6 +120,7 @@ def session_spec(
     return SessionSpec(
         **shared,
         client=node,
+        client_name=name,
         cut=part.cut,
         ranks=dict(part.ranks),
         max_tokens=training.batch_size * training.sequence_length,

@@ -10,6 +10,7 @@ from ..adapters import LowRank, from_state_dict
 from ..errors import AdapterError, HSplitError
 from ..importance import LARGEST_SCORE, check_finite
 from ..metrics import TokenLoss
+from ..transport.traffic import Traffic
 from ..types import DeviceProfile
 from ..wire.error_text import read_error
 from ..wire.factors import SessionResult
@@ -22,9 +23,13 @@ class TrainReply:
     """What a client sends back: its side of the update, its importance, its measurements."""
 
     loss: TokenLoss
+    first_loss: TokenLoss = field(default_factory=TokenLoss)
+    last_loss: TokenLoss = field(default_factory=TokenLoss)
     num_steps: int
     num_batch_tokens: int
+    setup_seconds: float = 0.0
     seconds: float
+    traffic: Traffic = field(default_factory=Traffic)
     peak_bytes: float = 0.0
     profile: DeviceProfile | None = None
     updates: Mapping[str, LowRank] = field(default_factory=dict)
@@ -61,17 +66,29 @@ def read_reply(reply: Message, *, is_training: bool, has_adapters: bool = True) 
 def _measured(metrics: MetricRecord) -> TrainReply:
     """What a client says of its steps."""
     told = TrainReply(
-        loss=TokenLoss(
-            loss_sum=_number(metrics, "loss-sum"), num_tokens=_count(metrics, "num-tokens")
-        ),
+        loss=_loss(metrics, ""),
+        first_loss=_loss(metrics, "first-"),
+        last_loss=_loss(metrics, "last-"),
         num_steps=_count(metrics, "num-steps"),
         num_batch_tokens=_count(metrics, "num-batch-tokens"),
+        setup_seconds=_number(metrics, "setup-seconds"),
         seconds=_number(metrics, "seconds"),
+        traffic=Traffic(
+            up_bytes=_count(metrics, "worker-up-bytes"),
+            down_bytes=_count(metrics, "worker-down-bytes"),
+            worker_seconds=_number(metrics, "worker-seconds"),
+            link_seconds=_number(metrics, "link-seconds"),
+        ),
         peak_bytes=_number(metrics, "peak-bytes") if "peak-bytes" in metrics else 0.0,
     )
     numbers = {
         "loss": told.loss.loss_sum,
+        "loss of its first steps": told.first_loss.loss_sum,
+        "loss of its last steps": told.last_loss.loss_sum,
+        "setup-seconds": told.setup_seconds,
         "seconds": told.seconds,
+        "worker-seconds": told.traffic.worker_seconds,
+        "link-seconds": told.traffic.link_seconds,
         "peak-bytes": told.peak_bytes,
     }
     check_finite(numbers, most=LARGEST_SCORE)
@@ -154,6 +171,13 @@ def check_side(reply: TrainReply, ranks: Mapping[str, int], names: set[str]) -> 
         raise AdapterError(
             f"it scores weights that it does not hold, for instance {strangers[0]!r}"
         )
+
+
+def _loss(metrics: MetricRecord, which: str) -> TokenLoss:
+    return TokenLoss(
+        loss_sum=_number(metrics, f"{which}loss-sum"),
+        num_tokens=_count(metrics, f"{which}num-tokens"),
+    )
 
 
 def _number(record: Mapping[str, object], key: str) -> float:

@@ -10,7 +10,9 @@ from flwr.common.logger import log
 from flwr.serverapp.strategy import Result
 
 from ..errors import ConfigError
+from ..names import ClientNames
 from ..splitting import Architecture
+from ..types import ClientInfo
 from .client_registry import ClientRegistry
 from .memory_corrections import MemoryCorrections
 from .state import RunState
@@ -49,8 +51,8 @@ def check_resumable(state: RunState, architecture: Architecture, *, num_rounds: 
 def reunited(state: RunState, clients: ClientRegistry) -> RunState:
     """The state with the ids that its clients have now.
 
-    A node may come back under another id. Who it is its partition says, where one client alone had
-    it then and one alone has it now.
+    A node may come back under another id. Who it is says what it calls itself, or else its
+    partition, where one client alone had that then and one alone has it now.
 
     Parameters
     ----------
@@ -59,13 +61,14 @@ def reunited(state: RunState, clients: ClientRegistry) -> RunState:
     clients
         Who is there, as they were asked now.
     """
-    before = _by_partition(state.clients)
-    now = _by_partition(clients)
-    ids = {
-        before[partition]: now[partition]
-        for partition in before.keys() & now.keys()
-        if before[partition] not in clients.known
-    }
+    ids: dict[int, int] = {}
+    # What it calls itself says more than the partition, which another may have now.
+    for mark in (_partition, _name):
+        before, now = _by_mark(state.clients, mark), _by_mark(clients, mark)
+        found = {before[own]: now[own] for own in before.keys() & now.keys()}
+        taken = set(found.values())
+        ids = {node: other for node, other in ids.items() if other not in taken} | found
+    ids = {node: other for node, other in ids.items() if node not in clients.known}
     if ids:
         log(INFO, "%s clients have come back under other ids", len(ids))
     return renamed(state, ids)
@@ -86,7 +89,11 @@ def renamed(state: RunState, ids: Mapping[int, int]) -> RunState:
         method=replace(method, client_ranks=_keyed(method.client_ranks, ids)),
         standing=standing,
         corrections=MemoryCorrections(by_client=_keyed(state.corrections.by_client, ids)),
-        clients=ClientRegistry(known=_keyed(state.clients.known, ids)),
+        clients=ClientRegistry(
+            known=_keyed(state.clients.known, ids),
+            unanswered=_keyed(state.clients.unanswered, ids),
+            names=ClientNames(by_client=_keyed(state.clients.names.by_client, ids)),
+        ),
         devices=replace(
             devices, profiles=_keyed(devices.profiles, ids), away=_members(devices.away, ids)
         ),
@@ -104,13 +111,25 @@ def _members(nodes: frozenset[int], ids: Mapping[int, int]) -> frozenset[int]:
     return frozenset(ids.get(node, node) for node in nodes)
 
 
-def _by_partition(clients: ClientRegistry) -> dict[int, int]:
-    """The node of each partition that one alone has."""
-    found: dict[int, list[int]] = {}
+Mark = Callable[[ClientInfo], str | None]
+"""By what a client may be known again; None where it does not say it."""
+
+
+def _partition(client: ClientInfo) -> str | None:
+    return None if client.partition is None else str(client.partition)
+
+
+def _name(client: ClientInfo) -> str | None:
+    return client.name or None
+
+
+def _by_mark(clients: ClientRegistry, mark: Mark) -> dict[str, int]:
+    """The node of each mark that one alone has."""
+    found: dict[str, list[int]] = {}
     for node, info in clients.known.items():
-        if info.partition is not None:
-            found.setdefault(info.partition, []).append(node)
-    return {partition: nodes[0] for partition, nodes in found.items() if len(nodes) == 1}
+        if (own := mark(info)) is not None:
+            found.setdefault(own, []).append(node)
+    return {own: nodes[0] for own, nodes in found.items() if len(nodes) == 1}
 
 
 def renumbered(evaluate: Evaluate, rounds_before: int) -> Evaluate:

@@ -11,15 +11,16 @@ from flwr.serverapp import Grid
 
 from ..devices.source import DevicesNow
 from ..methods import Method, advance
+from ..names import NUMBERED, ClientNames
 from ..planning import Decision
+from ..reports.client_records import LeftOut
 from ..settings import RunSettings
-from ..simulation.clock import RoundClock
 from ..types import ClientInfo, ClientPlan, DeviceProfile
+from .client_report import ClientReport
 from .collection import Task, TrainResults
 from .dispatch import PendingMessage
 from .memory_corrections import MemoryCorrections
 from .planned_round import NOTHING_PLANNED
-from .round_report import RoundReport
 from .state import RunState
 
 
@@ -31,13 +32,16 @@ class OpenRound:
     ----------
     server_round, message_type, grid
         Which round, what its messages are, and through what they are sent.
-    started_seconds, deadline_seconds
-        On clocks that only go up: when it began, and when its replies must be there.
+    started_seconds, sent_seconds, deadline_seconds
+        On clocks that only go up: when it began, when its messages went out, and when their replies
+        must be there.
     devices, worker
         What clients and worker have.
-    parts, clients
-        What each client that takes part is planned to do, and what is known of it; nobody's where
-        the round is left out.
+    parts, clients, names
+        What each client that takes part is planned to do, what is known of it, nobody's where
+        the round is left out, and what clients are called.
+    left_out
+        Who was asked and has no part.
     tasks, pending
         What each client was sent home with.
     decision, drift
@@ -50,11 +54,14 @@ class OpenRound:
     message_type: str
     grid: Grid
     started_seconds: float
+    sent_seconds: float = 0.0
     deadline_seconds: float = 0.0
     devices: DevicesNow = field(default_factory=DevicesNow)
     worker: DeviceProfile
     parts: Mapping[int, ClientPlan] = field(default_factory=dict)
     clients: Mapping[int, ClientInfo] = field(default_factory=dict)
+    names: ClientNames = NUMBERED
+    left_out: Mapping[int, LeftOut] = field(default_factory=dict)
     tasks: Mapping[int, Task] = field(default_factory=dict)
     pending: Mapping[int, PendingMessage] = field(default_factory=dict)
     decision: Decision = NOTHING_PLANNED
@@ -65,6 +72,22 @@ class OpenRound:
     def trains(self) -> bool:
         """Whether it is one of training."""
         return self.message_type == MessageType.TRAIN
+
+    def with_others_seconds(self, reports: Mapping[int, ClientReport]) -> dict[int, ClientReport]:
+        """What of the time that its replies took each client was not at work, now that all came.
+
+        Of a client that does not say how long it was, nothing is known.
+        """
+        all_seconds = time.perf_counter() - self.sent_seconds
+        return {
+            node: report
+            if report.dropped is not None
+            else replace(
+                report,
+                others_seconds=max(0.0, all_seconds - report.setup_seconds - report.seconds),
+            )
+            for node, report in reports.items()
+        }
 
 
 def after_training(
@@ -88,7 +111,8 @@ def after_training(
     takes_reports
         Whether what a device says of itself is what it has, which no simulated one does.
     """
-    state = replace(state, corrections=_corrected(state.corrections, results))
+    corrections = _corrected(state.corrections, results, state.clients.names)
+    state = replace(state, corrections=corrections)
     if takes_reports:
         state = _with_reports(state, results)
     finished = results.finished
@@ -105,45 +129,9 @@ def after_training(
     return replace(state.with_method(learned), steps_per_client=steps)
 
 
-def report_of(
-    ended: OpenRound,
-    results: TrainResults,
-    after: RunState,
-    *,
-    completed: bool,
-    simulated: RoundClock,
-) -> RoundReport:
-    """What happened in a round of training.
-
-    Parameters
-    ----------
-    ended, results
-        The round, and what its clients brought home.
-    after
-        What is known after it.
-    completed
-        Whether it counts.
-    simulated
-        How long it would have taken on the fleet's devices.
-    """
-    return RoundReport(
-        server_round=ended.server_round,
-        clients=results.reports,
-        replanned=ended.decision.replan,
-        planning_reason=ended.decision.reason,
-        drift=ended.drift,
-        seconds=time.perf_counter() - ended.started_seconds,
-        completed=completed,
-        largest_rank=max(after.method.ranks.values(), default=0),
-        held_back_share=after.method.held_back_share,
-        dropped_share=after.method.dropped_share,
-        away=tuple(sorted(ended.devices.away)),
-        moved=tuple(sorted(ended.moved & results.reports.keys())),
-        simulated=simulated,
-    )
-
-
-def _corrected(corrections: MemoryCorrections, results: TrainResults) -> MemoryCorrections:
+def _corrected(
+    corrections: MemoryCorrections, results: TrainResults, names: ClientNames
+) -> MemoryCorrections:
     """Plan clients lower that needed more than was predicted, and others for all that they have.
 
     Those that did not finish for another reason prove nothing.
@@ -154,7 +142,7 @@ def _corrected(corrections: MemoryCorrections, results: TrainResults) -> MemoryC
         log(
             INFO,
             "\t> client %s is planned for 1/%.2f of its memory instead of 1/%.2f: %s",
-            node,
+            names.of(node),
             corrections.of(node),
             before,
             error,
@@ -169,7 +157,7 @@ def _corrected(corrections: MemoryCorrections, results: TrainResults) -> MemoryC
             peak_bytes=report.peak_bytes,
         )
         if corrections.of(node) < before:
-            log(INFO, "\t> client %s is planned for all of its memory again", node)
+            log(INFO, "\t> client %s is planned for all of its memory again", names.of(node))
     return corrections
 
 

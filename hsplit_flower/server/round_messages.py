@@ -11,13 +11,15 @@ from flwr.common.logger import log
 
 from ..errors import HSplitError
 from ..methods import Method, sent_updates
+from ..reports.client_records import LeftOut
 from ..settings import RunSettings, SessionSpec
 from ..splitting import Architecture
 from ..types import Span
 from .collection import Task
-from .dispatch import PendingMessage, written
+from .dispatch import PendingMessage, Written, written
 from .global_adapter import adapter_below
 from .instructions import instructions_for
+from .message_bytes import content_bytes
 from .round import OpenRound
 from .sessions import Sessions
 from .state import RunState
@@ -72,23 +74,23 @@ class RoundMessages:
             How long clients have for their replies.
         """
         if len(begun.parts) < max(1, least):
-            told = len(begun.parts), max(1, least), "training" if begun.trains else "evaluation"
-            log(WARNING, "%s clients can take part, %s are wanted: %s is left out", *told)
-            return begun, []
+            return _too_few(begun, max(1, least)), []
         self._sessions.load_update(state.method.updates)
         pending = self._pending(begun, state, config)
-        messages = written(
+        outgoing = written(
             pending,
             self._sessions,
             message_type=begun.message_type,
             timeout_seconds=timeout_seconds,
         )
-        tasks = {
-            node: Task(plan=part, client=begun.clients[node], budget_bytes=_budget(begun, node))
-            for node, part in begun.parts.items()
-        }
-        deadline = time.monotonic() + timeout_seconds
-        return replace(begun, pending=pending, tasks=tasks, deadline_seconds=deadline), messages
+        opened = replace(
+            begun,
+            pending=pending,
+            tasks={node: _task(begun, node, own) for node, own in outgoing.items()},
+            sent_seconds=time.perf_counter(),
+            deadline_seconds=time.monotonic() + timeout_seconds,
+        )
+        return opened, [own.message for own in outgoing.values()]
 
     def again(
         self, opened: OpenRound, unfinished: Collection[int]
@@ -108,18 +110,22 @@ class RoundMessages:
         left_seconds = opened.deadline_seconds - time.monotonic()
         if not lost or left_seconds <= 0.0:
             return opened, []
+        names = opened.names.listed(lost)
         try:
-            messages = written(
+            outgoing = written(
                 {node: opened.pending[node] for node in lost},
                 self._sessions,
                 message_type=opened.message_type,
                 timeout_seconds=left_seconds,
             )
         except HSplitError as error:
-            log(WARNING, "clients %s lost their worker and cannot be moved: %s", lost, error)
+            log(WARNING, "clients %s lost their worker and cannot be moved: %s", names, error)
             return opened, []
-        log(WARNING, "clients %s lost their worker and begin the round anew on others", lost)
-        return replace(opened, moved=opened.moved | frozenset(lost)), messages
+        log(WARNING, "clients %s lost their worker and begin the round anew on others", names)
+        tasks = {node: _task(opened, node, own) for node, own in outgoing.items()}
+        moved = opened.moved | frozenset(lost)
+        opened = replace(opened, moved=moved, tasks={**opened.tasks, **tasks})
+        return opened, [own.message for own in outgoing.values()]
 
     def _pending(
         self, begun: OpenRound, state: RunState, config: ConfigRecord
@@ -134,6 +140,7 @@ class RoundMessages:
             server_round=begun.server_round,
             train=begun.trains,
             budgets_bytes={node: _budget(begun, node) for node in begun.parts},
+            names=begun.names,
         )
         return {
             node: PendingMessage(
@@ -156,6 +163,26 @@ class RoundMessages:
         if spec.truncates:
             updates = sent_updates(self._method, updates, spec.ranks)
         return adapter_below(updates, span, self._architecture)
+
+
+def _too_few(begun: OpenRound, wanted: int) -> OpenRound:
+    """The round without anybody's part in it."""
+    kind = "training" if begun.trains else "evaluation"
+    reason = f"{len(begun.parts)} clients can take part, {wanted} are wanted: {kind} is left out"
+    log(WARNING, "%s", reason)
+    rest = dict.fromkeys(begun.parts, LeftOut(kind="too-few", reason=reason))
+    return replace(begun, left_out={**begun.left_out, **rest})
+
+
+def _task(begun: OpenRound, node: int, own: Written) -> Task:
+    return Task(
+        plan=begun.parts[node],
+        client=begun.clients[node],
+        name=begun.names.of(node),
+        budget_bytes=_budget(begun, node),
+        worker=own.worker,
+        message_bytes=content_bytes(own.message),
+    )
 
 
 def _budget(begun: OpenRound, node: int) -> float:

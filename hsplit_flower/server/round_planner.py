@@ -104,10 +104,12 @@ class RoundPlanner:
             flops_per_second=description.flops_per_second,
         )
 
-    def unfit(self, nodes: Collection[int], devices: DevicesNow, state: RunState) -> set[int]:
+    def shortfalls(
+        self, nodes: Collection[int], devices: DevicesNow, state: RunState
+    ) -> dict[int, Shortfall]:
         """Which of these do not hold the smallest cut, of those whose devices are known."""
         known = {node: devices.profiles[node] for node in nodes if node in devices.profiles}
-        return set(self._shortfalls(known, state, self.settings))
+        return self._shortfalls(known, state, self.settings)
 
     def plan_round(
         self,
@@ -139,7 +141,7 @@ class RoundPlanner:
             If the run has no plan yet and can have none: no client's budget holds the smallest
             cut, or the worker not its half.
         """
-        for line in device_changes(state.devices, devices):
+        for line in device_changes(state.devices, devices, state.clients.names):
             log(INFO, "\t> %s", line)
         left_out = self._shortfalls(devices.present, state, self.settings)
         asked = PlanQuestion(
@@ -156,7 +158,7 @@ class RoundPlanner:
                 raise
             log(WARNING, "Nobody is planned for: %s", error)
             planned = asked.by_nobody(Decision(replan=False, reason=str(error)))
-        log_left_out(left_out)
+        log_left_out(left_out, state.clients.names)
         return planned
 
     def part_of(self, node: int, planned: ClientPlan, state: RunState) -> ClientPlan:
@@ -172,7 +174,7 @@ class RoundPlanner:
         Evaluation trains nothing. Who cannot hold the smallest cut is left out here, too.
         """
         planned = {} if state.standing is None else state.standing.plan.clients
-        unfit = self.unfit(nodes, devices, state)
+        unfit = self.shortfalls(nodes, devices, state)
         parts = {}
         for node in nodes:
             if node in unfit:
@@ -197,7 +199,8 @@ class RoundPlanner:
                 profiles=profiles,
             )
             log(INFO, "Planned anew: %s", decision.reason)
-            for line in explain(standing.plan, profiles).splitlines():
+            names = asked.state.clients.names
+            for line in explain(standing.plan, profiles, names).splitlines():
                 log(INFO, "\t%s", line)
         else:
             log(INFO, "The plan stands: %s", decision.reason)
@@ -224,6 +227,7 @@ class RoundPlanner:
             changes=changes,
             rounds_since_plan=standing.num_rounds,
             settings=asked.settings,
+            names=state.clients.names,
         )
         first = ask()
         if not first.replan or changes.unserved:
@@ -261,6 +265,7 @@ class RoundPlanner:
             settings=asked.settings,
             update_ranks=self._held_ranks(asked.state),
             corrections=asked.state.corrections.factors(),
+            names=asked.state.clients.names,
         )
 
     def _objective(self, some_plan: Plan, asked: PlanQuestion) -> float:

@@ -10,6 +10,7 @@ from ..devices.source import DeviceSource
 from ..settings import Sampling
 from ..types import WorkerDescription
 from .client_selection import ClientSelection
+from .left_out import without_description, without_device, without_part, without_room
 from .resumption import reunited
 from .round import OpenRound
 from .round_planner import RoundPlanner
@@ -88,7 +89,17 @@ class RoundSetup:
             least=self.least(begun.message_type),
             anew=begun.trains,
         )
-        begun = replace(begun, clients=chosen.clients, devices=chosen.devices)
+        registry = chosen.state.clients
+        begun = replace(
+            begun,
+            clients=chosen.clients,
+            devices=chosen.devices,
+            names=registry.names,
+            left_out={
+                **without_description(registry, list(begun.grid.get_node_ids())),
+                **without_device(chosen.devices.away),
+            },
+        )
         if not chosen.clients:
             return begun, chosen.state
         return (self._planned if begun.trains else self._evaluating)(begun, chosen.state)
@@ -119,8 +130,16 @@ class RoundSetup:
             for node in begun.clients
             if node in plans and node in there
         }
+        lacking = {**begun.left_out, **without_room(planned.left_out)}
+        why = "" if plans else planned.decision.reason
+        rest = without_part(begun.clients.keys() - lacking.keys(), parts, why_unplanned=why)
         opened = replace(
-            begun, devices=devices, parts=parts, decision=planned.decision, drift=planned.drift
+            begun,
+            devices=devices,
+            parts=parts,
+            left_out={**lacking, **rest},
+            decision=planned.decision,
+            drift=planned.drift,
         )
         return opened, after
 
@@ -128,4 +147,6 @@ class RoundSetup:
         parts = self._planner.parts_for_evaluation(
             state, begun.clients.keys(), begun.devices, begun.worker
         )
-        return replace(begun, parts=parts), state
+        lacking = self._planner.shortfalls(begun.clients.keys(), begun.devices, state)
+        left_out = {**begun.left_out, **without_room(lacking)}
+        return replace(begun, parts=parts, left_out=left_out), state

@@ -6,7 +6,7 @@ from typing_extensions import Unpack
 from ..settings import Groups, Model, RunSettings, Training
 from ..types import ClientPlan
 from ..worker.handle import WorkerHandle
-from .federated_strategy import FederatedStrategy, Observer
+from .federated_strategy import EvaluationObserver, FederatedStrategy, Observer
 from .progress import Progress
 from .replies import TrainReply, check_side, join_halves, read_reply
 from .worker_sessions import WorkerSessions
@@ -26,6 +26,8 @@ class SplitStrategy(FederatedStrategy):
         How clients train.
     observer
         Is called with a report after every round of training.
+    evaluation_observer
+        Is called with a report after every evaluation by clients.
     running_worker
         A split worker that runs already, in this process or another; None starts what the settings
         ask for.
@@ -45,13 +47,19 @@ class SplitStrategy(FederatedStrategy):
         training: Training | None = None,
         *,
         observer: Observer | None = None,
+        evaluation_observer: EvaluationObserver | None = None,
         running_worker: WorkerHandle | None = None,
         **groups: Unpack[Groups],
     ) -> None:
         settings = self.method.settings(RunSettings.of(model, training, groups))
         self._workers = WorkerSessions(settings, running_worker)
         self._progress = Progress(self._workers.steps)
-        super().__init__(settings, observer=observer, sessions=self._workers)
+        super().__init__(
+            settings,
+            observer=observer,
+            evaluation_observer=evaluation_observer,
+            sessions=self._workers,
+        )
 
     def _started(self, server_round: int, num_clients: int) -> None:
         expected = self.state.steps_per_client * num_clients

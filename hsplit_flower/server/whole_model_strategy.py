@@ -9,7 +9,7 @@ from ..methods import MethodState
 from ..settings import Groups, Model, RunSettings, Training
 from ..splitting import build_empty
 from ..types import ClientPlan
-from .federated_strategy import FederatedStrategy, Observer
+from .federated_strategy import EvaluationObserver, FederatedStrategy, Observer
 from .replies import TrainReply, check_side, check_steps, read_reply
 from .sessions import NoSessions
 
@@ -32,6 +32,8 @@ class WholeModelStrategy(FederatedStrategy):
         How clients train. ``labels`` stay where they are, on the client.
     observer
         Is called with a report after every round of training.
+    evaluation_observer
+        Is called with a report after every evaluation by clients.
     groups
         The other settings of a run, each by its name: ``planning`` (of which cuts are not looked
         at), ``sampling``, ``client``, ``simulation``; ``link`` and ``worker`` are of no use.
@@ -48,11 +50,17 @@ class WholeModelStrategy(FederatedStrategy):
         training: Training | None = None,
         *,
         observer: Observer | None = None,
+        evaluation_observer: EvaluationObserver | None = None,
         **groups: Unpack[Groups],
     ) -> None:
         settings = self.method.settings(RunSettings.of(model, training, groups))
         sessions = NoSessions(model=settings.model.name, dtype=settings.model.dtype)
-        super().__init__(settings, observer=observer, sessions=sessions)
+        super().__init__(
+            settings,
+            observer=observer,
+            evaluation_observer=evaluation_observer,
+            sessions=sessions,
+        )
         self._shapes: dict[str, list[int]] = {}
         if not self.method.has_adapters:
             empty = build_empty(self._config).named_parameters()

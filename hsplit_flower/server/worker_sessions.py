@@ -21,8 +21,9 @@ from .worker_start import check_serves, started_group
 
 @dataclass(frozen=True, kw_only=True)
 class Ticket:
-    """Where a client's session is, and what opens it."""
+    """Where a client's session is, what opens it, and what the client is called."""
 
+    client: str = ""
     worker: int
     address: str
     token: str = field(repr=False)
@@ -195,7 +196,8 @@ class WorkerSessions:
             except HSplitError as error:
                 if isinstance(error, WorkerUnavailableError):
                     silent.add(ticket.worker)
-                log(WARNING, "the session of client %s could not be closed: %s", client, error)
+                name = ticket.client or client
+                log(WARNING, "the session of client %s could not be closed: %s", name, error)
             del self._tickets[client]
 
     def close_worker(self) -> None:
@@ -233,7 +235,11 @@ class WorkerSessions:
             for client in clients:
                 token = worker.open(specs[client])
                 self._tickets[client] = Ticket(
-                    worker=number, address=worker.address, token=token, trust=worker.trust
+                    client=specs[client].client_name,
+                    worker=number,
+                    address=worker.address,
+                    token=token,
+                    trust=worker.trust,
                 )
 
         return open_each

@@ -10,6 +10,7 @@ import torch
 
 from hsplit_flower.adapters import import_adapter
 from hsplit_flower.errors import ConfigError, HSplitError
+from hsplit_flower.reports import ServerEvaluationLine
 from hsplit_flower.server.past_run import read_past_run
 
 from .one_process import run_here
@@ -60,7 +61,8 @@ def test_it_ends_as_the_undisturbed_run_does(
     assert read_past_run(folder).state.server_round == 1
     # What a round left that was not whole is not counted.
     with open(folder / "metrics.jsonl", "a", encoding="utf-8") as file:
-        file.write(json.dumps({"server-round": 2, "perplexity": 1.0}) + '\n{"server-round": 2, "cl')
+        line = ServerEvaluationLine(server_round=2, loss=0.0, perplexity=1.0)
+        file.write(json.dumps(line.to_dict()) + '\n{"server-round": 2, "cl')
     # Where it goes on, nothing is made that the run-config names for new runs.
     run_here(settings, tmp_path / "elsewhere", {**changed, "resume": str(folder)})
     assert not (tmp_path / "elsewhere").exists()

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from hsplit_flower.adapters import LowRank, export_adapter, import_adapter
 from hsplit_flower.cli import main
 from hsplit_flower.errors import HSplitError
+from hsplit_flower.reports import read_run
 from hsplit_flower.server.past_run import read_past_run
 from hsplit_flower.splitting import Checkpoint, read_architecture
 
@@ -153,16 +154,20 @@ def test_a_run_without_a_completed_round_fails_and_names_no_adapter(
     folder = tmp_path / "run"
     said = str(caught.value)
     assert said.startswith("0 of 2 rounds completed: no adapter was written.\nIn the last one:\n")
-    assert FAILURE in said and said.endswith(f"and in {folder / 'metrics-void.jsonl'}")
+    assert FAILURE in said and said.endswith(
+        f"and in {folder / 'summary.md'} and metrics-void.jsonl beside it"
+    )
     assert not [line for line in told if "adapter: " in line]
     assert sorted(file.name for file in folder.iterdir()) == [
+        "clients.csv",
         "config.json",
         "metrics-void.jsonl",
         "plan.json",
+        "summary.md",
     ]
-    assert [
-        line["completed"] for line in lines_of(folder, "metrics-void.jsonl") if "clients" in line
-    ] == [False, False]
+    run = read_run(folder)
+    assert [line.completed for line in run.training] == [False, False]
+    assert FAILURE in (folder / "summary.md").read_text(encoding="utf-8")
 
 
 def test_an_initial_adapters_perplexity_is_not_told_as_the_bases(

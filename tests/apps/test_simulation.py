@@ -44,13 +44,15 @@ def test_a_run_ends_with_its_result_and_leaves_its_files(flower: LocalFlower, fi
     assert sorted(path.name for path in finished.folder.iterdir()) == [
         "adapter",
         "best",
+        "clients.csv",
         "config.json",
         "metrics.jsonl",
         "plan.json",
         "state.safetensors",
+        "summary.md",
     ]
     assert finished.json("config.json")["local-steps"] == TINY["local-steps"]
-    plans = finished.json("plan.json")
+    plans = finished.json("plan.json")["clients"]
     assert len(plans) == 3 and all(part["ranks"] for part in plans.values())
     rounds = [line for line in finished.metrics if "clients" in line]
     assert [line["server-round"] for line in rounds] == [1, 2]
@@ -102,7 +104,7 @@ def test_the_clients_of_a_fleet_file_are_away_as_it_says_and_lease_their_parts_o
     assert flower.failure() is None, left.log[-6000:]
     (told,) = [line for line in left.metrics if "clients" in line]
     assert told["completed"], left.log[-6000:]
-    assert len(told["away"]) == 1
+    assert [one["kind"] for one in told["left-out"].values()] == ["away"]
     budgets = sorted(client["budget-bytes"] for client in told["clients"].values())
     assert budgets == pytest.approx([0.05e9, 0.2e9])
 

@@ -1,6 +1,5 @@
 """The app with methods whose clients have the whole model: one key, and what a run leaves."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from transformers import AutoModelForCausalLM
 from hsplit_flower.adapters import import_adapter
 from hsplit_flower.cli import main
 from hsplit_flower.errors import HSplitError
+from hsplit_flower.reports import read_run
 from hsplit_flower.server.past_run import read_past_run
 
 from .one_process import flowers_log, run_here
@@ -48,8 +48,9 @@ def test_a_method_with_adapters_leaves_one(settings: dict[str, Any], tmp_path: P
     sent = read_past_run(folder).state.method.updates
     for name, update in sent.items():
         torch.testing.assert_close(written[name].dense(), update.dense(), rtol=0, atol=1e-6)
-    plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-    assert {part["span"]["stop"] for part in plan.values()} == {8}
+    plan = read_run(folder).plan
+    assert plan is not None
+    assert {(part.cut, part.binds) for part in plan.clients.values()} == {(8, "method")}
 
 
 def test_a_run_whose_devices_hold_no_whole_model_fails_and_says_what_they_lack(

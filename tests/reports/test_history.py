@@ -1,28 +1,31 @@
 """What a run's lines of metrics add up to."""
 
-import json
 import math
 from functools import reduce
 from pathlib import Path
-from typing import Any
 
-import pytest
-
-from hsplit_flower.errors import ConfigError
+from hsplit_flower.reports import (
+    AnyLine,
+    ClientEvaluationLine,
+    RunFolder,
+    ServerEvaluationLine,
+    TrainingLine,
+)
+from hsplit_flower.reports.client_records import LeftOut, TrainedClient
 from hsplit_flower.reports.history import RunHistory, read_history
 
 
-def trained(number: int, *dropped: str | None, completed: bool = True) -> dict[str, Any]:
+def trained(number: int, *dropped: str | None, completed: bool = True) -> TrainingLine:
     """A line of a round, with a client for each of these."""
-    clients = {str(node): {"dropped": reason} for node, reason in enumerate(dropped)}
-    return {"server-round": number, "completed": completed, "clients": clients}
+    clients = {f"c{n}": TrainedClient(cut=1, dropped=reason) for n, reason in enumerate(dropped)}
+    return TrainingLine(server_round=number, completed=completed, clients=clients)
 
 
-def measured(number: int, perplexity: float | str) -> dict[str, Any]:
-    return {"server-round": number, "loss": 1.0, "perplexity": perplexity}
+def measured(number: int, perplexity: float) -> ServerEvaluationLine:
+    return ServerEvaluationLine(server_round=number, loss=1.0, perplexity=perplexity)
 
 
-def history(*lines: dict[str, Any]) -> RunHistory:
+def history(*lines: AnyLine) -> RunHistory:
     return reduce(RunHistory.after, lines, RunHistory())
 
 
@@ -63,22 +66,22 @@ def test_a_void_run_has_no_result() -> None:
     assert RunHistory().perplexity_before is RunHistory().perplexity_after is None
 
 
+def test_who_was_left_out_of_the_last_round_is_among_its_reasons() -> None:
+    left_out = {"c9": LeftOut(kind="memory", reason="no room")}
+    line = trained(1, "slow", completed=False).model_copy(update={"left_out": left_out})
+    assert history(line).reasons == ("slow", "no room")
+
+
 def test_it_is_read_from_a_runs_folder(tmp_path: Path) -> None:
     assert read_history(tmp_path) == RunHistory()
-    lines = [trained(1, None), measured(1, "inf"), {"server-round": 1, "something": "else"}]
-    text = "".join(f"{json.dumps(line)}\n" for line in lines)
-    (tmp_path / "metrics.jsonl").write_text(text + '{"server-round": 2, "comp', encoding="utf-8")
+    lines = [trained(1, None), measured(1, math.inf), ClientEvaluationLine(server_round=1)]
+    folder = RunFolder(tmp_path)
+    for line in lines:
+        folder.add_metrics(line)
+    with open(tmp_path / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.write('{"server-round": 2, "comp')
     assert read_history(tmp_path) == history(*lines)
     assert read_history(tmp_path).perplexity_after == math.inf
-
-
-@pytest.mark.parametrize(
-    "line", ["not json", "[1]", '{"loss": 1.0}', '{"server-round": 1, "clients": 3}']
-)
-def test_what_is_no_line_of_metrics_is_refused(tmp_path: Path, line: str) -> None:
-    (tmp_path / "metrics.jsonl").write_text(f"{line}\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"metrics\.jsonl holds a line"):
-        read_history(tmp_path)
 
 
 def test_the_best_round_is_the_completed_one_of_the_lowest_perplexity() -> None:

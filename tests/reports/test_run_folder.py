@@ -10,7 +10,11 @@ from safetensors.torch import load_file
 
 from hsplit_flower.adapters import LowRank, import_adapter
 from hsplit_flower.errors import AdapterError, ConfigError
-from hsplit_flower.reports import RunFolder
+from hsplit_flower.reports import RunFolder, ServerEvaluationLine, read_run
+
+
+def measured(number: int, loss: float) -> ServerEvaluationLine:
+    return ServerEvaluationLine(server_round=number, loss=loss, perplexity=math.exp(loss))
 
 
 def adapter(rank: int) -> dict[str, LowRank]:
@@ -20,21 +24,21 @@ def adapter(rank: int) -> dict[str, LowRank]:
 def test_metrics_are_on_disk_line_by_line(tmp_path: Path):
     folder = RunFolder(tmp_path / "run")
     for number in range(3):
-        folder.add_metrics({"server-round": number, "loss": 1.5})
+        folder.add_metrics(measured(number, 1.5))
         lines = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         assert [json.loads(line)["server-round"] for line in lines] == list(range(number + 1))
 
 
 def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path):
-    RunFolder(tmp_path / "run").add_metrics({"loss": 1.0})
+    RunFolder(tmp_path / "run").add_metrics(measured(1, 1.0))
     with pytest.raises(ConfigError, match="holds a run already"):
         RunFolder(tmp_path / "run")
 
 
 def test_numbers_that_json_lacks_become_text(tmp_path: Path):
     folder = RunFolder(tmp_path)
-    folder.write_plan({"loss": math.nan, "link": [math.inf, 1.0], "low": -math.inf, "n": 3})
-    text = (tmp_path / "plan.json").read_text(encoding="utf-8")
+    folder.write_config({"loss": math.nan, "link": [math.inf, 1.0], "low": -math.inf, "n": 3})
+    text = (tmp_path / "config.json").read_text(encoding="utf-8")
     values = json.loads(text, parse_constant=pytest.fail)
     assert values == {"loss": "nan", "link": ["inf", 1.0], "low": "-inf", "n": 3}
 
@@ -143,7 +147,7 @@ def test_what_a_run_has_written_stays(tmp_path: Path, has_failed: bool):
         with RunFolder(tmp_path / "run") as folder:
             folder.write_config({"seed": 1})
             if has_failed:
-                folder.add_metrics({"loss": 1.5})
+                folder.add_metrics(measured(1, 1.5))
                 raise OSError("the power is out")
 
     if has_failed:
@@ -158,11 +162,12 @@ def test_what_a_run_has_written_stays(tmp_path: Path, has_failed: bool):
 def test_a_run_that_came_to_nothing_leaves_its_name_to_another(tmp_path: Path):
     for loss in (1.5, 2.5):
         with pytest.raises(OSError, match="power"), RunFolder(tmp_path / "run") as folder:
-            folder.add_metrics({"loss": loss})
+            folder.add_metrics(measured(1, loss))
             raise OSError("the power is out")
-    assert json.loads((tmp_path / "run" / "metrics-void.jsonl").read_text()) == {"loss": 2.5}
+    (line,) = read_run(tmp_path / "run").lines
+    assert line == measured(1, 2.5)
     with pytest.raises(OSError, match="power"), RunFolder(tmp_path / "run") as folder:
-        folder.add_metrics({"loss": 1.0})
+        folder.add_metrics(measured(1, 1.0))
         (folder.path / "adapter").mkdir()
         raise OSError("the power is out")
     with pytest.raises(ConfigError, match="holds a run already"):

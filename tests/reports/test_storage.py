@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from hsplit_flower.errors import ConfigError, StorageError
-from hsplit_flower.reports import RunFolder
+from hsplit_flower.reports import PlanRecord, RunFolder, ServerEvaluationLine, read_run
 
+LINE = ServerEvaluationLine(server_round=1, loss=1.0, perplexity=2.7)
 HOLD = """
 import sys, time
 from hsplit_flower.reports import RunFolder
@@ -30,13 +31,13 @@ def test_a_folder_that_another_process_writes_is_refused_and_free_when_that_was_
             pass
         holder.kill()
     with RunFolder(path) as folder:
-        folder.add_metrics({"server-round": 1})
+        folder.add_metrics(LINE)
 
 
 def test_of_two_that_begin_at_once_the_second_finds_the_firsts_run(tmp_path: Path) -> None:
     first, second = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
     with first as folder:
-        folder.add_metrics({"server-round": 1})
+        folder.add_metrics(LINE)
     with pytest.raises(ConfigError, match="holds a run already"), second:
         pass
 
@@ -44,24 +45,21 @@ def test_of_two_that_begin_at_once_the_second_finds_the_firsts_run(tmp_path: Pat
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a disk that is full")
 def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    folder.add_metrics({"server-round": 1})
+    folder.add_metrics(LINE)
     whole = (tmp_path / "metrics.jsonl").read_bytes()
     (tmp_path / "plan.json.new").symlink_to("/dev/full")
     with pytest.raises(StorageError, match=r"plan\.json cannot be written: No space left"):
-        folder.write_plan({"1": 2})
+        folder.write_plan(PlanRecord(server_round=1))
     assert (tmp_path / "metrics.jsonl").read_bytes() == whole
 
 
 def test_metrics_of_rounds_that_are_to_be_run_again_are_taken_off(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     for number in (0, 1, 1, 2, 3):
-        folder.add_metrics({"server-round": number})
+        folder.add_metrics(LINE.model_copy(update={"server_round": number}))
     with open(tmp_path / "metrics.jsonl", "a", encoding="utf-8") as file:
         file.write('{"server-round": 1, "cut o')
     with RunFolder(tmp_path, goes_on_after=2) as again:
-        again.add_metrics({"server-round": 3, "again": True})
-    text = (tmp_path / "metrics.jsonl").read_text(encoding="utf-8")
-    assert text == (
-        '{"server-round": 0}\n{"server-round": 1}\n{"server-round": 1}\n{"server-round": 2}\n'
-        '{"server-round": 3, "again": true}\n'
-    )
+        again.add_metrics(LINE.model_copy(update={"server_round": 3, "loss": 9.0}))
+    told = [(line.server_round, line.loss) for line in read_run(tmp_path).server_evaluations]
+    assert told == [(0, 1.0), (1, 1.0), (1, 1.0), (2, 1.0), (3, 9.0)]

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from hsplit_flower.adapters import LowRank
 from hsplit_flower.methods import HSPLIT_LORA, METHODS, MethodState
-from hsplit_flower.reports import RunFolder
+from hsplit_flower.reports import RunFolder, ServerEvaluationLine, TrainingLine
+from hsplit_flower.reports.client_records import TrainedClient
 from hsplit_flower.server import RunState
 from hsplit_flower.server.checkpoint import write_state
 from hsplit_flower.server.past_run import STATE_FILE
@@ -42,10 +42,15 @@ def state_after(updates: Mapping[str, LowRank], *, sent_rank: int = SENT_RANK) -
     return fresh.with_updates(updates, HSPLIT_LORA, options)
 
 
-def trained_line(number: int, *dropped: str | None, completed: bool = True) -> dict[str, Any]:
+def trained_line(number: int, *dropped: str | None, completed: bool = True) -> TrainingLine:
     """A line of a round, with a client for each of these."""
-    clients = {str(node): {"dropped": reason} for node, reason in enumerate(dropped)}
-    return {"server-round": number, "completed": completed, "clients": clients}
+    clients = {f"c{n}": TrainedClient(cut=1, dropped=reason) for n, reason in enumerate(dropped)}
+    return TrainingLine(server_round=number, completed=completed, clients=clients)
+
+
+def measured_line(number: int, perplexity: float) -> ServerEvaluationLine:
+    """A line of an evaluation by the server."""
+    return ServerEvaluationLine(server_round=number, loss=1.0, perplexity=perplexity)
 
 
 def write_run(
@@ -66,9 +71,9 @@ def write_run(
             "planning": {"of another version": 1},
         }
     )
-    folder.add_metrics({"server-round": 0, "perplexity": 40.0})
+    folder.add_metrics(measured_line(0, 40.0))
     folder.add_metrics(trained_line(1, None, None, "slow"))
-    folder.add_metrics({"server-round": 1, "perplexity": 4.0})
+    folder.add_metrics(measured_line(1, 4.0))
     state = RunState.fresh([]).with_method(method or state_after(learnt(base)))
     write_state(state, path / STATE_FILE)
     return path

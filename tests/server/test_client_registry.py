@@ -6,7 +6,7 @@ import pytest
 from flwr.app import Message
 
 from hsplit_flower.server.client_registry import ClientRegistry
-from tests.strategies.clients import NODES, client_app, node_configs
+from tests.strategies.clients import NAMES, NODES, client_app, node_configs
 from tests.strategies.local_grid import LocalGrid
 
 FIRST, SECOND, THIRD = NODES
@@ -78,3 +78,47 @@ def test_who_does_not_answer_anew_is_a_stranger_until_it_does() -> None:
         registry = asked(registry, grid, [FIRST, SECOND])
         assert set(registry.among([FIRST, SECOND])) == {FIRST, SECOND}
         assert grid.asked == [{FIRST, SECOND}, {FIRST}, {FIRST}]
+
+
+def test_clients_are_called_what_they_say_and_keep_it() -> None:
+    with Counting() as grid:
+        registry = asked(ClientRegistry(), grid, NODES)
+        assert registry.names.by_client == NAMES
+        grid.set(SECOND, name="renamed", memory_gb=2.0)
+        registry = asked(registry, grid, NODES, anew={SECOND})
+        assert registry.names.of(SECOND) == NAMES[SECOND]
+
+
+def test_two_of_one_name_are_told_apart_by_their_partitions_order() -> None:
+    with Counting() as grid:
+        for node in NODES:
+            grid.set(node, name="clinic-a")
+        names = asked(ClientRegistry(), grid, [THIRD, SECOND, FIRST]).names
+    told = [names.of(node) for node in NODES]
+    assert told == ["clinic-a", "clinic-a (2)", "clinic-a (3)"]
+
+
+def test_a_name_is_one_short_line_whatever_it_says() -> None:
+    with Counting() as grid:
+        grid.set(FIRST, name="a\n\x1b[31m\u202eINFO: all is well")
+        grid.set(SECOND, name="x" * 10_000)
+        names = asked(ClientRegistry(), grid, [FIRST, SECOND]).names
+    for node in (FIRST, SECOND):
+        assert names.of(node).isprintable() and len(names.of(node)) < 80
+    assert names.of(FIRST).startswith("a\\n\\x1b[31m\\u202eINFO")
+
+
+def test_who_has_not_answered_has_a_name_and_a_reason_until_it_does(
+    flower_log: list[str],
+) -> None:
+    with Counting() as grid:
+        grid.set(FIRST, memory_gb="plenty")
+        registry = asked(ClientRegistry(), grid, [FIRST, SECOND])
+        assert registry.names.of(FIRST) == "unnamed"
+        assert "memory-gb is 'plenty'" in registry.unanswered[FIRST]
+        assert any("client unnamed is left out: ConfigError" in line for line in flower_log)
+        assert not [line for line in flower_log if str(FIRST) in line]
+        grid.set(FIRST, memory_gb=1.0)
+        registry = asked(registry, grid, [FIRST, SECOND])
+    assert registry.names.of(FIRST) == NAMES[FIRST]
+    assert not registry.unanswered

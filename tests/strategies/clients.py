@@ -19,6 +19,7 @@ from tests.families import fields
 
 # Flower's node ids fill 64 bits.
 NODES = (13816022929839679101, 8939289273757598247, 7)
+NAMES = {node: f"clinic-{partition}" for partition, node in enumerate(NODES)}
 NUM_EXAMPLES = {0: 10, 1: 30, 2: 5}
 NUM_STEPS = 2
 
@@ -34,7 +35,12 @@ def partition_of(context: Context) -> int:
 def node_configs(*, count: int = 3, **settings: Any) -> dict[int, dict[str, Any]]:
     """What the first nodes are started with."""
     return {
-        node: {"partition-id": partition, "num-partitions": len(NODES), **settings}
+        node: {
+            "partition-id": partition,
+            "num-partitions": len(NODES),
+            "name": NAMES[node],
+            **settings,
+        }
         for partition, node in enumerate(NODES[:count])
     }
 

@@ -8,7 +8,7 @@ from flwr.app import Context, Message
 from hsplit_flower.client.app import split_train
 from hsplit_flower.sizes import size_text
 from tests.strategies.budget_run import ROWS, asked_in, instructions_in, run
-from tests.strategies.clients import NODES, Batches, Train, WatchedWorker
+from tests.strategies.clients import NAMES, NODES, Batches, Train, WatchedWorker
 
 FIRST, SECOND, THIRD = NODES
 
@@ -24,11 +24,11 @@ def test_what_a_client_holds_is_measured_and_inside_its_budget(
         for node, client in report.clients.items():
             assert client.dropped is None
             assert 0 < client.peak_bytes <= client.budget_bytes
-            told = report.to_dict()["clients"][str(node)]
+            told = report.record().to_dict()["clients"][NAMES[node]]
             assert told["peak-bytes"] == client.peak_bytes
             assert told["predicted-bytes"] == client.plan.memory.total_bytes
             parts = [told[f"simulated-{part}-seconds"] for part in CLOCK_PARTS]
-            assert sum(parts) == pytest.approx(report.to_dict()["simulated-seconds"])
+            assert sum(parts) == pytest.approx(report.simulated.seconds)
             assert all(part > 0 for part in parts[:3])
     for told_to in instructions_in(sent):
         assert 0 < told_to.predicted_bytes <= told_to.budget_bytes
@@ -44,7 +44,7 @@ def test_who_takes_too_much_is_left_out_and_planned_lower(
     failed = {node for node, client in first.clients.items() if client.dropped}
     assert failed == {SECOND, THIRD}
     for node in failed:
-        assert any(f"client {node} is planned for 1/1." in line for line in flower_log)
+        assert any(f"client {NAMES[node]} is planned for 1/1." in line for line in flower_log)
         rounds = [report.clients[node] for report in reports]
         for client, next_one in pairwise(rounds):
             if client.dropped is not None:
@@ -81,7 +81,7 @@ def test_who_then_stays_well_inside_is_planned_for_all_of_its_memory_again(
     assert clients[0].dropped is not None
     assert [client.dropped for client in clients[1:]] == [None] * 4
     told = [line for line in flower_log if "for all of its memory again" in line]
-    assert told == [f"\t> client {SECOND} is planned for all of its memory again"]
+    assert told == [f"\t> client {NAMES[SECOND]} is planned for all of its memory again"]
     planned = [client.plan.memory.total_bytes for client in clients]
     assert planned[3] > planned[1]
 
@@ -111,11 +111,13 @@ def test_who_is_left_out_for_one_large_batch_is_tried_again(
     assert 2 not in asked, "it is left out at first"
     again = reports[asked[1] - 1]
     assert again.replanned
-    assert str(SECOND) in again.planning_reason
+    assert NAMES[SECOND] in again.planning_reason
     assert asked == [1, *range(asked[1], 7)]
     assert all(reports[number - 1].clients[SECOND].dropped is None for number in asked[1:])
     (own,) = {report.clients[SECOND].budget_bytes for report in reports if report.server_round == 1}
-    left_out = [line for line in flower_log if f"> client {SECOND} is left out: it has" in line]
+    left_out = [
+        line for line in flower_log if f"> client {NAMES[SECOND]} is left out: it has" in line
+    ]
     assert len(left_out) == asked[1] - 2
     assert all(f"it has {size_text(own)} (planned for 1/1." in line for line in left_out)
 

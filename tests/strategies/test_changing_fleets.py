@@ -8,7 +8,7 @@ from flwr.app import MessageType
 from hsplit_flower.errors import ConfigError
 from hsplit_flower.simulation.disturbances import Disturbances
 from tests.strategies.budget_run import instructions_in, run
-from tests.strategies.clients import NODES, WatchedWorker
+from tests.strategies.clients import NAMES, NODES, WatchedWorker
 
 FIRST, SECOND, THIRD = NODES
 
@@ -20,10 +20,10 @@ def test_a_budget_that_is_halved_while_running_is_answered_in_the_next_plan(
     before, after = reports[1].clients[THIRD], reports[2].clients[THIRD]
     assert after.budget_bytes == pytest.approx(before.budget_bytes / 2)
     assert reports[2].replanned
-    assert f"client {THIRD}" in reports[2].planning_reason
+    assert f"client {NAMES[THIRD]}" in reports[2].planning_reason
     assert after.plan.memory.total_bytes <= after.budget_bytes
     assert after.dropped is None
-    assert any(f"client {THIRD} has" in line and "it had" in line for line in flower_log)
+    assert any(f"client {NAMES[THIRD]} has" in line and "it had" in line for line in flower_log)
 
 
 def test_a_change_of_a_device_that_the_run_does_not_have_ends_it_before_it_trains(
@@ -53,8 +53,8 @@ def test_devices_that_are_away_are_not_asked_to_train(
         assert set(report.clients) == ({FIRST, THIRD} if has_third else {FIRST})
         assert set(report.away) == set(NODES) - set(report.clients)
         assert report.completed
-    assert f"\t> client {SECOND} is away" in flower_log
-    assert f"\t> client {THIRD} is back" in flower_log
+    assert f"\t> client {NAMES[SECOND]} is away" in flower_log
+    assert f"\t> client {NAMES[THIRD]} is back" in flower_log
 
 
 def test_a_round_without_enough_devices_leaves_the_adapter_as_it_is(
@@ -105,7 +105,7 @@ def test_a_round_without_any_device_that_fits_is_left_out_and_the_run_goes_on(
         sum("0 clients can take part, 1 are wanted: training" in line for line in flower_log) == 2
     )
     for node in (SECOND, THIRD):
-        assert sum(f"client {node} is left out: it has" in line for line in flower_log) == 4
+        assert sum(f"client {NAMES[node]} is left out: it has" in line for line in flower_log) == 4
 
 
 def test_a_file_says_how_often_its_devices_are_away(

@@ -54,7 +54,7 @@ def test_a_client_that_cannot_describe_itself_is_left_out(
     with LocalGrid(app, configs) as grid:
         strategy.start(grid, num_rounds=1)
     assert set(reports[0].clients) == GOOD_NODES
-    told = [line for line in flower_log if str(BAD_NODE) in line and "left out" in line]
+    told = [line for line in flower_log if "client unnamed is left out" in line]
     assert any(matches(reason, line) for line in told), told
 
 
@@ -95,4 +95,4 @@ def test_a_description_that_makes_no_sense_is_not_believed(
     with LocalGrid(app, node_configs()) as grid:
         strategy.start(grid, num_rounds=1)
     assert set(reports[0].clients) == GOOD_NODES
-    assert any(f"{BAD_NODE} is left out, its device desc" in line for line in flower_log)
+    assert any("unnamed is left out: its device desc" in line for line in flower_log)

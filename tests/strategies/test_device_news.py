@@ -5,7 +5,7 @@ from flwr.app import Context, Message, MessageType
 
 from hsplit_flower.client.app import split_train
 from tests.strategies.budget_run import asked_in, run
-from tests.strategies.clients import NODES, Batches, WatchedWorker, node_configs
+from tests.strategies.clients import NAMES, NODES, Batches, WatchedWorker, node_configs
 from tests.strategies.local_grid import LocalGrid
 
 FIRST, SECOND, THIRD = NODES
@@ -43,7 +43,7 @@ def test_a_device_that_joins_late_is_planned_for(
     assert set(reports[0].clients) == {FIRST, SECOND}
     assert set(reports[1].clients) == set(NODES)
     assert reports[1].replanned
-    assert f"\t> client {THIRD} has joined" in flower_log
+    assert f"\t> client {NAMES[THIRD]} has joined" in flower_log
 
 
 def test_a_device_says_with_each_reply_what_it_has(
@@ -79,7 +79,7 @@ def test_a_device_that_was_too_small_is_asked_again_and_comes_back(
     reports, sent = run(model, worker, rounds=4, nodes=nodes, before=grow, fleet="")
     assert asked_in(reports, SECOND) == [3, 4]
     assert reports[2].replanned
-    assert f"client {SECOND} joined, or do not fit" in reports[2].planning_reason
+    assert f"client {NAMES[SECOND]} joined, or do not fit" in reports[2].planning_reason
     assert reports[2].clients[SECOND].dropped is None
     queries = [m for m in sent if m.metadata.message_type == MessageType.QUERY]
     asked = [message.metadata.dst_node_id for message in queries]

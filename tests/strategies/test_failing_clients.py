@@ -15,6 +15,7 @@ from hsplit_flower.wire.instructions import INSTRUCTIONS_KEY
 from tests.reference.aggregation import dense
 from tests.strategies.bad_client import BAD, BAD_NODE, GOOD_NODES, matches, strategy_of
 from tests.strategies.clients import (
+    NAMES,
     NODES,
     Batches,
     Train,
@@ -48,7 +49,7 @@ def test_a_client_that_fails_is_left_out_with_its_reason(
     assert report.completed
     assert report.clients[BAD_NODE].dropped is not None
     assert {n for n, client in report.clients.items() if not client.dropped} == GOOD_NODES
-    told = [line for line in flower_log if str(BAD_NODE) in line and "left out" in line]
+    told = [line for line in flower_log if NAMES[BAD_NODE] in line and "left out" in line]
     assert any(matches(reason, line) for line in told), told
     assert result.train_metrics_clientapp[num_rounds]["num-clients"] == 2
     assert math.isfinite(result.train_metrics_clientapp[num_rounds]["train-loss"])

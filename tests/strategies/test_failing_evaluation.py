@@ -7,6 +7,7 @@ from flwr.app import Context, Message
 
 from tests.strategies.bad_client import BAD_NODE, strategy_of
 from tests.strategies.clients import (
+    NAMES,
     WatchedWorker,
     client_app,
     node_configs,
@@ -55,5 +56,5 @@ def test_a_client_that_evaluates_too_late_is_told_of(
         result = strategy.start(grid, num_rounds=1, timeout=5.0)
         wake_up.set()
     assert result.evaluate_metrics_clientapp[1]["num-clients"] == 2
-    told = f"client {BAD_NODE} is left out: it did not answer in time"
+    told = f"client {NAMES[BAD_NODE]} is left out: it did not answer in time"
     assert any(told in line for line in flower_log)

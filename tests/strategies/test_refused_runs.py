@@ -8,6 +8,7 @@ from flwr.app import MessageType
 from hsplit_flower.errors import ConfigError, InfeasibleBudgetError, UnsupportedModelError
 from hsplit_flower.settings import Training
 from tests.strategies.clients import (
+    NAMES,
     NODES,
     WatchedWorker,
     client_app,
@@ -27,7 +28,7 @@ def test_a_budget_too_small_for_anybody_names_them_all_before_anybody_trains(
     ):
         strategy.start(grid, num_rounds=1)
     for node in NODES:
-        assert str(node) in str(caught.value)
+        assert f"client {NAMES[node]}" in str(caught.value)
     assert "25 kB" in str(caught.value)
     assert "lacks" in str(caught.value)
     assert all(m.metadata.message_type == MessageType.QUERY for m in grid.sent)

@@ -8,6 +8,7 @@ from flwr.app import MessageType
 from hsplit_flower.server import RoundReport
 from tests.strategies.bad_client import BAD_NODE, GOOD_NODES, strategy_of
 from tests.strategies.clients import (
+    NAMES,
     NODES,
     WatchedWorker,
     client_app,
@@ -26,7 +27,7 @@ def test_a_client_that_does_not_fit_is_left_out_with_the_memory_that_it_lacks(
     with LocalGrid(client_app(), node_configs()) as grid:
         strategy.start(grid, num_rounds=1)
     assert set(reports[0].clients) == GOOD_NODES
-    (line,) = [line for line in flower_log if f"> client {BAD_NODE} is left out" in line]
+    (line,) = [line for line in flower_log if f"> client {NAMES[BAD_NODE]} is left out" in line]
     budget, needed, lacking = _sizes(line.split("it has")[1])
     assert 0 < budget < needed
     # Four digits of each are told.
@@ -68,7 +69,7 @@ def test_budgets_of_node_configs_count_without_a_fleet(
     with LocalGrid(client_app(), configs) as grid:
         strategy.start(grid, num_rounds=1)
     assert set(reports[0].clients) == GOOD_NODES
-    assert any(f"client {BAD_NODE} is left out: it has 20 kB" in line for line in flower_log)
+    assert any(f"client {NAMES[BAD_NODE]} is left out: it has 20 kB" in line for line in flower_log)
 
 
 def test_clients_that_join_and_leave(

@@ -26,6 +26,7 @@ from tests.reference import methods as reference
 from tests.reference.aggregation import dense
 from tests.reference.unsplit import Factors, base_model, trainable_factors, with_peft
 from tests.strategies.clients import (
+    NAMES,
     NODES,
     NUM_EXAMPLES,
     batches,
@@ -154,7 +155,7 @@ def test_whom_the_whole_model_does_not_fit_is_left_out_by_name(
     assert list(report.clients) == [NODES[2]]
     assert rounds.strategy.state.left_out.keys() == set(NODES[:2])
     for node in NODES[:2]:
-        assert any(f"client {node} is left out" in line for line in flower_log)
+        assert any(f"client {NAMES[node]} is left out" in line for line in flower_log)
 
 
 def test_full_tuning_wants_more_than_adapters_do(model: str) -> None:

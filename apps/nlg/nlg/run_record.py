@@ -1,14 +1,16 @@
 """What a run leaves in its folder, written as its rounds go by, and how it ended in words."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from hsplit_flower.errors import HSplitError
-from hsplit_flower.reports import RunFolder
+from hsplit_flower.reports import RunFolder, clients_table, read_run, summary
+from hsplit_flower.reports.clients_table import CLIENTS_FILE
 from hsplit_flower.reports.history import read_history
+from hsplit_flower.reports.metrics import ServerEvaluationLine
 from hsplit_flower.reports.run import VOID_FILE
-from hsplit_flower.server import RoundReport
+from hsplit_flower.reports.summary import SUMMARY_FILE
+from hsplit_flower.server import EvaluationReport, RoundReport
 from hsplit_flower.server.adapter_card import adapter_card, run_perplexities
 from hsplit_flower.server.checkpoint import write_state
 from hsplit_flower.server.federated_strategy import FederatedStrategy
@@ -48,28 +50,36 @@ class RunRecord:
 
     def trained(self, report: RoundReport) -> None:
         """Keep a round of training, and what it made."""
-        line = report.to_dict()
+        line = report.record()
         self.history = self.history.after(line)
-        self._folder.write_plan(
-            {str(node): asdict(part.plan) for node, part in report.clients.items()}
-        )
+        self._folder.write_plan(report.plan())
         if report.completed:
             self._write_result()
         self._folder.add_metrics(line)
         if report.completed:
             write_state(self._strategy.state, self._folder.path / STATE_FILE)
 
+    def evaluated_by_clients(self, report: EvaluationReport) -> None:
+        """Keep what clients have measured on examples of their own."""
+        self._folder.add_metrics(report.record())
+
     def evaluated(self, server_round: int, metrics: Mapping[str, Any]) -> None:
         """Keep what the server has measured, and the adapter too if it is the best so far."""
-        line = {"server-round": server_round, **metrics}
+        told = {"server-round": server_round, **metrics}
+        line = ServerEvaluationLine.read(told, "the server's evaluation")
         self.history = self.history.after(line)
         best = self.history.best_round
-        self._folder.add_metrics({**line, "best-round": best} if best else line)
+        self._folder.add_metrics(line.model_copy(update={"best_round": best or None}))
         has_adapter = self._strategy.method.has_adapters
         if has_adapter and self.history.last_completed == server_round != 0:
             self._folder.write_card(self._card())
             if best == server_round:
                 self._folder.keep_as_best()
+
+    def summarise(self) -> None:
+        """Write for people what the run was, whatever became of it."""
+        run = read_run(self._folder.path)
+        self._folder.write_summary({SUMMARY_FILE: summary(run), CLIENTS_FILE: clients_table(run)})
 
     def ended(self) -> str:
         """How the run went, in a line.
@@ -85,7 +95,7 @@ class RunRecord:
             raise HSplitError(
                 f"{counted}: no adapter was written.{_why(done.reasons)}\n"
                 "What became of each round and client is in the log above, and in "
-                f"{path / VOID_FILE}"
+                f"{path / SUMMARY_FILE} and {VOID_FILE} beside it"
             )
         before, after = done.perplexity_before, done.perplexity_after
         quality = "perplexity not measured"

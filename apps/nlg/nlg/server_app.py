@@ -42,14 +42,18 @@ def main(grid: Grid, context: Context) -> None:
             return metrics
 
         strategy.observer = record.trained
-        strategy.start(
-            grid,
-            ArrayRecord(to_state_dict(initial)),
-            num_rounds=config.app.num_server_rounds,
-            timeout=config.app.round_timeout_seconds,
-            evaluate_fn=evaluate_round,
-            resume=resumed.state if resumed else None,
-        )
+        strategy.evaluation_observer = record.evaluated_by_clients
+        try:
+            strategy.start(
+                grid,
+                ArrayRecord(to_state_dict(initial)),
+                num_rounds=config.app.num_server_rounds,
+                timeout=config.app.round_timeout_seconds,
+                evaluate_fn=evaluate_round,
+                resume=resumed.state if resumed else None,
+            )
+        finally:
+            record.summarise()
         outcome = record.ended()
     seconds = time.perf_counter() - started
     result = "adapter" if strategy.method.has_adapters else "model"

@@ -1,0 +1,185 @@
+"""What became of one client in a round, as plain values, and its lines for log and files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..aggregation import Proportion
+from ..metrics import TokenLoss
+from ..reports.client_records import EvaluatedClient, TrainedClient
+from ..simulation.clock import ClientClock
+from ..sizes import size_text
+from ..transport.traffic import Traffic
+from ..types import ClientPlan
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientReport:
+    """One client's part of a round; ``dropped`` says why it does not count, if it does not.
+
+    Attributes
+    ----------
+    plan, name
+        What it was to do, and what it is called.
+    num_examples, uncounted_examples
+        Of those that it claims some may not be believed.
+    loss, first_loss, last_loss
+        Over all its steps, and over the first and the last quarter of them, one step at least.
+    num_steps, num_batch_tokens
+        Its steps, and all tokens of their batches, padding included, as it says itself.
+    setup_seconds, seconds, others_seconds
+        Before its first step, from that to its last, and what remains until the round's last reply.
+    traffic
+        With its session on a worker, and how long it waited for that.
+    worker
+        Address of that worker; empty where there is none.
+    flower_up_bytes, flower_down_bytes
+        Of its reply and of its message, through Flower.
+    budget_bytes, peak_bytes
+        What it might take, and what was measured, 0 where nothing was; what was predicted is in the
+        plan.
+    proportion, is_selected
+        What was made of it when clients were compared; not selected is who finished where Krum uses
+        others.
+    """
+
+    plan: ClientPlan
+    name: str = ""
+    num_examples: int = 0
+    uncounted_examples: int = 0
+    loss: TokenLoss = field(default_factory=TokenLoss)
+    first_loss: TokenLoss = field(default_factory=TokenLoss)
+    last_loss: TokenLoss = field(default_factory=TokenLoss)
+    num_steps: int = 0
+    num_batch_tokens: int = 0
+    setup_seconds: float = 0.0
+    seconds: float = 0.0
+    others_seconds: float = 0.0
+    traffic: Traffic = field(default_factory=Traffic)
+    worker: str = ""
+    flower_up_bytes: int = 0
+    flower_down_bytes: int = 0
+    budget_bytes: float = 0.0
+    peak_bytes: float = 0.0
+    proportion: Proportion = field(default_factory=Proportion)
+    is_selected: bool = True
+    dropped: str | None = None
+
+    @property
+    def counted_examples(self) -> int:
+        """For how many it counts in means."""
+        return self.num_examples - self.uncounted_examples
+
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether it is used less than it asks for."""
+        return bool(self.proportion.kept) or self.uncounted_examples > 0
+
+    @property
+    def computing_seconds(self) -> float:
+        """What of its steps it did not wait."""
+        waited = self.traffic.worker_seconds + self.traffic.link_seconds
+        return max(0.0, self.seconds - waited)
+
+    @property
+    def all_bytes(self) -> int:
+        """Both ways, to the worker and through Flower."""
+        through_flower = self.flower_up_bytes + self.flower_down_bytes
+        return self.traffic.up_bytes + self.traffic.down_bytes + through_flower
+
+    def line(self) -> str:
+        """One line for the log."""
+        ranks = [rank for rank in self.plan.ranks.values() if rank]
+        shape = f"cut {self.plan.cut}, " + (
+            f"ranks {min(ranks)}-{max(ranks)} (sum {sum(ranks)})" if ranks else "no ranks"
+        )
+        if self.dropped:
+            return f"{shape}: left out, {self.dropped}"
+        memory = f", {size_text(self.peak_bytes)}" if self.peak_bytes else ""
+        if memory and self.budget_bytes:
+            memory += f" of {size_text(self.budget_bytes)}"
+        return (
+            f"{shape}: loss {self.loss.mean:.4f}, {self.num_steps} steps "
+            f"in {self.seconds:.1f} s{memory}{self._trust()}"
+        )
+
+    def trained(self, block_ranks: Sequence[int], clock: ClientClock | None) -> TrainedClient:
+        """What is written of it after a round of training.
+
+        Parameters
+        ----------
+        block_ranks
+            Sum of its ranks in each block of the model.
+        clock
+            Its seconds on a simulated device, where there is one.
+        """
+        ranks = [rank for rank in self.plan.ranks.values() if rank]
+        return TrainedClient(
+            **self._measured(),
+            binds=self.plan.binds or None,  # type: ignore[arg-type]
+            block_ranks=tuple(block_ranks),
+            sum_of_ranks=sum(ranks),
+            least_rank=min(ranks, default=0),
+            largest_rank=max(ranks, default=0),
+            predicted_bytes=self.plan.memory.total_bytes,
+            seconds=self.seconds,
+            loss_before=_mean(self.first_loss),
+            loss_after=_mean(self.last_loss),
+            num_examples=self.num_examples,
+            counted_examples=self.counted_examples,
+            longest_change=self.proportion.where,
+            times_the_median=self.proportion.multiple,
+            num_shortened=len(self.proportion.kept),
+            least_kept=0.0 if self.proportion.is_refused else self.proportion.least_kept,
+            selected=self.is_selected,
+            simulated_compute_seconds=clock and clock.compute_seconds,
+            simulated_link_seconds=clock and clock.link_seconds,
+            simulated_worker_seconds=clock and clock.worker_seconds,
+            simulated_waiting_seconds=clock and clock.waiting_seconds,
+        )
+
+    def evaluated(self) -> EvaluatedClient:
+        """What is written of it after an evaluation."""
+        perplexity = self.loss.perplexity if self.loss.num_tokens else None
+        return EvaluatedClient(**self._measured(), perplexity=perplexity)
+
+    def _measured(self) -> dict[str, Any]:
+        return {
+            "cut": self.plan.cut,
+            "worker": self.worker,
+            "worker_up_bytes": self.traffic.up_bytes,
+            "worker_down_bytes": self.traffic.down_bytes,
+            "flower_up_bytes": self.flower_up_bytes,
+            "flower_down_bytes": self.flower_down_bytes,
+            "setup_seconds": self.setup_seconds,
+            "computing_seconds": self.computing_seconds,
+            "worker_seconds": self.traffic.worker_seconds,
+            "link_seconds": self.traffic.link_seconds,
+            "others_seconds": self.others_seconds,
+            "num_steps": self.num_steps,
+            "num_tokens": self.loss.num_tokens,
+            "num_batch_tokens": self.num_batch_tokens,
+            "peak_bytes": self.peak_bytes,
+            "budget_bytes": self.budget_bytes,
+            "loss": _mean(self.loss),
+            "dropped": self.dropped,
+        }
+
+    def _trust(self) -> str:
+        """What of it is not used, in words."""
+        told = "" if self.is_selected else "; not selected"
+        if self.proportion.kept:
+            told += (
+                f"; SHORTENED in {len(self.proportion.kept)} weights, to "
+                f"{self.proportion.least_kept:.2g} of what they are and more: its change of "
+                f"{self.proportion.where} is {self.proportion.multiple:.3g} times the median"
+            )
+        if self.uncounted_examples:
+            told += (
+                f"; counts as {self.counted_examples} of the {self.num_examples} examples it claims"
+            )
+        return told
+
+
+def _mean(loss: TokenLoss) -> float | None:
+    return loss.mean if loss.num_tokens else None
