@@ -16,6 +16,7 @@ from . import (
     evaluate,
     export,
     plan,
+    report,
     settings_table,
     worker,
 )
@@ -36,6 +37,7 @@ app.command("worker", cls=DescribedCommand)(worker.command)
 app.command("certificates", cls=DescribedCommand)(certificates.command)
 app.command("demo", cls=DescribedCommand)(demo.command)
 app.command("export", cls=DescribedCommand)(export.command)
+app.command("report", cls=DescribedCommand)(report.command)
 app.command("centralised", cls=DescribedCommand)(centralised.command)
 app.command("evaluate", cls=DescribedCommand)(evaluate.command)
 app.command("settings", cls=DescribedCommand)(settings_table.command)

@@ -59,7 +59,9 @@ class CardFacts:
 def model_card(facts: CardFacts) -> str:
     """A Hugging Face model card in Markdown, with what the hub reads at its head."""
     dataset = public_name(facts.dataset)
-    recipe = [(key, _setting(v)) for key, v in facts.recipe.items() if v is not None and v != ""]
+    recipe = [
+        (key, public_setting(v)) for key, v in facts.recipe.items() if v is not None and v != ""
+    ]
     return rendered(
         TEMPLATE_FILE,
         measured=_measured,
@@ -90,7 +92,7 @@ def _is_path(name: str) -> bool:
     return "/" in name and os.path.exists(name)
 
 
-def _setting(value: object) -> str:
+def public_setting(value: object) -> str:
     """A setting's value; of a text, which may be a prompt, only what is surely a path is cut."""
     if not isinstance(value, str) or any(each.isspace() for each in value):
         return str(value)

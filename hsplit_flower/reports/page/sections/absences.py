@@ -1,0 +1,112 @@
+"""Who was left out of which rounds, and why; and whose change was used only in part."""
+
+from ...run import Run
+from ..numbers import bytes_text, count_text, listed
+from ..section import Section, Table
+
+KINDS = {
+    "silent": "did not answer",
+    "refused": "refused",
+    "memory": "memory too small",
+    "away": "away",
+    "gone": "left",
+    "too-few": "too few clients",
+}
+
+
+def absences(run: Run) -> Section:
+    """A row for each client and reason, with the rounds that it held for."""
+    rows = _rows(run)
+    trimmed = _trimmed(run)
+    tables = []
+    if rows:
+        tables.append(
+            Table(
+                title="Left out",
+                header=("client", "what", "why", "in", "rounds"),
+                rows=tuple(rows),
+                num_texts=4,
+                is_folded=len(rows) > 30,
+            )
+        )
+    if trimmed:
+        tables.append(
+            Table(
+                title="Used in part",
+                header=("client", "what", "rounds"),
+                rows=tuple(trimmed),
+                num_texts=2,
+                is_folded=len(trimmed) > 30,
+            )
+        )
+    names = list(dict.fromkeys(row[0] for row in rows))
+    answer = (
+        f"{count_text(len(names), 'client')} had no part in at least one round: {listed(names)}."
+        if names
+        else "Nobody was left out of any round."
+    )
+    if trimmed:
+        touched = list(dict.fromkeys(row[0] for row in trimmed))
+        answer += f" Used less than it asked for: {listed(touched)}."
+    return Section(anchor="absences", title="Who was left out", answer=answer, tables=tuple(tables))
+
+
+def _rows(run: Run) -> list[tuple[str, ...]]:
+    found: dict[tuple[str, str, str, str], list[int]] = {}
+    for line in run.training:
+        for name, absent in line.left_out.items():
+            why = absent.reason
+            if absent.needed_bytes and absent.budget_bytes:
+                needs, has = bytes_text(absent.needed_bytes), bytes_text(absent.budget_bytes)
+                if absent.kind == "memory" and not why:
+                    why = f"its smallest part needs {needs}, it has {has}"
+            key = (name, KINDS[absent.kind], why, "training")
+            found.setdefault(key, []).append(line.server_round)
+        for name, part in line.clients.items():
+            if part.dropped is not None:
+                key = (name, "did not finish", part.dropped, "training")
+                found.setdefault(key, []).append(line.server_round)
+    for evaluation in run.client_evaluations:
+        for name, absent in evaluation.left_out.items():
+            key = (name, KINDS[absent.kind], absent.reason, "evaluation")
+            found.setdefault(key, []).append(evaluation.server_round)
+        for name, own in evaluation.clients.items():
+            if own.dropped is not None:
+                key = (name, "did not finish", own.dropped, "evaluation")
+                found.setdefault(key, []).append(evaluation.server_round)
+    return [(*key, rounds_text(numbers)) for key, numbers in found.items()]
+
+
+def _trimmed(run: Run) -> list[tuple[str, ...]]:
+    """What of clients that finished was not used, by client and round."""
+    rows = []
+    for line in run.training:
+        for name, part in line.clients.items():
+            told = []
+            if not part.counts:
+                continue
+            if not part.selected:
+                told.append("not selected")
+            if part.num_shortened:
+                told.append(
+                    f"its change was shortened in {count_text(part.num_shortened, 'weight')}"
+                )
+            if part.counted_examples < part.num_examples:
+                told.append(
+                    f"counts as {part.counted_examples:,} of the {part.num_examples:,} examples "
+                    "that it claims"
+                )
+            if told:
+                rows.append((name, "; ".join(told), str(line.server_round)))
+    return rows
+
+
+def rounds_text(numbers: list[int]) -> str:
+    """``1, 3–5``: rounds that follow each other as a span."""
+    spans: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if spans and spans[-1][-1] == number - 1:
+            spans[-1].append(number)
+        else:
+            spans.append([number])
+    return ", ".join(str(span[0]) if len(span) == 1 else f"{span[0]}–{span[-1]}" for span in spans)

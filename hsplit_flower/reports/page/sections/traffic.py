@@ -1,0 +1,72 @@
+"""What each client sent and received, through Flower and to its worker."""
+
+from ...client_records import Measured
+from ...run import Run
+from ..bar_chart import MOST_ROWS, Bar, stacked_bars
+from ..numbers import bytes_text, share_text
+from ..section import Figure, Section, Table
+
+PARTS = ("to the worker", "from the worker", "to the server", "from the server")
+
+
+def traffic(run: Run) -> Section:
+    """Bytes of the whole run by client, training and evaluation together."""
+    bars = _bars(run)
+    if not bars:
+        answer = "No bytes were counted."
+        return Section(anchor="traffic", title="Bytes", answer=answer)
+    many = f" The {MOST_ROWS} that sent most are shown." if len(bars) > MOST_ROWS else ""
+    figure = Figure(
+        title="Bytes of each client in the whole run",
+        svg=stacked_bars(
+            bars,
+            PARTS,
+            part_text=bytes_text,
+            description="Bytes of each client: "
+            + ", ".join(f"{bar.name} {bar.end}" for bar in bars[:MOST_ROWS]),
+        ),
+        caption="Hidden states and their gradients go to and from the worker, adapters and "
+        f"instructions through Flower's server.{many}",
+    )
+    sums = tuple(sum(column) for column in zip(*(bar.parts for bar in bars), strict=True))
+    rows = [(bar.name, *map(bytes_text, bar.parts), bar.end) for bar in bars]
+    rows.append(("all clients", *map(bytes_text, sums), bytes_text(sum(sums))))
+    table = Table(
+        title="Bytes by client",
+        header=("client", *PARTS, "together"),
+        rows=tuple(rows),
+        is_folded=len(rows) > 21,
+    )
+    return Section(
+        anchor="traffic",
+        title="Bytes",
+        answer=_answer(run, sums),
+        figures=(figure,),
+        tables=(table,),
+    )
+
+
+def _bars(run: Run) -> list[Bar]:
+    bars = []
+    for name in run.names:
+        lines = (*run.training, *run.client_evaluations)
+        parts: list[Measured] = [line.clients[name] for line in lines if name in line.clients]
+        sums = (
+            sum(part.worker_up_bytes for part in parts),
+            sum(part.worker_down_bytes for part in parts),
+            sum(part.flower_up_bytes for part in parts),
+            sum(part.flower_down_bytes for part in parts),
+        )
+        if any(sums):
+            bars.append(Bar(name=name, parts=sums, end=bytes_text(sum(sums))))
+    return bars
+
+
+def _answer(run: Run, sums: tuple[float, ...]) -> str:
+    total, rounds = sum(sums), max(len(run.training), 1)
+    return (
+        f"{bytes_text(total)} crossed the clients' links in the whole run, "
+        f"{bytes_text(total / rounds)} a round; {share_text((sums[0] + sums[1]) / total)} of it to "
+        "and from the worker. The clients' texts themselves are sent to nobody, but hidden states "
+        "and labels are made of them."
+    )

@@ -1,0 +1,38 @@
+"""The page as a file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..run import read_run
+from ..storage import storing
+from .document import page
+
+REPORT_FILE = "report.html"
+
+
+def write_report(folders: Sequence[Path], out: Path | None = None) -> Path:
+    """Write the page about these runs, in one move, and give its path.
+
+    Parameters
+    ----------
+    folders
+        Of the runs, which may still go on.
+    out
+        Where it is written; ``report.html`` in the folder of one run, or here where there are
+        several, if None.
+
+    Raises
+    ------
+    ConfigError
+        If a folder holds no run that can be read.
+    StorageError
+        If it cannot be written.
+    """
+    document = page([read_run(folder) for folder in folders])
+    target = out or (folders[0] / REPORT_FILE if len(folders) == 1 else Path(REPORT_FILE))
+    with storing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh = target.with_name(f"{target.name}.new")
+        fresh.write_text(document, encoding="utf-8")
+        fresh.replace(target)
+    return target
