@@ -2,16 +2,15 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from functools import cache
 
 import pytest
 
 from hsplit_flower.errors import ConfigError
 from hsplit_flower.reports.page import page
 from hsplit_flower.reports.run import Run
-
-from .reader import read_page
-from .runs import CLINICS, run_of, void_run
+from tests.reports.page.reader import read_page
+from tests.reports.page.runs import CLINICS, run_of, void_run
 
 SECTIONS = (
     *("quality", "sites", "plan", "importance", "memory"),
@@ -33,9 +32,15 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("runs", CASES.values(), ids=CASES.keys())
-def test_a_page_is_well_formed_and_loads_nothing(runs: Sequence[Run]) -> None:
-    document = page(runs)
+@cache
+def document_of(case: str) -> str:
+    """The page about the runs of a case."""
+    return page(CASES[case])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_page_is_well_formed_and_loads_nothing(case: str) -> None:
+    document = document_of(case)
     read = read_page(document)
     assert read.faults == []
     assert len(read.ids) == len(set(read.ids))
@@ -50,24 +55,24 @@ def test_a_page_is_well_formed_and_loads_nothing(runs: Sequence[Run]) -> None:
     document.encode("utf-8")
 
 
-@pytest.mark.parametrize("runs", CASES.values(), ids=CASES.keys())
-def test_every_run_has_every_section(runs: Sequence[Run]) -> None:
-    ids = read_page(page(runs)).ids
+@pytest.mark.parametrize("case", CASES)
+def test_every_run_has_every_section(case: str) -> None:
+    ids, runs = read_page(document_of(case)).ids, CASES[case]
     own = SECTIONS if len(runs) == 1 else SECTIONS[1:]
     prefixes = [""] if len(runs) == 1 else [f"run{number}-" for number in range(1, len(runs) + 1)]
     wanted = {"quality"} | {f"{prefix}{name}" for prefix in prefixes for name in own}
     assert wanted <= set(ids)
 
 
-@pytest.mark.parametrize("runs", CASES.values(), ids=CASES.keys())
-def test_every_picture_says_what_it_shows(runs: Sequence[Run]) -> None:
-    assert all(read_page(page(runs)).labels)
+@pytest.mark.parametrize("case", CASES)
+def test_every_picture_says_what_it_shows(case: str) -> None:
+    assert all(read_page(document_of(case)).labels)
 
 
 def test_hostile_names_are_texts() -> None:
-    read = read_page(page(CASES["hostile names"]))
+    read = read_page(document_of("hostile names"))
     assert "<script>alert(1)</script>\"'&<!--\ufffdgnp.exe\ufffd\ufffd" in read.text
-    assert "\u202e" not in page(CASES["hostile names"])
+    assert "\u202e" not in document_of("hostile names")
 
 
 def test_a_page_says_how_a_run_went() -> None:
@@ -94,13 +99,13 @@ def test_a_void_run_says_that_nothing_was_learnt() -> None:
 
 
 def test_several_runs_are_compared() -> None:
-    text = read_page(page(CASES["several runs"])).text
+    text = read_page(document_of("several runs")).text
     assert "night hsplit-lora 4 of 4 5 48.00 3.000" in text
     assert "strategy hsplit-lora fed-lora hsplit-lora" in text
 
 
 def test_runs_of_one_name_are_told_apart() -> None:
-    assert "night (2)" in read_page(page(CASES["runs of one name"])).text
+    assert "night (2)" in read_page(document_of("runs of one name")).text
 
 
 def test_a_node_s_id_is_in_no_page() -> None:

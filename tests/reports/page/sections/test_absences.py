@@ -1,0 +1,33 @@
+"""Who was left out, in which rounds, and what of a change was not used."""
+
+from hsplit_flower.reports.metrics import TrainingLine
+from hsplit_flower.reports.page.sections.absences import absences, rounds_text
+from hsplit_flower.reports.run import Run
+from tests.reports.page.runs import run_of, trained, void_run
+
+
+def test_rounds_that_follow_each_other_are_a_span() -> None:
+    assert rounds_text([3, 1, 4, 5, 5, 9]) == "1, 3–5, 9"
+
+
+def test_nobody_was_left_out() -> None:
+    section = absences(run_of())
+    assert section.answer == "Nobody was left out of any round."
+    assert section.tables == ()
+
+
+def test_each_reason_has_its_rounds() -> None:
+    (table,) = absences(void_run()).tables
+    lost = ("did not finish", "the worker is gone: connection refused", "training", "1–3")
+    assert ("clinic-porto", *lost) in table.rows
+    assert ("st-mary", "did not answer", "no answer within 30 s", "training", "1–3") in table.rows
+
+
+def test_what_was_used_in_part_is_told() -> None:
+    loud = trained(0, 1, 6).model_copy(update={"num_shortened": 3, "counted_examples": 400})
+    line = TrainingLine(server_round=1, completed=True, clients={"loud": loud})
+    (table,) = absences(Run(name="a", lines=(line,))).tables
+    told = (
+        "its change was shortened in 3 weights; counts as 400 of the 1,000 examples that it claims"
+    )
+    assert table.rows == (("loud", told, "1"),)
