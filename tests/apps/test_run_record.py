@@ -163,6 +163,7 @@ def test_a_run_without_a_completed_round_fails_and_names_no_adapter(
         "config.json",
         "metrics-void.jsonl",
         "plan.json",
+        "report.html",
         "summary.md",
     ]
     run = read_run(folder)

@@ -23,6 +23,7 @@ FREE = frozenset(
         "round-timeout-seconds",
         "run-name",
         "server-evaluation",
+        "tensorboard",
     }
 )
 FREE_GROUPS = frozenset({"client", "worker", "sampling"})

@@ -72,6 +72,11 @@ class App(Settings):
         wanted="a name without slashes",
         pattern=r"^[^/\\]*$",
     )
+    tensorboard: bool = setting(
+        False,
+        "Whether the run leaves events for TensorBoard in its folder, too, while it goes on; they "
+        "have their own extra, hsplit-flower[tensorboard].",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

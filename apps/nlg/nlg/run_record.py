@@ -1,13 +1,18 @@
 """What a run leaves in its folder, written as its rounds go by, and how it ended in words."""
 
 from collections.abc import Mapping
+from logging import WARNING
 from typing import Any
+
+from flwr.common.logger import log
 
 from hsplit_flower.errors import HSplitError
 from hsplit_flower.reports import RunFolder, clients_table, read_run, summary
 from hsplit_flower.reports.clients_table import CLIENTS_FILE
+from hsplit_flower.reports.events import TensorBoardEvents
 from hsplit_flower.reports.history import read_history
-from hsplit_flower.reports.metrics import ServerEvaluationLine
+from hsplit_flower.reports.metrics import AnyLine, ServerEvaluationLine
+from hsplit_flower.reports.page import REPORT_FILE, page
 from hsplit_flower.reports.run import VOID_FILE
 from hsplit_flower.reports.summary import SUMMARY_FILE
 from hsplit_flower.server import EvaluationReport, RoundReport
@@ -46,6 +51,10 @@ class RunRecord:
         self._dtype = floating_dtype(config.app.adapter_dtype or _sent_dtype(strategy))
         self._num_rounds = config.app.num_server_rounds
         self._config = {**config.app.shown(), **strategy.settings.shown()}
+        self._events: TensorBoardEvents | None = None
+        if config.app.tensorboard:
+            last = self.history.last_completed if self.history.num_rounds else -1
+            self._events = TensorBoardEvents(folder.path, goes_on_after=last)
         folder.write_config(self._config)
 
     def trained(self, report: RoundReport) -> None:
@@ -55,13 +64,13 @@ class RunRecord:
         self._folder.write_plan(report.plan())
         if report.completed:
             self._write_result()
-        self._folder.add_metrics(line)
+        self._add(line)
         if report.completed:
             write_state(self._strategy.state, self._folder.path / STATE_FILE)
 
     def evaluated_by_clients(self, report: EvaluationReport) -> None:
         """Keep what clients have measured on examples of their own."""
-        self._folder.add_metrics(report.record())
+        self._add(report.record())
 
     def evaluated(self, server_round: int, metrics: Mapping[str, Any]) -> None:
         """Keep what the server has measured, and the adapter too if it is the best so far."""
@@ -69,7 +78,7 @@ class RunRecord:
         line = ServerEvaluationLine.read(told, "the server's evaluation")
         self.history = self.history.after(line)
         best = self.history.best_round
-        self._folder.add_metrics(line.model_copy(update={"best_round": best or None}))
+        self._add(line.model_copy(update={"best_round": best or None}))
         has_adapter = self._strategy.method.has_adapters
         if has_adapter and self.history.last_completed == server_round != 0:
             self._folder.write_card(self._card())
@@ -77,9 +86,27 @@ class RunRecord:
                 self._folder.keep_as_best()
 
     def summarise(self) -> None:
-        """Write for people what the run was, whatever became of it."""
-        run = read_run(self._folder.path)
-        self._folder.write_summary({SUMMARY_FILE: summary(run), CLIENTS_FILE: clients_table(run)})
+        """Write for people what the run was, whatever became of it.
+
+        What of it cannot be made is told in the log: a run does not fail for it.
+        """
+        if self._events is not None:
+            self._events.close()
+        for name, told in (
+            (SUMMARY_FILE, summary),
+            (CLIENTS_FILE, clients_table),
+            (REPORT_FILE, lambda run: page([run])),
+        ):
+            try:
+                self._folder.write_summary({name: told(read_run(self._folder.path))})
+            except Exception as error:  # whatever it is, the run has its result
+                log(WARNING, "%s was not written: %r", self._folder.path / name, error)
+
+    def _add(self, line: AnyLine) -> None:
+        """Keep a line of metrics."""
+        self._folder.add_metrics(line)
+        if self._events is not None:
+            self._events.add(line)
 
     def ended(self) -> str:
         """How the run went, in a line.

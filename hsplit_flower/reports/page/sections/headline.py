@@ -76,8 +76,8 @@ def perplexities(run: Run) -> tuple[float | None, float | None]:
 
 def trained_names(run: Run) -> list[str]:
     """Clients whose training counted in at least one round."""
-    counted = [name for line in run.training for name, part in line.clients.items() if part.counts]
-    return [name for name in run.names if name in set(counted)]
+    counted = {name for line in run.training for name, part in line.clients.items() if part.counts}
+    return [name for name in run.names if name in counted]
 
 
 def measured_seconds(run: Run) -> float:
@@ -136,7 +136,8 @@ def _sentence(run: Run, completed: int) -> str:
 def _tiles(run: Run, completed: int, asked: int) -> tuple[Tile, ...]:
     before, after = perplexities(run)
     simulated = simulated_seconds(run)
-    absent = [name for name in run.names if name not in trained_names(run)]
+    trained = set(trained_names(run))
+    absent = [name for name in run.names if name not in trained]
     tiles = [
         Tile(
             name="perplexity",
@@ -146,7 +147,7 @@ def _tiles(run: Run, completed: int, asked: int) -> tuple[Tile, ...]:
         Tile(name="rounds", value=str(completed), note=f"of {asked}"),
         Tile(
             name="clients",
-            value=str(len(trained_names(run))),
+            value=str(len(trained)),
             note=f"{listed(absent, 2)} took no part" if absent else "nobody was left out for good",
         ),
         Tile(
