@@ -19,13 +19,7 @@ class Absence:
     @property
     def rounds_text(self) -> str:
         """``1-3, 7``."""
-        spans: list[list[int]] = []
-        for number in sorted(set(self.rounds)):
-            if spans and number == spans[-1][1] + 1:
-                spans[-1][1] = number
-            else:
-                spans.append([number, number])
-        return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)
+        return rounds_text(self.rounds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,11 +107,19 @@ def _totals(run: Run, name: str) -> ClientTotals:
 def _absences(run: Run, name: str) -> tuple[Absence, ...]:
     rounds: dict[str, list[int]] = {}
     for line in (*run.training, *run.client_evaluations):
-        clients: Iterable[tuple[str, str | None]] = (
-            *((own, client.dropped) for own, client in line.clients.items()),
-            *((own, one.reason) for own, one in line.left_out.items()),
-        )
-        for own, reason in clients:
-            if own == name and reason:
+        part, one = line.clients.get(name), line.left_out.get(name)
+        for reason in (part and part.dropped, one and one.reason):
+            if reason:
                 rounds.setdefault(reason, []).append(line.server_round)
     return tuple(Absence(reason=reason, rounds=tuple(own)) for reason, own in rounds.items())
+
+
+def rounds_text(numbers: Iterable[int]) -> str:
+    """``1-3, 7``: rounds that follow each other as a span."""
+    spans: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)

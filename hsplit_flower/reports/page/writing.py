@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ...errors import ConfigError
 from ..run import read_run
 from ..storage import storing
 from .document import page
@@ -28,7 +29,11 @@ def write_report(folders: Sequence[Path], out: Path | None = None) -> Path:
     StorageError
         If it cannot be written.
     """
-    document = page([read_run(folder) for folder in folders])
+    runs = [read_run(folder) for folder in folders]
+    for run, folder in zip(runs, folders, strict=True):
+        if not (run.lines or run.config):
+            raise ConfigError(f"{folder} holds no run: the folder is wanted that a run has left")
+    document = page(runs)
     target = out or (folders[0] / REPORT_FILE if len(folders) == 1 else Path(REPORT_FILE))
     with storing(target):
         target.parent.mkdir(parents=True, exist_ok=True)

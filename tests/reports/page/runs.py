@@ -33,31 +33,7 @@ def run_of(
     """A run in which all is well but for those that are left out."""
     lines: list[AnyLine] = [server_evaluation(0)]
     for number in range(1, num_rounds + 1):
-        lines.append(
-            TrainingLine(
-                server_round=number,
-                completed=True,
-                seconds=40.0 + number,
-                simulated_seconds=3.25 if is_simulated else 0.0,
-                replanned=number <= 2,
-                planning_reason="the first round" if number == 1 else "importance drifted by 0.3",
-                drift=0.3,
-                importance=importance_of(num_blocks),
-                clients={
-                    client: trained(position, number, num_blocks, is_simulated=is_simulated)
-                    for position, client in enumerate(clients)
-                },
-                left_out={
-                    client: LeftOut(
-                        kind="memory",
-                        reason="its smallest part needs 92.4 MB, it has 80 MB",
-                        budget_bytes=80e6,
-                        needed_bytes=92.4e6,
-                    )
-                    for client in left_out
-                },
-            )
-        )
+        lines.append(training(number, clients, num_blocks, left_out, is_simulated=is_simulated))
         lines.append(server_evaluation(number))
         if evaluates:
             lines.append(client_evaluation(number, clients))
@@ -72,6 +48,38 @@ def run_of(
         },
         lines=tuple(lines),
         plan=plan_of(clients, num_rounds, num_blocks),
+    )
+
+
+def training(
+    server_round: int,
+    clients: Sequence[str],
+    num_blocks: int,
+    left_out: Sequence[str] = (),
+    *,
+    is_simulated: bool = True,
+) -> TrainingLine:
+    """A round that counts; the plan is made anew in the first two."""
+    absent = LeftOut(
+        kind="memory",
+        reason="its smallest part needs 92.4 MB, it has 80 MB",
+        budget_bytes=80e6,
+        needed_bytes=92.4e6,
+    )
+    return TrainingLine(
+        server_round=server_round,
+        completed=True,
+        seconds=40.0 + server_round,
+        simulated_seconds=3.25 if is_simulated else 0.0,
+        replanned=server_round <= 2,
+        planning_reason="the first round" if server_round == 1 else "importance drifted by 0.3",
+        drift=0.3,
+        importance=importance_of(num_blocks),
+        clients={
+            client: trained(position, server_round, num_blocks, is_simulated=is_simulated)
+            for position, client in enumerate(clients)
+        },
+        left_out=dict.fromkeys(left_out, absent),
     )
 
 

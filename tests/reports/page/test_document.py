@@ -83,7 +83,7 @@ def test_a_page_says_how_a_run_went() -> None:
         "chosen in round 1, and anew in round 2.",
         "one block more needs 187 MB, it has 167 MB",
         "down_proj in block 5",
-        "old-laptop memory too small its smallest part needs 92.4 MB, it has 80 MB training 1–4",
+        "old-laptop memory too small its smallest part needs 92.4 MB, it has 80 MB training 1-4",
         "520 MB crossed the clients' links",  # 5 clients, 4 rounds, 26 MB
         "training.learning-rate 0.008 0.001",
     ):
@@ -95,7 +95,7 @@ def test_a_void_run_says_that_nothing_was_learnt() -> None:
     assert "no round was completed" in text
     assert "nothing was learnt" in text
     assert "the worker is gone: connection refused" in text
-    assert "did not answer no answer within 30 s training 1–3" in text
+    assert "did not answer no answer within 30 s training 1-3" in text
 
 
 def test_several_runs_are_compared() -> None:

@@ -1,7 +1,8 @@
 """Who was left out of which rounds, and why; and whose change was used only in part."""
 
+from ...client_totals import rounds_text
 from ...run import Run
-from ..numbers import bytes_text, count_text, listed
+from ..numbers import count_text, listed
 from ..section import Section, Table
 
 KINDS = {
@@ -55,12 +56,7 @@ def _rows(run: Run) -> list[tuple[str, ...]]:
     found: dict[tuple[str, str, str, str], list[int]] = {}
     for line in run.training:
         for name, absent in line.left_out.items():
-            why = absent.reason
-            if absent.needed_bytes and absent.budget_bytes:
-                needs, has = bytes_text(absent.needed_bytes), bytes_text(absent.budget_bytes)
-                if absent.kind == "memory" and not why:
-                    why = f"its smallest part needs {needs}, it has {has}"
-            key = (name, KINDS[absent.kind], why, "training")
+            key = (name, KINDS[absent.kind], absent.reason, "training")
             found.setdefault(key, []).append(line.server_round)
         for name, part in line.clients.items():
             if part.dropped is not None:
@@ -99,14 +95,3 @@ def _trimmed(run: Run) -> list[tuple[str, ...]]:
             if told:
                 rows.append((name, "; ".join(told), str(line.server_round)))
     return rows
-
-
-def rounds_text(numbers: list[int]) -> str:
-    """``1, 3–5``: rounds that follow each other as a span."""
-    spans: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if spans and spans[-1][-1] == number - 1:
-            spans[-1].append(number)
-        else:
-            spans.append([number])
-    return ", ".join(str(span[0]) if len(span) == 1 else f"{span[0]}–{span[-1]}" for span in spans)

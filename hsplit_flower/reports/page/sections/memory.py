@@ -1,5 +1,6 @@
 """Memory of each client: granted, predicted, and measured."""
 
+from ...client_totals import client_totals
 from ...run import Run
 from ..budget_chart import Budget, budget_chart, tightest
 from ..numbers import NONE, bytes_text, listed, share_text
@@ -50,15 +51,13 @@ def memory(run: Run) -> Section:
 
 def _budgets(run: Run) -> list[Budget]:
     found = []
-    for name in run.names:
-        parts = [line.clients[name] for line in run.training if name in line.clients]
-        parts = [part for part in parts if part.counts]
-        if not parts:
+    for client in client_totals(run):
+        if not client.finished:
             continue
-        most = max(parts, key=lambda part: (part.peak_bytes, part.predicted_bytes))
+        most = max(client.finished, key=lambda part: (part.peak_bytes, part.predicted_bytes))
         found.append(
             Budget(
-                name=name,
+                name=client.name,
                 granted_bytes=most.budget_bytes,
                 predicted_bytes=most.predicted_bytes,
                 measured_bytes=most.peak_bytes,

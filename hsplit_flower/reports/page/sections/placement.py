@@ -24,7 +24,7 @@ def placement(run: Run) -> Section:
             _timeline(spans, 1, "Ranks of each client", "the sum of ranks over all weights"),
         ]
     if run.plan is not None and run.plan.clients:
-        figures.append(_map(run.plan.clients, run.names))
+        figures.append(_map(run.plan.clients))
     tables = [_reasons(run.training)] if run.training else []
     if run.plan is not None and run.plan.clients:
         tables.insert(0, _whys(run))
@@ -70,7 +70,7 @@ def _s(numbers: Sequence[int]) -> str:
 
 
 def _timeline(spans: Sequence[tuple[str, Parts]], part: int, title: str, what: str) -> Figure:
-    names = list(dict.fromkeys(name for _, parts in spans for name in parts))
+    names = sorted({name for _, parts in spans for name in parts})
 
     def cell(row: int, column: int) -> Cell:
         rounds, parts = spans[column]
@@ -93,8 +93,8 @@ def _timeline(spans: Sequence[tuple[str, Parts]], part: int, title: str, what: s
     )
 
 
-def _map(clients: dict[str, PlannedClient], names: Sequence[str]) -> Figure:
-    names = [name for name in names if name in clients]
+def _map(clients: dict[str, PlannedClient]) -> Figure:
+    names = sorted(clients)
     ranks = {name: _mean_ranks(part) for name, part in clients.items()}
     num_blocks = 1 + max((block for own in ranks.values() for block in own), default=0)
 
@@ -145,8 +145,7 @@ def _whys(run: Run) -> Table:
             seconds_text(part.client_seconds),
             seconds_text(part.worker_seconds),
         )
-        for name in run.names
-        if (part := run.plan.clients.get(name))
+        for name, part in sorted(run.plan.clients.items())
     )
     return Table(
         title=f"Why, as planned for round {run.plan.server_round}",

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from ...client_records import TrainedClient
+from ...client_totals import client_totals
 from ...run import Run
 from ..bar_chart import MOST_ROWS, Bar, stacked_bars
 from ..line_chart import Series, line_chart
@@ -72,12 +73,11 @@ def _simulated_parts(part: TrainedClient) -> tuple[float, ...] | None:
 
 def _bars(run: Run, parts_of: Callable[[TrainedClient], tuple[float, ...] | None]) -> list[Bar]:
     bars = []
-    for name in run.names:
-        own = [line.clients[name] for line in run.training if name in line.clients]
-        known = [parts for part in own if part.counts and (parts := parts_of(part))]
+    for client in client_totals(run):
+        known = [parts for part in client.finished if (parts := parts_of(part))]
         if known:
             means = tuple(sum(column) / len(known) for column in zip(*known, strict=True))
-            bars.append(Bar(name=name, parts=means, end=seconds_text(sum(means))))
+            bars.append(Bar(name=client.name, parts=means, end=seconds_text(sum(means))))
     return bars
 
 

@@ -1,15 +1,20 @@
 """How well the model predicts each site's own texts, and how that moved."""
 
+from collections.abc import Callable, Sequence
+
 from ...client_records import TrainedClient
+from ...client_totals import ClientTotals, client_totals
 from ...run import Run
-from ..line_chart import Series, line_chart
+from ..line_chart import MOST_NAMED, Point, Series, line_chart
 from ..numbers import NONE, count_text, measure_text
 from ..section import Figure, Section, Table
 
 
 def sites(run: Run) -> Section:
     """Each client's own evaluation where there was one, and its loss in training."""
-    evaluated, trained = _evaluations(run), _losses(run)
+    clients = client_totals(run)
+    evaluated = _series(clients, _evaluations)
+    trained = _series(clients, _losses)
     figures = []
     if evaluated:
         figures.append(_figure(evaluated, "Perplexity on each client's own examples", "perplexity"))
@@ -20,26 +25,31 @@ def sites(run: Run) -> Section:
         title="Quality by site",
         answer=_answer(evaluated, trained),
         figures=tuple(figures),
-        tables=(_table(run, evaluated),) if run.names else (),
+        tables=(_table(run, clients),) if clients else (),
     )
 
 
-def _evaluations(run: Run) -> list[Series]:
-    by_name: dict[str, list[tuple[float, float]]] = {}
-    for line in run.client_evaluations:
-        for name, part in line.clients.items():
-            if part.perplexity is not None and part.dropped is None:
-                by_name.setdefault(name, []).append((line.server_round, part.perplexity))
-    return [Series(name=name, points=tuple(by_name[name])) for name in run.names if name in by_name]
+def _series(
+    clients: Sequence[ClientTotals], points_of: Callable[[ClientTotals], tuple[Point, ...]]
+) -> list[Series]:
+    known = [Series(name=client.name, points=points_of(client)) for client in clients]
+    return [series for series in known if series.points]
 
 
-def _losses(run: Run) -> list[Series]:
-    by_name: dict[str, list[tuple[float, float]]] = {}
-    for line in run.training:
-        for name, part in line.clients.items():
-            if part.loss is not None and part.counts:
-                by_name.setdefault(name, []).append((line.server_round, part.loss))
-    return [Series(name=name, points=tuple(by_name[name])) for name in run.names if name in by_name]
+def _evaluations(client: ClientTotals) -> tuple[Point, ...]:
+    return tuple(
+        (number, part.perplexity)
+        for number, part in sorted(client.evaluated.items())
+        if part.perplexity is not None
+    )
+
+
+def _losses(client: ClientTotals) -> tuple[Point, ...]:
+    return tuple(
+        (number, part.loss)
+        for number, part in sorted(client.trained.items())
+        if part.loss is not None and part.counts
+    )
 
 
 def _figure(series: list[Series], title: str, y_title: str) -> Figure:
@@ -56,7 +66,7 @@ def _figure(series: list[Series], title: str, y_title: str) -> Figure:
             y_text=_short,
         ),
         caption="Where there are many clients only the highest and the lowest have their names."
-        if len(series) > 8
+        if len(series) > MOST_NAMED
         else "",
     )
 
@@ -87,25 +97,8 @@ def _answer(evaluated: list[Series], trained: list[Series]) -> str:
     return told
 
 
-def _table(run: Run, evaluated: list[Series]) -> Table:
-    measured = {each.name: each.points for each in evaluated}
-    rows = []
-    for name in run.names:
-        parts = _finished(run, name)
-        points = measured.get(name, ())
-        rows.append(
-            (
-                name,
-                f"{len(parts)} of {len(run.training)}",
-                f"{parts[-1].num_examples:,}" if parts else NONE,
-                f"{sum(part.num_steps for part in parts):,}",
-                f"{sum(part.num_tokens for part in parts) or 0:,}",
-                measure_text(_before(parts), 3),
-                measure_text(_after(parts), 3),
-                measure_text(points[0][1], 3) if points else NONE,
-                measure_text(points[-1][1], 3) if points else NONE,
-            )
-        )
+def _table(run: Run, clients: Sequence[ClientTotals]) -> Table:
+    rows = tuple(_row(client, len(run.training)) for client in clients)
     return Table(
         title=count_text(len(rows), "client"),
         header=(
@@ -119,24 +112,34 @@ def _table(run: Run, evaluated: list[Series]) -> Table:
             "first perplexity",
             "last perplexity",
         ),
-        rows=tuple(rows),
+        rows=rows,
         is_folded=len(rows) > 20,
     )
 
 
-def _finished(run: Run, name: str) -> list[TrainedClient]:
-    parts = [line.clients[name] for line in run.training if name in line.clients]
-    return [part for part in parts if part.counts]
+def _row(client: ClientTotals, num_rounds: int) -> tuple[str, ...]:
+    parts, evaluations = client.finished, client.evaluations
+    return (
+        client.name,
+        f"{len(parts)} of {num_rounds}",
+        f"{parts[-1].num_examples:,}" if parts else NONE,
+        f"{sum(part.num_steps for part in parts):,}",
+        f"{sum(part.num_tokens for part in parts):,}",
+        measure_text(_before(parts), 3),
+        measure_text(_after(parts), 3),
+        measure_text(evaluations[0].perplexity if evaluations else None, 3),
+        measure_text(evaluations[-1].perplexity if evaluations else None, 3),
+    )
 
 
-def _before(parts: list[TrainedClient]) -> float | None:
+def _before(parts: Sequence[TrainedClient]) -> float | None:
     """Loss at the start of the first round, as near as it is known."""
     if not parts:
         return None
     return parts[0].loss if parts[0].loss_before is None else parts[0].loss_before
 
 
-def _after(parts: list[TrainedClient]) -> float | None:
+def _after(parts: Sequence[TrainedClient]) -> float | None:
     if not parts:
         return None
     return parts[-1].loss if parts[-1].loss_after is None else parts[-1].loss_after

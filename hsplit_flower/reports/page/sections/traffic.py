@@ -1,11 +1,12 @@
 """What each client sent and received, through Flower and to its worker."""
 
-from ...client_records import Measured
+from ...client_totals import client_totals
 from ...run import Run
 from ..bar_chart import MOST_ROWS, Bar, stacked_bars
 from ..numbers import bytes_text, share_text
 from ..section import Figure, Section, Table
 
+FIELDS = ("worker_up_bytes", "worker_down_bytes", "flower_up_bytes", "flower_down_bytes")
 PARTS = ("to the worker", "from the worker", "to the server", "from the server")
 
 
@@ -48,17 +49,10 @@ def traffic(run: Run) -> Section:
 
 def _bars(run: Run) -> list[Bar]:
     bars = []
-    for name in run.names:
-        lines = (*run.training, *run.client_evaluations)
-        parts: list[Measured] = [line.clients[name] for line in lines if name in line.clients]
-        sums = (
-            sum(part.worker_up_bytes for part in parts),
-            sum(part.worker_down_bytes for part in parts),
-            sum(part.flower_up_bytes for part in parts),
-            sum(part.flower_down_bytes for part in parts),
-        )
+    for client in client_totals(run):
+        sums = tuple(client.total(field) for field in FIELDS)
         if any(sums):
-            bars.append(Bar(name=name, parts=sums, end=bytes_text(sum(sums))))
+            bars.append(Bar(name=client.name, parts=sums, end=bytes_text(sum(sums))))
     return bars
 
 

@@ -1,13 +1,9 @@
 """Who was left out, in which rounds, and what of a change was not used."""
 
 from hsplit_flower.reports.metrics import TrainingLine
-from hsplit_flower.reports.page.sections.absences import absences, rounds_text
+from hsplit_flower.reports.page.sections.absences import absences
 from hsplit_flower.reports.run import Run
 from tests.reports.page.runs import run_of, trained, void_run
-
-
-def test_rounds_that_follow_each_other_are_a_span() -> None:
-    assert rounds_text([3, 1, 4, 5, 5, 9]) == "1, 3–5, 9"
 
 
 def test_nobody_was_left_out() -> None:
@@ -18,9 +14,9 @@ def test_nobody_was_left_out() -> None:
 
 def test_each_reason_has_its_rounds() -> None:
     (table,) = absences(void_run()).tables
-    lost = ("did not finish", "the worker is gone: connection refused", "training", "1–3")
+    lost = ("did not finish", "the worker is gone: connection refused", "training", "1-3")
     assert ("clinic-porto", *lost) in table.rows
-    assert ("st-mary", "did not answer", "no answer within 30 s", "training", "1–3") in table.rows
+    assert ("st-mary", "did not answer", "no answer within 30 s", "training", "1-3") in table.rows
 
 
 def test_what_was_used_in_part_is_told() -> None:
