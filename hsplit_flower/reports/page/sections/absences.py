@@ -1,6 +1,9 @@
 """Who was left out of which rounds, and why; and whose change was used only in part."""
 
+from collections.abc import Iterator
+
 from ...client_totals import rounds_text
+from ...metrics import ClientEvaluationLine, TrainingLine
 from ...run import Run
 from ..numbers import count_text, listed
 from ..section import Section, Table
@@ -53,24 +56,31 @@ def absences(run: Run) -> Section:
 
 
 def _rows(run: Run) -> list[tuple[str, ...]]:
-    found: dict[tuple[str, str, str, str], list[int]] = {}
-    for line in run.training:
-        for name, absent in line.left_out.items():
-            key = (name, KINDS[absent.kind], absent.reason, "training")
-            found.setdefault(key, []).append(line.server_round)
-        for name, part in line.clients.items():
-            if part.dropped is not None:
-                key = (name, "did not finish", part.dropped, "training")
-                found.setdefault(key, []).append(line.server_round)
-    for evaluation in run.client_evaluations:
-        for name, absent in evaluation.left_out.items():
-            key = (name, KINDS[absent.kind], absent.reason, "evaluation")
-            found.setdefault(key, []).append(evaluation.server_round)
-        for name, own in evaluation.clients.items():
-            if own.dropped is not None:
-                key = (name, "did not finish", own.dropped, "evaluation")
-                found.setdefault(key, []).append(evaluation.server_round)
-    return [(*key, rounds_text(numbers)) for key, numbers in found.items()]
+    """Client, what, why, in what, and in which rounds; training and evaluation in one row where
+    they are of the same rounds.
+    """
+    found: dict[tuple[str, str, str], dict[str, list[int]]] = {}
+    for place, lines in (("training", run.training), ("evaluation", run.client_evaluations)):
+        for line in lines:
+            for reason in _reasons(line):
+                by_place = found.setdefault(reason, {})
+                by_place.setdefault(place, []).append(line.server_round)
+    rows = []
+    for reason, by_place in found.items():
+        by_rounds: dict[str, list[str]] = {}
+        for place, numbers in by_place.items():
+            by_rounds.setdefault(rounds_text(numbers), []).append(place)
+        rows += [(*reason, listed(places), rounds) for rounds, places in by_rounds.items()]
+    return sorted(rows)
+
+
+def _reasons(line: TrainingLine | ClientEvaluationLine) -> Iterator[tuple[str, str, str]]:
+    """Client, what, and why, of all that do not count."""
+    for name, absent in line.left_out.items():
+        yield name, KINDS[absent.kind], absent.reason
+    for name, part in line.clients.items():
+        if part.dropped is not None:
+            yield name, "did not finish", part.dropped
 
 
 def _trimmed(run: Run) -> list[tuple[str, ...]]:

@@ -37,7 +37,8 @@ def chosen(run: Run) -> Section:
             )
         )
     answer = (
-        "What each setting means is said by `hsplit settings`. Of paths only the last part is told."
+        "What each setting means is in docs/settings.md; hsplit settings prints it. Of "
+        "paths only the last part is told."
         if values
         else "The run's folder has no settings."
     )

@@ -77,7 +77,7 @@ def perplexities(run: Run) -> tuple[float | None, float | None]:
 def trained_names(run: Run) -> list[str]:
     """Clients whose training counted in at least one round."""
     counted = {name for line in run.training for name, part in line.clients.items() if part.counts}
-    return [name for name in run.names if name in counted]
+    return sorted(counted)
 
 
 def measured_seconds(run: Run) -> float:
@@ -137,7 +137,7 @@ def _tiles(run: Run, completed: int, asked: int) -> tuple[Tile, ...]:
     before, after = perplexities(run)
     simulated = simulated_seconds(run)
     trained = set(trained_names(run))
-    absent = [name for name in run.names if name not in trained]
+    absent = sorted(name for name in run.names if name not in trained)
     tiles = [
         Tile(
             name="perplexity",

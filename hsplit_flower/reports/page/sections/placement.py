@@ -6,7 +6,7 @@ from ...metrics import TrainingLine
 from ...plan import PlannedClient
 from ...run import Run
 from ..heat_map import Cell, heat_map
-from ..numbers import NONE, count_text, seconds_text
+from ..numbers import NONE, count_text, listed, seconds_text
 from ..section import Figure, Section, Table
 from .blocks import place_of
 
@@ -61,12 +61,8 @@ def _answer(run: Run) -> str:
     )
     if len(made) == 1:
         return f"{told}They were chosen once, in round {made[0]}, and stood to the end."
-    listed = ", ".join(map(str, made[1:]))
-    return f"{told}They were chosen in round {made[0]}, and anew in round{_s(made[1:])} {listed}."
-
-
-def _s(numbers: Sequence[int]) -> str:
-    return "s" if len(numbers) > 1 else ""
+    anew = f"round{'s' if len(made) > 2 else ''} {listed([str(number) for number in made[1:]], 12)}"
+    return f"{told}They were chosen in round {made[0]}, and anew in {anew}."
 
 
 def _timeline(spans: Sequence[tuple[str, Parts]], part: int, title: str, what: str) -> Figure:

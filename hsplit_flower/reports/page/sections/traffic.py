@@ -61,6 +61,21 @@ def _answer(run: Run, sums: tuple[float, ...]) -> str:
     return (
         f"{bytes_text(total)} crossed the clients' links in the whole run, "
         f"{bytes_text(total / rounds)} a round; {share_text((sums[0] + sums[1]) / total)} of it to "
-        "and from the worker. The clients' texts themselves are sent to nobody, but hidden states "
-        "and labels are made of them."
+        f"and from the worker. {_labels(run)}"
     )
+
+
+def _labels(run: Run) -> str:
+    """What of the clients' texts was in these bytes."""
+    where = (run.config.get("training") or {}).get("labels")
+    if where == "server":
+        return (
+            "Labels went to the worker with the hidden states: for a language model they are the "
+            "text itself, so whoever runs the worker can read it."
+        )
+    if where == "client":
+        return (
+            "Labels stayed with the clients. Hidden states went to the worker, and from them much "
+            "of a text can be found out."
+        )
+    return "Hidden states are made of the clients' texts, which can in part be read from them."

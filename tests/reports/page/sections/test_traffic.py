@@ -1,5 +1,7 @@
 """Bytes add up over clients, rounds and directions."""
 
+import dataclasses
+
 from hsplit_flower.reports.page.sections.traffic import traffic
 from tests.reports.page.runs import run_of, void_run
 
@@ -12,3 +14,9 @@ def test_the_last_row_is_the_sum_of_all() -> None:
 
 def test_nothing_was_counted() -> None:
     assert traffic(void_run()).answer == "No bytes were counted."
+
+
+def test_what_of_the_texts_was_sent_is_told_as_it_is() -> None:
+    for labels, told in (("server", "can read it"), ("client", "Labels stayed with the clients")):
+        run = dataclasses.replace(run_of(), config={"training": {"labels": labels}})
+        assert told in traffic(run).answer
