@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,8 +28,13 @@ run_simulation(
 
 def code_named(name: str) -> str:
     """The python block of the README that begins with ``# name``."""
+    return code_beginning(f"# {name}\n")
+
+
+def code_beginning(start: str) -> str:
+    """The python block of the README that begins like this."""
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    return next(block for block in blocks if block.startswith(f"# {name}\n"))
+    return next(block for block in blocks if block.startswith(start))
 
 
 def simulated(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -51,6 +57,14 @@ def simulated(folder: Path) -> subprocess.CompletedProcess[str]:
             if RAY_IS_LATE not in said or attempt == RAY_STARTS:
                 pytest.fail(f"the simulation did not end within {PATIENCE_SECONDS} s:\n{said}")
     raise AssertionError("unreachable")
+
+
+def test_the_workers_of_an_own_project_are_as_they_are_said_to_be() -> None:
+    made: dict[str, Any] = {}
+    exec(code_beginning("from hsplit_flower import Worker\n"), made)
+    assert made["here_over_tls"].is_secured and made["here_over_tls"].advertised_host == "SERVER"
+    assert made["on_its_own"].is_secured
+    assert made["on_its_own"].operator_token_file.endswith("worker.token")
 
 
 @pytest.mark.long

@@ -18,7 +18,7 @@ from ..settings import (
     Worker,
     setting,
 )
-from ..settings.worker import SHORTEST_TOKEN
+from ..transport.operator_token import checked_token, read_token
 from .field_option import OtherDefault
 from .model_offer import MODEL
 from .options import Chosen, Offer, Options
@@ -158,28 +158,14 @@ def operator_token(file: Path | None) -> str:
                 f"a worker needs its operator's token: set {OPERATOR_TOKEN_VARIABLE}, or give "
                 "--operator-token-file"
             )
-        return _checked(token, f"${OPERATOR_TOKEN_VARIABLE}")
-    try:
-        if not file.exists():
+        return checked_token(token, f"${OPERATOR_TOKEN_VARIABLE}")
+    if not file.exists():
+        try:
             handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(handle, "w", encoding="utf-8") as opened:
                 opened.write(secrets.token_urlsafe(32) + "\n")
-        token = file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"--operator-token-file is {file}: a text file that can be read, or made, is wanted "
-            f"({error})"
-        ) from error
-    if not token:
-        raise ConfigError(f"{file} holds no token")
-    return _checked(token, str(file))
-
-
-def _checked(token: str, where: str) -> str:
-    if len(token) < SHORTEST_TOKEN:
-        raise ConfigError(
-            f"the operator's token in {where} has {len(token)} characters: {SHORTEST_TOKEN} or "
-            "more are wanted, which nobody guesses; --operator-token-file with the name of a file "
-            "that is not there makes one"
-        )
-    return token
+        except OSError as error:
+            raise ConfigError(
+                f"--operator-token-file is {file}: a file that can be made is wanted ({error})"
+            ) from error
+    return read_token(file, "--operator-token-file")

@@ -2,6 +2,7 @@
 
 from .client_report import ClientReport as ClientReport
 from .evaluation import ServerEvaluation as ServerEvaluation
+from .preflight import is_deployed as is_deployed
 from .round_report import EvaluationReport as EvaluationReport
 from .round_report import RoundReport as RoundReport
 from .state import RunState as RunState

@@ -23,7 +23,7 @@ from ..types import ClientPlan
 from .collection import EvaluateResults, TrainResults
 from .comparison import with_comparison
 from .global_adapter import adapter_from, starting_arrays
-from .preflight import check_cards, is_simulated_here
+from .preflight import check_place, is_simulated_here
 from .replies import TrainReply
 from .reporting import Reporting
 from .resumption import check_resumable, renumbered, renumbered_result
@@ -143,7 +143,7 @@ class FederatedStrategy(Strategy, ABC):
         least = self.settings.sampling.min_available_nodes
         card_bytes = self.settings.lease_card_bytes
         self.devices.check(max(least, len(list(grid.get_node_ids()))), card_bytes)
-        check_cards(grid, card_bytes)
+        check_place(grid, self.settings.simulation)
         with ExitStack() as stack:
             stack.callback(self._sessions.close_worker)
             stack.callback(self._stopped)

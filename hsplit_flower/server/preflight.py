@@ -3,10 +3,49 @@
 from flwr.serverapp import Grid
 
 from ..devices import cards
-from ..errors import NoCardError
+from ..errors import ConfigError, NoCardError
+from ..settings import Simulation
+from ..settings.simulation import REPORTED
 
 
-def check_cards(grid: Grid, lease_card_bytes: float | None) -> None:
+def check_place(grid: Grid, simulation: Simulation) -> None:
+    """See before a run that what is said of its devices can be so where it runs.
+
+    Parameters
+    ----------
+    grid
+        Of the run.
+    simulation
+        What its devices are to be.
+
+    Raises
+    ------
+    ConfigError
+        If devices are made up for nodes that have their own.
+    NoCardError
+        If simulated ones are to lease parts of cards that are not there.
+    """
+    if is_deployed(grid):
+        _refuse_made_up(simulation)
+    _check_cards(grid, simulation.lease_card_bytes)
+
+
+def _refuse_made_up(simulation: Simulation) -> None:
+    own = Simulation(fleet=REPORTED if simulation.fleet == REPORTED else "")
+    problems = [
+        f"simulation.{field.key} = {getattr(simulation, field.name)!r}"
+        for field in Simulation.known()
+        if getattr(simulation, field.name) != getattr(own, field.name)
+    ]
+    if problems:
+        raise ConfigError.listing(
+            "the run is on a SuperLink whose nodes have devices of their own, and not in a "
+            "simulation: leave out what is made up. The run-config",
+            problems,
+        )
+
+
+def _check_cards(grid: Grid, lease_card_bytes: float | None) -> None:
     """See before a simulation that its Ray has a card, where clients lease parts of cards.
 
     Parameters
@@ -37,3 +76,11 @@ def is_simulated_here(grid: Grid) -> bool:
     The class of its grid lies elsewhere from version to version, and is known by its name.
     """
     return type(grid).__name__ == "InMemoryGrid"
+
+
+def is_deployed(grid: Grid) -> bool:
+    """Whether the nodes of a run are SuperNodes of a real SuperLink.
+
+    Flower has two kinds of grid; that of deployments has had several names.
+    """
+    return type(grid).__module__.startswith("flwr.") and not is_simulated_here(grid)

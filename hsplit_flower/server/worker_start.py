@@ -7,8 +7,9 @@ from logging import WARNING
 from flwr.common.logger import log
 
 from ..errors import ConfigError
-from ..settings import OPERATOR_TOKEN_VARIABLE, RunSettings
+from ..settings import Link, RunSettings, Worker
 from ..transport.channel import ChannelSettings
+from ..transport.operator_token import token_towards
 from ..transport.remote_worker import RemoteWorker
 from ..transport.security import Security
 from ..types import WorkerDescription
@@ -18,6 +19,8 @@ from ..worker.pool import WorkerPool
 
 CONTROL_SECONDS = 300.0
 """How long a worker that runs elsewhere is tried before a run gives it up."""
+FIRST_SECONDS = 10.0
+"""How long a run that begins waits for it: a wrong address is to be found soon."""
 
 
 def started_group(settings: RunSettings, *, awaits_ray: bool) -> WorkerGroup:
@@ -40,20 +43,7 @@ def started_group(settings: RunSettings, *, awaits_ray: bool) -> WorkerGroup:
     """
     worker, link = settings.worker, settings.link
     if worker.address:
-        if not worker.operator_token:
-            raise ConfigError(
-                f"worker.address = {worker.address!r}: the token of that worker's operator is "
-                f"wanted in {OPERATOR_TOKEN_VARIABLE}, in the environment that the SuperLink was "
-                "started in; set it there and start the SuperLink again"
-            )
-        channel = replace(
-            ChannelSettings.of(link),
-            patience_seconds=CONTROL_SECONDS
-            if link.patience_seconds is None
-            else link.patience_seconds,
-        )
-        security = Security.towards(worker)
-        return SingleWorker(RemoteWorker(worker.address, worker.operator_token, channel, security))
+        return SingleWorker(_running_worker(worker, link))
     lowest_cut = settings.planning.min_cut
     if worker.placement == "ray":
         pool = WorkerPool(
@@ -68,6 +58,21 @@ def started_group(settings: RunSettings, *, awaits_ray: bool) -> WorkerGroup:
             lowest_cut=lowest_cut,
             max_message_bytes=link.max_message_bytes,
         )
+    )
+
+
+def _running_worker(worker: Worker, link: Link) -> RemoteWorker:
+    """The worker at an address. A run that has begun waits longer for it than one that begins."""
+    said = link.patience_seconds
+    channel = replace(
+        ChannelSettings.of(link), patience_seconds=CONTROL_SECONDS if said is None else said
+    )
+    return RemoteWorker(
+        worker.address,
+        token_towards(worker),
+        channel,
+        Security.towards(worker),
+        waiting_seconds=max(FIRST_SECONDS, said or 0.0),
     )
 
 

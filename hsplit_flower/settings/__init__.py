@@ -24,5 +24,6 @@ from .session import SessionSpec as SessionSpec
 from .simulation import Simulation as Simulation
 from .training import Recipe as Recipe
 from .training import Training as Training
+from .worker import OPERATOR_TOKEN_FILE_VARIABLE as OPERATOR_TOKEN_FILE_VARIABLE
 from .worker import OPERATOR_TOKEN_VARIABLE as OPERATOR_TOKEN_VARIABLE
 from .worker import Worker as Worker

@@ -72,7 +72,7 @@ class RunSettings(Settings):
     @property
     def lease_card_bytes(self) -> float | None:
         """What clients share of each card; None for no leases."""
-        return self.simulation.lease_card_gb * 1e9 or None
+        return self.simulation.lease_card_bytes
 
 
 GROUPS: Mapping[str, type[Settings]] = {

@@ -9,6 +9,8 @@ from .device import DEVICE_KEYS
 from .fields import setting
 from .group import Settings
 
+REPORTED = "reported"
+"""The fleet of devices that are what their own machine and node config say."""
 _CARD = DEVICE_KEYS["memory-gb"]
 
 
@@ -29,7 +31,8 @@ class Simulation(Settings):
         "What simulated clients have: homogeneous, heterogeneous, paper-llama2-7b, "
         "jetson-and-laptops, the whole path of a .toml file, or a list with an item for each "
         "client: memory (4GB,600MB; 1 GB is 10^9 bytes) or its share of what training the whole "
-        "model needs (0.25,0.5,1). Empty asks each client's own machine and node config.",
+        f"model needs (0.25,0.5,1). {REPORTED}, or empty in Python, asks each client's own machine "
+        "and node config; so does a deployment, which refuses a fleet.",
     )
     unavailable: Fraction | tuple[Fraction, ...] = setting(
         0.0,
@@ -50,3 +53,8 @@ class Simulation(Settings):
         unit="GB of 10^9 bytes",
         wanted=f"0 or {_CARD.least:g} to {_CARD.most:g}",
     )
+
+    @property
+    def lease_card_bytes(self) -> float | None:
+        """What clients share of each card; None for no leases."""
+        return self.lease_card_gb * 1e9 or None

@@ -11,6 +11,8 @@ from .hosts import host_of, is_loopback
 MOST_THREADS, MOST_WORKERS = 1024, 1024
 OPERATOR_TOKEN_VARIABLE = "HSPLIT_OPERATOR_TOKEN"
 """Of the environment, where an operator's token is handed to a process."""
+OPERATOR_TOKEN_FILE_VARIABLE = f"{OPERATOR_TOKEN_VARIABLE}_FILE"
+"""Of the environment, where a file is named that holds the token."""
 SHORTEST_TOKEN = 16
 """Characters of an operator's token; a shorter one could be guessed."""
 MAX_SESSIONS = 2**16
@@ -40,17 +42,21 @@ class Worker(Certificates):
     address: str = setting(
         "",
         "HOST:PORT of a worker that runs on its own (hsplit worker), as the server and the clients "
-        "reach it; its operator token is read from the environment variable "
-        f"{OPERATOR_TOKEN_VARIABLE}, which the SuperLink must have been started with. Empty starts "
-        "one for the run.",
+        "reach it. Empty starts one for the run.",
         wanted="HOST:PORT or nothing",
         pattern=r"^([^\s/]+:\d{1,5})?$",
+    )
+    operator_token_file: str = setting(
+        "",
+        "File beside the ServerApp that holds the operator's token of the worker at that address; "
+        "it is read when a run begins. Empty takes the token from the ServerApp's environment: "
+        f"the file that {OPERATOR_TOKEN_FILE_VARIABLE} names, or {OPERATOR_TOKEN_VARIABLE} itself.",
     )
     operator_token: str = setting(
         "",
         "The secret of who may open sessions on a worker of its own.",
         secret=True,
-        wanted=f"a secret of {SHORTEST_TOKEN} characters or more, from ${OPERATOR_TOKEN_VARIABLE} "
+        wanted=f"a secret of {SHORTEST_TOKEN} characters or more "
         "(hsplit worker --operator-token-file FILE makes one)",
         pattern=rf"^(.{{{SHORTEST_TOKEN},}})?$",
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from ..devices.source import DevicesNow, DeviceSource, ReportedDevices
 from ..errors import ConfigError
 from ..settings import Simulation
+from ..settings.simulation import REPORTED
 from ..types import ClientInfo, DeviceProfile
 from . import Device, fleet_devices, fleet_size, has_unreliable, worker_profile
 from .disturbances import Disturbances, budget_changes
@@ -145,7 +146,7 @@ def device_source(settings: Simulation, *, whole_model_bytes: float, seed: int) 
     seed
         Of what chance decides.
     """
-    if not settings.fleet:
+    if settings.fleet in ("", REPORTED):
         return ReportedDevices()
     return SimulatedDevices(
         name=settings.fleet,

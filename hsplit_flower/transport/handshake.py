@@ -59,6 +59,21 @@ def check_handshake(address: str, security: Security) -> None:
         raise CertificateError(f"the split worker at {address} {problem}")
 
 
+def reachability(address: str) -> str:
+    """What becomes of a plain connection, in words: why nobody answers there, as far as it says.
+
+    Parameters
+    ----------
+    address
+        ``host:port`` of what should be a worker.
+    """
+    try:
+        with _connected(address):
+            return "it takes connections, and does not answer as a split worker does"
+    except OSError as error:
+        return error.strerror or str(error)
+
+
 def _wants_tls(address: str) -> str | None:
     try:
         _handshake(address, _context(None))

@@ -15,7 +15,7 @@ from ..wire.proto.split_pb2 import CollectReply, Empty, Factors, Form, SessionSu
 from ..wire.proto.split_pb2_grpc import WorkerControlStub
 from .channel import ChannelSettings, open_channel
 from .credentials import OPERATOR_TOKEN_KEY, token_metadata
-from .handshake import check_handshake
+from .handshake import check_handshake, reachability
 from .security import PLAIN, Security
 from .silence import Silence
 from .status import raised_as_ours
@@ -32,6 +32,17 @@ class RemoteWorker:
     Every call has the settings' deadline; what fails raises the worker's own error. What a round
     asks for is asked for again, like a client's requests, if the worker does not answer: all of it
     may be done twice. A worker that was silent through all tries gets one each until it answers.
+
+    Parameters
+    ----------
+    address
+        ``host:port``.
+    operator_token
+        What it asks for.
+    settings, security
+        Of the channel to it.
+    waiting_seconds
+        How long `describe` waits for it to be there; None for as long as an answer may take.
     """
 
     def __init__(
@@ -40,8 +51,11 @@ class RemoteWorker:
         operator_token: str,
         settings: ChannelSettings | None = None,
         security: Security = PLAIN,
+        *,
+        waiting_seconds: float | None = None,
     ) -> None:
         self.address = address
+        self._waiting_seconds = waiting_seconds
         self._settings = settings or ChannelSettings()
         self.security = security
         self._channel = open_channel(address, self._settings, security)
@@ -59,7 +73,7 @@ class RemoteWorker:
 
     def describe(self) -> WorkerDescription:
         """What the worker holds and has; waits for it to be there."""
-        seconds = self._settings.step_timeout_seconds
+        seconds = self._waiting_seconds or self._settings.step_timeout_seconds
         end = time.monotonic() + seconds
         while True:
             look = {**self._call, "timeout": min(LOOK_SECONDS, max(0.1, end - time.monotonic()))}
@@ -71,8 +85,10 @@ class RemoteWorker:
                 check_handshake(self.address, self.security)
                 if time.monotonic() >= end:
                     raise WorkerUnavailableError(
-                        f"no split worker at {self.address} within {seconds:g} s: {error}. Is it "
-                        "running, and can it be reached from here?"
+                        f"no split worker at {self.address} within {seconds:g} s: "
+                        f"{reachability(self.address)}. Is worker.address right, and is hsplit "
+                        "worker running there? It must be up before a run begins; "
+                        "link.patience-seconds waits longer for it"
                     ) from error
             else:
                 return from_text(WorkerDescription, message.text)

@@ -63,6 +63,10 @@ def error_from(call: grpc.RpcError) -> HSplitError:
         return errors.WorkerRejectedError(
             f"a message is over the limit: {details}; send smaller batches or raise max-message-mb"
         )
+    if code is _Code.UNIMPLEMENTED:
+        return errors.WorkerRejectedError(
+            f"what answers there is no split worker of this version: {details}"
+        )
     return errors.WorkerRejectedError(f"the split worker failed: {details} ({code.name})")
 
 

@@ -17,7 +17,6 @@ from hsplit_flower.errors import (
 )
 from hsplit_flower.methods import METHODS
 from hsplit_flower.server.split_strategy import SplitStrategy
-from hsplit_flower.server.worker_start import started_group
 from hsplit_flower.types import ClientInfo, DeviceProfile, Plan, WorkerDescription
 from hsplit_flower.worker.pool.cluster import may_leave_this_node
 
@@ -116,20 +115,15 @@ def test_what_cannot_work_is_said_before_training(
         strategy_of(config)
 
 
-def test_a_worker_of_its_own_wants_its_token_where_the_superlink_is(
-    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-):
+def test_simulated_clients_have_a_fleet_and_deployed_ones_none(settings: dict[str, Any]):
     from nlg.assemble import strategy_of
     from nlg.run_config import RunConfig
 
-    monkeypatch.delenv("HSPLIT_OPERATOR_TOKEN", raising=False)
-    config = RunConfig.from_run_config({**settings, "worker.address": "far:8600"})
-    with pytest.raises(ConfigError, match=r"HSPLIT_OPERATOR_TOKEN.*SuperLink was started"):
-        started_group(strategy_of(config).settings, awaits_ray=False)
-    monkeypatch.setenv("HSPLIT_OPERATOR_TOKEN", "a secret of some length")
-    assert strategy_of(config).settings.worker.operator_token == "a secret of some length"
-    assert "a secret of some length" not in json.dumps(strategy_of(config).settings.shown())
-    assert "a secret of some length" not in repr(strategy_of(config).settings)
+    config = RunConfig.from_run_config(settings)
+    assert strategy_of(config).settings.simulation.fleet == "heterogeneous"
+    assert strategy_of(config, is_deployed=True).devices.takes_reports
+    reported = RunConfig.from_run_config({**settings, "simulation.fleet": "reported"})
+    assert strategy_of(reported).devices.takes_reports
 
 
 def test_workers_on_ray_are_started_as_the_settings_say(settings: dict[str, Any]):

@@ -65,7 +65,7 @@ def test_one_that_runs_elsewhere_is_reached_over_tls(
         ({**FILES, "insecure": True}, "insecure = true and certificates are given"),
         ({"ssl_ca_certfile": "ca"}, "the worker's own ssl_certfile and ssl_keyfile are wanted"),
         ({**FILES, "mutual_tls": True}, "wanted in ssl_ca_certfile"),
-        ({"operator_token": "short"}, "a secret of 16 characters or more, from .*not shown"),
+        ({"operator_token": "short"}, "a secret of 16 characters or more .*not shown"),
     ],
 )
 def test_what_does_not_go_together(given: dict[str, object], says: str) -> None:

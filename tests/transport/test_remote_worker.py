@@ -1,6 +1,9 @@
 """A worker in another process, as the strategy sees it: the same calls as a local one."""
 
+import socket
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -20,6 +23,7 @@ from hsplit_flower.errors import (
 from hsplit_flower.settings import SessionSpec
 from hsplit_flower.transport.channel import ChannelSettings
 from hsplit_flower.transport.credentials import OPERATOR_TOKEN_KEY
+from hsplit_flower.transport.handshake import PROBE_SECONDS
 from hsplit_flower.transport.remote_worker import RemoteWorker
 from hsplit_flower.wire.factors import SessionResult
 from hsplit_flower.wire.messages import Forward
@@ -226,14 +230,47 @@ def test_an_update_over_the_limit_is_named() -> None:
 
 
 def test_a_worker_that_is_gone_is_unavailable(worker: Worker) -> None:
-    with _remote(replace(worker, address="127.0.0.1:1")) as remote:
-        with pytest.raises(WorkerUnavailableError):
-            remote.open(SPEC)
-        remote._call["timeout"] = 0.2
+    with (
+        _remote(replace(worker, address="127.0.0.1:1")) as remote,
+        pytest.raises(WorkerUnavailableError),
+    ):
+        remote.open(SPEC)
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        ("127.0.0.1:1", "Connection refused"),
+        ("nobody.invalid:8600", "(Name|nodename|Temporary)"),
+        ("", "it takes connections, and does not answer as a split worker does"),
+    ],
+    ids=["nobody listens", "no such host", "something else listens"],
+)
+def test_who_waits_for_a_worker_at_a_wrong_address_is_told_why_soon(host: str, reason: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = host or f"127.0.0.1:{other.getsockname()[1]}"
+        remote = RemoteWorker(address, OPERATOR_TOKEN, waiting_seconds=0.3)
+        started = time.monotonic()
         with pytest.raises(
-            WorkerUnavailableError, match=r"no split worker at 127.0.0.1:1 .*DEADLINE_EXC"
+            WorkerUnavailableError, match=f"no split worker at {address} within 0.3 s: {reason}"
         ):
             remote.describe()
+        remote.stop()
+    # A handshake that nobody answers has its own time.
+    assert time.monotonic() - started < 5.0 + PROBE_SECONDS
+
+
+def test_what_answers_and_is_no_worker_is_named() -> None:
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    remote = RemoteWorker(f"127.0.0.1:{port}", OPERATOR_TOKEN)
+    try:
+        with pytest.raises(WorkerRejectedError, match="no split worker of this version"):
+            remote.describe()
+    finally:
+        remote.stop()
+        server.stop(None).wait()
 
 
 def test_every_call_of_a_local_worker_is_there() -> None:

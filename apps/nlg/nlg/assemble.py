@@ -1,22 +1,27 @@
 """From the run-config to the strategy and the evaluation; what cannot work is said here."""
 
-import os
 from collections.abc import Callable
 
 from flwr.app import ArrayRecord, MetricRecord
 
 from hsplit_flower.server import ServerEvaluation
 from hsplit_flower.server.federated_strategy import FederatedStrategy
-from hsplit_flower.settings import OPERATOR_TOKEN_VARIABLE
 from hsplit_flower.strategies import STRATEGIES
 from nlg import task
 from nlg.run_config import RunConfig
 
+SIMULATED_FLEET = "heterogeneous"
 
-def strategy_of(config: RunConfig) -> FederatedStrategy:
-    """The method that the run-config names, as it sets it."""
-    token = os.environ.get(OPERATOR_TOKEN_VARIABLE, "")
-    settings = config.run.replace(worker=config.run.worker.replace(operator_token=token))
+
+def strategy_of(config: RunConfig, *, is_deployed: bool = False) -> FederatedStrategy:
+    """The method that the run-config names, as it sets it.
+
+    Simulated clients have the devices of a fleet, also where none is named: one machine runs all of
+    them. Deployed ones have what they say.
+    """
+    settings = config.run
+    if not is_deployed and not settings.simulation.fleet:
+        settings = settings.replace(simulation=settings.simulation.replace(fleet=SIMULATED_FLEET))
     return STRATEGIES[config.app.strategy](**settings.given())
 
 

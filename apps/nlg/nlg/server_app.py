@@ -11,6 +11,7 @@ from flwr.serverapp import Grid, ServerApp
 from hsplit_flower.adapters import import_adapter, to_state_dict
 from hsplit_flower.reports import RunFolder
 from hsplit_flower.server.past_run import PastRun
+from hsplit_flower.server.preflight import is_deployed
 from nlg.assemble import evaluation_of, strategy_of
 from nlg.resumed_run import read_resumed
 from nlg.run_config import RunConfig
@@ -27,7 +28,7 @@ def main(grid: Grid, context: Context) -> None:
     """
     started = time.perf_counter()
     config = RunConfig.from_run_config(context.run_config)
-    strategy = strategy_of(config)
+    strategy = strategy_of(config, is_deployed=is_deployed(grid))
     evaluate = evaluation_of(config)
     initial = import_adapter(config.app.adapter) if config.app.adapter else {}
     resumed = read_resumed(config, strategy.settings)

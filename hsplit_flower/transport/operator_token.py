@@ -1,0 +1,84 @@
+"""The operator's token of a worker: what opens sessions on it, and where it is read from."""
+
+import os
+from pathlib import Path
+
+from ..errors import ConfigError
+from ..settings import OPERATOR_TOKEN_FILE_VARIABLE, OPERATOR_TOKEN_VARIABLE, Worker
+from ..settings.worker import SHORTEST_TOKEN
+
+MAKE_ONE = "hsplit worker --operator-token-file FILE, with a file that is not there, makes one"
+
+
+def token_towards(worker: Worker) -> str:
+    """What a strategy shows to a worker that runs already.
+
+    A file is read anew for every run, so a token can change while a SuperLink stays.
+
+    Parameters
+    ----------
+    worker
+        The run's settings: the token itself, or the file that holds it; else the environment has
+        the one or the other.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, a file cannot be read, or the token is too short.
+    """
+    if worker.operator_token:
+        return worker.operator_token
+    if worker.operator_token_file:
+        return read_token(Path(worker.operator_token_file), "worker.operator-token-file")
+    if file := os.environ.get(OPERATOR_TOKEN_FILE_VARIABLE):
+        return read_token(Path(file), f"${OPERATOR_TOKEN_FILE_VARIABLE}")
+    if token := os.environ.get(OPERATOR_TOKEN_VARIABLE):
+        return checked_token(token, f"${OPERATOR_TOKEN_VARIABLE}")
+    raise ConfigError(
+        f"worker.address = {worker.address!r}: the token of that worker's operator is wanted. Name "
+        "the file that holds it, on the ServerApp's machine, with worker.operator-token-file in "
+        f"the run-config, or have {OPERATOR_TOKEN_FILE_VARIABLE} or {OPERATOR_TOKEN_VARIABLE} in "
+        "the ServerApp's environment"
+    )
+
+
+def read_token(file: Path, where: str) -> str:
+    """The token that a file holds.
+
+    Parameters
+    ----------
+    file
+        Of text; white space around the token is no part of it.
+    where
+        What names the file, to be told.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, is empty, or the token is too short.
+    """
+    try:
+        token = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{where} is {file}: a text file that can be read is wanted ({error}); {MAKE_ONE}"
+        ) from error
+    if not token:
+        raise ConfigError(f"{where} is {file}, which holds no token; {MAKE_ONE}")
+    return checked_token(token, str(file))
+
+
+def checked_token(token: str, where: str) -> str:
+    """A token that nobody guesses.
+
+    Raises
+    ------
+    ConfigError
+        If it is too short.
+    """
+    if len(token) < SHORTEST_TOKEN:
+        raise ConfigError(
+            f"the operator's token in {where} has {len(token)} characters: {SHORTEST_TOKEN} or "
+            f"more are wanted, which nobody guesses; {MAKE_ONE}"
+        )
+    return token
