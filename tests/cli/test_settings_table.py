@@ -72,7 +72,7 @@ def test_the_page_says_of_every_setting_what_its_field_says(capsys: pytest.Captu
     for row, field in zip(rows, known.values(), strict=True):
         assert row.replace("\\", "").endswith(f"| {field.description} |")
         assert field.unit in row
-    assert "operator-token" not in page
+    assert "`worker.operator-token`" not in page
     for name in (*GROUPS, "device", "node"):
         assert page.count(f"\n## {name}\n") == 1
     assert page.startswith("# ") and page.endswith("|\n")
