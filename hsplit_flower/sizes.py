@@ -1,4 +1,4 @@
-"""Numbers of bytes as people read them; imports nothing of ours."""
+"""Numbers as people read them; imports nothing of ours."""
 
 import math
 
@@ -19,3 +19,10 @@ def size_text(number_bytes: float) -> str:
             break
         value /= 1e3 if unit != DECIMAL_UNITS[-1] else 1.0
     return f"{value:.4g} {unit}"
+
+
+def digits_text(value: float) -> str:
+    """A measurement with three digits, or with all that are before its point."""
+    if value >= 99.95:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"

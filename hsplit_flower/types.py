@@ -155,11 +155,15 @@ class DeviceProfile:
 
 @dataclass(frozen=True, kw_only=True)
 class ClientInfo:
-    """One client: what its device has, how many examples it trains on, what it calls itself."""
+    """One client: what its device has, how many examples it trains on, what it calls itself.
+
+    ``num_steps`` are those that it will take in a round; 0 where it does not say.
+    """
 
     profile: DeviceProfile
     num_examples: int
     name: str = ""
+    num_steps: int = 0
     partition: int | None = None
     num_partitions: int | None = None
 

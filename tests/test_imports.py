@@ -52,7 +52,7 @@ CORE = {
 
 # Where each framework may be imported; a path stands for itself and all that lies below it.
 FRAMEWORKS = {
-    "flwr": {"server", "client/app", "apps"},
+    "flwr": {"server", "client/app", "client/answers", "apps"},
     "flwr_datasets": {"data"},
     "grpc": {"transport", "worker/service"},
     "ray": {"simulation", "devices/cards", "worker/pool"},

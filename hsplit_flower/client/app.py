@@ -19,23 +19,26 @@ take the place of the last two.
 client that cannot do its part answers with an error that says why; the strategy leaves it out.
 """
 
-import logging
-import platform
-from collections.abc import Callable
 from dataclasses import fields
+from logging import INFO
 from typing import Any
 
-from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
-from flwr.common.constant import ErrorCode
+from flwr.app import (
+    ArrayRecord,
+    ConfigRecord,
+    Context,
+    Message,
+    MetricRecord,
+    RecordDict,
+)
 from torch import Tensor
 
 from ..adapters import to_state_dict
-from ..devices import name_from_node_config, profile_from_node_config
+from ..devices import profile_from_node_config
 from ..devices.memory_budget import MemoryMeter
-from ..errors import ConfigError, DataError, HSplitError
+from ..errors import ConfigError, DataError
 from ..transport.security import PLAIN
 from ..types import DeviceProfile
-from ..wire.error_text import one_line, write_error
 from ..wire.instructions import (
     IMPORTANCE_KEY,
     INSTRUCTIONS_KEY,
@@ -45,14 +48,18 @@ from ..wire.instructions import (
     UPDATE_KEY,
     Instructions,
 )
+from . import site_log
+from .answers import answer, name_of, tell
+from .answers import errors_as_replies as errors_as_replies
 from .channel_security import security_of
+from .instructions_check import check_model
 from .round_loop import Outcome
 from .round_setup import Batches, machine_without_cache, run_round
 
-logger = logging.getLogger(__name__)
 
-
-def describe_device(msg: Message, context: Context, num_examples: int) -> Message:
+def describe_device(
+    msg: Message, context: Context, num_examples: int, *, num_steps: int = 0
+) -> Message:
     """Answer a query with what this device has and how many examples it trains on.
 
     The node's configuration says what the device may give (``memory-gb``, ``flops``, ``up-mbps``,
@@ -64,6 +71,8 @@ def describe_device(msg: Message, context: Context, num_examples: int) -> Messag
         As Flower hands them to the app.
     num_examples
         Training examples of this client: its weight in the aggregation.
+    num_steps
+        Steps that it will take in a round, for the server's progress bar; 0 says nothing.
     """
 
     def describe() -> RecordDict:
@@ -71,9 +80,14 @@ def describe_device(msg: Message, context: Context, num_examples: int) -> Messag
             raise DataError("this client's partition is empty: one example or more is wanted")
         asked = msg.content.config_records.get(QUERY_KEY, ConfigRecord())
         dtype = str(asked.get("dtype", "float32"))
-        return RecordDict({PROFILE_KEY: _description(context, num_examples, dtype)})
+        if model := context.node_config.get("model", asked.get("model")):
+            check_model(str(model), revision=str(asked.get("revision", "")))
+        record = _description(context, num_examples, dtype)
+        if num_steps:
+            record["num-steps"] = num_steps
+        return RecordDict({PROFILE_KEY: record})
 
-    return _answer(msg, describe)
+    return answer(msg, context, describe)
 
 
 def split_train(msg: Message, context: Context, batches: Batches) -> Message:
@@ -86,7 +100,7 @@ def split_train(msg: Message, context: Context, batches: Batches) -> Message:
     batches
         The user's own batches; as many as the client is to take steps.
     """
-    return _answer(msg, lambda: _trained(msg, context, batches, is_whole=False))
+    return answer(msg, context, lambda: _trained(msg, context, batches, is_whole=False))
 
 
 def split_evaluate(msg: Message, context: Context, batches: Batches) -> Message:
@@ -99,7 +113,7 @@ def split_evaluate(msg: Message, context: Context, batches: Batches) -> Message:
     batches
         The user's own held-out batches.
     """
-    return _answer(msg, lambda: _evaluated(msg, context, batches, is_whole=False))
+    return answer(msg, context, lambda: _evaluated(msg, context, batches, is_whole=False))
 
 
 def federated_train(msg: Message, context: Context, batches: Batches) -> Message:
@@ -114,7 +128,7 @@ def federated_train(msg: Message, context: Context, batches: Batches) -> Message
     batches
         The user's own batches; as many as the client is to take steps.
     """
-    return _answer(msg, lambda: _trained(msg, context, batches, is_whole=True))
+    return answer(msg, context, lambda: _trained(msg, context, batches, is_whole=True))
 
 
 def federated_evaluate(msg: Message, context: Context, batches: Batches) -> Message:
@@ -127,7 +141,7 @@ def federated_evaluate(msg: Message, context: Context, batches: Batches) -> Mess
     batches
         The user's own held-out batches.
     """
-    return _answer(msg, lambda: _evaluated(msg, context, batches, is_whole=True))
+    return answer(msg, context, lambda: _evaluated(msg, context, batches, is_whole=True))
 
 
 def _trained(msg: Message, context: Context, batches: Batches, *, is_whole: bool) -> RecordDict:
@@ -136,10 +150,11 @@ def _trained(msg: Message, context: Context, batches: Batches, *, is_whole: bool
     device = _description(context, instructions.num_examples, instructions.model.dtype)
     outcome = _outcome(instructions, msg, context, batches)
     scores = outcome.importance
-    arrays = {**to_state_dict(outcome.updates), **outcome.weights}
+    arrays = ArrayRecord({**to_state_dict(outcome.updates), **outcome.weights})
+    _tell_end(instructions, outcome, array_bytes=sum(len(one.data) for one in arrays.values()))
     return RecordDict(
         {
-            UPDATE_KEY: ArrayRecord(arrays),
+            UPDATE_KEY: arrays,
             METRICS_KEY: _metrics(instructions, outcome),
             PROFILE_KEY: device,
             IMPORTANCE_KEY: ConfigRecord(
@@ -152,14 +167,14 @@ def _trained(msg: Message, context: Context, batches: Batches, *, is_whole: bool
 def _evaluated(msg: Message, context: Context, batches: Batches, *, is_whole: bool) -> RecordDict:
     instructions = _instructions_of(msg, is_whole=is_whole)
     outcome = _outcome(instructions, msg, context, batches)
+    _tell_end(instructions, outcome)
     return RecordDict({METRICS_KEY: _metrics(instructions, outcome)})
 
 
 def _description(context: Context, num_examples: int, dtype: str) -> ConfigRecord:
     """What this device has now: what its node config says, and the machine for the rest."""
     profile = profile_from_node_config(context.node_config, machine_without_cache(dtype))
-    name = name_from_node_config(context.node_config, host=platform.node())
-    values: dict[str, Any] = {"num-examples": num_examples, "name": name}
+    values: dict[str, Any] = {"num-examples": num_examples, "name": name_of(context)}
     for field in fields(DeviceProfile):
         values[field.name.replace("_", "-")] = float(getattr(profile, field.name))
     for key in ("partition-id", "num-partitions"):
@@ -171,6 +186,7 @@ def _description(context: Context, num_examples: int, dtype: str) -> ConfigRecor
 def _outcome(
     instructions: Instructions, msg: Message, context: Context, batches: Batches
 ) -> Outcome:
+    tell(INFO, site_log.asked(instructions))
     machine = machine_without_cache(instructions.model.dtype)
     has_channel = not instructions.whole.is_whole
     return run_round(
@@ -242,11 +258,6 @@ def _metrics(instructions: Instructions, outcome: Outcome) -> MetricRecord:
     )
 
 
-def _answer(msg: Message, make: Callable[[], RecordDict]) -> Message:
-    """The reply, or an error with the reason where the client cannot do its part."""
-    try:
-        return Message(make(), reply_to=msg)
-    except HSplitError as error:
-        logger.warning("this client cannot do its part: %s", one_line(str(error)))
-        refusal = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, write_error(error))
-        return Message(refusal, reply_to=msg)
+def _tell_end(instructions: Instructions, outcome: Outcome, *, array_bytes: int = 0) -> None:
+    tell(INFO, site_log.did(instructions, outcome))
+    tell(INFO, site_log.left_site(instructions, outcome, array_bytes=array_bytes))

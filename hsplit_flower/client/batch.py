@@ -45,9 +45,24 @@ class Batch:
 
 
 def checked(
-    batches: Iterable[Mapping[str, Any]], architecture: Architecture, *, is_training: bool
+    batches: Iterable[Mapping[str, Any]],
+    architecture: Architecture,
+    *,
+    is_training: bool,
+    max_tokens: int | None = None,
 ) -> Iterator[Batch]:
-    """The user's batches one by one, each refused by its number if it does not fit the model.
+    """The user's batches one by one, each refused by its number if it does not fit.
+
+    Parameters
+    ----------
+    batches
+        As the user makes them.
+    architecture
+        Of the model, which they must fit.
+    is_training
+        Whether there must be something to learn.
+    max_tokens
+        Of a batch, padding included, which the plan is made for; None where there is no plan.
 
     Raises
     ------
@@ -57,12 +72,25 @@ def checked(
     number = 0
     for number, fields in enumerate(batches, start=1):
         try:
-            yield _check(fields, architecture, is_training=is_training)
+            batch = _check(fields, architecture, is_training=is_training)
+            _check_size(batch, max_tokens)
+            yield batch
         except DataError as error:
             raise DataError(f"batch {number}: {error}") from error
     if number == 0:
         raise DataError(
             "no batches: this client's partition is empty, one example or more is wanted"
+        )
+
+
+def _check_size(batch: Batch, max_tokens: int | None) -> None:
+    rows, columns = batch.shape
+    if max_tokens is not None and rows * columns > max_tokens:
+        raise DataError(
+            f"{rows} examples of up to {columns} tokens are {rows * columns} tokens with padding, "
+            f"and the run is planned for {max_tokens} in a batch, which is training.batch-size "
+            "times training.sequence-length: make smaller batches on the client, or raise these "
+            "on the server"
         )
 
 

@@ -9,6 +9,7 @@ from ..errors import AdapterError, ConfigError, HSplitError, UnsupportedModelErr
 from ..settings import SessionSpec
 from ..sizes import size_text
 from ..splitting import Architecture
+from ..splitting.checkpoint import Checkpoint
 from ..types import Span
 from ..worker.admission import check_ranks
 
@@ -48,6 +49,25 @@ def check_adapters(
             f"the adapters of these ranks take {size_text(wanted_bytes)}, this device grants "
             f"{size_text(granted_bytes)}: lower ranks are wanted"
         )
+
+
+def check_model(model: str, *, revision: str) -> None:
+    """See that this device has the model's configuration, before anything is planned for it.
+
+    Parameters
+    ----------
+    model
+        What the client's half is to be loaded from.
+    revision
+        Of a hub model; empty for its main branch.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If it has none; its log says why.
+    """
+    with in_our_words(model):
+        Checkpoint(source=model, revision=revision or None).config()
 
 
 @contextmanager

@@ -150,7 +150,9 @@ def _run_half(
                 updates = from_state_dict(take_arrays(meter))
                 size = instructions.micro_batch_size
                 local_round = LocalRound(half, updates, spec, stream, meter, size)
-        ready: Iterable[Batch] = checked(batches, half.architecture, is_training=spec.train)
+        ready: Iterable[Batch] = checked(
+            batches, half.architecture, is_training=spec.train, max_tokens=spec.max_tokens
+        )
         if spec.train:
             outcome = local_round.train(ready, probe=instructions.probe)
         else:

@@ -5,6 +5,7 @@ there (``init-args-num-gpus``), so that leases are the same on a machine without
 """
 
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,6 +27,12 @@ AWAITING_SECONDS, LOOK_SECONDS = 180.0, 0.1
 def are_real(resources: Mapping[str, float]) -> bool:
     """Whether a node's cards are there, and not only said to be."""
     return any(name.startswith(CARD_KINDS) for name in resources)
+
+
+def is_rays_process() -> bool:
+    """Whether this is a process of Ray's, as a simulated client's is; Ray is not loaded for it."""
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
 
 
 def await_ray() -> bool:

@@ -11,9 +11,10 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from ..names import NUMBERED, UNNAMED, ClientNames
+from ..settings import Model
 from ..settings.device import DEVICE_KEYS
 from ..types import ClientInfo, DeviceProfile
-from ..wire.error_text import one_line
+from ..wire.error_text import MOST_NAME_CHARACTERS, one_line, signature
 from ..wire.instructions import PROFILE_KEY, QUERY_KEY
 
 QUERY_TIMEOUT_SECONDS = 120.0
@@ -21,8 +22,6 @@ QUERY_TIMEOUT_SECONDS = 120.0
 LARGEST_COUNT = 2**40
 # A fleet is made with a device for each partition.
 MOST_PARTITIONS = 2**16
-# Of a name: a line of the log has room for more than one.
-MOST_NAME_CHARACTERS = 40
 NO_DESCRIPTION = "no device description"
 # Free memory and speed are measured on machines that do other things too; links are told.
 NOISE = {
@@ -60,7 +59,7 @@ class ClientRegistry:
         return {node: self.known[node] for node in nodes if node in self.known}
 
     def asked(
-        self, grid: Grid, nodes: Iterable[int], *, dtype: str, anew: Collection[int] = ()
+        self, grid: Grid, nodes: Iterable[int], *, model: Model, anew: Collection[int] = ()
     ) -> "ClientRegistry":
         """After those of the nodes were asked that are not known, and others once more.
 
@@ -68,8 +67,8 @@ class ClientRegistry:
         ----------
         grid, nodes
             Whom to ask through what.
-        dtype
-            What the model computes in, for which nodes measure their speed.
+        model
+            Which they must have, and for whose dtype they measure their speed.
         anew
             Nodes that are asked again even if they are known. A node that does not answer is
             unknown from then on.
@@ -78,9 +77,13 @@ class ClientRegistry:
         wanted = [*strangers, *anew]
         if not wanted:
             return self
-        answers = ask(grid, wanted, dtype=dtype)
+        if any(node not in self.known and node not in self.unanswered for node in wanted):
+            log(INFO, "Asking %s nodes what their devices have", len(wanted))
+        answers = ask(grid, wanted, model=model)
         registry = self._named(answers)
         for node, reason in answers.unanswered.items():
+            if self.unanswered.get(node) == reason:
+                continue
             log(WARNING, "\t> client %s is left out: %s", registry.names.of(node), reason)
         known = {node: info for node, info in self.known.items() if node not in wanted}
         before = {node: why for node, why in self.unanswered.items() if node not in wanted}
@@ -124,38 +127,42 @@ class ClientRegistry:
                 names = names.with_client(node, answers.known[node].name)
         for node in answers.unanswered:
             if node not in names.by_client:
-                names = names.with_client(node, UNNAMED)
+                names = names.with_client(node, answers.names.get(node, UNNAMED))
         return replace(self, names=names)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """Who has said what its device has, and why the others have not."""
+    """Who has said what its device has, and why the others have not, with names where they say."""
 
     known: Mapping[int, ClientInfo] = field(default_factory=dict)
     unanswered: Mapping[int, str] = field(default_factory=dict)
+    names: Mapping[int, str] = field(default_factory=dict)
 
 
-def ask(grid: Grid, nodes: Collection[int], *, dtype: str) -> Answers:
+def ask(grid: Grid, nodes: Collection[int], *, model: Model) -> Answers:
     """What these nodes answer; of who does not, or not so that it can be read, the reason."""
-    log(INFO, "Asking %s nodes what their devices have", len(nodes))
-    query = RecordDict({QUERY_KEY: ConfigRecord({"dtype": dtype})})
+    about = {"dtype": model.dtype, "model": model.name, "revision": model.revision}
+    query = RecordDict({QUERY_KEY: ConfigRecord(about)})
     messages = [
         Message(content=query, message_type=MessageType.QUERY, dst_node_id=node) for node in nodes
     ]
     known: dict[int, ClientInfo] = {}
+    names: dict[int, str] = {}
     unanswered = dict.fromkeys(nodes, NO_DESCRIPTION)
     for reply in grid.send_and_receive(messages, timeout=QUERY_TIMEOUT_SECONDS):
         node = reply.metadata.src_node_id
         if reply.has_error():
-            unanswered[node] = one_line(str(reply.error.reason))
+            reason, name = signature(str(reply.error.reason))
+            unanswered[node] = one_line(reason)
+            names |= {node: one_line(name, MOST_NAME_CHARACTERS)} if name else {}
             continue
         try:
             known[node] = _client_info(reply.content.config_records[PROFILE_KEY])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             unanswered[node] = f"its device description cannot be read: {one_line(repr(error))}"
     unanswered = {node: reason for node, reason in unanswered.items() if node not in known}
-    return Answers(known=known, unanswered=unanswered)
+    return Answers(known=known, unanswered=unanswered, names=names)
 
 
 def read_profile(values: Mapping[str, Any]) -> DeviceProfile:
@@ -207,6 +214,7 @@ def _client_info(values: Mapping[str, Any]) -> ClientInfo:
     return ClientInfo(
         profile=read_profile(values),
         num_examples=read_count(values["num-examples"], "num-examples", least=1),
+        num_steps=read_count(values.get("num-steps", 0), "num-steps"),
         partition=_optional(values, "partition-id"),
         num_partitions=_optional(values, "num-partitions"),
         name=one_line(str(values.get("name", "")).strip(), MOST_NAME_CHARACTERS),

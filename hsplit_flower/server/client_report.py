@@ -8,7 +8,6 @@ from ..aggregation import Proportion
 from ..metrics import TokenLoss
 from ..reports.client_records import EvaluatedClient, TrainedClient
 from ..simulation.clock import ClientClock
-from ..sizes import size_text
 from ..transport.traffic import Traffic
 from ..types import ClientPlan
 
@@ -87,22 +86,6 @@ class ClientReport:
         through_flower = self.flower_up_bytes + self.flower_down_bytes
         return self.traffic.up_bytes + self.traffic.down_bytes + through_flower
 
-    def line(self) -> str:
-        """One line for the log."""
-        ranks = [rank for rank in self.plan.ranks.values() if rank]
-        shape = f"cut {self.plan.cut}, " + (
-            f"ranks {min(ranks)}-{max(ranks)} (sum {sum(ranks)})" if ranks else "no ranks"
-        )
-        if self.dropped:
-            return f"{shape}: left out, {self.dropped}"
-        memory = f", {size_text(self.peak_bytes)}" if self.peak_bytes else ""
-        if memory and self.budget_bytes:
-            memory += f" of {size_text(self.budget_bytes)}"
-        return (
-            f"{shape}: loss {self.loss.mean:.4f}, {self.num_steps} steps "
-            f"in {self.seconds:.1f} s{memory}{self._trust()}"
-        )
-
     def trained(self, block_ranks: Sequence[int], clock: ClientClock | None) -> TrainedClient:
         """What is written of it after a round of training.
 
@@ -164,21 +147,6 @@ class ClientReport:
             "loss": _mean(self.loss),
             "dropped": self.dropped,
         }
-
-    def _trust(self) -> str:
-        """What of it is not used, in words."""
-        told = "" if self.is_selected else "; not selected"
-        if self.proportion.kept:
-            told += (
-                f"; SHORTENED in {len(self.proportion.kept)} weights, to "
-                f"{self.proportion.least_kept:.2g} of what they are and more: its change of "
-                f"{self.proportion.where} is {self.proportion.multiple:.3g} times the median"
-            )
-        if self.uncounted_examples:
-            told += (
-                f"; counts as {self.counted_examples} of the {self.num_examples} examples it claims"
-            )
-        return told
 
 
 def _mean(loss: TokenLoss) -> float | None:

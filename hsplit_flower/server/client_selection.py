@@ -11,7 +11,7 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from ..devices.source import DevicesNow, DeviceSource
-from ..settings import Sampling
+from ..settings import Model, Sampling
 from ..types import ClientInfo
 from .client_registry import ClientRegistry
 from .node_wait import wait_for_nodes
@@ -42,8 +42,8 @@ class ClientSelection:
         So many nodes must be connected before a round begins.
     wait_seconds
         So long it is waited for them.
-    dtype
-        What the model computes in.
+    model
+        Which clients must have.
     """
 
     def __init__(
@@ -53,13 +53,13 @@ class ClientSelection:
         *,
         least_available: int,
         wait_seconds: float = Sampling().wait_seconds,
-        dtype: str = "float32",
+        model: Model,
     ) -> None:
         self._planner = planner
         self._source = source
         self._least_available = least_available
         self._wait_seconds = wait_seconds
-        self._dtype = dtype
+        self._model = model
 
     def select(
         self,
@@ -113,7 +113,7 @@ class ClientSelection:
     def met(self, grid: Grid, state: RunState) -> ClientRegistry:
         """What all say that are there, once there are enough."""
         connected = self._connected(grid, state, self._least_available)
-        return ClientRegistry().asked(grid, connected, dtype=self._dtype)
+        return ClientRegistry().asked(grid, connected, model=self._model)
 
     def _with_others(
         self,
@@ -159,7 +159,7 @@ class ClientSelection:
     def _asked(
         self, grid: Grid, state: RunState, nodes: Collection[int], *, anew: Collection[int] = ()
     ) -> RunState:
-        clients = state.clients.asked(grid, nodes, dtype=self._dtype, anew=anew)
+        clients = state.clients.asked(grid, nodes, model=self._model, anew=anew)
         return replace(state, clients=clients)
 
     def _devices(
@@ -200,6 +200,7 @@ def sample(
             least,
         )
         return []
-    nodes = random.sample(present, min(size, len(present)))
-    log(INFO, "Sampled %s nodes (out of %s)", len(nodes), len(connected))
-    return nodes
+    if size >= len(present):
+        return random.sample(present, len(present))
+    log(INFO, "Sampled %s of %s nodes", size, len(connected))
+    return random.sample(present, size)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from logging import INFO, WARNING
+from logging import WARNING
 from typing import Any
 
 from flwr.app import Message
@@ -117,17 +117,14 @@ class TrainResults:
                 )
         return results
 
-    def log(self) -> None:
-        """Say of every client what came of it.
+    def check_cards(self) -> None:
+        """See that a later round can be better than this one.
 
         Raises
         ------
         NoCardError
-            If nobody finished and a client has no card to lease: no later round will be better.
+            If nobody finished and a client has no card to lease.
         """
-        for node, report in self.reports.items():
-            level = WARNING if report.dropped or report.is_suspicious else INFO
-            log(level, "\t> client %s: %s", report.name or node, report.line())
         if self.no_card is not None and not self.finished:
             raise self.no_card
 

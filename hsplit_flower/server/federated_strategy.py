@@ -5,11 +5,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
-from logging import INFO, WARNING
 from typing import ClassVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
-from flwr.common.logger import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
@@ -22,20 +20,25 @@ from ..splitting.checkpoint import Checkpoint
 from ..types import ClientPlan
 from .collection import EvaluateResults, TrainResults
 from .comparison import with_comparison
+from .flower_log import errors_in_words, flowers_lines
 from .global_adapter import adapter_from, starting_arrays
 from .preflight import check_place, is_simulated_here
+from .progress import Progress
 from .replies import TrainReply
 from .reporting import Reporting
 from .resumption import check_resumable, renumbered, renumbered_result
 from .round import OpenRound, after_training
 from .round_clock import FleetClock
+from .round_log import RoundLog
 from .round_messages import RoundMessages
 from .round_planner import RoundPlanner
 from .round_report import EvaluationReport, RoundReport, train_metrics
 from .round_setup import RoundSetup
+from .round_steps import WorkDone
+from .run_end import check_end
 from .sessions import Sessions
 from .state import RunState
-from .summary import summary_lines
+from .summary import log_summary
 
 Observer = Callable[[RoundReport], None]
 EvaluationObserver = Callable[[EvaluationReport], None]
@@ -57,6 +60,8 @@ class FederatedStrategy(Strategy, ABC):
         Is called with a report after every evaluation by clients.
     sessions
         The part of a round that is not on its clients.
+    look
+        What of a round is done by now, where that can be asked.
     """
 
     method: ClassVar[Method]
@@ -68,6 +73,7 @@ class FederatedStrategy(Strategy, ABC):
         observer: Observer | None,
         evaluation_observer: EvaluationObserver | None = None,
         sessions: Sessions,
+        look: Callable[[], WorkDone] | None = None,
     ) -> None:
         self.settings = settings
         self.observer = observer
@@ -83,10 +89,11 @@ class FederatedStrategy(Strategy, ABC):
         )
         self.state = RunState.fresh(self.architecture.weights)
         self._sessions = sessions
-        self._setup = RoundSetup(self.planner, self.devices, settings.sampling, dtype=base.dtype)
+        self._setup = RoundSetup(self.planner, self.devices, settings.sampling, model=base)
         self._messages = RoundMessages(settings, self.method, self.architecture, self._sessions)
         clock = FleetClock(config, self.planner.costs, self.planner.settings, self.method)
         self._reporting = Reporting(self.architecture, clock)
+        self._progress, self._log = Progress(look), RoundLog()
         self._timeout_seconds = 3600.0
         self._rounds_before = 0
         self._open_round: OpenRound | None = None
@@ -101,17 +108,12 @@ class FederatedStrategy(Strategy, ABC):
             Why it does not count.
         """
 
-    def _started(self, server_round: int, num_clients: int) -> None:
-        """Is called when a round of training has its messages."""
-
-    def _stopped(self) -> None:
-        """Is called when its replies are there, or the run ends."""
-
     @property
     def adapter(self) -> MethodState:
         """The global adapter, ``updates`` by weight name, and what is kept beside it."""
         return self.state.method
 
+    @errors_in_words()
     def start(
         self,
         grid: Grid,
@@ -145,8 +147,9 @@ class FederatedStrategy(Strategy, ABC):
         self.devices.check(max(least, len(list(grid.get_node_ids()))), card_bytes)
         check_place(grid, self.settings.simulation)
         with ExitStack() as stack:
+            stack.enter_context(flowers_lines(rounds_before=self._rounds_before))
             stack.callback(self._sessions.close_worker)
-            stack.callback(self._stopped)
+            stack.enter_context(self._progress.watching(grid))
             self._sessions.open_worker(
                 num_blocks=self.architecture.num_blocks, awaits_ray=is_simulated_here(grid)
             )
@@ -159,30 +162,26 @@ class FederatedStrategy(Strategy, ABC):
                 evaluate_config,
                 evaluate_fn and renumbered(evaluate_fn, self._rounds_before),
             )
+            check_end(result, num_rounds - self._rounds_before, self.settings, self._sessions)
         return renumbered_result(result, self._rounds_before)
 
     def summary(self) -> None:
         """Log what this strategy was set to."""
-        lines = summary_lines(
-            self.method, self.settings, self.architecture, fleet=self.devices.name
-        )
-        for line in lines[:-1]:
-            log(INFO, "\t├──> %s", line)
-        log(INFO, "\t└──> %s", lines[-1])
+        log_summary(self.method, self.settings, self.architecture, self.devices)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Ask who is new, plan, open sessions, and tell each client its part."""
         if messages := self._configure(server_round, arrays, config, grid, MessageType.TRAIN):
-            self._started(self.state.server_round, len(messages))
+            self._progress.start(self._round, steps_per_client=self.state.steps_per_client)
         return messages
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Aggregate what the clients that finished have trained."""
-        self._stopped()
+        self._progress.stop()
         results = TrainResults.of(self._round.tasks)
         came = list(replies)
         while came:
@@ -190,17 +189,11 @@ class FederatedStrategy(Strategy, ABC):
             came = self._sent_again(results.unfinished)
         results = replace(results, reports=self._round.with_others_seconds(results.reports))
         results = with_comparison(results, self.state.method, self.method, self.settings)
-        results.log()
+        results.check_cards()
         self._sessions.close_all()
         before, self.state = self.state, self._after(results)
         report = self._reporting.training(self._round, results, before, self.state)
-        if not report.completed:
-            log(
-                WARNING,
-                "aggregate_train: %s clients finished, %s are wanted; the global adapter stays",
-                len(results.finished),
-                self._setup.least(MessageType.TRAIN),
-            )
+        self._log.trained(report.record(), least=self._setup.least(MessageType.TRAIN))
         if self.observer is not None:
             self.observer(report)
         if not report.completed:

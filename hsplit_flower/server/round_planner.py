@@ -20,7 +20,6 @@ from ..methods import Method, RankRule, trained_ranks
 from ..planning import (
     Decision,
     drift,
-    explain,
     fleet_changes,
     improvement,
     objective,
@@ -158,7 +157,8 @@ class RoundPlanner:
                 raise
             log(WARNING, "Nobody is planned for: %s", error)
             planned = asked.by_nobody(Decision(replan=False, reason=str(error)))
-        log_left_out(left_out, state.clients.names)
+        news = {node: own for node, own in left_out.items() if state.left_out.get(node) != own}
+        log_left_out(news, state.clients.names)
         return planned
 
     def part_of(self, node: int, planned: ClientPlan, state: RunState) -> ClientPlan:
@@ -198,10 +198,8 @@ class RoundPlanner:
                 importance=dict(self._importance(asked.state) or {}),
                 profiles=profiles,
             )
-            log(INFO, "Planned anew: %s", decision.reason)
-            names = asked.state.clients.names
-            for line in explain(standing.plan, profiles, names).splitlines():
-                log(INFO, "\t%s", line)
+            seconds = standing.plan.step_seconds
+            log(INFO, "Planned anew: %s; a step is to take %.3g s", decision.reason, seconds)
         else:
             log(INFO, "The plan stands: %s", decision.reason)
         stands = replace(standing, num_rounds=standing.num_rounds + 1)

@@ -7,7 +7,7 @@ from flwr.app import MessageType
 from flwr.serverapp import Grid
 
 from ..devices.source import DeviceSource
-from ..settings import Sampling
+from ..settings import Model, Sampling
 from ..types import WorkerDescription
 from .client_selection import ClientSelection
 from .left_out import without_description, without_device, without_part, without_room
@@ -29,12 +29,12 @@ class RoundSetup:
         Who has what.
     sampling
         How many take part.
-    dtype
-        What the model computes in.
+    model
+        Which clients must have.
     """
 
     def __init__(
-        self, planner: RoundPlanner, source: DeviceSource, sampling: Sampling, *, dtype: str
+        self, planner: RoundPlanner, source: DeviceSource, sampling: Sampling, *, model: Model
     ) -> None:
         self._planner = planner
         self._source = source
@@ -44,7 +44,7 @@ class RoundSetup:
             source,
             least_available=sampling.min_available_nodes,
             wait_seconds=sampling.wait_seconds,
-            dtype=dtype,
+            model=model,
         )
 
     def reunited(self, state: RunState, grid: Grid) -> RunState:

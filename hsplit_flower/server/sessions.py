@@ -6,7 +6,7 @@ from typing import Protocol
 from ..adapters import LowRank
 from ..settings import SessionSpec, Trust
 from ..types import WorkerDescription
-from .worker_sessions import Ticket
+from .ticket import Ticket
 
 
 class Sessions(Protocol):
@@ -17,6 +17,9 @@ class Sessions(Protocol):
 
     def describe(self) -> WorkerDescription:
         """What there is besides the clients."""
+
+    def check_alive(self) -> None:
+        """Raise a `WorkerUnavailableError` if nobody is there to serve a session."""
 
     def restart_dead(self) -> None:
         """Before a round: start again who has died."""
@@ -64,6 +67,9 @@ class NoSessions:
         """One that has no block and is never short of anything."""
         assert self._description is not None, "a strategy opens the worker before it asks"
         return self._description
+
+    def check_alive(self) -> None:
+        """Nobody is needed."""
 
     def restart_dead(self) -> None:
         """Nobody can have died."""

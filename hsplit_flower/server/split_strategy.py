@@ -7,7 +7,6 @@ from ..settings import Groups, Model, RunSettings, Training
 from ..types import ClientPlan
 from ..worker.handle import WorkerHandle
 from .federated_strategy import EvaluationObserver, FederatedStrategy, Observer
-from .progress import Progress
 from .replies import TrainReply, check_side, join_halves, read_reply
 from .worker_sessions import WorkerSessions
 
@@ -53,20 +52,13 @@ class SplitStrategy(FederatedStrategy):
     ) -> None:
         settings = self.method.settings(RunSettings.of(model, training, groups))
         self._workers = WorkerSessions(settings, running_worker)
-        self._progress = Progress(self._workers.steps)
         super().__init__(
             settings,
             observer=observer,
             evaluation_observer=evaluation_observer,
             sessions=self._workers,
+            look=self._workers.work_done,
         )
-
-    def _started(self, server_round: int, num_clients: int) -> None:
-        expected = self.state.steps_per_client * num_clients
-        self._progress.start(server_round, expected_steps=expected)
-
-    def _stopped(self) -> None:
-        self._progress.stop()
 
     def _taken(self, node: int, part: ClientPlan, reply: Message) -> TrainReply:
         """Both halves of what a client trained, if they fit each other and the global adapter."""

@@ -3,31 +3,21 @@
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from logging import INFO, WARNING
 
 from flwr.common.logger import log
 
 from ..adapters import LowRank
 from ..errors import ConfigError, HSplitError, WorkerUnavailableError
-from ..settings import RunSettings, SessionSpec, Trust
+from ..settings import RunSettings, SessionSpec
 from ..types import WorkerDescription
 from ..wire.factors import SessionResult
 from ..worker.group import SingleWorker, WorkerGroup
 from ..worker.handle import WorkerHandle
 from ..worker.load_balancing import balanced
+from .round_steps import WorkDone
+from .ticket import Ticket
 from .worker_start import check_serves, started_group
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ticket:
-    """Where a client's session is, what opens it, and what the client is called."""
-
-    client: str = ""
-    worker: int
-    address: str
-    token: str = field(repr=False)
-    trust: Trust
 
 
 class WorkerSessions:
@@ -96,6 +86,18 @@ class WorkerSessions:
             self._description = self.group.describe()
             self._described = self._addresses()
         return self._description
+
+    def check_alive(self) -> None:
+        """Ask the workers once more.
+
+        Raises
+        ------
+        WorkerUnavailableError
+            If none answers.
+        """
+        self._check_somebody_lives()
+        self._description = None
+        self.describe()
 
     def restart_dead(self) -> None:
         """Before a round: start again who has died.
@@ -174,15 +176,18 @@ class WorkerSessions:
             raise WorkerUnavailableError("its session went with the worker that it was on")
         return worker.collect(self._tickets[client].token)
 
-    def steps(self) -> int:
-        """How many steps all open sessions have done together."""
-        counts = []
+    def work_done(self) -> WorkDone:
+        """How far all open sessions are."""
+        told = []
         for worker in self.group.workers.values():
             with suppress(WorkerUnavailableError):
-                counts.append(sum(worker.steps().values()))
-        if not counts:
+                told.append((worker.steps(), worker.num_tokens()))
+        if not told:
             raise WorkerUnavailableError("no worker says how far its sessions are")
-        return sum(counts)
+        return WorkDone(
+            num_steps={client: count for steps, _ in told for client, count in steps.items()},
+            num_tokens=sum(num_tokens for _, num_tokens in told),
+        )
 
     def close_all(self) -> None:
         """End every session; those on a worker that is silent end with the next update it loads."""

@@ -11,7 +11,15 @@ from ..settings import SessionSpec, Trust
 from ..types import WorkerDescription
 from ..wire.factors import SessionResult, factors_from_wire, factors_to_wire
 from ..wire.form import from_text, to_text
-from ..wire.proto.split_pb2 import CollectReply, Empty, Factors, Form, SessionSummary, SessionTicket
+from ..wire.proto.split_pb2 import (
+    CollectReply,
+    Empty,
+    Factors,
+    Form,
+    SessionSummary,
+    SessionTicket,
+    StepCounts,
+)
 from ..wire.proto.split_pb2_grpc import WorkerControlStub
 from .channel import ChannelSettings, open_channel
 from .credentials import OPERATOR_TOKEN_KEY, token_metadata
@@ -112,8 +120,11 @@ class RemoteWorker:
 
     def steps(self) -> dict[int, int]:
         """How many steps each open session has done, by client."""
-        with raised_as_ours():
-            return dict(self._stub.Steps(Empty(), **self._call).steps)
+        return dict(self._counts().steps)
+
+    def num_tokens(self) -> int:
+        """How many tokens, padding included, have come to the open sessions."""
+        return int(self._counts().num_tokens)
 
     def collect(self, token: str) -> SessionResult:
         """What a session has learnt so far."""
@@ -131,6 +142,10 @@ class RemoteWorker:
     def stop(self) -> None:
         """Leave the worker to itself; it goes on serving."""
         self._channel.close()
+
+    def _counts(self) -> StepCounts:
+        with raised_as_ours():
+            return self._stub.Steps(Empty(), **self._call)
 
     def _tried(self, call: Callable[[], Answer]) -> Answer:
         """What a call that may be made twice gives, at one of several tries."""

@@ -13,6 +13,9 @@ OUT_OF_BUDGET = re.compile(
     r"OutOfBudgetError\[predicted-bytes=(?P<predicted>\d{1,18}) "
     r"measured-bytes=(?P<measured>\d{1,18}) budget-bytes=(?P<budget>\d{1,18})\]"
 )
+MOST_NAME_CHARACTERS = 40
+"""Of a client's name: a line of the log has room for more than one."""
+SIGNATURE = re.compile(rf" \[client: (?P<name>[^\]]{{1,{MOST_NAME_CHARACTERS}}})\]$")
 NO_CARD = f"{NoCardError.__name__}: "
 
 MOST_CHARACTERS = 1000
@@ -32,6 +35,17 @@ def one_line(words: str, most_characters: int = MOST_CHARACTERS) -> str:
     if len(escaped) <= most_characters:
         return escaped
     return f"{escaped[:most_characters]}… ({len(words)} characters)"
+
+
+def signed(reason: str, client_name: str) -> str:
+    """A client's words with its name: an error carries nothing else that says whose it is."""
+    return f"{reason} [client: {one_line(client_name, MOST_NAME_CHARACTERS)}]"
+
+
+def signature(reason: str) -> tuple[str, str]:
+    """The words without the name, and the name; an empty one where there is none."""
+    found = SIGNATURE.search(reason)
+    return (reason[: found.start()], found["name"]) if found else (reason, "")
 
 
 def write_error(error: HSplitError) -> str:

@@ -139,7 +139,9 @@ class ControlService:
 
     async def _steps(self, call: Call) -> None:
         await _only_message(call, Empty)
-        await _write(call, StepCounts(steps=self._worker.steps()))
+        await _write(
+            call, StepCounts(steps=self._worker.steps(), num_tokens=self._worker.num_tokens())
+        )
 
     async def _collect(self, call: Call) -> None:
         request = await _only_message(call, SessionTicket)

@@ -30,6 +30,9 @@ class WorkerHandle(Protocol):
     def steps(self) -> Mapping[int, int]:
         """How many steps each open session has done, by client."""
 
+    def num_tokens(self) -> int:
+        """How many tokens, padding included, have come to the open sessions."""
+
     def collect(self, token: str) -> SessionResult:
         """What a session has learnt so far."""
 

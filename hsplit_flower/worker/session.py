@@ -1,6 +1,7 @@
 """One client's state on the worker for one round, and the registry that finds it by its token."""
 
 import hmac
+import math
 import secrets
 import threading
 import time
@@ -63,9 +64,9 @@ class Answered:
 class Session:
     """Adapters, optimizer and step counter of one client; touched by the executor's thread only.
 
-    ``progress`` is that of the step that is under way, None between steps. ``last_replies`` are
-    those of the last step, as many as the client may be waiting for: a repeated request is answered
-    again instead of applied again.
+    ``num_tokens`` are those that came, padding included. ``progress`` is that of the step that is
+    under way, None between steps. ``last_replies`` are those of the last step, as many as the
+    client may be waiting for: a repeated request is answered again instead of applied again.
     """
 
     spec: SessionSpec
@@ -73,6 +74,7 @@ class Session:
     trainables: Mapping[str, Trainable]
     optimizer: torch.optim.Optimizer | None
     num_steps: int = 0
+    num_tokens: int = 0
     progress: Progress | None = None
     last_replies: dict[ReplyKey, Answered] = field(default_factory=dict)
     importance: dict[str, float] = field(default_factory=dict)
@@ -127,6 +129,7 @@ class Session:
                 train=request.train,
             )
         self.progress.num_started += 1
+        self.num_tokens += math.prod(request.hidden.shape[:2])
         return self.progress
 
     def finish_micro_batch(self) -> None:
@@ -243,6 +246,12 @@ class Sessions:
         with self._lock:
             self._drop_silent()
             return {s.spec.client: s.num_steps for s in self._sessions.values()}
+
+    def num_tokens(self) -> int:
+        """How many tokens, padding included, have come to the open sessions."""
+        with self._lock:
+            self._drop_silent()
+            return sum(session.num_tokens for session in self._sessions.values())
 
     def open_ones(self) -> list[Session]:
         """Every session that is open."""

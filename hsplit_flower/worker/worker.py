@@ -161,6 +161,10 @@ class SplitWorker:
         """How many steps each open session has done, by client."""
         return self._sessions.steps()
 
+    def num_tokens(self) -> int:
+        """How many tokens, padding included, have come to the open sessions."""
+        return self._sessions.num_tokens()
+
     def collect(self, token: str) -> SessionResult:
         """What a session has learnt so far."""
         session = self._sessions.find(token)

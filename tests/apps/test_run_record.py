@@ -153,9 +153,10 @@ def test_a_run_without_a_completed_round_fails_and_names_no_adapter(
         run_here(settings, tmp_path, changed, failing_rounds={1, 2})
     folder = tmp_path / "run"
     said = str(caught.value)
-    assert said.startswith("0 of 2 rounds completed: no adapter was written.\nIn the last one:\n")
+    assert said.startswith("0 of 2 rounds completed: nothing was learnt.")
+    assert "\nNo adapter was written.\nIn the last one:\n" in said
     assert FAILURE in said and said.endswith(
-        f"and in {folder / 'summary.md'} and metrics-void.jsonl beside it"
+        f"is in {folder / 'summary.md'}, and in metrics-void.jsonl beside it."
     )
     assert not [line for line in told if "adapter: " in line]
     assert sorted(file.name for file in folder.iterdir()) == [

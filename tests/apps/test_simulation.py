@@ -63,10 +63,41 @@ def test_a_run_ends_with_its_result_and_leaves_its_files(flower: LocalFlower, fi
     assert measured[-1] == pytest.approx(after, abs=1e-4)
 
 
-def test_the_log_tells_each_clients_part(finished: Finished):
-    assert finished.log.count("cut ") >= 6
-    assert "ranks" in finished.log and "loss" in finished.log
-    assert "Planned anew: the first round" in finished.log
+def test_the_log_of_a_round_is_a_bar_and_a_table_and_no_more(finished: Finished):
+    first, second = finished.log.split("[ROUND ")[1:]
+    lines = [f"[ROUND {first}".split("[ROUND 2")[0], f"[ROUND {second}"]
+    rounds = [_said(text) for text in lines]
+    # With five clients there are two rows more.
+    assert all(len(told) <= 12 - 2 for told in rounds), rounds
+    first_round = rounds[0]
+    assert first_round[0] == "[ROUND 1/2]"
+    assert first_round[1] == "Asking 3 nodes what their devices have"
+    assert first_round[2].startswith("Planned anew: the first round; a step is to take ")
+    for told in rounds:
+        assert re.fullmatch(
+            r"round \d \[#{24}\] 100%, 6 steps in \d+ s, [\d.]+ tokens/s",
+            next(line for line in told if "100%" in line),
+        )
+        header = next(number for number, line in enumerate(told) if line.startswith("client "))
+        assert told[header].split() == (
+            ["client", "cut", "ranks", "loss", "seconds", "sent", "MB", "got", "MB", "memory", "MB"]
+        )
+        rows = told[header + 1 : header + 4]
+        assert len({row.split()[0] for row in rows}) == 3
+        for row in rows:
+            assert re.search(r" \d  +\d+(-\d+)?  +\d\.\d{3}  .* of [\d.]+$", row), row
+        assert told[header + 4].startswith("evaluated by the server: perplexity ")
+    for noise in ("MetricRecord", "Traceback", "Final results", "(ClientAppActor", "├── "):
+        assert noise not in finished.log, noise
+
+
+def _said(text: str) -> list[str]:
+    """What the lines of a round say, up to the run's last."""
+    plain = re.sub(r"\x1b\[\d+m", "", text)
+    lines = [re.sub(r"^(INFO|WARNING) :\s*", "", line).strip() for line in plain.splitlines()]
+    told = [line for line in lines if line]
+    ends = [number for number, line in enumerate(told) if "; adapter: " in line]
+    return told[: ends[0]] if ends else told
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT asks for it
@@ -115,8 +146,8 @@ def test_a_run_without_a_completed_round_has_failed_for_flower(flower: LocalFlow
     # Steps so long that no number of a client stays finite: the server takes none of them.
     settings = {"training.learning-rate": 1e30, "server-evaluation": False}
     void = run_app(flower, tmp_path, settings, FEDERATION)
-    assert "0 of 2 rounds completed: no adapter was written" in str(flower.failure())
-    assert "adapter: " not in void.log
+    assert "0 of 2 rounds completed: nothing was learnt" in str(flower.failure())
+    assert "adapter: " not in void.log and "Traceback" not in void.log
     assert not (void.folder / "adapter").exists()
     text = (void.folder / "metrics-void.jsonl").read_text(encoding="utf-8")
     assert [json.loads(line)["completed"] for line in text.splitlines()] == [False, False]

@@ -134,3 +134,19 @@ def test_an_error_of_the_users_own_is_not_hidden() -> None:
 
     with pytest.raises(KeyError, match="theirs"):
         list(checked(batches(), architecture("gpt2"), is_training=True))
+
+
+def test_a_batch_that_is_larger_than_planned_says_that_and_what_to_change() -> None:
+    """And not that memory is short, which is what it would come to."""
+    first, second = fields("unpadded"), fields("unpadded")
+    rows, columns = first["input_ids"].shape
+    fitting = checked([first], architecture("gpt2"), is_training=True, max_tokens=rows * columns)
+    assert len(list(fitting)) == 1
+    stream = checked([second], architecture("gpt2"), is_training=True, max_tokens=8)
+    with pytest.raises(DataError) as caught:
+        next(stream)
+    assert str(caught.value).startswith(
+        f"batch 1: {rows} examples of up to {columns} tokens are {rows * columns} tokens with "
+        "padding, and the run is planned for 8 in a batch"
+    )
+    assert "training.batch-size" in str(caught.value)

@@ -6,6 +6,7 @@ import pytest
 from flwr.app import Message
 
 from hsplit_flower.server.client_registry import ClientRegistry
+from hsplit_flower.settings import Model
 from tests.strategies.clients import NAMES, NODES, client_app, node_configs
 from tests.strategies.local_grid import LocalGrid
 
@@ -34,7 +35,7 @@ class Counting(LocalGrid):
 def asked(
     registry: ClientRegistry, grid: LocalGrid, nodes: Iterable[int], *, anew: Collection[int] = ()
 ) -> ClientRegistry:
-    return registry.asked(grid, nodes, dtype="float32", anew=anew)
+    return registry.asked(grid, nodes, model=Model(), anew=anew)
 
 
 def test_all_are_asked_anew_together_with_who_is_not_known() -> None:
@@ -114,11 +115,28 @@ def test_who_has_not_answered_has_a_name_and_a_reason_until_it_does(
     with Counting() as grid:
         grid.set(FIRST, memory_gb="plenty")
         registry = asked(ClientRegistry(), grid, [FIRST, SECOND])
-        assert registry.names.of(FIRST) == "unnamed"
+        assert registry.names.of(FIRST) == NAMES[FIRST], "its reason says whose it is"
         assert "memory-gb is 'plenty'" in registry.unanswered[FIRST]
-        assert any("client unnamed is left out: ConfigError" in line for line in flower_log)
+        assert any(f"client {NAMES[FIRST]} is left out: ConfigError" in line for line in flower_log)
         assert not [line for line in flower_log if str(FIRST) in line]
         grid.set(FIRST, memory_gb=1.0)
         registry = asked(registry, grid, [FIRST, SECOND])
     assert registry.names.of(FIRST) == NAMES[FIRST]
     assert not registry.unanswered
+
+
+def test_a_node_that_cannot_work_is_told_once_with_its_name_and_again_for_another_reason(
+    flower_log: list[str],
+) -> None:
+    registry = ClientRegistry()
+    with Counting() as grid:
+        grid.set(FIRST, name="clinic-a", model="/nowhere")
+        for _ in range(3):
+            registry = asked(registry, grid, NODES)
+        told = [line for line in flower_log if "left out" in line]
+        assert len(told) == 1 and "client clinic-a is left out: UnsupportedModelError" in told[0]
+        assert set(registry.known) == {SECOND, THIRD}
+        assert sum("Asking" in line for line in flower_log) == 1, "who is asked again is no news"
+        grid.set(FIRST, model="llama-tiny", memory_gb="plenty")
+        asked(registry, grid, NODES)
+    assert sum("client clinic-a is left out" in line for line in flower_log) == 2

@@ -10,6 +10,7 @@ from hsplit_flower.devices.source import ReportedDevices
 from hsplit_flower.server import RoundReport
 from hsplit_flower.server.client_selection import ClientSelection, sample
 from hsplit_flower.server.state import RunState
+from hsplit_flower.settings import Model
 from tests.server.rounds import planner_of
 from tests.strategies.clients import NODES, WatchedWorker, client_app, node_configs
 from tests.strategies.local_grid import LocalGrid
@@ -59,7 +60,7 @@ def test_strangers_that_do_not_answer_are_not_asked_again_and_again() -> None:
     nodes = {FIT: config, **{node: config for node in range(100, 130)}}
     num_rounds = 20
     planner = planner_of()
-    selection = ClientSelection(planner, ReportedDevices(), least_available=1)
+    selection = ClientSelection(planner, ReportedDevices(), least_available=1, model=Model())
     state = RunState.fresh(planner.costs.weights)
     with LocalGrid(app, nodes) as grid:
         for server_round in range(1, num_rounds + 1):

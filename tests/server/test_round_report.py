@@ -1,10 +1,8 @@
 """What is said of a round: a line for the log, plain values for a file."""
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
-from hsplit_flower.aggregation import Proportion
 from hsplit_flower.metrics import TokenLoss
 from hsplit_flower.names import ClientNames
 from hsplit_flower.reports import RunFolder, read_run
@@ -48,25 +46,6 @@ CLOCK = RoundClock(
     },
 )
 DROPPED = ClientReport(plan=ClientPlan(span=Span(start=0, stop=1), ranks={}), dropped="it slept")
-
-
-def test_a_line_for_who_finished_and_for_who_did_not() -> None:
-    assert FINISHED.line() == (
-        "cut 2, ranks 3-5 (sum 8): loss 1.5000, 2 steps in 1.2 s, 1.5 MB of 3 MB"
-    )
-    trust = replace(
-        FINISHED,
-        uncounted_examples=4,
-        proportion=Proportion(
-            where="h.3.c_attn", multiple=8.0, kept={"h.3.c_attn": 0.25, "x": 0.5}
-        ),
-    )
-    assert trust.is_suspicious and not FINISHED.is_suspicious
-    assert trust.line().removeprefix(FINISHED.line()) == (
-        "; SHORTENED in 2 weights, to 0.25 of what they are and more: its change of h.3.c_attn is "
-        "8 times the median; counts as 3 of the 7 examples it claims"
-    )
-    assert DROPPED.line() == "cut 1, no ranks: left out, it slept"
 
 
 NODES = (13816022929839679101, 7, 5)

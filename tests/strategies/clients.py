@@ -155,6 +155,9 @@ class WatchedWorker:
     def steps(self) -> Mapping[int, int]:
         return self.worker.steps()
 
+    def num_tokens(self) -> int:
+        return self.worker.num_tokens()
+
     def collect(self, token: str) -> SessionResult:
         result = self.results[self.specs[token].client] = self.worker.collect(token)
         return result

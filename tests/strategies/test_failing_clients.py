@@ -10,6 +10,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, R
 from flwr.clientapp import ClientApp
 
 from hsplit_flower.client.app import split_train
+from hsplit_flower.errors import HSplitError
 from hsplit_flower.server import RoundReport
 from hsplit_flower.wire.instructions import INSTRUCTIONS_KEY
 from tests.reference.aggregation import dense
@@ -151,9 +152,11 @@ def test_an_app_without_the_three_functions_is_told_of(
     model: str, worker: WatchedWorker, flower_log: list[str]
 ) -> None:
     strategy = strategy_of(model, worker)
-    with LocalGrid(ClientApp(), node_configs()) as grid:
-        result = strategy.start(grid, num_rounds=1)
-    assert not result.train_metrics_clientapp
+    with (
+        LocalGrid(ClientApp(), node_configs()) as grid,
+        pytest.raises(HSplitError, match="0 of 1 rounds completed"),
+    ):
+        strategy.start(grid, num_rounds=1)
     assert any("0 clients finished, 2 are wanted" in line for line in flower_log)
     assert sum("No query function registered" in line for line in flower_log) == 3
 

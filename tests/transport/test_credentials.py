@@ -2,7 +2,7 @@
 
 import pytest
 
-from hsplit_flower.server.worker_sessions import Ticket
+from hsplit_flower.server.ticket import Ticket
 from hsplit_flower.settings import Link, Model, SessionSpec, Trust, Worker
 from hsplit_flower.transport.credentials import is_same_token, token_metadata
 from hsplit_flower.wire.instructions import Instructions

@@ -3,7 +3,7 @@
 import pytest
 
 from hsplit_flower.errors import DataError, HSplitError, NoCardError, OutOfBudgetError
-from hsplit_flower.wire.error_text import read_error, write_error
+from hsplit_flower.wire.error_text import read_error, signature, signed, write_error
 
 
 def test_an_exceeded_budget_comes_back_with_its_bytes() -> None:
@@ -34,3 +34,11 @@ def test_anything_else_comes_back_as_words(reason: str) -> None:
     back = read_error(reason)
     assert type(back) is HSplitError
     assert str(back) == reason
+
+
+def test_a_reason_may_say_whose_it_is() -> None:
+    assert signature(signed("no model", "clinic-a")) == ("no model", "clinic-a")
+    assert signature("no model") == ("no model", "")
+    forged = signed("no model", "a\x1b[2J" + "x" * 99)
+    assert signature(forged)[0] in {"no model", forged}
+    assert "\x1b" not in forged

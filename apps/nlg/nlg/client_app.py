@@ -6,6 +6,7 @@ from flwr.clientapp import ClientApp
 
 from hsplit_flower.client.app import (
     describe_device,
+    errors_as_replies,
     federated_evaluate,
     federated_train,
     split_evaluate,
@@ -15,14 +16,15 @@ from hsplit_flower.methods import METHODS
 from nlg import task
 from nlg.run_config import RunConfig
 
-app = ClientApp()
+app = ClientApp(mods=[errors_as_replies])
 
 
 @app.query()
 def query(msg: Message, context: Context) -> Message:
     """Say what this device has, and on how many examples it trains."""
     config = RunConfig.from_run_config(context.run_config)
-    return describe_device(msg, context, task.num_examples(config, context))
+    num_examples, num_steps = task.num_examples(config, context), config.app.local_steps
+    return describe_device(msg, context, num_examples, num_steps=num_steps)
 
 
 @app.train()

@@ -6,7 +6,6 @@ from typing import Any
 
 from flwr.common.logger import log
 
-from hsplit_flower.errors import HSplitError
 from hsplit_flower.reports import RunFolder, clients_table, read_run, summary
 from hsplit_flower.reports.clients_table import CLIENTS_FILE
 from hsplit_flower.reports.events import TensorBoardEvents
@@ -108,27 +107,38 @@ class RunRecord:
         if self._events is not None:
             self._events.add(line)
 
-    def ended(self) -> str:
-        """How the run went, in a line.
-
-        Raises
-        ------
-        HSplitError
-            If no round was completed: then there is no result.
-        """
-        done, path = self.history, self._folder.path.resolve()
-        counted = f"{done.num_completed} of {self._num_rounds} rounds completed"
-        if not done.num_completed:
-            raise HSplitError(
-                f"{counted}: no adapter was written.{_why(done.reasons)}\n"
-                "What became of each round and client is in the log above, and in "
-                f"{path / SUMMARY_FILE} and {VOID_FILE} beside it"
-            )
+    def quality(self) -> str:
+        """What the run has brought, in a line: how perplexity moved, and whether rounds lack."""
+        done = self.history
         before, after = done.perplexity_before, done.perplexity_after
         quality = "perplexity not measured"
         if before is not None and after is not None:
             quality = f"perplexity {before:.4f} -> {after:.4f}{self._best()}"
-        return quality if done.num_completed == self._num_rounds else f"{counted}, {quality}"
+        if done.num_completed == self._num_rounds:
+            return quality
+        return f"{done.num_completed} of {self._num_rounds} rounds completed, {quality}"
+
+    def result(self) -> str:
+        """Where what was learnt is."""
+        name = "adapter" if self._strategy.method.has_adapters else "model"
+        return f"{name}: {self._folder.path.resolve() / name}"
+
+    def left(self) -> str:
+        """What a run that has failed has left, and how it can go on."""
+        done, path = self.history, self._folder.path.resolve()
+        if not done.num_rounds:
+            return "No round was begun, and no adapter was written."
+        if not done.num_completed:
+            return (
+                f"No adapter was written.{_why(done.reasons)}\n"
+                f"What became of each round and client is in {path / SUMMARY_FILE}, and in "
+                f"{VOID_FILE} beside it."
+            )
+        return (
+            f"Of round {done.last_completed}, the last of {done.num_completed} that were "
+            f"completed, is the {self.result()}\n"
+            f"The run goes on from there with --run-config 'resume=\"{path}\"'."
+        )
 
     def _best(self) -> str:
         """Where a better adapter than the last is, if there is one."""

@@ -9,7 +9,9 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
 from hsplit_flower.adapters import import_adapter, to_state_dict
+from hsplit_flower.errors import HSplitError
 from hsplit_flower.reports import RunFolder
+from hsplit_flower.server.flower_log import errors_in_words
 from hsplit_flower.server.past_run import PastRun
 from hsplit_flower.server.preflight import is_deployed
 from nlg.assemble import evaluation_of, strategy_of
@@ -21,6 +23,7 @@ app = ServerApp()
 
 
 @app.main()
+@errors_in_words()
 def main(grid: Grid, context: Context) -> None:
     """Fine-tune, and leave settings, metrics, plan, state and adapter in the run's folder.
 
@@ -53,12 +56,13 @@ def main(grid: Grid, context: Context) -> None:
                 evaluate_fn=evaluate_round,
                 resume=resumed.state if resumed else None,
             )
+        except HSplitError as error:
+            error.args = (f"{error}\n{record.left()}",)
+            raise
         finally:
             record.summarise()
-        outcome = record.ended()
     seconds = time.perf_counter() - started
-    result = "adapter" if strategy.method.has_adapters else "model"
-    log(INFO, "%s in %.1f s; %s: %s", outcome, seconds, result, folder.path.resolve() / result)
+    log(INFO, "%s in %.1f s; %s", record.quality(), seconds, record.result())
 
 
 def _folder_of(config: RunConfig, resumed: PastRun | None) -> RunFolder:

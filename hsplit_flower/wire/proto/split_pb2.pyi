@@ -125,7 +125,7 @@ class SessionTicket(_message.Message):
     def __init__(self, token: _Optional[str] = ...) -> None: ...
 
 class StepCounts(_message.Message):
-    __slots__ = ("steps",)
+    __slots__ = ("steps", "num_tokens")
     class StepsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -134,8 +134,10 @@ class StepCounts(_message.Message):
         value: int
         def __init__(self, key: _Optional[int] = ..., value: _Optional[int] = ...) -> None: ...
     STEPS_FIELD_NUMBER: _ClassVar[int]
+    NUM_TOKENS_FIELD_NUMBER: _ClassVar[int]
     steps: _containers.ScalarMap[int, int]
-    def __init__(self, steps: _Optional[_Mapping[int, int]] = ...) -> None: ...
+    num_tokens: int
+    def __init__(self, steps: _Optional[_Mapping[int, int]] = ..., num_tokens: _Optional[int] = ...) -> None: ...
 
 class CollectReply(_message.Message):
     __slots__ = ("factors", "summary")

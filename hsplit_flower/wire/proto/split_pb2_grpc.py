@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class SplitWorkerStub:
-    """The training dialogue. The session's token travels in the call's metadata.
+    """The training exchange. The session's token travels in the call's metadata.
     """
 
     def __init__(self, channel):
@@ -43,7 +43,7 @@ class SplitWorkerStub:
 
 
 class SplitWorkerServicer:
-    """The training dialogue. The session's token travels in the call's metadata.
+    """The training exchange. The session's token travels in the call's metadata.
     """
 
     def Exchange(self, request_iterator, context):
@@ -69,7 +69,7 @@ def add_SplitWorkerServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SplitWorker:
-    """The training dialogue. The session's token travels in the call's metadata.
+    """The training exchange. The session's token travels in the call's metadata.
     """
 
     @staticmethod
