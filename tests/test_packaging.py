@@ -17,7 +17,9 @@ from tests.lower_bounds import lower_bounds
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "hsplit_flower"
-SHIPPED_SUFFIXES = {".py", ".pyi", ".typed", ".proto", ".safetensors", ".json", ".md", ".toml"}
+SHIPPED_SUFFIXES = {
+    *(".py", ".pyi", ".typed", ".proto", ".safetensors", ".json", ".md", ".toml", ".jinja")
+}
 
 
 def build(source: Path, kind: str, into: Path) -> Path:
@@ -136,7 +138,7 @@ def test_every_dependency_has_a_lower_bound_and_a_tested_version(metadata: Messa
     pinned = {canonicalize_name(name): version for name, version in pins}
     for text in metadata.get_all("Requires-Dist", []):
         requirement = Requirement(text)
-        extras = ({"extra": extra} for extra in ("dev", "nlg"))
+        extras = ({"extra": extra} for extra in ("dev", "docs", "nlg"))
         if requirement.marker and not any(map(requirement.marker.evaluate, extras)):
             continue
         name = canonicalize_name(requirement.name)

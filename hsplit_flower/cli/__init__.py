@@ -1,4 +1,4 @@
-"""The command line: ``hsplit`` with ``plan``, ``worker``, ``demo``, ``export`` and others."""
+"""The command line: ``hsplit`` with ``new``, ``plan``, ``worker``, ``demo``, ``export`` and others."""
 
 import logging
 import signal
@@ -15,6 +15,7 @@ from . import (
     demo,
     evaluate,
     export,
+    new,
     plan,
     report,
     settings_table,
@@ -32,6 +33,7 @@ app = typer.Typer(
     # Click suggests the nearest command itself.
     suggest_commands=False,
 )
+app.command("new", cls=DescribedCommand)(new.command)
 app.command("plan", cls=DescribedCommand, epilog=plan.EPILOG)(plan.command)
 app.command("worker", cls=DescribedCommand)(worker.command)
 app.command("certificates", cls=DescribedCommand)(certificates.command)
