@@ -13,7 +13,7 @@ IN_VENV := PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1
 PYTEST := $(IN_VENV) $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-long check format benchmarks protocol test-lower-bounds clean
+.PHONY: help venv demo docs test test-long check format benchmarks protocol test-lower-bounds clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
@@ -24,11 +24,15 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Making the virtual environment $(VENV); this takes a minute or two."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -qq --upgrade pip
-	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[dev,nlg,tensorboard]'
+	$(BIN)/python -m pip install -qq --constraint constraints.txt \
+		--editable '.[dev,docs,nlg,tensorboard]'
 	touch $@
 
 demo: $(STAMP) ## fine-tune the built-in model across five simulated clients
 	$(IN_VENV) $(BIN)/hsplit demo
+
+docs: $(STAMP) ## build the site of all pages: build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 test: $(STAMP) ## run the tests
 	$(PYTEST) -n $(WORKERS) --dist loadfile $(TESTS)

@@ -1,4 +1,4 @@
-"""The code that the README shows, run as it stands there, in a process of its own."""
+"""The app that the guide's project page shows, run as it stands there, in a process of its own."""
 
 import os
 import re
@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from tests.documents import GUIDE, code_named
 from tests.ray_starts import RAY_IS_LATE, RAY_STARTS
 
 PATIENCE_SECONDS = 150
-README = Path(__file__).parents[1] / "README.md"
 SIMULATION = """
 from flwr.simulation import run_simulation
 import client_app, server_app
@@ -24,17 +24,6 @@ run_simulation(
     backend_config={"client_resources": {"num_cpus": 1}, "init_args": {"num_cpus": 2}},
 )
 """
-
-
-def code_named(name: str) -> str:
-    """The python block of the README that begins with ``# name``."""
-    return code_beginning(f"# {name}\n")
-
-
-def code_beginning(start: str) -> str:
-    """The python block of the README that begins like this."""
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    return next(block for block in blocks if block.startswith(start))
 
 
 def simulated(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -71,7 +60,7 @@ def test_the_workers_of_an_own_project_are_as_they_are_said_to_be() -> None:
 @pytest.mark.timeout(RAY_STARTS * PATIENCE_SECONDS + 30)
 def test_the_plug_in_example_trains_and_evaluates(tmp_path: Path):
     for name in ("server_app.py", "client_app.py"):
-        (tmp_path / name).write_text(code_named(name), encoding="utf-8")
+        (tmp_path / name).write_text(code_named(GUIDE / "first-project.md", name), encoding="utf-8")
     (tmp_path / "simulate.py").write_text(SIMULATION, encoding="utf-8")
     finished = simulated(tmp_path)
     output = finished.stdout + finished.stderr
