@@ -59,11 +59,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def claims(base: str, content: Mapping[str, Any]) -> Iterator[str]:
-    """Each claim: published, found, verdict."""
+    """Each claim: published, found, verdict, and of how many seeds."""
     lines = {fleet: lines_of(cells) for fleet, cells in content["cells"][ROOM].items()}
-    yield from _head("claim", "published", "found", "verdict")
+    yield from _head("claim", "published", "found", "verdict", "seeds")
     for one in findings(STANDS_FOR[base], lines):
-        yield _row(one.claim, one.published, spread(one.values), one.verdict)
+        yield _row(one.claim, one.published, spread(one.values), one.verdict, str(len(one.values)))
 
 
 def methods(cells: Mapping[str, Any]) -> Iterator[str]:
