@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.study.arms import ROWS
 
-DPI: Final = 110
+DPI: Final = 96
 
 
 @dataclass(frozen=True, kw_only=True)
