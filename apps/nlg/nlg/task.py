@@ -1,6 +1,7 @@
 """The app's data: this client's examples, tokenised, and the dev set.
 
-What is read and tokenised is kept, because a process may serve many messages; nothing rests on it.
+What is read, divided and tokenised is kept, because a process may serve many clients' messages: the
+parts of all clients together are the data set once. Nothing rests on it.
 """
 
 from collections.abc import Iterator
@@ -27,6 +28,9 @@ from hsplit_flower.splitting import load_tokenizer
 from nlg.run_config import RunConfig
 
 Batches = Iterator[dict[str, Tensor]]
+
+KEPT_PARTS = 1024
+"""Of training and dev set together: more clients than one process of a simulation has."""
 
 
 def num_examples(config: RunConfig, context: Context) -> int:
@@ -79,8 +83,9 @@ def _place(context: Context) -> tuple[int, int]:
     return position, num_clients
 
 
-@lru_cache(maxsize=16)
-def _part(config: RunConfig, position: int, num_clients: int, split: str) -> list[Example]:
+@lru_cache(maxsize=4)
+def _divided(config: RunConfig, num_clients: int, split: str) -> list[list[Example]]:
+    """The examples of every client."""
     examples = load_examples(config.app.dataset, split)
     parts = partition(
         labels_of(examples, config.app.partition_by),
@@ -89,14 +94,14 @@ def _part(config: RunConfig, position: int, num_clients: int, split: str) -> lis
         alpha=config.app.dirichlet_alpha,
         seed=config.run.training.seed,
     )
-    return [examples[index] for index in parts[position]]
+    return [[examples[index] for index in part] for part in parts]
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=KEPT_PARTS)
 def _encoded_part(
     config: RunConfig, position: int, num_clients: int, split: str
 ) -> list[EncodedExample]:
-    return _encode(config, _part(config, position, num_clients, split))
+    return _encode(config, _divided(config, num_clients, split)[position])
 
 
 def _encode(config: RunConfig, examples: list[Example]) -> list[EncodedExample]:
