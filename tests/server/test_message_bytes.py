@@ -28,7 +28,7 @@ def serialised(message: Message) -> int:
 def test_a_rounds_bytes_are_its_messages_to_a_hundredth(model: str, worker: WatchedWorker) -> None:
     told = Told()
     strategy = strategy_of(
-        model, worker, observer=told.trained.append, fleet="", fraction_evaluate=1.0
+        model, worker=worker, observer=told.trained.append, fleet="", fraction_evaluate=1.0
     )
     strategy.evaluation_observer = told.evaluated.append
     with LocalGrid(client_app(), node_configs(**{"memory-gb": 1.0, "flops": 1e9})) as grid:
