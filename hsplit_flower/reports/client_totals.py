@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from .client_records import EvaluatedClient, Measured, TrainedClient
+from .metrics import ClientEvaluationLine, TrainingLine
 from .plan import PlannedClient
 from .run import Run
 
@@ -70,7 +71,7 @@ class ClientTotals:
 
     def total(self, name: str) -> float:
         """The sum of a field of what was measured, over all rounds."""
-        return sum(getattr(one, name) for one in self.measured)
+        return float(sum(getattr(one, name) for one in self.measured))
 
     @property
     def sent_bytes(self) -> float:
@@ -106,7 +107,8 @@ def _totals(run: Run, name: str) -> ClientTotals:
 
 def _absences(run: Run, name: str) -> tuple[Absence, ...]:
     rounds: dict[str, list[int]] = {}
-    for line in (*run.training, *run.client_evaluations):
+    lines: list[TrainingLine | ClientEvaluationLine] = [*run.training, *run.client_evaluations]
+    for line in lines:
         part, one = line.clients.get(name), line.left_out.get(name)
         for reason in (part and part.dropped, one and one.reason):
             if reason:

@@ -62,8 +62,8 @@ class Run:
     @property
     def names(self) -> list[str]:
         """All clients that any line or the plan names, in the order in which they appear."""
-        lines = [*self.training, *self.client_evaluations]
-        places = [*lines, *([self.plan] if self.plan else [])]
+        places: list[TrainingLine | ClientEvaluationLine | PlanRecord]
+        places = [*self.training, *self.client_evaluations, *([self.plan] if self.plan else [])]
         found = [name for place in places for name in (*place.clients, *place.left_out)]
         return list(dict.fromkeys(found))
 

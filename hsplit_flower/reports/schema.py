@@ -73,7 +73,7 @@ def _words(annotation: Any) -> str:
     if annotation in names:
         return names[annotation]
     origin = getattr(annotation, "__origin__", None)
-    inner = getattr(annotation, "__args__", ())
+    inner: tuple[Any, ...] = getattr(annotation, "__args__", ())
     if origin is dict:
         return f"by key: {_words(inner[1])}"
     if origin is tuple:
