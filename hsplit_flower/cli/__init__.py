@@ -1,4 +1,4 @@
-"""The command line: ``hsplit`` with ``new``, ``plan``, ``worker``, ``demo``, ``export`` and others."""
+"""The command line: ``hsplit`` with ``new``, ``plan``, ``worker``, ``demo`` and others."""
 
 import logging
 import signal
