@@ -85,12 +85,20 @@ def test_it_is_refused_where_something_else_would_be_learnt(
     quick = {"num-server-rounds": 1, "server-evaluation": False}
     folder = run_here(settings, tmp_path, quick)
     going_on = {**quick, "num-server-rounds": 2, "resume": str(folder)}
-    other = {**going_on, "local-steps": 2, "training.learning-rate": 0.5}
+    other = {
+        **going_on,
+        "local-steps": 2,
+        "training.learning-rate": 0.5,
+        "link.wire-type": "int8",
+        "link.patience-seconds": 7.0,
+    }
     with pytest.raises(ConfigError) as refused:
         run_here(settings, tmp_path, other)
     told = str(refused.value)
     assert "local-steps is 2 and was 1 there" in told
     assert "training.learning-rate is 0.5 and was 0.008 there" in told
+    assert "link.wire-type is 'int8'" in told
+    assert "link.patience-seconds" not in told, "it changes nothing that is learnt"
     with pytest.raises(ConfigError, match="nothing is left to do; ask for more rounds"):
         run_here(settings, tmp_path, {**going_on, "num-server-rounds": 1})
     nowhere = {**going_on, "resume": str(tmp_path / "nowhere")}

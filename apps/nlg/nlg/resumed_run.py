@@ -27,6 +27,10 @@ FREE = frozenset(
     }
 )
 FREE_GROUPS = frozenset({"client", "worker", "sampling"})
+# What crosses the cut is learnt from; how patiently it is waited for, and in what pieces, is not.
+FREE_OF_GROUPS = {
+    "link": frozenset({"max-message-mb", "step-timeout-seconds", "patience-seconds"}),
+}
 
 
 def read_resumed(config: RunConfig, settings: RunSettings) -> PastRun | None:
@@ -71,6 +75,8 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tu
                 yield key, then[key], value
             continue
         for own, inner in value.items():
+            if own in FREE_OF_GROUPS.get(key, ()):
+                continue
             before = then[key].get(own, inner)
             if before != inner:
                 yield f"{key}.{own}", before, inner
