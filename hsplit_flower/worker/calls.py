@@ -22,7 +22,7 @@ OPERATOR_THREADS = 8
 TRIM_SECONDS = 0.5
 """How long after a call's end the system gets memory back; others in between share in it."""
 SMALL_BYTES = 2**20
-"""Up to so much a message is dealt with in the loop, half a millisecond: a thread hears of it later."""
+"""Up to so much a message is dealt with in the loop: a thread takes longer to hear of it."""
 
 
 class CallThreads:
