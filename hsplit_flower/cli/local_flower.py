@@ -69,7 +69,10 @@ class LocalFlower:
             text=True,
             check=True,
         )
-        runs = json.loads(listed.stdout).get("runs", [])
+        told = json.loads(listed.stdout)
+        if not told["success"]:
+            return f"the SuperLink does not say what became of it: {told.get('error-message', '')}"
+        runs = told.get("runs", [])
         newest = max(runs, key=lambda run: str(run["pending-at"]), default=None)
         if newest is None:
             return "no run was started"

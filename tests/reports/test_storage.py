@@ -53,6 +53,18 @@ def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
     assert (tmp_path / "metrics.jsonl").read_bytes() == whole
 
 
+@pytest.mark.skipif(not os.path.isdir("/sys"), reason="only Linux has a folder nobody may write to")
+def test_a_folder_that_may_not_be_written_to_is_told(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    # Not even the superuser makes files there.
+    (tmp_path / "plan.json.new").symlink_to("/sys/plan.json")
+    with pytest.raises(StorageError, match=r"plan\.json cannot be written: (Perm|Read-only|Oper)"):
+        folder.write_plan({"1": 2})
+    refused = pytest.raises(StorageError, match=r"/sys/run cannot be written.*another folder")
+    with refused, RunFolder(Path("/sys/run")):
+        pass
+
+
 def test_metrics_of_rounds_that_are_to_be_run_again_are_taken_off(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     for number in (0, 1, 1, 2, 3):
