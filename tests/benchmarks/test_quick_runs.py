@@ -23,6 +23,8 @@ WITH_FLOWER = (
     "noise-free-lora",
     "study",
     "study-scores",
+    "outages",
+    "kill-loop",
 )
 WITH_DATA = ("main-job", "disturbed-run", "ablation", "adapter-growth", "wire-precision")
 # Up to a minute or two each, most of it spent on starting processes.
@@ -49,6 +51,8 @@ LONG = (
     "latency",
     "wire-precision",
     "worker-limit",
+    "outages",
+    "kill-loop",
 )
 WITH_JAVA = ("study-scores",)
 WITHOUT_CLOCK = ("wire", "noise-free-lora")

@@ -13,15 +13,21 @@ import pytest
 
 from hsplit_flower.cli.local_flower import LocalFlower
 from hsplit_flower.server.past_run import read_past_run
+from hsplit_flower.settings import Certificates
 from tests.apps.flower_app import APP, TINY, run_app
 from tests.apps.test_deployed import deployment
+from tests.transport.parties import Parties
 
 NODES = [f"partition-id={number} num-partitions=2 memory-gb=2.0 flops=2e10" for number in range(2)]
 SETTINGS: dict[str, Any] = {
     **TINY,
-    "num-server-rounds": 3,
+    "num-server-rounds": 2,
     "simulation.fleet": "",
     "aggregation.momentum": 0.3,
+    # Where clients are cut is otherwise decided by the worker's speed, which is measured anew by
+    # each ServerApp.
+    "planning.min-cut": 4,
+    "planning.max-cut": 4,
     # So that clients give up soon what died with the ServerApp.
     "link.patience-seconds": 2,
 }
@@ -55,7 +61,9 @@ def _is_of(process: psutil.Process, flower: LocalFlower) -> bool:
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_it_goes_on_from_its_folder_as_if_it_had_lived(tmp_path: Path) -> None:
-    with deployment(tmp_path / "flwr", NODES) as flower:
+    known = Parties(tmp_path)
+    files = Certificates(**known.server.files, ssl_ca_certfile=known.authority.certfile)
+    with deployment(tmp_path / "flwr", files, NODES) as flower:
         killed = {**SETTINGS, "output-dir": str(tmp_path), "run-name": "killed"}
         text = " ".join(f"{key}={json.dumps(value)}" for key, value in killed.items())
         command = flower.command(APP, ["--run-config", text])
@@ -74,7 +82,7 @@ def test_it_goes_on_from_its_folder_as_if_it_had_lived(tmp_path: Path) -> None:
         assert flower.failure() is None, again.log[-4000:]
         run_app(flower, tmp_path, {**SETTINGS, "run-name": "undisturbed"})
     wanted, got = perplexities(tmp_path / "undisturbed"), perplexities(folder)
-    assert got.keys() == wanted.keys() == {0, 1, 2, 3}
+    assert got.keys() == wanted.keys() == {0, 1, 2}
     for server_round, value in wanted.items():
         # Replies come in any order, in which sums are rounded.
         assert got[server_round] == pytest.approx(value, rel=1e-5)
