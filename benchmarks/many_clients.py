@@ -72,7 +72,7 @@ def rounds_of(num_clients: int, settings: Settings) -> list[dict[str, Any]]:
 
 def beside_steps(line: dict[str, Any], num_clients: int) -> float:
     """Seconds of a round that are no client's steps, for each client."""
-    steps = sum(client["seconds"] for client in line["clients"].values())
+    steps = sum(float(client["seconds"]) for client in line["clients"].values())
     return (float(line["seconds"]) - steps / num_cores()) / num_clients
 
 

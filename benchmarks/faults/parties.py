@@ -124,7 +124,11 @@ def run_client(setup: Setup, partition: int, pipe: Connection) -> None:
     begun(setup, f"client-{partition}")
     be_the_server()
     app = _client_app(setup, partition)
-    config = {**setup.node_config, "partition-id": partition, "num-partitions": setup.num_clients}
+    config: dict[str, bool | int | float | str] = {
+        **setup.node_config,
+        "partition-id": partition,
+        "num-partitions": setup.num_clients,
+    }
     node = ThreadGrid(app, {partition + 1: config})
     with suppress(EOFError, BrokenPipeError):
         while True:
@@ -150,7 +154,7 @@ def run_server(setup: Setup) -> None:
         def observe(report: RoundReport) -> None:
             # The state last: a round that it does not have is told once more.
             with open(setup.reports, "a", encoding="utf-8") as file:
-                file.write(json.dumps(report.to_dict()) + "\n")
+                file.write(json.dumps(report.record().to_dict()) + "\n")
             write_state(strategy.state, setup.state)
             setup.moments.reach(report.server_round, Place.BETWEEN_ROUNDS)
             grid.server_round = report.server_round + 1

@@ -13,68 +13,88 @@ Binding = Literal["memory", "link", "worker", "client", "method"]
 class Measured(Record):
     """What a client's round took, as it was measured; seconds add up to the round's."""
 
-    worker: str = Field("", description="Address of the worker that served it; empty for none.")
+    worker: str = Field(
+        default="", description="Address of the worker that served it; empty for none."
+    )
     worker_up_bytes: int = Field(
-        0, description="Sent to the worker, with what gRPC puts before each message."
+        default=0, description="Sent to the worker, with what gRPC puts before each message."
     )
-    worker_down_bytes: int = Field(0, description="Received from the worker, likewise.")
-    flower_up_bytes: int = Field(0, description="Of its reply to the server, through Flower.")
-    flower_down_bytes: int = Field(0, description="Of the server's message to it.")
+    worker_down_bytes: int = Field(default=0, description="Received from the worker, likewise.")
+    flower_up_bytes: int = Field(
+        default=0, description="Of its reply to the server, through Flower."
+    )
+    flower_down_bytes: int = Field(default=0, description="Of the server's message to it.")
     setup_seconds: float = Field(
-        0.0, description="Before its first step: lease of a card, half of the model, adapter."
+        default=0.0,
+        description="Before its first step: lease of a card, half of the model, adapter.",
     )
-    computing_seconds: float = Field(0.0, description="In its own half.")
+    computing_seconds: float = Field(default=0.0, description="In its own half.")
     worker_seconds: float = Field(
-        0.0, description="It waited while the worker computed for it, or had it wait its turn."
+        default=0.0,
+        description="It waited while the worker computed for it, or had it wait its turn.",
     )
-    link_seconds: float = Field(0.0, description="It waited while bytes were under way.")
+    link_seconds: float = Field(default=0.0, description="It waited while bytes were under way.")
     others_seconds: float = Field(
-        0.0,
+        default=0.0,
         description="What remains until the round's last reply: for others, for a process of its "
         "own in a simulation, and for Flower's messages.",
     )
-    num_steps: int = Field(0, description="Steps, one a batch.")
-    num_tokens: int = Field(0, description="Labelled tokens, of which the loss is.")
-    num_batch_tokens: int = Field(0, description="All tokens of its batches, padding included.")
-    peak_bytes: float = Field(0.0, description="Memory that its round took; 0 if not measured.")
-    budget_bytes: float = Field(0.0, description="Memory that it might take.")
+    num_steps: int = Field(default=0, description="Steps, one a batch.")
+    num_tokens: int = Field(default=0, description="Labelled tokens, of which the loss is.")
+    num_batch_tokens: int = Field(
+        default=0, description="All tokens of its batches, padding included."
+    )
+    peak_bytes: float = Field(
+        default=0.0, description="Memory that its round took; 0 if not measured."
+    )
+    budget_bytes: float = Field(default=0.0, description="Memory that it might take.")
 
 
 class TrainedClient(Measured):
     """A client that had a part in a round of training."""
 
     cut: int = Field(description="Blocks that the client has.")
-    binds: Binding | None = Field(None, description="What its cut is limited by, as in the plan.")
-    block_ranks: tuple[int, ...] = Field(
-        (), description="Sum of the ranks in each block, on both sides of the cut."
+    binds: Binding | None = Field(
+        default=None, description="What its cut is limited by, as in the plan."
     )
-    sum_of_ranks: int = Field(0, description="Over all weights, on both sides of the cut.")
-    least_rank: int = Field(0, description="Of the weights that it adapts.")
-    largest_rank: int = Field(0, description="Of the weights that it adapts.")
-    predicted_bytes: float = Field(0.0, description="Memory that its plan says.")
-    seconds: float = Field(0.0, description="From its first step to its last, as it says.")
-    loss: float | None = Field(None, description="Mean of a labelled token over all its steps.")
+    block_ranks: tuple[int, ...] = Field(
+        default=(), description="Sum of the ranks in each block, on both sides of the cut."
+    )
+    sum_of_ranks: int = Field(default=0, description="Over all weights, on both sides of the cut.")
+    least_rank: int = Field(default=0, description="Of the weights that it adapts.")
+    largest_rank: int = Field(default=0, description="Of the weights that it adapts.")
+    predicted_bytes: float = Field(default=0.0, description="Memory that its plan says.")
+    seconds: float = Field(default=0.0, description="From its first step to its last, as it says.")
+    loss: float | None = Field(
+        default=None, description="Mean of a labelled token over all its steps."
+    )
     loss_before: float | None = Field(
-        None, description="The same over the first quarter of its steps, one at least."
+        default=None, description="The same over the first quarter of its steps, one at least."
     )
     loss_after: float | None = Field(
-        None, description="The same over the last quarter of its steps, one at least."
+        default=None, description="The same over the last quarter of its steps, one at least."
     )
-    num_examples: int = Field(0, description="That it claims to train on.")
-    counted_examples: int = Field(0, description="With which it counts in means.")
-    longest_change: str = Field("", description="Of which weight its change is longest.")
-    times_the_median: float = Field(0.0, description="How long that is, in the round's medians.")
-    num_shortened: int = Field(0, description="Weights whose change was shortened.")
-    least_kept: float = Field(1.0, description="What share of the one that lost most was kept.")
-    selected: bool = Field(True, description="Whether the rule that selects clients chose it.")
-    dropped: str | None = Field(None, description="Why it does not count, if it does not.")
+    num_examples: int = Field(default=0, description="That it claims to train on.")
+    counted_examples: int = Field(default=0, description="With which it counts in means.")
+    longest_change: str = Field(default="", description="Of which weight its change is longest.")
+    times_the_median: float = Field(
+        default=0.0, description="How long that is, in the round's medians."
+    )
+    num_shortened: int = Field(default=0, description="Weights whose change was shortened.")
+    least_kept: float = Field(
+        default=1.0, description="What share of the one that lost most was kept."
+    )
+    selected: bool = Field(
+        default=True, description="Whether the rule that selects clients chose it."
+    )
+    dropped: str | None = Field(default=None, description="Why it does not count, if it does not.")
     simulated_compute_seconds: float | None = Field(
-        None, description="In its half, on the device that was simulated for it."
+        default=None, description="In its half, on the device that was simulated for it."
     )
-    simulated_link_seconds: float | None = Field(None, description="On its link, likewise.")
-    simulated_worker_seconds: float | None = Field(None, description="Served, likewise.")
+    simulated_link_seconds: float | None = Field(default=None, description="On its link, likewise.")
+    simulated_worker_seconds: float | None = Field(default=None, description="Served, likewise.")
     simulated_waiting_seconds: float | None = Field(
-        None, description="In the worker's queue and for the last one, likewise."
+        default=None, description="In the worker's queue and for the last one, likewise."
     )
 
     @property
@@ -87,9 +107,9 @@ class EvaluatedClient(Measured):
     """A client that was to evaluate the global model on examples of its own."""
 
     cut: int = Field(description="Blocks that the client has.")
-    loss: float | None = Field(None, description="Mean of a labelled token.")
-    perplexity: float | None = Field(None, description="exp of the loss.")
-    dropped: str | None = Field(None, description="Why it does not count, if it does not.")
+    loss: float | None = Field(default=None, description="Mean of a labelled token.")
+    perplexity: float | None = Field(default=None, description="exp of the loss.")
+    dropped: str | None = Field(default=None, description="Why it does not count, if it does not.")
 
 
 class LeftOut(Record):
@@ -102,5 +122,9 @@ class LeftOut(Record):
         "for; too-few: the round was not held."
     )
     reason: str = Field(description="The same in words.")
-    budget_bytes: float | None = Field(None, description="Memory that it has, where that is why.")
-    needed_bytes: float | None = Field(None, description="Memory that its smallest part takes.")
+    budget_bytes: float | None = Field(
+        default=None, description="Memory that it has, where that is why."
+    )
+    needed_bytes: float | None = Field(
+        default=None, description="Memory that its smallest part takes."
+    )

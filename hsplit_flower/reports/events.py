@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
 from .client_records import EvaluatedClient, TrainedClient
-from .metrics import AnyLine, ClientEvaluationLine, ServerEvaluationLine
+from .metrics import ClientEvaluationLine, FederatedLine, ServerEvaluationLine
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -44,7 +44,7 @@ class TensorBoardEvents:
         self._first_step = goes_on_after + 1
         self._writer: SummaryWriter | None = None
 
-    def add(self, line: AnyLine) -> None:
+    def add(self, line: FederatedLine) -> None:
         """Write a line, and see it onto the disk."""
         from torch.utils.tensorboard import SummaryWriter
 
@@ -61,7 +61,7 @@ class TensorBoardEvents:
             self._writer = None
 
 
-def scalars(line: AnyLine) -> dict[str, float]:
+def scalars(line: FederatedLine) -> dict[str, float]:
     """The numbers of a line by tag, ``perplexity/server`` or ``loss/clinic-a``; none that is not
     known.
     """

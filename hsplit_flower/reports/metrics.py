@@ -18,7 +18,7 @@ METRICS_FILE = "metrics.jsonl"
 class Line(Record):
     """What every line has."""
 
-    version: int = Field(VERSION, description="Of the file's schema.")
+    version: int = Field(default=VERSION, description="Of the file's schema.")
 
 
 class RoundLine(Line):
@@ -30,24 +30,24 @@ class RoundLine(Line):
 class TrainingLine(RoundLine):
     """A round of training."""
 
-    kind: Literal["training"] = Field("training", description="What the line is of.")
+    kind: Literal["training"] = Field(default="training", description="What the line is of.")
     completed: bool = Field(description="Whether enough clients finished for it to count.")
-    seconds: float = Field(0.0, description="From its start to its end, as measured.")
+    seconds: float = Field(default=0.0, description="From its start to its end, as measured.")
     simulated_seconds: float = Field(
-        0.0, description="It would have taken on the simulated devices; 0 without a fleet."
+        default=0.0, description="It would have taken on the simulated devices; 0 without a fleet."
     )
-    replanned: bool = Field(False, description="Whether cuts and ranks were chosen anew.")
-    planning_reason: str = Field("", description="Why, or why not.")
-    drift: float = Field(0.0, description="How far importance has moved since the plan.")
-    largest_rank: int = Field(0, description="Of the global adapter after it.")
+    replanned: bool = Field(default=False, description="Whether cuts and ranks were chosen anew.")
+    planning_reason: str = Field(default="", description="Why, or why not.")
+    drift: float = Field(default=0.0, description="How far importance has moved since the plan.")
+    largest_rank: int = Field(default=0, description="Of the global adapter after it.")
     held_back_share: float = Field(
-        0.0, description="Of what was learnt, by squared size, what is kept for later."
+        default=0.0, description="Of what was learnt, by squared size, what is kept for later."
     )
-    dropped_share: float = Field(0.0, description="Likewise, what is lost.")
+    dropped_share: float = Field(default=0.0, description="Likewise, what is lost.")
     importance: dict[str, float] = Field(
         default_factory=dict, description="After it, by weight; empty before anything is known."
     )
-    moved: tuple[str, ...] = Field((), description="Who began anew as its worker died.")
+    moved: tuple[str, ...] = Field(default=(), description="Who began anew as its worker died.")
     clients: dict[str, TrainedClient] = Field(
         default_factory=dict, description="Who had a part, by name."
     )
@@ -60,11 +60,11 @@ class ClientEvaluationLine(RoundLine):
     """The global model, evaluated by clients on examples of their own."""
 
     kind: Literal["client-evaluation"] = Field(
-        "client-evaluation", description="What the line is of."
+        default="client-evaluation", description="What the line is of."
     )
-    loss: float | None = Field(None, description="Mean over all clients' labelled tokens.")
-    perplexity: float | None = Field(None, description="exp of the loss.")
-    seconds: float = Field(0.0, description="From its start to its end, as measured.")
+    loss: float | None = Field(default=None, description="Mean over all clients' labelled tokens.")
+    perplexity: float | None = Field(default=None, description="exp of the loss.")
+    seconds: float = Field(default=0.0, description="From its start to its end, as measured.")
     clients: dict[str, EvaluatedClient] = Field(
         default_factory=dict, description="Who had a part, by name."
     )
@@ -77,27 +77,28 @@ class ServerEvaluationLine(RoundLine):
     """The global model, evaluated by the server."""
 
     kind: Literal["server-evaluation"] = Field(
-        "server-evaluation", description="What the line is of."
+        default="server-evaluation", description="What the line is of."
     )
     loss: float = Field(description="Mean of a labelled token.")
     perplexity: float = Field(description="exp of the loss.")
-    num_tokens: int = Field(0, description="Labelled tokens.")
+    num_tokens: int = Field(default=0, description="Labelled tokens.")
     best_round: int | None = Field(
-        None, description="After which the perplexity was lowest so far."
+        default=None, description="After which the perplexity was lowest so far."
     )
 
 
 class CentralisedLine(Line):
     """A model that one machine has trained on all texts (``hsplit centralised``)."""
 
-    kind: Literal["centralised"] = Field("centralised", description="What the line is of.")
+    kind: Literal["centralised"] = Field(default="centralised", description="What the line is of.")
     step: int = Field(description="After how many steps; 0 is before training.")
     perplexity: float = Field(description="Of the dev set.")
-    train_loss: float | None = Field(None, description="Mean of a labelled token.")
-    seconds: float = Field(0.0, description="Of training.")
+    train_loss: float | None = Field(default=None, description="Mean of a labelled token.")
+    seconds: float = Field(default=0.0, description="Of training.")
 
 
-AnyLine = TrainingLine | ClientEvaluationLine | ServerEvaluationLine | CentralisedLine
+FederatedLine = TrainingLine | ClientEvaluationLine | ServerEvaluationLine
+AnyLine = FederatedLine | CentralisedLine
 
 KINDS: Mapping[str, type[AnyLine]] = {
     "training": TrainingLine,

@@ -23,14 +23,14 @@ class PlannedClient(Record):
     )
     why: str = Field(description="The same in words.")
     ranks: dict[str, int] = Field(default_factory=dict, description="By weight.")
-    checkpointing: bool = Field(False, description="Whether it runs its blocks once more.")
-    budget_bytes: float = Field(0.0, description="Memory that it has.")
+    checkpointing: bool = Field(default=False, description="Whether it runs its blocks once more.")
+    budget_bytes: float = Field(default=0.0, description="Memory that it has.")
     memory: dict[str, float] = Field(
         default_factory=dict, description="What is predicted to be taken, by purpose."
     )
-    client_seconds: float = Field(0.0, description="Its own, and on its link.")
-    worker_seconds: float = Field(0.0, description="The worker's for it.")
-    wire_bytes: float = Field(0.0, description="Both ways.")
+    client_seconds: float = Field(default=0.0, description="Its own, and on its link.")
+    worker_seconds: float = Field(default=0.0, description="The worker's for it.")
+    wire_bytes: float = Field(default=0.0, description="Both ways.")
 
     @property
     def predicted_bytes(self) -> float:
@@ -47,9 +47,9 @@ class LeftOutNode(LeftOut):
 class PlanRecord(Record):
     """The plan of a round."""
 
-    version: int = Field(VERSION, description="Of the file's schema.")
+    version: int = Field(default=VERSION, description="Of the file's schema.")
     server_round: int = Field(description="Which round goes by it.")
-    planning_reason: str = Field("", description="Why it was made, or stands.")
+    planning_reason: str = Field(default="", description="Why it was made, or stands.")
     clients: dict[str, PlannedClient] = Field(
         default_factory=dict, description="Who has a part, by name."
     )

@@ -115,10 +115,10 @@ class ClientReport:
             num_shortened=len(self.proportion.kept),
             least_kept=0.0 if self.proportion.is_refused else self.proportion.least_kept,
             selected=self.is_selected,
-            simulated_compute_seconds=clock and clock.compute_seconds,
-            simulated_link_seconds=clock and clock.link_seconds,
-            simulated_worker_seconds=clock and clock.worker_seconds,
-            simulated_waiting_seconds=clock and clock.waiting_seconds,
+            simulated_compute_seconds=clock.compute_seconds if clock else None,
+            simulated_link_seconds=clock.link_seconds if clock else None,
+            simulated_worker_seconds=clock.worker_seconds if clock else None,
+            simulated_waiting_seconds=clock.waiting_seconds if clock else None,
         )
 
     def evaluated(self) -> EvaluatedClient:

@@ -101,7 +101,7 @@ class Progress:
             return replies
 
         # Flower's grids wait for replies by their own method, which is found on the object first.
-        grid.pull_messages = watched  # type: ignore[method-assign,assignment]
+        grid.pull_messages = watched  # type: ignore[method-assign]
         try:
             yield
         finally:

@@ -11,8 +11,8 @@ from ..methods import HSPLIT_LORA, Method
 from ..settings import PlanSettings
 from ..simulation.clock import RoundClock, simulate_round
 from ..types import DeviceProfile
+from .client_report import ClientReport
 from .plan_basis import costs_for, held_ranks
-from .round_report import ClientReport
 
 
 class FleetClock:

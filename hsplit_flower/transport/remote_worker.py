@@ -145,7 +145,8 @@ class RemoteWorker:
 
     def _counts(self) -> StepCounts:
         with raised_as_ours():
-            return self._stub.Steps(Empty(), **self._call)
+            counts: StepCounts = self._stub.Steps(Empty(), **self._call)
+            return counts
 
     def _tried(self, call: Callable[[], Answer]) -> Answer:
         """What a call that may be made twice gives, at one of several tries."""

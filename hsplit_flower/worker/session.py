@@ -272,7 +272,7 @@ class Sessions:
         with self._lock:
             self._forget(token)
 
-    def remove_all(self) -> dict[str, int]:
+    def remove_all(self) -> dict[str, str]:
         """Close every session; gives the name of each one's client, by its token."""
         with self._lock:
             self._drop_silent()

@@ -10,7 +10,7 @@ from hsplit_flower.reports import RunFolder, clients_table, read_run, summary
 from hsplit_flower.reports.clients_table import CLIENTS_FILE
 from hsplit_flower.reports.events import TensorBoardEvents
 from hsplit_flower.reports.history import read_history
-from hsplit_flower.reports.metrics import AnyLine, ServerEvaluationLine
+from hsplit_flower.reports.metrics import FederatedLine, ServerEvaluationLine
 from hsplit_flower.reports.page import REPORT_FILE, page
 from hsplit_flower.reports.run import VOID_FILE
 from hsplit_flower.reports.summary import SUMMARY_FILE
@@ -101,7 +101,7 @@ class RunRecord:
             except Exception as error:  # whatever it is, the run has its result
                 log(WARNING, "%s was not written: %r", self._folder.path / name, error)
 
-    def _add(self, line: AnyLine) -> None:
+    def _add(self, line: FederatedLine) -> None:
         """Keep a line of metrics."""
         self._folder.add_metrics(line)
         if self._events is not None:

@@ -85,7 +85,7 @@ def _reasons(line: TrainingLine | ClientEvaluationLine) -> Iterator[tuple[str, s
 
 def _trimmed(run: Run) -> list[tuple[str, ...]]:
     """What of clients that finished was not used, by client and round."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for line in run.training:
         for name, part in line.clients.items():
             told = []

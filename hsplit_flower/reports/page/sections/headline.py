@@ -82,7 +82,8 @@ def trained_names(run: Run) -> list[str]:
 
 def measured_seconds(run: Run) -> float:
     """Of all rounds of training and clients' evaluation."""
-    return sum(line.seconds for line in (*run.training, *run.client_evaluations))
+    training = sum(line.seconds for line in run.training)
+    return training + sum(line.seconds for line in run.client_evaluations)
 
 
 def simulated_seconds(run: Run) -> float:
@@ -101,7 +102,7 @@ def flower_bytes(run: Run) -> int:
 
 
 def _parts(run: Run) -> list[Any]:
-    lines = (*run.training, *run.client_evaluations)
+    lines: list[Any] = [*run.training, *run.client_evaluations]
     return [part for line in lines for part in line.clients.values()]
 
 
