@@ -79,6 +79,7 @@ def test_it_ends_as_the_undisturbed_run_does(
         assert float(error) <= 1e-6 * max(1.0, float(torch.linalg.norm(wanted_update)))
 
 
+@pytest.mark.long
 def test_it_is_refused_where_something_else_would_be_learnt(
     settings: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -70,6 +70,7 @@ def test_a_run_leaves_its_state_its_adapter_and_a_card_with_the_result(
     assert written == {name for name, update in run.state.method.updates.items() if update.rank}
 
 
+@pytest.mark.long
 def test_an_export_of_it_measures_what_the_run_measured(
     settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,9 +89,14 @@ def test_an_export_of_it_measures_what_the_run_measured(
     ("changed", "dtype"),
     [
         ({}, torch.float16),
-        ({"aggregation.adapter-dtype": "float32"}, torch.float32),
-        ({"aggregation.mean-rank": 0}, torch.float32),
-        ({"strategy": "split-lora"}, torch.float32),
+        *(
+            pytest.param(changed, torch.float32, marks=pytest.mark.long)
+            for changed in (
+                {"aggregation.adapter-dtype": "float32"},
+                {"aggregation.mean-rank": 0},
+                {"strategy": "split-lora"},
+            )
+        ),
     ],
     ids=str,
 )
@@ -105,7 +111,7 @@ def test_an_adapter_is_written_in_the_type_that_it_is_sent_in(
         torch.testing.assert_close(update.dense(), sent[name].dense(), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("is_measured", [True, False])
+@pytest.mark.parametrize("is_measured", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_a_step_that_fails_after_a_round_leaves_its_adapter_and_state(
     settings: dict[str, Any], tmp_path: Path, is_measured: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +129,7 @@ def test_a_step_that_fails_after_a_round_leaves_its_adapter_and_state(
     assert "| perplexity with the adapter | not measured |" in card_of(folder)
 
 
+@pytest.mark.long
 def test_a_run_that_is_not_measured_says_so(settings: dict[str, Any], tmp_path: Path) -> None:
     with flowers_log() as told:
         folder = run_here(settings, tmp_path, UNMEASURED)
@@ -131,6 +138,7 @@ def test_a_run_that_is_not_measured_says_so(settings: dict[str, Any], tmp_path: 
     assert "No examples were set aside" in card_of(folder)
 
 
+@pytest.mark.long
 def test_where_some_rounds_failed_it_says_how_many_did_not(
     settings: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -143,7 +151,12 @@ def test_where_some_rounds_failed_it_says_how_many_did_not(
 
 
 @pytest.mark.parametrize(
-    ("changed", "has_initial"), [({}, False), (UNMEASURED, False), (UNMEASURED, True)]
+    ("changed", "has_initial"),
+    [
+        ({}, False),
+        pytest.param(UNMEASURED, False, marks=pytest.mark.long),
+        (UNMEASURED, True),
+    ],
 )
 def test_a_run_without_a_completed_round_fails_and_names_no_adapter(
     settings: dict[str, Any], tmp_path: Path, changed: dict[str, Any], has_initial: bool
@@ -172,6 +185,7 @@ def test_a_run_without_a_completed_round_fails_and_names_no_adapter(
     assert FAILURE in (folder / "summary.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_an_initial_adapters_perplexity_is_not_told_as_the_bases(
     settings: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -40,6 +40,7 @@ def test_full_tuning_leaves_the_model_that_it_measured(
     assert str(folder / "model") in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.long
 def test_a_method_with_adapters_leaves_one(settings: dict[str, Any], tmp_path: Path) -> None:
     changed = {"strategy": "het-lora", "num-server-rounds": 1, **ROOMY}
     folder = run_here(settings, tmp_path, changed)

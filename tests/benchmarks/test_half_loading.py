@@ -88,6 +88,7 @@ def test_halves_have_a_target_and_the_whole_has_none() -> None:
     assert len({way.name for way in ways}) == len(ways)
 
 
+@pytest.mark.long
 def test_a_half_raises_the_peak_by_its_own_bytes(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "tiny", config(is_tied=False), torch.float32, seed=3)
     folder = tmp_path / "model"

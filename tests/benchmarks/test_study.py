@@ -160,6 +160,7 @@ def test_a_method_that_takes_twice_the_rounds_is_found_to() -> None:
     assert seconds.values == [pytest.approx(6.0)]
 
 
+@pytest.mark.long
 def test_what_is_committed_can_be_drawn_and_told(tmp_path: Path) -> None:
     results = read()
     for base, content in results["bases"].items():

@@ -106,6 +106,7 @@ def test_a_round_of_hsplit_lora_adds_the_weighted_mean_of_what_clients_changed(
     assert any(update.rank for update in state.updates.values())
 
 
+@pytest.mark.long
 def test_a_round_of_split_lora_is_the_plain_mean_of_factors_of_one_rank(
     examples: Examples,
 ) -> None:

@@ -17,6 +17,8 @@ from benchmarks.tools.sessions import (
     worker_half,
 )
 
+pytestmark = pytest.mark.long
+
 TINY = Shape(
     name="tiny",
     width=32,

@@ -9,6 +9,7 @@ from tests.cli.exporting import exported
 from tests.server.past_runs import learnt, state_after, write_run
 
 
+@pytest.mark.long
 def test_perplexity_is_that_of_what_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -29,6 +30,7 @@ def test_perplexity_is_that_of_what_is_written(
     assert float(column) == pytest.approx(own, rel=1e-3)
 
 
+@pytest.mark.long
 def test_a_merged_model_is_measured_as_it_is_rounded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

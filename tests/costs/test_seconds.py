@@ -140,7 +140,7 @@ def test_the_seconds_of_a_part_count_adapters_recomputation_and_scoring() -> Non
 
 
 @pytest.mark.parametrize("labels", Labels)
-@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("family", [pytest.param("llama", marks=pytest.mark.long), "gpt2"])
 def test_the_seconds_of_two_lengths_give_those_of_all(family: str, labels: Labels) -> None:
     def seconds(length: int) -> PartSeconds:
         workload = Workload(batch_size=2, sequence_length=length)

@@ -24,6 +24,7 @@ def _clock(rounds: Rounds, plan: Plan, num_batch_tokens: int) -> RoundClock:
     )
 
 
+@pytest.mark.long
 def test_the_clock_goes_by_the_tokens_that_there_were() -> None:
     rounds = Rounds()
     plan = rounds.plan(clients())

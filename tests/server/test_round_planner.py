@@ -118,6 +118,7 @@ def test_who_cannot_be_served_is_planned_for_at_once(what: str) -> None:
         assert part.memory.total_bytes <= now[node].profile.memory_bytes
 
 
+@pytest.mark.long
 def test_rounds_with_real_clients_plan_anew_once(
     model: str, worker: WatchedWorker, flower_log: list[str]
 ) -> None:

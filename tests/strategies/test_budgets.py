@@ -122,6 +122,7 @@ def test_who_is_left_out_for_one_large_batch_is_tried_again(
     assert all(f"it has {size_text(own)} (planned for 1/1." in line for line in left_out)
 
 
+@pytest.mark.long
 def test_who_exceeds_again_waits_longer(model: str, worker: WatchedWorker) -> None:
     reports, _ = run(
         model, worker, rounds=12, fleet=JUST_ENOUGH, faults={1: _exceeding_in(*range(1, 13))}
