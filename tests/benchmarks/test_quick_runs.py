@@ -51,6 +51,8 @@ LONG = (
     "latency",
     "wire-precision",
     "worker-limit",
+    "aggregation",
+    "step-overhead",
     "outages",
     "kill-loop",
 )
