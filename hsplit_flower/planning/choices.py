@@ -38,9 +38,9 @@ class CutChoices:
         """What a cut needs with the lowest ranks, kept in memory the way that takes less."""
         return min(self._keeping.lowest_rank_bytes[cut], self._recomputing.lowest_rank_bytes[cut])
 
-    def roomy_bytes(self, cut: int) -> float:
-        """What a cut needs with the highest ranks, likewise."""
-        return min(self._keeping.highest_rank_bytes[cut], self._recomputing.highest_rank_bytes[cut])
+    def roomy_bytes(self, cut: int, profile: DeviceProfile) -> float:
+        """What a cut needs with the highest ranks, kept as its client's roomy cuts are."""
+        return self._for_room(profile).highest_rank_bytes[cut]
 
     def options(self, profile: DeviceProfile) -> ClientOptions:
         """What the cuts of one client would cost.
@@ -54,7 +54,7 @@ class CutChoices:
         if deepest <= kept:
             return keeping
         recomputing = self._recomputing.client_options(profile, deepest)
-        has_choice = kept >= self._min_cut
+        has_choice = self._for_room(profile) is self._keeping
         return ClientOptions(
             seconds=[*keeping.seconds[: kept + 1], *recomputing.seconds[kept + 1 :]],
             deepest=deepest,
@@ -68,6 +68,11 @@ class CutChoices:
     def tables(self, cut: int, profile: DeviceProfile) -> Tables:
         """The tables by which a client with this cut is planned."""
         return self._keeping if cut <= self._deepest_kept(profile) else self._recomputing
+
+    def _for_room(self, profile: DeviceProfile) -> Tables:
+        """Of the faster way, if it holds any cut at all."""
+        can_keep = self._deepest_kept(profile) >= self._min_cut
+        return self._keeping if can_keep else self._recomputing
 
     def _deepest_kept(self, profile: DeviceProfile) -> int:
         return self._deepest(self._keeping, profile)

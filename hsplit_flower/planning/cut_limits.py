@@ -91,6 +91,6 @@ def _limit(
             f"its link, and the round's takes {round_seconds:.3g} s"
         )
         return CutLimit(binds=Binding.LINK if is_link else Binding.CLIENT, why=why)
-    needed = size_text(choices.roomy_bytes(deeper))
+    needed = size_text(choices.roomy_bytes(deeper, profile))
     why = f"cut {deeper} takes {needed} with the highest ranks, it has {has}"
     return CutLimit(binds=Binding.MEMORY, why=why)

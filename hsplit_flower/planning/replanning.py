@@ -128,7 +128,7 @@ def should_replan(
     settings = settings or Planning()
     if changes.unserved:
         unserved = _clients(changes.unserved, names)
-        reason = f"{unserved} joined, or do not fit the standing plan as it is"
+        reason = f"the standing plan has nothing that fits {unserved}"
         return Decision(replan=True, reason=reason)
     reasons = _reasons(drift, changes, settings, names)
     if not reasons:

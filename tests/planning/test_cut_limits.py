@@ -53,3 +53,21 @@ def test_a_method_of_one_cut_says_so() -> None:
     small, large = device(choices.needed_bytes(1), 1e14), device(ROOM, 1e14)
     made = plan(COSTS, {0: small, 1: large}, device(ROOM, 1e9), settings=settings).clients
     assert [made[client].binds for client in (0, 1)] == ["memory", "method"]
+
+
+def test_who_has_room_only_without_the_highest_ranks_lacks_what_is_said() -> None:
+    settings = PlanSettings(checkpointing=True)
+    tables = Tables(costs=COSTS, settings=settings, update_ranks={}, importance=None)
+    choices, worker = CutChoices(tables), device(ROOM, 1e14)
+    # All wait for another, so that time is nobody's reason.
+    slow, found = device(ROOM, 1e7), set()
+    for cut in range(1, settings.deepest_cut(COSTS.num_blocks)):
+        for share in (0.8, 0.9, 0.95, 0.99):
+            profile = device(share * tables.highest_rank_bytes[cut + 1], 1e14)
+            if profile.memory_bytes < choices.least_bytes:
+                continue
+            part = plan(COSTS, {0: profile, 1: slow}, worker, settings=settings).clients[0]
+            if "highest ranks" in part.why:
+                assert choices.roomy_bytes(part.cut + 1, profile) > profile.memory_bytes
+                found.add(part.cut)
+    assert found

@@ -70,7 +70,7 @@ def decide(**kwargs: object) -> tuple[bool, str]:
                 "improvement": -0.5,
             },
             True,
-            "client 7 joined, or do not fit",
+            "the standing plan has nothing that fits client 7",
         ),
     ],
 )

@@ -79,7 +79,7 @@ def test_a_device_that_was_too_small_is_asked_again_and_comes_back(
     reports, sent = run(model, worker, rounds=4, nodes=nodes, before=grow, fleet="")
     assert asked_in(reports, SECOND) == [3, 4]
     assert reports[2].replanned
-    assert f"client {NAMES[SECOND]} joined, or do not fit" in reports[2].planning_reason
+    assert f"nothing that fits client {NAMES[SECOND]}" in reports[2].planning_reason
     assert reports[2].clients[SECOND].dropped is None
     queries = [m for m in sent if m.metadata.message_type == MessageType.QUERY]
     asked = [message.metadata.dst_node_id for message in queries]
