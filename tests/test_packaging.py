@@ -18,7 +18,8 @@ from tests.lower_bounds import lower_bounds
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "hsplit_flower"
 SHIPPED_SUFFIXES = {
-    *(".py", ".pyi", ".typed", ".proto", ".safetensors", ".json", ".md", ".toml", ".jinja")
+    *(".jinja", ".html", ".css"),
+    *(".py", ".pyi", ".typed", ".proto", ".safetensors", ".json", ".md", ".toml"),
 }
 
 

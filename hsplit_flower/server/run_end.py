@@ -24,11 +24,11 @@ def check_end(result: Result, num_rounds: int, settings: RunSettings, sessions: 
     Raises
     ------
     HSplitError
-        If no round of training was completed, of a run that trains.
+        If no round of training was completed, of a run that was to have one.
     WorkerUnavailableError
         If the last one was not, and there is no worker any more: it is why.
     """
-    if not settings.sampling.fraction_train:
+    if not settings.sampling.fraction_train or num_rounds < 1:
         return
     completed = result.train_metrics_clientapp
     if num_rounds not in completed:

@@ -101,7 +101,7 @@ class SplitWorker:
         for token in left:
             self.streams.end(token)
         if left:
-            clients = sorted(left.values())
+            clients = ", ".join(sorted(left.values()))
             logger.warning("closed the sessions that were left open, of clients %s", clients)
         self._executor.call(lambda: self._stage.load_update(updates))
         self._limit_batches()

@@ -114,7 +114,7 @@ def test_the_app_runs_unchanged_on_two_supernodes_and_every_channel_is_secured(t
     plans = finished.json("plan.json")["clients"]
     assert len(plans) == 2
     assert len({part["cut"] for part in plans.values()}) == 2, plans
-    rounds = [line for line in finished.metrics if "clients" in line]
+    rounds = [line for line in finished.metrics if line["kind"] == "training"]
     assert [line["completed"] for line in rounds] == [True]
     kept = "".join(
         path.read_text(encoding="utf-8", errors="replace")

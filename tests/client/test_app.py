@@ -1,5 +1,6 @@
 """The three functions of a ClientApp, called with real messages and answered by a real worker."""
 
+import platform
 import re
 import shutil
 from collections.abc import Iterator
@@ -127,6 +128,7 @@ def test_a_device_says_what_its_node_config_says(worker: Worker) -> None:
     reply = describe_device(query(), context(**told), num_examples=42)
     assert dict(reply.content.config_records[PROFILE_KEY]) == {
         "num-examples": 42,
+        "name": f"{platform.node()}/3",
         "memory-bytes": 2.5e9,
         "flops-per-second": 3e12,
         "up-bytes-per-second": 1e7,
@@ -141,7 +143,7 @@ def test_what_the_node_config_does_not_say_is_measured(worker: Worker) -> None:
     reply = describe_device(query(), context(**{"memory-gb": 1.0}), num_examples=1)
     told = reply.content.config_records[PROFILE_KEY]
     names = {field.name.replace("_", "-") for field in fields_of(DeviceProfile)}
-    assert set(told) == {"num-examples", *names}
+    assert set(told) == {"num-examples", "name", *names}
     assert told["memory-bytes"] == 1e9
     assert told["flops-per-second"] == pytest.approx(machine_profile().flops_per_second)
 

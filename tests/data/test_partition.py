@@ -121,5 +121,5 @@ def test_e2e_is_partitioned_by_food_in_seconds(shared_data: Path) -> None:
     partition(LABELS, 5, scheme="dirichlet")  # leaves the imports out of the measurement
     start = time.process_time()
     parts = partition(labels_of(examples, "food"), 5, scheme="dirichlet", alpha=0.5, seed=1)
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 5
     assert sorted(position for part in parts for position in part) == list(range(len(examples)))

@@ -59,7 +59,7 @@ def test_a_folder_that_may_not_be_written_to_is_told(tmp_path: Path) -> None:
     # Not even the superuser makes files there.
     (tmp_path / "plan.json.new").symlink_to("/sys/plan.json")
     with pytest.raises(StorageError, match=r"plan\.json cannot be written: (Perm|Read-only|Oper)"):
-        folder.write_plan({"1": 2})
+        folder.write_plan(PlanRecord(server_round=1))
     refused = pytest.raises(StorageError, match=r"/sys/run cannot be written.*another folder")
     with refused, RunFolder(Path("/sys/run")):
         pass

@@ -83,6 +83,9 @@ def records() -> Iterator[list[logging.LogRecord]]:
 def test_an_error_of_ours_comes_without_a_traceback_and_any_other_with_one(
     error: Exception, records: list[logging.LogRecord]
 ) -> None:
+    for each in list(FLOWER_LOGGER.filters):
+        FLOWER_LOGGER.removeFilter(each)
+
     @errors_in_words()
     def main() -> None:
         raise error

@@ -31,13 +31,14 @@ def run(
     before: Callable[[LocalGrid, Message], None] = lambda grid, message: None,
     faults: Mapping[int, Train] | None = None,
     training_seed: int = 0,
+    reports: list[RoundReport] | None = None,
     **settings: Any,
 ) -> tuple[list[RoundReport], list[Message]]:
     """The reports of a run on three nodes, and all messages that were sent.
 
     What clients need is predicted for so many rows, which may be fewer than they train on.
     """
-    reports: list[RoundReport] = []
+    reports = [] if reports is None else reports
     values = {
         "fleet": FLEET,
         "min_train_nodes": 1,

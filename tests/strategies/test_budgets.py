@@ -87,24 +87,31 @@ def test_who_then_stays_well_inside_is_planned_for_all_of_its_memory_again(
 
 
 def _exceeding_in(*rounds: int) -> Train:
-    """Train on a batch of many times what is planned for, in these rounds."""
+    """Train on whole batches in these rounds, and on one row in others, as is predicted."""
 
     def train(msg: Message, context: Context, some: Batches) -> Message:
-        times = 8 if msg.content.config_records["config"]["server-round"] in rounds else 1
-        batches = [{name: field.repeat(times, 1) for name, field in b.items()} for b in some]
+        rows = ROWS if msg.content.config_records["config"]["server-round"] in rounds else 1
+        batches = [{name: field[:rows] for name, field in batch.items()} for batch in some]
         return split_train(msg, context, batches)
 
     return train
 
 
 # The memory of the second holds the smallest cut, and hardly more.
-JUST_ENOUGH = "1.0,0.185,1.0"
+JUST_ENOUGH = "1.0,0.12,1.0"
 
 
 def test_who_is_left_out_for_one_large_batch_is_tried_again(
     model: str, worker: WatchedWorker, flower_log: list[str]
 ) -> None:
-    reports, _ = run(model, worker, rounds=6, fleet=JUST_ENOUGH, faults={1: _exceeding_in(1)})
+    reports, _ = run(
+        model,
+        worker,
+        rounds=6,
+        predicted_rows=1,
+        fleet=JUST_ENOUGH,
+        faults={1: _exceeding_in(1)},
+    )
     assert reports[0].clients[SECOND].plan.cut == 1
     assert reports[0].clients[SECOND].dropped is not None
     asked = asked_in(reports, SECOND)
@@ -125,7 +132,12 @@ def test_who_is_left_out_for_one_large_batch_is_tried_again(
 @pytest.mark.long
 def test_who_exceeds_again_waits_longer(model: str, worker: WatchedWorker) -> None:
     reports, _ = run(
-        model, worker, rounds=12, fleet=JUST_ENOUGH, faults={1: _exceeding_in(*range(1, 13))}
+        model,
+        worker,
+        rounds=12,
+        predicted_rows=1,
+        fleet=JUST_ENOUGH,
+        faults={1: _exceeding_in(*range(1, 13))},
     )
     asked = asked_in(reports, SECOND)
     assert all(reports[number - 1].clients[SECOND].dropped is not None for number in asked)

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from flwr.app import MessageType
 
-from hsplit_flower.errors import ConfigError
+from hsplit_flower.errors import ConfigError, HSplitError
+from hsplit_flower.server import RoundReport
 from hsplit_flower.simulation.disturbances import Disturbances
-from tests.strategies.budget_run import instructions_in, run
+from tests.strategies.budget_run import run
 from tests.strategies.clients import NAMES, NODES, WatchedWorker
 
 FIRST, SECOND, THIRD = NODES
@@ -60,10 +61,21 @@ def test_devices_that_are_away_are_not_asked_to_train(
 def test_a_round_without_enough_devices_leaves_the_adapter_as_it_is(
     model: str, worker: WatchedWorker
 ) -> None:
-    reports, sent = run(model, worker, rounds=1, unavailable=(0.0, 1.0, 1.0), min_train_nodes=2)
+    reports: list[RoundReport] = []
+    types: list[str] = []
+    with pytest.raises(HSplitError, match="nothing was learnt"):
+        run(
+            model,
+            worker,
+            rounds=1,
+            reports=reports,
+            before=lambda _, message: types.append(message.metadata.message_type),
+            unavailable=(0.0, 1.0, 1.0),
+            min_train_nodes=2,
+        )
     assert not reports[0].completed
     assert reports[0].clients == {}
-    assert instructions_in(sent) == []
+    assert set(types) == {MessageType.QUERY}
 
 
 def test_a_round_that_is_left_out_repeats_nothing_of_the_one_before(

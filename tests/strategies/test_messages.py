@@ -6,6 +6,7 @@ from flwr.app import ConfigRecord, Message, MessageType
 from hsplit_flower.adapters import (
     from_state_dict,
 )
+from hsplit_flower.errors import HSplitError
 from hsplit_flower.wire.instructions import INSTRUCTIONS_KEY, Instructions
 from tests.strategies.clients import (
     NODES,
@@ -59,7 +60,8 @@ def test_keys_of_the_users_choice(model: str, worker: WatchedWorker) -> None:
             seen.extend(message.content)
 
     # The app of these tests reads "config": its clients fail, which is not the point here.
-    with LocalGrid(client_app(), node_configs(), before=stop_at_training) as grid:
+    failed = pytest.raises(HSplitError, match="nothing was learnt")
+    with LocalGrid(client_app(), node_configs(), before=stop_at_training) as grid, failed:
         strategy.start(grid, num_rounds=1)
     assert set(seen) == {"adapter", "settings", INSTRUCTIONS_KEY}
 

@@ -5,6 +5,7 @@ import re
 import pytest
 from flwr.app import MessageType
 
+from hsplit_flower.errors import HSplitError
 from hsplit_flower.server import RoundReport
 from tests.strategies.bad_client import BAD_NODE, GOOD_NODES, strategy_of
 from tests.strategies.clients import (
@@ -47,7 +48,8 @@ def test_a_round_that_too_few_fit_is_not_begun(
     strategy = strategy_of(
         model, worker, observer=reports.append, fleet="0.5,0.01,0.01", fraction_evaluate=1.0
     )
-    with LocalGrid(client_app(), node_configs()) as grid:
+    failed = pytest.raises(HSplitError, match="nothing was learnt")
+    with LocalGrid(client_app(), node_configs()) as grid, failed:
         strategy.start(grid, num_rounds=1)
     assert {message.metadata.message_type for message in grid.sent} == {MessageType.QUERY}
     assert sum("1 clients can take part, 2 are wanted" in line for line in flower_log) == 2
@@ -95,6 +97,6 @@ def test_clients_that_join_and_leave(
         set(NODES[1:]),
     ]
     assert reports[1].replanned
-    assert "joined" in reports[1].planning_reason
+    assert "nothing that fits" in reports[1].planning_reason
     queries = [m.metadata.dst_node_id for m in grid.sent if m.metadata.message_type == "query"]
     assert sorted(queries) == sorted(NODES)

@@ -112,7 +112,7 @@ def test_a_kind_of_error_that_is_new_travels_as_its_parent() -> None:
         (Code.CANCELLED, errors.WorkerUnavailableError, "CANCELLED"),
         (Code.UNAUTHENTICATED, errors.AuthenticationError, "the reason"),
         (Code.RESOURCE_EXHAUSTED, errors.WorkerRejectedError, "over the limit: .*max-message-mb"),
-        (Code.UNIMPLEMENTED, errors.WorkerRejectedError, "UNIMPLEMENTED"),
+        (Code.UNIMPLEMENTED, errors.WorkerRejectedError, "no split worker of this version"),
         (Code.INTERNAL, errors.WorkerRejectedError, "the reason"),
     ],
 )

@@ -5,6 +5,7 @@ from hsplit_flower.types import Labels, ScaleRule, Start, WireType, WorkerDescri
 from hsplit_flower.wire.instructions import Instructions, WholeTraining
 
 SPEC = SessionSpec(
+    client_name="clinic-a",
     client=2**63,
     cut=3,
     ranks={"a.0": 4, "b.1": 0},

@@ -103,7 +103,7 @@ def test_an_update_closes_the_sessions_that_were_left_open(
     """Their round is over, and whoever might have closed them is perhaps no more."""
     tokens = [worker.open(SPEC.replace(client=client)) for client in (7, 5)]
     worker.load_update(global_update(FAMILY))
-    assert "closed the sessions that were left open, of clients [5, 7]" in caplog.text
+    assert "closed the sessions that were left open, of clients 5, 7" in caplog.text
     assert worker.steps() == {}
     for token in tokens:
         with pytest.raises(AuthenticationError):
