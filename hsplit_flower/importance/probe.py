@@ -43,7 +43,9 @@ class _Scored(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(inputs)
         ctx.record = record
-        return output.view_as(output)
+        # A copy, since a block may add to the output in place, which a view forbids. What it was
+        # copied from is free at once, so no more is kept.
+        return output.clone()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:

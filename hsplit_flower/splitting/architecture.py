@@ -15,8 +15,8 @@ from transformers.pytorch_utils import Conv1D
 
 from ..errors import SplitError
 from ..types import Span, Weight
-from .dry_run import run_order
-from .empty_model import build_empty, unsupported
+from .dry_run import dry_run
+from .empty_model import unsupported
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,23 +65,19 @@ class Architecture:
         return tuple(weight for weight in self.weights if weight.block in span)
 
 
-def read_architecture(config: PretrainedConfig) -> Architecture:
-    """Find the parts of the model that ``config`` describes.
+def describe(model: PreTrainedModel) -> Architecture:
+    """The parts of a model on the meta device.
 
     Raises
     ------
     UnsupportedModelError
         Naming the model type and what keeps it from being split.
     """
-    return describe(build_empty(config))
-
-
-def describe(model: PreTrainedModel) -> Architecture:
-    """The parts of a model that is already built on the meta device."""
     config = model.config
     text_config = config.get_text_config()
     path, blocks = _find_blocks(model, text_config)
-    order, returns_tuple = run_order(model, path, blocks)
+    run = dry_run(model, path, blocks)
+    order = run.order
     first, last = order.index(f"{path}.0"), order.index(f"{path}.{len(blocks) - 1}")
     outside = [
         name
@@ -102,13 +98,18 @@ def describe(model: PreTrainedModel) -> Architecture:
         embedding=next(name for name, module in model.named_modules() if module is embedding),
         entry=tuple(name for name in outside if order.index(name) < first),
         exit=tuple(name for name in outside if order.index(name) > last),
-        weights=tuple(_find_weights(path, blocks)),
+        weights=tuple(
+            weight
+            for weight in _find_weights(path, blocks)
+            # A router's own kind of layer: no adapter of PEFT's can stand before it.
+            if weight.name not in run.several_outputs
+        ),
         hidden_size=int(text_config.hidden_size),
         vocabulary_size=int(head.weight.shape[0]),
         max_positions=getattr(text_config, "max_position_embeddings", None),
         is_tied=head.weight is embedding.weight,
         is_transposed=any(isinstance(module, Conv1D) for module in blocks.modules()),
-        blocks_return_tuple=returns_tuple,
+        blocks_return_tuple=run.blocks_return_tuple,
     )
 
 
