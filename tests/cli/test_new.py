@@ -169,3 +169,36 @@ def test_a_name_that_would_hide_a_package_is_refused(
     assert main(["new", name, "--folder", str(tmp_path)]) == 1
     assert "is the name of a Python package that is installed here" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_what_it_writes_of_a_round_is_read_again(package: str, tmp_path: Path) -> None:
+    from flwr.app import Context, Message, RecordDict
+
+    from benchmarks.tools.threads import ThreadGrid
+    from hsplit_flower.reports import read_run
+
+    config = settings_of(tmp_path / NAME) | {
+        "num-server-rounds": 1,
+        "local-steps": 1,
+        "evaluation-examples": 4,
+        "output-dir": str(tmp_path / "outputs"),
+    }
+    server = importlib.import_module(f"{package}.server_app").app
+    clients = importlib.import_module(f"{package}.client_app").app
+
+    def answer(message: Message, context: Context) -> Message:
+        context.run_config = config
+        reply: Message = clients(message, context)
+        return reply
+
+    nodes = {1 + part: {"partition-id": part, "num-partitions": 2} for part in range(2)}
+    with ThreadGrid(answer, nodes, num_threads=1) as grid:  # type: ignore[arg-type]
+        told = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=config)
+        server(grid, told)
+    (folder,) = (tmp_path / "outputs").iterdir()
+    run = read_run(folder)
+    assert [line.server_round for line in run.training] == [1]
+    assert len(run.client_evaluations) == 1
+    assert run.plan is not None and len(run.plan.clients) == 2
+    left = {path.name for path in folder.iterdir()}
+    assert {"adapter", "report.html", "state.safetensors", "summary.md"} <= left
