@@ -56,6 +56,9 @@ class ValuesAssumed(TorchDispatchMode):
     which are full, that is the true answer. What is asked of a hidden state has none.
     """
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
