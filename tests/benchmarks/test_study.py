@@ -182,7 +182,8 @@ def test_the_models_that_are_scored_are_those_of_the_trials() -> None:
     kept = kept_scores()
     for name, row in kept.items():
         final = lines[name].final[lines[name].seeds.index(0)]
-        assert row["dev_perplexity"] == pytest.approx(final, rel=1e-3), name
+        # Another machine rounds otherwise, and training makes more of it.
+        assert row["dev_perplexity"] == pytest.approx(final, rel=1e-2), name
     assert len({(row["inputs"], row["references"]) for row in kept.values()}) <= 1
     assert sum("not run" in row for row in scores(kept)) == len(ROWS) - len(kept)
 
