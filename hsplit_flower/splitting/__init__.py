@@ -2,14 +2,13 @@
 
 from .architecture import Architecture as Architecture
 from .architecture import describe as describe
+from .architecture import read_architecture as read_architecture
 from .checkpoint import Checkpoint as Checkpoint
 from .checkpoint import load_tokenizer as load_tokenizer
 from .dtype import floating_dtype as floating_dtype
-from .empty_model import ValuesAssumed as ValuesAssumed
 from .empty_model import build_empty as build_empty
 from .half import Half as Half
 from .half import Parts as Parts
 from .loading import build_half as build_half
 from .loading import load_half as load_half
 from .model_name import locate as locate
-from .reading import read_architecture as read_architecture

@@ -15,8 +15,8 @@ from transformers.pytorch_utils import Conv1D
 
 from ..errors import SplitError
 from ..types import Span, Weight
-from .dry_run import dry_run
-from .empty_model import unsupported
+from .dry_run import run_order
+from .empty_model import build_empty, unsupported
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,19 +65,23 @@ class Architecture:
         return tuple(weight for weight in self.weights if weight.block in span)
 
 
-def describe(model: PreTrainedModel) -> Architecture:
-    """The parts of a model on the meta device.
+def read_architecture(config: PretrainedConfig) -> Architecture:
+    """Find the parts of the model that ``config`` describes.
 
     Raises
     ------
     UnsupportedModelError
         Naming the model type and what keeps it from being split.
     """
+    return describe(build_empty(config))
+
+
+def describe(model: PreTrainedModel) -> Architecture:
+    """The parts of a model that is already built on the meta device."""
     config = model.config
     text_config = config.get_text_config()
     path, blocks = _find_blocks(model, text_config)
-    run = dry_run(model, path, blocks)
-    order = run.order
+    order, returns_tuple = run_order(model, path, blocks)
     first, last = order.index(f"{path}.0"), order.index(f"{path}.{len(blocks) - 1}")
     outside = [
         name
@@ -98,18 +102,13 @@ def describe(model: PreTrainedModel) -> Architecture:
         embedding=next(name for name, module in model.named_modules() if module is embedding),
         entry=tuple(name for name in outside if order.index(name) < first),
         exit=tuple(name for name in outside if order.index(name) > last),
-        weights=tuple(
-            weight
-            for weight in _find_weights(path, blocks)
-            # A router's own kind of layer: no adapter of PEFT's can stand before it.
-            if weight.name not in run.several_outputs
-        ),
+        weights=tuple(_find_weights(path, blocks)),
         hidden_size=int(text_config.hidden_size),
         vocabulary_size=int(head.weight.shape[0]),
         max_positions=getattr(text_config, "max_position_embeddings", None),
         is_tied=head.weight is embedding.weight,
         is_transposed=any(isinstance(module, Conv1D) for module in blocks.modules()),
-        blocks_return_tuple=run.blocks_return_tuple,
+        blocks_return_tuple=returns_tuple,
     )
 
 

@@ -32,7 +32,7 @@ class Passthrough(nn.Module):
         except AttributeError:
             (replaced,) = self.__dict__.get("_replaced", (None,))
             value = None if name.startswith("_") else getattr(replaced, name, None)
-            if value is None or isinstance(value, Tensor):
+            if value is None or isinstance(value, (nn.Module, Tensor)):
                 raise
             return value
 

@@ -13,26 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PretrainedConfig, PreTrainedModel
 
-from .empty_model import ValuesAssumed, unsupported
-
-
-@dataclass(frozen=True, kw_only=True)
-class DryRun:
-    """What is known of a model after one run.
-
-    Attributes
-    ----------
-    order
-        Its modules' names, in the order in which they were entered.
-    blocks_return_tuple
-        Whether its blocks do.
-    several_outputs
-        Names of the modules that gave something else than one tensor, as a router does.
-    """
-
-    order: tuple[str, ...]
-    blocks_return_tuple: bool
-    several_outputs: frozenset[str]
+from .empty_model import unsupported
 
 
 @dataclass(kw_only=True)
@@ -40,25 +21,21 @@ class _Record:
     """What a run did: modules entered, what blocks were passed and returned, and embeddings."""
 
     order: list[str] = field(default_factory=list)
-    several_outputs: set[str] = field(default_factory=set)
     passed: list[tuple[Any, list[Tensor]]] = field(default_factory=list)
     returned: list[Any] = field(default_factory=list)
     sources: list[Any] = field(default_factory=list)
 
 
-def dry_run(model: PreTrainedModel, path: str, blocks: nn.ModuleList) -> DryRun:
-    """Run the empty model once.
+def run_order(model: PreTrainedModel, path: str, blocks: nn.ModuleList) -> tuple[list[str], bool]:
+    """Run the empty model once; give its module names in the order they were entered.
 
-    Raises
-    ------
-    UnsupportedModelError
-        If it does not run, or more than one hidden state passes between its blocks.
+    With them, whether the blocks return tuples.
     """
     record = _Record()
     handles = _watch(model, blocks, record)
     tokens = torch.ones(1, 4, dtype=torch.long, device="meta")
     try:
-        with torch.enable_grad(), ValuesAssumed():
+        with torch.enable_grad():
             mask = torch.ones_like(tokens)
             logits = model(input_ids=tokens, attention_mask=mask, use_cache=False).logits
     except Exception as error:
@@ -79,11 +56,7 @@ def dry_run(model: PreTrainedModel, path: str, blocks: nn.ModuleList) -> DryRun:
                 f"block {index} also reads something that is computed from the tokens, which the "
                 "worker does not have",
             )
-    return DryRun(
-        order=tuple(record.order),
-        blocks_return_tuple=isinstance(record.returned[0], tuple),
-        several_outputs=frozenset(record.several_outputs),
-    )
+    return record.order, isinstance(record.returned[0], tuple)
 
 
 def _watch(model: PreTrainedModel, blocks: nn.ModuleList, record: _Record) -> list[RemovableHandle]:
@@ -91,13 +64,6 @@ def _watch(model: PreTrainedModel, blocks: nn.ModuleList, record: _Record) -> li
 
     def enter(name: str) -> Any:
         return lambda module, args: record.order.append(name)
-
-    def leave(name: str) -> Any:
-        def note(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            if not isinstance(output, Tensor):
-                record.several_outputs.add(name)
-
-        return note
 
     def block_enters(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         rest = [*args[1:], *kwargs.values()] if args else list(kwargs.values())
@@ -111,9 +77,7 @@ def _watch(model: PreTrainedModel, blocks: nn.ModuleList, record: _Record) -> li
     def embedded(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         record.sources.append(output)
 
-    named = [(name, module) for name, module in model.named_modules() if name]
-    handles = [module.register_forward_pre_hook(enter(name)) for name, module in named]
-    handles += [module.register_forward_hook(leave(name)) for name, module in named]
+    handles = [m.register_forward_pre_hook(enter(n)) for n, m in model.named_modules() if n]
     for block in blocks:
         handles.append(block.register_forward_pre_hook(block_enters, with_kwargs=True))
         handles.append(block.register_forward_hook(block_leaves))

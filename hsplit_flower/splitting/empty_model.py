@@ -4,7 +4,6 @@ import copy
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -47,26 +46,6 @@ def build_empty(config: PretrainedConfig) -> PreTrainedModel:
             config, f"{family.__name__} cannot be built from its configuration ({error})"
         ) from error
     return model.eval()  # type: ignore[no-any-return]
-
-
-class ValuesAssumed(TorchDispatchMode):
-    """Answers what a model asks of the values of masks without memory: yes, and one.
-
-    Hybrids of linear and full attention look whether a mask has zeros. With the masks of a dry run,
-    which are full, that is the true answer. What is asked of a hidden state has none.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if func is torch.ops.aten._local_scalar_dense.default:
-            asked: torch.Tensor = args[0]
-            if asked.is_meta and not asked.is_floating_point():
-                return torch.ones((), dtype=asked.dtype).item()
-        return func(*args, **(kwargs or {}))
 
 
 def unsupported(config: PretrainedConfig, reason: str) -> UnsupportedModelError:

@@ -5,7 +5,7 @@ is kept; ``Half`` runs any span of the blocks it holds, from token ids or from a
 came over the wire, to a hidden state or to logits.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -77,8 +77,8 @@ def half_class(
 
     def build(self: PreTrainedModel, config: PretrainedConfig, *args: object) -> None:
         family.__init__(self, config, *args)
-        for path in outermost(absent):
-            self.set_submodule(path, stand_in(self.get_submodule(path)))
+        for path in absent:
+            self.set_submodule(path, _stand_in(architecture, self.get_submodule(path)))
         kept = {name for name, _ in self.named_parameters(remove_duplicate=False)}
         tied = getattr(self, "all_tied_weights_keys", None) or {}
         self.all_tied_weights_keys = {
@@ -88,17 +88,7 @@ def half_class(
     return type(family.__name__, (family,), {"__init__": build, "__module__": family.__module__})
 
 
-def outermost(paths: Iterable[str]) -> Iterator[str]:
-    """Those of dotted paths that lie within no other one."""
-    kept = ""
-    for path in sorted(paths, key=lambda each: each.split(".")):
-        if not kept or not path.startswith(f"{kept}."):
-            kept = path
-            yield path
-
-
-def stand_in(module: nn.Module) -> nn.Module:
-    """What takes the place of a module that a half does not hold."""
+def _stand_in(architecture: Architecture, module: nn.Module) -> nn.Module:
     if isinstance(module, nn.Embedding):
         return AbsentEmbedding(module.embedding_dim)
     return Passthrough(replaced=module)
