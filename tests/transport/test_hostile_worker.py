@@ -57,7 +57,8 @@ def test_replies_without_end_wait_on_the_wire() -> None:
     ):
         stream.send(REQUEST)
         time.sleep(1.0)
-        assert len(sent) < 20, "the client has asked for one"
+        # What the channel's window and its buffers hold, however much there is to come.
+        assert len(sent) < 60, "the client has asked for one"
         assert stream.receive().step == 1
         stream.send(REQUEST)
         assert stream.receive().step == 1
