@@ -64,6 +64,7 @@ def test_a_run_ends_with_its_result_and_leaves_its_files(flower: LocalFlower, fi
     assert measured[-1] == pytest.approx(after, abs=1e-4)
 
 
+@pytest.mark.long
 def test_the_log_of_a_round_is_a_bar_and_a_table_and_no_more(finished: Finished):
     first, second = finished.log.split("[ROUND ")[1:]
     lines = [f"[ROUND {first}".split("[ROUND 2")[0], f"[ROUND {second}"]

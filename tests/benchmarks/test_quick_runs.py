@@ -52,6 +52,7 @@ LONG = (
     "wire-precision",
     "worker-limit",
     "aggregation",
+    "measuring",
     "step-overhead",
     "outages",
     "kill-loop",

@@ -123,6 +123,7 @@ def test_a_round_of_split_lora_is_the_plain_mean_of_factors_of_one_rank(
             torch.testing.assert_close(got.a, (first[name].a + second[name].a) / 2)
 
 
+@pytest.mark.long
 def test_clients_start_from_one_draw_where_the_method_says_so(examples: Examples) -> None:
     still = PLAIN.changed({"training.learning_rate": 1e-12})
     fresh = MethodState.fresh(architecture_of("llama-tiny").weights)
