@@ -53,7 +53,7 @@ def test_the_workers_of_an_own_project_are_as_they_are_said_to_be() -> None:
     exec(code_named(GUIDE / "first-project.md", "workers"), made)
     assert made["here_over_tls"].is_secured and made["here_over_tls"].advertised_host == "SERVER"
     assert made["on_its_own"].is_secured
-    assert made["on_its_own"].operator_token_file.endswith("worker.token")
+    assert made["on_its_own"].operator_token_file.endswith("operator.token")
 
 
 @pytest.mark.long
