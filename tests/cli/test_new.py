@@ -92,8 +92,9 @@ def test_it_is_formatted_and_linted_as_ours_is(project: Path) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(300)
 def test_it_is_typed(project: Path) -> None:
+    config = ["--config-file", str(ROOT / "pyproject.toml")]
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", PACKAGE],
+        [sys.executable, "-m", "mypy", *config, "--strict", "--follow-imports=silent", PACKAGE],
         cwd=project,
         env={"PATH": "", "MYPYPATH": str(ROOT)},
         capture_output=True,
