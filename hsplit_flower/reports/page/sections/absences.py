@@ -14,6 +14,7 @@ KINDS = {
     "memory": "memory too small",
     "away": "away",
     "gone": "left",
+    "unplanned": "not planned for",
     "too-few": "too few clients",
 }
 

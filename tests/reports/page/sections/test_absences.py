@@ -1,5 +1,8 @@
 """Who was left out, in which rounds, and what of a change was not used."""
 
+from typing import get_args
+
+from hsplit_flower.reports.client_records import LeftOut
 from hsplit_flower.reports.metrics import TrainingLine
 from hsplit_flower.reports.page.sections.absences import absences
 from hsplit_flower.reports.run import Run
@@ -17,6 +20,16 @@ def test_each_reason_has_its_rounds() -> None:
     lost = ("did not finish", "the worker is gone: connection refused", "training", "1-3")
     assert ("clinic-porto", *lost) in table.rows
     assert ("st-mary", "did not answer", "no answer within 30 s", "training", "1-3") in table.rows
+
+
+def test_every_kind_of_absence_has_its_words() -> None:
+    kinds = get_args(LeftOut.model_fields["kind"].annotation)
+    assert len(kinds) > 1
+    left_out = {f"of-{kind}": LeftOut(kind=kind, reason="so it is") for kind in kinds}
+    line = TrainingLine(server_round=1, completed=False, left_out=left_out)
+    (table,) = absences(Run(name="a", lines=(line,))).tables
+    assert {row[0] for row in table.rows} == left_out.keys()
+    assert len({row[1] for row in table.rows}) == len(kinds)
 
 
 def test_what_was_used_in_part_is_told() -> None:
