@@ -1,9 +1,16 @@
 """What clients are called, in the place of the ids that Flower gives their nodes."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 UNNAMED = "unnamed"
+
+
+def listed(names: Iterable[str], most: int) -> str:
+    """Names in their order; of more than so many how many more there are."""
+    shown = sorted(names)
+    more = f" and {len(shown) - most} more" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +32,7 @@ class ClientNames:
 
     def listed(self, clients: Collection[int], most: int = 5) -> str:
         """The names of several, in their order; of more than so many how many more there are."""
-        names = sorted(map(self.of, clients))
-        more = f" and {len(names) - most} more" if len(names) > most else ""
-        return ", ".join(names[:most]) + more
+        return listed(map(self.of, clients), most)
 
     def with_client(self, client: int, name: str) -> "ClientNames":
         """The same with a client that calls itself so; who is called so already keeps the name.

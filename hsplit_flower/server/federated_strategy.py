@@ -18,6 +18,7 @@ from ..simulation.simulated_devices import device_source
 from ..splitting import read_architecture
 from ..splitting.checkpoint import Checkpoint
 from ..types import ClientPlan
+from ..wire.work_done import WorkDone
 from .collection import EvaluateResults, TrainResults
 from .comparison import with_comparison
 from .flower_log import errors_in_words, flowers_lines
@@ -34,7 +35,6 @@ from .round_messages import RoundMessages
 from .round_planner import RoundPlanner
 from .round_report import EvaluationReport, RoundReport, train_metrics
 from .round_setup import RoundSetup
-from .round_steps import WorkDone
 from .run_end import check_end
 from .sessions import Sessions
 from .state import RunState

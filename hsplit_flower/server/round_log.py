@@ -6,10 +6,11 @@ from typing import final
 
 from flwr.common.logger import log
 
+from ..names import listed
 from ..reports.client_records import TrainedClient
 from ..reports.metrics import TrainingLine
 from ..reports.round_table import table_lines
-from .round_steps import some
+from .round_steps import MOST_NAMES
 from .terminal import terminal
 
 
@@ -57,7 +58,7 @@ def by_reason(reasons: Mapping[str, str]) -> list[str]:
     together: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         together.setdefault(reason, []).append(name)
-    return [f"{some(names)} left out: {reason}" for reason, names in together.items()]
+    return [f"{listed(names, MOST_NAMES)} left out: {reason}" for reason, names in together.items()]
 
 
 def doubts(line: TrainingLine) -> list[str]:

@@ -1,25 +1,16 @@
 """How far a round is, from what worker and replies say: values in, values out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from ..names import listed
 from ..sizes import digits_text
+from ..wire.work_done import WorkDone
 
 BAR_WIDTH = 24
 MOST_NAMES = 3
 # With less there is nothing to reckon the rest from.
 LEAST_SHARE = 0.05
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkDone:
-    """What the workers have done in a round so far.
-
-    ``num_steps`` are by client; ``num_tokens`` those of all their batches, padding included.
-    """
-
-    num_steps: Mapping[int, int] = field(default_factory=dict)
-    num_tokens: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +129,7 @@ def under_way(now: RoundSteps, pace: Pace) -> str:
     if pace.left_seconds is not None:
         told.append(f"{time_text(pace.left_seconds)} left")
     if now.waited_for:
-        told.append(f"waiting for {some(now.waited_for)}")
+        told.append(f"waiting for {listed(now.waited_for, MOST_NAMES)}")
     return ", ".join(part for part in told if part)
 
 
@@ -148,15 +139,8 @@ def at_the_end(now: RoundSteps, pace: Pace, seconds: float) -> str:
     told = f"100%, {steps}{time_text(seconds)}"
     if pace.tokens_per_second is not None:
         told += f", {digits_text(pace.tokens_per_second)} tokens/s"
-    gone = sorted([*now.failed, *now.waited_for])
-    return f"{told}; without {some(gone)}" if gone else told
-
-
-def some(names: Iterable[str]) -> str:
-    """The first few names, and how many more there are."""
-    shown = sorted(names)
-    more = f" and {len(shown) - MOST_NAMES} more" if len(shown) > MOST_NAMES else ""
-    return ", ".join(shown[:MOST_NAMES]) + more
+    gone = [*now.failed, *now.waited_for]
+    return f"{told}; without {listed(gone, MOST_NAMES)}" if gone else told
 
 
 def time_text(seconds: float) -> str:

@@ -12,10 +12,10 @@ from ..errors import ConfigError, HSplitError, WorkerUnavailableError
 from ..settings import RunSettings, SessionSpec
 from ..types import WorkerDescription
 from ..wire.factors import SessionResult
+from ..wire.work_done import WorkDone
 from ..worker.group import SingleWorker, WorkerGroup
 from ..worker.handle import WorkerHandle
 from ..worker.load_balancing import balanced
-from .round_steps import WorkDone
 from .ticket import Ticket
 from .worker_start import check_serves, started_group
 
@@ -181,12 +181,12 @@ class WorkerSessions:
         told = []
         for worker in self.group.workers.values():
             with suppress(WorkerUnavailableError):
-                told.append((worker.steps(), worker.num_tokens()))
+                told.append(worker.work_done())
         if not told:
             raise WorkerUnavailableError("no worker says how far its sessions are")
         return WorkDone(
-            num_steps={client: count for steps, _ in told for client, count in steps.items()},
-            num_tokens=sum(num_tokens for _, num_tokens in told),
+            num_steps={client: count for one in told for client, count in one.num_steps.items()},
+            num_tokens=sum(one.num_tokens for one in told),
         )
 
     def close_all(self) -> None:

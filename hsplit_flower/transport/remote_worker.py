@@ -18,9 +18,9 @@ from ..wire.proto.split_pb2 import (
     Form,
     SessionSummary,
     SessionTicket,
-    StepCounts,
 )
 from ..wire.proto.split_pb2_grpc import WorkerControlStub
+from ..wire.work_done import WorkDone, work_from_wire
 from .channel import ChannelSettings, open_channel
 from .credentials import OPERATOR_TOKEN_KEY, token_metadata
 from .handshake import check_handshake, reachability
@@ -120,11 +120,12 @@ class RemoteWorker:
 
     def steps(self) -> dict[int, int]:
         """How many steps each open session has done, by client."""
-        return dict(self._counts().steps)
+        return dict(self.work_done().num_steps)
 
-    def num_tokens(self) -> int:
-        """How many tokens, padding included, have come to the open sessions."""
-        return int(self._counts().num_tokens)
+    def work_done(self) -> WorkDone:
+        """How far all open sessions are."""
+        with raised_as_ours():
+            return work_from_wire(self._stub.Steps(Empty(), **self._call))
 
     def collect(self, token: str) -> SessionResult:
         """What a session has learnt so far."""
@@ -142,11 +143,6 @@ class RemoteWorker:
     def stop(self) -> None:
         """Leave the worker to itself; it goes on serving."""
         self._channel.close()
-
-    def _counts(self) -> StepCounts:
-        with raised_as_ours():
-            counts: StepCounts = self._stub.Steps(Empty(), **self._call)
-            return counts
 
     def _tried(self, call: Callable[[], Answer]) -> Answer:
         """What a call that may be made twice gives, at one of several tries."""

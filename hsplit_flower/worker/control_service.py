@@ -21,8 +21,8 @@ from ..wire.proto.split_pb2 import (
     Form,
     SessionSummary,
     SessionTicket,
-    StepCounts,
 )
+from ..wire.work_done import work_to_wire
 from .calls import CallThreads
 from .worker import SplitWorker
 
@@ -139,9 +139,7 @@ class ControlService:
 
     async def _steps(self, call: Call) -> None:
         await _only_message(call, Empty)
-        await _write(
-            call, StepCounts(steps=self._worker.steps(), num_tokens=self._worker.num_tokens())
-        )
+        await _write(call, work_to_wire(self._worker.work_done()))
 
     async def _collect(self, call: Call) -> None:
         request = await _only_message(call, SessionTicket)

@@ -7,6 +7,7 @@ from ..adapters import LowRank
 from ..settings import SessionSpec, Trust
 from ..types import WorkerDescription
 from ..wire.factors import SessionResult
+from ..wire.work_done import WorkDone
 
 
 class WorkerHandle(Protocol):
@@ -30,8 +31,8 @@ class WorkerHandle(Protocol):
     def steps(self) -> Mapping[int, int]:
         """How many steps each open session has done, by client."""
 
-    def num_tokens(self) -> int:
-        """How many tokens, padding included, have come to the open sessions."""
+    def work_done(self) -> WorkDone:
+        """How far all open sessions are."""
 
     def collect(self, token: str) -> SessionResult:
         """What a session has learnt so far."""

@@ -13,6 +13,7 @@ from ..splitting import Architecture, Half
 from ..types import WorkerDescription
 from ..wire.factors import SessionResult
 from ..wire.messages import Backward, Reply, Request
+from ..wire.work_done import WorkDone
 from .admission import check_content
 from .batch_limits import limits_for
 from .batched_pass import group_of
@@ -161,9 +162,9 @@ class SplitWorker:
         """How many steps each open session has done, by client."""
         return self._sessions.steps()
 
-    def num_tokens(self) -> int:
-        """How many tokens, padding included, have come to the open sessions."""
-        return self._sessions.num_tokens()
+    def work_done(self) -> WorkDone:
+        """How far all open sessions are."""
+        return WorkDone(num_steps=self.steps(), num_tokens=self._sessions.num_tokens())
 
     def collect(self, token: str) -> SessionResult:
         """What a session has learnt so far."""

@@ -16,9 +16,9 @@ from hsplit_flower.names import ClientNames
 from hsplit_flower.server.collection import Task
 from hsplit_flower.server.progress import Progress
 from hsplit_flower.server.round import OpenRound
-from hsplit_flower.server.round_steps import WorkDone
 from hsplit_flower.server.terminal import terminal
 from hsplit_flower.types import ClientInfo, ClientPlan, DeviceProfile, Span
+from hsplit_flower.wire.work_done import WorkDone
 
 NAMES = {1: "clinic-a", 2: "clinic-b"}
 PROFILE = DeviceProfile(memory_bytes=1.0, flops_per_second=1.0)

@@ -5,12 +5,12 @@ import pytest
 from hsplit_flower.server.round_steps import (
     Pace,
     RoundSteps,
-    WorkDone,
     at_the_end,
     bar,
     time_text,
     under_way,
 )
+from hsplit_flower.wire.work_done import WorkDone
 
 NAMES = {1: "clinic-a", 2: "clinic-b", 3: "bank", 4: "home"}
 KNOWN = RoundSteps(server_round=2, names=NAMES, expected=dict.fromkeys(NAMES, 10))

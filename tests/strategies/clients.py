@@ -14,6 +14,7 @@ from hsplit_flower.settings import SessionSpec, Trust
 from hsplit_flower.types import WorkerDescription
 from hsplit_flower.wire.factors import SessionResult
 from hsplit_flower.wire.instructions import INSTRUCTIONS_KEY, UPDATE_KEY, Instructions
+from hsplit_flower.wire.work_done import WorkDone
 from hsplit_flower.worker.handle import WorkerHandle
 from tests.families import fields
 
@@ -155,8 +156,8 @@ class WatchedWorker:
     def steps(self) -> Mapping[int, int]:
         return self.worker.steps()
 
-    def num_tokens(self) -> int:
-        return self.worker.num_tokens()
+    def work_done(self) -> WorkDone:
+        return self.worker.work_done()
 
     def collect(self, token: str) -> SessionResult:
         result = self.results[self.specs[token].client] = self.worker.collect(token)
