@@ -200,7 +200,6 @@ def sample(
             least,
         )
         return []
-    if size >= len(present):
-        return random.sample(present, len(present))
-    log(INFO, "Sampled %s of %s nodes", size, len(connected))
-    return random.sample(present, size)
+    if size < len(present):
+        log(INFO, "Sampled %s of %s nodes", size, len(connected))
+    return random.sample(present, min(size, len(present)))

@@ -163,10 +163,10 @@ class EvaluateResults:
         self, replies: Iterable[Message], tasks: Mapping[int, Task]
     ) -> "EvaluateResults":
         """After these came in; those of clients that were not asked are passed over."""
-        reports = dict(self.reports)
+        reports, waited_for = dict(self.reports), set(self.unfinished)
         for reply in replies:
             node = reply.metadata.src_node_id
-            if node not in self.unfinished:
+            if node not in waited_for:
                 continue
             num_bytes = content_bytes(reply)
             try:

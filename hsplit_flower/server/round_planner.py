@@ -168,10 +168,11 @@ class RoundPlanner:
 
     def parts_for_evaluation(
         self, state: RunState, nodes: Collection[int], devices: DevicesNow, worker: DeviceProfile
-    ) -> dict[int, ClientPlan]:
+    ) -> tuple[dict[int, ClientPlan], dict[int, Shortfall]]:
         """Each client's cut without any ranks, and what it takes of the worker compared to others.
 
-        Evaluation trains nothing. Who cannot hold the smallest cut is left out here, too.
+        Evaluation trains nothing. With them, who cannot hold the smallest cut and is left out here,
+        too, and what it lacks.
         """
         planned = {} if state.standing is None else state.standing.plan.clients
         unfit = self.shortfalls(nodes, devices, state)
@@ -185,7 +186,7 @@ class RoundPlanner:
             )
             span = Span(start=0, stop=cut)
             parts[node] = ClientPlan(span=span, ranks={}, worker_seconds=seconds)
-        return parts
+        return parts, unfit
 
     def _made_for(self, asked: PlanQuestion) -> PlannedRound:
         """The standing plan, after it has been made anew if there is reason for it."""

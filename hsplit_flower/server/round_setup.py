@@ -144,9 +144,8 @@ class RoundSetup:
         return opened, after
 
     def _evaluating(self, begun: OpenRound, state: RunState) -> tuple[OpenRound, RunState]:
-        parts = self._planner.parts_for_evaluation(
+        parts, lacking = self._planner.parts_for_evaluation(
             state, begun.clients.keys(), begun.devices, begun.worker
         )
-        lacking = self._planner.shortfalls(begun.clients.keys(), begun.devices, state)
         left_out = {**begun.left_out, **without_room(lacking)}
         return replace(begun, parts=parts, left_out=left_out), state

@@ -109,7 +109,10 @@ class Rounds:
         return planned.plan
 
     def parts_for_evaluation(self, nodes: Iterable[int]) -> dict[int, ClientPlan]:
-        return self.planner.parts_for_evaluation(self.state, list(nodes), self.devices, self.worker)
+        parts, _ = self.planner.parts_for_evaluation(
+            self.state, list(nodes), self.devices, self.worker
+        )
+        return parts
 
     def learn(self, favourite: str) -> None:
         """All weights matter alike, but those whose name ends so matter a hundred times more."""
