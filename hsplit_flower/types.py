@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Literal
 
 IGNORED_LABEL = -100
 """The label of a token that the model is not asked to predict, as in Hugging Face models."""
@@ -193,6 +194,10 @@ class MemoryParts:
         )
 
 
+Binding = Literal["memory", "link", "worker", "client", "method"]
+"""What keeps a client's cut from being deeper; a plan's record says what each means."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ClientPlan:
     """What one client is asked to do: its cut, a rank for every weight on either side, the costs.
@@ -210,7 +215,7 @@ class ClientPlan:
     client_seconds: float = 0.0
     worker_seconds: float = 0.0
     wire_bytes: float = 0.0
-    binds: str = ""
+    binds: Binding | None = None
     why: str = ""
 
     @property

@@ -7,8 +7,8 @@ from textwrap import fill
 from rich.console import Console
 
 from ..costs import wire_bytes
-from ..planning import bottleneck, budget_text
-from ..planning.explain import RECOMPUTED
+from ..planning import bottleneck
+from ..planning.explain import RECOMPUTED, left_out_text
 from ..sizes import size_text
 from ..types import ClientPlan, MemoryParts
 from .console import console, numbers_table
@@ -79,12 +79,7 @@ def _print_plan(out: Console, report: PlanReport) -> None:
     _explain(out, _PLAN_LEGEND)
     _say(out, f"one step of all clients: {time_text(plan.step_seconds)}")
     for client, shortfall in sorted(plan.left_out.items()):
-        _say(
-            out,
-            f"client {client} is left out: its smallest part needs "
-            f"{size_text(shortfall.needed_bytes)}, it has {budget_text(shortfall)} and lacks "
-            f"{size_text(shortfall.lacking_bytes)}",
-        )
+        _say(out, left_out_text(str(client), shortfall))
 
 
 def _plan_row(client: int, part: ClientPlan, budget_bytes: float) -> Sequence[str]:

@@ -2,29 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 
 from ..costs.seconds import link_seconds
 from ..sizes import size_text
-from ..types import DeviceProfile
+from ..types import Binding, DeviceProfile
 from .choices import CutChoices
 from .cuts import ClientOptions, makespan
-
-
-class Binding(str, Enum):
-    """What a cut is limited by.
-
-    ``MEMORY``: the client does not hold a deeper one, or not with the highest ranks. ``CLIENT`` and
-    ``LINK``: with a deeper one the others would wait for it, as it computes or sends slowly.
-    ``WORKER``: nothing keeps it, it takes all of the worker that it may. ``METHOD``: the method has
-    one cut for all.
-    """
-
-    MEMORY = "memory"
-    CLIENT = "client"
-    LINK = "link"
-    WORKER = "worker"
-    METHOD = "method"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,18 +53,18 @@ def _limit(
     round_seconds: float,
 ) -> CutLimit:
     if not choices.costs.has_cut:
-        return CutLimit(binds=Binding.METHOD, why="the method has the whole model on each client")
+        return CutLimit(binds="method", why="the method has the whole model on each client")
     if cut >= choices.max_cut:
         return CutLimit(
-            binds=Binding.WORKER, why="the deepest that is allowed: the worker has the least to do"
+            binds="worker", why="the deepest that is allowed: the worker has the least to do"
         )
     deeper, has = cut + 1, size_text(profile.memory_bytes)
     if cut >= options.deepest:
         needed = size_text(choices.needed_bytes(deeper))
         why = f"cut {deeper} takes {needed} with the lowest ranks, it has {has}"
-        return CutLimit(binds=Binding.MEMORY, why=why)
+        return CutLimit(binds="memory", why=why)
     if choices.settings.one_cut:
-        return CutLimit(binds=Binding.METHOD, why="the method has one cut for all clients")
+        return CutLimit(binds="method", why="the method has one cut for all clients")
     own_seconds = options.seconds[deeper]
     if own_seconds > round_seconds:
         link = link_seconds(choices.costs, profile=profile, labels=choices.settings.labels)
@@ -90,7 +73,7 @@ def _limit(
             f"with cut {deeper} its step would take {own_seconds:.3g} s, {link:.3g} s of them on "
             f"its link, and the round's takes {round_seconds:.3g} s"
         )
-        return CutLimit(binds=Binding.LINK if is_link else Binding.CLIENT, why=why)
+        return CutLimit(binds="link" if is_link else "client", why=why)
     needed = size_text(choices.roomy_bytes(deeper, profile))
     why = f"cut {deeper} takes {needed} with the highest ranks, it has {has}"
-    return CutLimit(binds=Binding.MEMORY, why=why)
+    return CutLimit(binds="memory", why=why)

@@ -31,12 +31,16 @@ def explain(
         lines.append(f"{RECOMPUTED} runs its blocks once more in the backward pass, to keep less")
     lines.append(f"one step of all clients: {plan.step_seconds:.3g} s")
     for client, shortfall in sorted(plan.left_out.items()):
-        lines.append(
-            f"client {names.of(client)} is left out: its smallest part needs "
-            f"{size_text(shortfall.needed_bytes)}, it has {budget_text(shortfall)} "
-            f"and lacks {size_text(shortfall.lacking_bytes)}"
-        )
+        lines.append(left_out_text(names.of(client), shortfall))
     return "\n".join(lines)
+
+
+def left_out_text(name: str, shortfall: Shortfall) -> str:
+    """Why a client has no part in a plan."""
+    return (
+        f"client {name} is left out: its smallest part needs {size_text(shortfall.needed_bytes)}, "
+        f"it has {budget_text(shortfall)} and lacks {size_text(shortfall.lacking_bytes)}"
+    )
 
 
 def budget_text(shortfall: Shortfall) -> str:

@@ -189,7 +189,7 @@ def _client_plans(
     return {
         client: replace(
             _client_plan(tables[client], cut, *ranks[client], usable[client], worker),
-            binds=limits[client].binds.value,
+            binds=limits[client].binds,
             why=limits[client].why,
         )
         for client, cut in cuts.items()

@@ -4,10 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from ..types import Binding
 from .record import Record
-
-Binding = Literal["memory", "link", "worker", "client", "method"]
-"""What keeps a client from a deeper cut."""
 
 
 class Measured(Record):

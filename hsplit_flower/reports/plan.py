@@ -5,7 +5,8 @@ It is the one place where the ids stand that Flower gives nodes.
 
 from pydantic import Field
 
-from .client_records import Binding, LeftOut
+from ..types import Binding
+from .client_records import LeftOut
 from .record import VERSION, Record
 
 PLAN_FILE = "plan.json"

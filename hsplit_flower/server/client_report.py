@@ -70,21 +70,10 @@ class ClientReport:
         return self.num_examples - self.uncounted_examples
 
     @property
-    def is_suspicious(self) -> bool:
-        """Whether it is used less than it asks for."""
-        return bool(self.proportion.kept) or self.uncounted_examples > 0
-
-    @property
     def computing_seconds(self) -> float:
         """What of its steps it did not wait."""
         waited = self.traffic.worker_seconds + self.traffic.link_seconds
         return max(0.0, self.seconds - waited)
-
-    @property
-    def all_bytes(self) -> int:
-        """Both ways, to the worker and through Flower."""
-        through_flower = self.flower_up_bytes + self.flower_down_bytes
-        return self.traffic.up_bytes + self.traffic.down_bytes + through_flower
 
     def trained(self, block_ranks: Sequence[int], clock: ClientClock | None) -> TrainedClient:
         """What is written of it after a round of training.
@@ -99,7 +88,7 @@ class ClientReport:
         ranks = [rank for rank in self.plan.ranks.values() if rank]
         return TrainedClient(
             **self._measured(),
-            binds=self.plan.binds or None,  # type: ignore[arg-type]
+            binds=self.plan.binds,
             block_ranks=tuple(block_ranks),
             sum_of_ranks=sum(ranks),
             least_rank=min(ranks, default=0),

@@ -124,7 +124,7 @@ def _planned(node: int, client: ClientReport) -> PlannedClient:
     return PlannedClient(
         node=node,
         cut=plan.cut,
-        binds=plan.binds or "method",  # type: ignore[arg-type]
+        binds=plan.binds or "method",
         why=plan.why,
         ranks=dict(plan.ranks),
         checkpointing=plan.checkpointing,
