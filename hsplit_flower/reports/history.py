@@ -1,8 +1,9 @@
 """What a run's metrics say of it as a whole: rounds, clients, perplexities, why rounds failed."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 
 from .metrics import METRICS_FILE, AnyLine, ServerEvaluationLine, TrainingLine
@@ -36,6 +37,11 @@ class RunHistory:
     perplexities: Mapping[int, float] = field(default_factory=dict)
     best_round: int = 0
     reasons: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, lines: Iterable[AnyLine]) -> "RunHistory":
+        """What is known after all these lines."""
+        return reduce(cls.after, lines, cls())
 
     @property
     def perplexity_before(self) -> float | None:
@@ -86,7 +92,4 @@ def read_history(folder: str | Path) -> RunHistory:
     ConfigError
         If its metrics are none; a last line that was cut off is left out.
     """
-    history = RunHistory()
-    for line in read_lines(Path(folder) / METRICS_FILE):
-        history = history.after(line)
-    return history
+    return RunHistory.of(read_lines(Path(folder) / METRICS_FILE))

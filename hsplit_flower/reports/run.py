@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +45,17 @@ class Run:
     lines: tuple[AnyLine, ...] = ()
     plan: PlanRecord | None = None
 
-    @property
+    @cached_property
     def training(self) -> list[TrainingLine]:
         """Its rounds of training."""
         return [line for line in self.lines if isinstance(line, TrainingLine)]
 
-    @property
+    @cached_property
     def client_evaluations(self) -> list[ClientEvaluationLine]:
         """What clients have evaluated."""
         return [line for line in self.lines if isinstance(line, ClientEvaluationLine)]
 
-    @property
+    @cached_property
     def server_evaluations(self) -> list[ServerEvaluationLine]:
         """What the server has evaluated."""
         return [line for line in self.lines if isinstance(line, ServerEvaluationLine)]

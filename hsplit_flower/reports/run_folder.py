@@ -24,7 +24,7 @@ from ..splitting.whole_weights import write_model
 from .metrics import METRICS_FILE, AnyLine
 from .plan import PLAN_FILE, PlanRecord
 from .run import VOID_FILE
-from .storage import FolderClaim, storing
+from .storage import FolderClaim, replace_text, storing
 
 RESULTS = ("adapter", "model")
 """Folders of what a run has learnt: an adapter, or the whole model where all of it is trained."""
@@ -90,7 +90,7 @@ class RunFolder:
         path = self.path / METRICS_FILE
         lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
         kept = [line for line in lines if json.loads(line)["server-round"] <= after]
-        self._replace_text(METRICS_FILE, "".join(f"{line}\n" for line in kept))
+        replace_text(self.path / METRICS_FILE, "".join(f"{line}\n" for line in kept))
 
     def _left(self, error: BaseException | None) -> None:
         if error is None or any((self.path / name).exists() for name in RESULTS):
@@ -121,7 +121,7 @@ class RunFolder:
         """Write what people read of a run, by name of the file; nothing of one without metrics."""
         if any((self.path / name).exists() for name in (METRICS_FILE, VOID_FILE)):
             for name, text in files.items():
-                self._replace_text(name, text)
+                replace_text(self.path / name, text)
 
     def write_adapter(
         self,
@@ -191,13 +191,7 @@ class RunFolder:
             folder.rmdir()
 
     def _replace(self, name: str, value: Mapping[str, Any]) -> None:
-        self._replace_text(name, json.dumps(_plain(value), indent=2) + "\n")
-
-    def _replace_text(self, name: str, text: str) -> None:
-        with storing(self.path / name):
-            fresh = self.path / f"{name}.new"
-            fresh.write_text(text, encoding="utf-8")
-            fresh.replace(self.path / name)
+        replace_text(self.path / name, json.dumps(_plain(value), indent=2) + "\n")
 
 
 def _plain(value: Any) -> Any:

@@ -30,6 +30,20 @@ def storing(path: Path) -> Iterator[None]:
         ) from error
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Put a text where another one may be, in one move.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written; what was there is there still.
+    """
+    with storing(path):
+        fresh = path.with_name(f"{path.name}.new")
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(path)
+
+
 class FolderClaim:
     """A folder that nobody else may claim until this one is let go, or its process ends.
 

@@ -19,14 +19,11 @@ BYTES = ("worker_up", "worker_down", "flower_up", "flower_down")
 def summary(run: Run) -> str:
     """What a run was, who did what in it, and what came of it, in Markdown."""
     clients = client_totals(run)
-    history = RunHistory()
-    for line in run.lines:
-        history = history.after(line)
     return rendered(
         TEMPLATE_FILE,
         run=run,
         facts=_facts(run.config),
-        history=history,
+        history=RunHistory.of(run.lines),
         clients=[one for one in clients if one.trained],
         evaluating=[one for one in clients if one.evaluations],
         absent=[one for one in clients if one.absences],

@@ -1,18 +1,18 @@
 """What a run leaves in its folder, written as its rounds go by, and how it ended in words."""
 
 from collections.abc import Mapping
+from functools import cache
 from logging import WARNING
 from typing import Any
 
 from flwr.common.logger import log
 
-from hsplit_flower.reports import RunFolder, clients_table, read_run, summary
-from hsplit_flower.reports.clients_table import CLIENTS_FILE
+from hsplit_flower.reports import RunFolder, read_run
 from hsplit_flower.reports.events import TensorBoardEvents
 from hsplit_flower.reports.history import read_history
 from hsplit_flower.reports.metrics import FederatedLine, ServerEvaluationLine
-from hsplit_flower.reports.page import REPORT_FILE, page
 from hsplit_flower.reports.run import VOID_FILE
+from hsplit_flower.reports.run_texts import RUN_TEXTS
 from hsplit_flower.reports.summary import SUMMARY_FILE
 from hsplit_flower.server import EvaluationReport, RoundReport
 from hsplit_flower.server.adapter_card import adapter_card, run_perplexities
@@ -91,13 +91,10 @@ class RunRecord:
         """
         if self._events is not None:
             self._events.close()
-        for name, told in (
-            (SUMMARY_FILE, summary),
-            (CLIENTS_FILE, clients_table),
-            (REPORT_FILE, lambda run: page([run])),
-        ):
+        run = cache(lambda: read_run(self._folder.path))
+        for name, text_of in RUN_TEXTS.items():
             try:
-                self._folder.write_summary({name: told(read_run(self._folder.path))})
+                self._folder.write_summary({name: text_of(run())})
             except Exception as error:  # whatever it is, the run has its result
                 log(WARNING, "%s was not written: %r", self._folder.path / name, error)
 

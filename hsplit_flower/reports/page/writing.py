@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ...errors import ConfigError
 from ..run import read_run
-from ..storage import storing
+from ..storage import replace_text, storing
 from .document import page
 
 REPORT_FILE = "report.html"
@@ -37,7 +37,5 @@ def write_report(folders: Sequence[Path], out: Path | None = None) -> Path:
     target = out or (folders[0] / REPORT_FILE if len(folders) == 1 else Path(REPORT_FILE))
     with storing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        fresh = target.with_name(f"{target.name}.new")
-        fresh.write_text(document, encoding="utf-8")
-        fresh.replace(target)
+    replace_text(target, document)
     return target

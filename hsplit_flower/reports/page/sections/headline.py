@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...history import RunHistory
 from ...run import Run
 from ..numbers import NONE, bytes_text, count_text, listed, measure_text, seconds_text
 from ..section import Table
@@ -68,10 +69,8 @@ def comparison(runs: Sequence[Run]) -> Table:
 
 def perplexities(run: Run) -> tuple[float | None, float | None]:
     """As the server measured it before training, and after the last round that counts."""
-    last = max((line.server_round for line in run.training if line.completed), default=0)
-    by_round = {line.server_round: line.perplexity for line in run.server_evaluations}
-    later = [number for number in by_round if number >= last > 0]
-    return by_round.get(0), by_round[max(later)] if later else None
+    history = RunHistory.of(run.lines)
+    return history.perplexity_before, history.perplexity_after
 
 
 def trained_names(run: Run) -> list[str]:
