@@ -11,6 +11,8 @@ from .group import Settings
 
 REPORTED = "reported"
 """The fleet of devices that are what their own machine and node config say."""
+MADE_UP = "heterogeneous"
+"""The fleet of a simulation in which nobody has named one."""
 _CARD = DEVICE_KEYS["memory-gb"]
 
 
@@ -58,3 +60,7 @@ class Simulation(Settings):
     def lease_card_bytes(self) -> float | None:
         """What clients share of each card; None for no leases."""
         return self.lease_card_gb * 1e9 or None
+
+    def with_fleet(self) -> "Simulation":
+        """With made-up devices where none are named: one machine runs all simulated clients."""
+        return self if self.fleet else self.replace(fleet=MADE_UP)

@@ -10,18 +10,16 @@ from hsplit_flower.strategies import STRATEGIES
 from nlg import task
 from nlg.run_config import RunConfig
 
-SIMULATED_FLEET = "heterogeneous"
-
 
 def strategy_of(config: RunConfig, *, is_deployed: bool = False) -> FederatedStrategy:
     """The method that the run-config names, as it sets it.
 
-    Simulated clients have the devices of a fleet, also where none is named: one machine runs all of
-    them. Deployed ones have what they say.
+    Simulated clients have the devices of a fleet, also where none is named. Deployed ones have what
+    they say.
     """
     settings = config.run
-    if not is_deployed and not settings.simulation.fleet:
-        settings = settings.replace(simulation=settings.simulation.replace(fleet=SIMULATED_FLEET))
+    if not is_deployed:
+        settings = settings.replace(simulation=settings.simulation.with_fleet())
     return STRATEGIES[config.app.strategy](**settings.given())
 
 
