@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from benchmarks.faults.catalogue import How, Party
-from benchmarks.faults.run import DisturbedRun, disturbed_run
+from benchmarks.faults.run import DisturbedRun, clients_rounds_lost, disturbed_run
 from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target
 from hsplit_flower.server.checkpoint import read_state
 
@@ -89,7 +89,7 @@ def _figures(
     yield Figure(
         name="rounds that did not count", value=len(reports) - completed, unit="", target=NOTHING
     )
-    lost = sum(c["dropped"] is not None for r in reports for c in r["clients"].values())
+    lost = clients_rounds_lost(reports)
     kills = sum(p == Party.CLIENT.value and h == How.KILL.value for _, p, h in failures)
     yield Figure(name="clients' rounds lost", value=lost, unit="", target=Target("<=", kills))
 

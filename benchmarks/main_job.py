@@ -21,9 +21,8 @@ import torch
 from peft import PeftModel
 
 from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target
-from benchmarks.harness.machine import ROOT
+from benchmarks.tools.app_run import app_run
 from benchmarks.trial import Setting, base_model, centralised, encoded, perplexity
-from hsplit_flower.cli.local_flower import local_superlink, simulated_clients
 from hsplit_flower.data import load_examples, pad_token_id, thinned
 from hsplit_flower.settings import Aggregation, Planning, Training
 from hsplit_flower.settings import Settings as Group
@@ -165,19 +164,11 @@ def federated(
         **keys_of("training", job.training),
         **keys_of("planning", job.planning),
         **keys_of("aggregation", job.aggregation),
-        "output-dir": str(scratch),
-        "run-name": "run",
         **more,
     }
-    run_config = " ".join(f"{key}={json.dumps(value)}" for key, value in settings.items())
-    with local_superlink(scratch / "flower", simulation=True) as flower:
-        finished = flower.run(
-            ROOT / "apps" / "nlg",
-            ["--run-config", run_config, *simulated_clients(NUM_CLIENTS)],
-        )
-    folder = scratch / "run"
-    if finished.failure or not re.search(r"perplexity [\d.]+ -> [\d.]+ in", finished.log):
-        raise RuntimeError(f"flwr run did not finish: {finished.failure}\n{finished.log[-4000:]}")
+    folder, log = app_run(settings, scratch, NUM_CLIENTS)
+    if not re.search(r"perplexity [\d.]+ -> [\d.]+ in", log):
+        raise RuntimeError(f"flwr run did not measure what it has learnt:\n{log[-4000:]}")
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     plans = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["clients"]
     return {"folder": folder, "metrics": [json.loads(line) for line in lines], "plans": plans}

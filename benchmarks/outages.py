@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from benchmarks.faults.catalogue import Fault, How, Party
 from benchmarks.faults.moments import Place
-from benchmarks.faults.run import disturbed_run
+from benchmarks.faults.run import clients_rounds_lost, disturbed_run
 from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target
 
 OUTAGES_SECONDS: Final = (5.0, 30.0, 60.0)
@@ -47,9 +47,7 @@ def measure(settings: Settings) -> Iterable[Figure | Detail]:
 def _figures(name: str, seconds: float, reports: list[Any]) -> Iterable[Figure]:
     lost = sum(not report["completed"] for report in reports)
     yield Figure(name=f"{name}: rounds lost", value=lost, unit="", target=NOTHING)
-    dropped = sum(
-        client["dropped"] is not None for report in reports for client in report["clients"].values()
-    )
+    dropped = clients_rounds_lost(reports)
     yield Figure(name=f"{name}: clients' rounds lost", value=dropped, unit="", target=NOTHING)
     # The first round has more to do than others; the third is undisturbed.
     disturbed, after = (reports[number - 1]["seconds"] for number in (2, 3))

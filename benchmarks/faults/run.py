@@ -3,10 +3,9 @@
 import json
 import os
 import signal
-import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -25,6 +24,7 @@ from benchmarks.faults.parties import (
 )
 from benchmarks.tools.split_pair import save_random_model
 from hsplit_flower.adapters import LowRank
+from hsplit_flower.cli.local_flower import free_port
 from hsplit_flower.cli.make_certificates import made_certificates
 from hsplit_flower.server.checkpoint import read_state
 from hsplit_flower.settings import Worker
@@ -187,6 +187,13 @@ class DisturbedRun:
         return "\n".join(f"{log.name}: {log.read_text(errors='replace')[-1500:]}" for log in logs)
 
 
+def clients_rounds_lost(reports: Iterable[Mapping[str, Any]]) -> int:
+    """How often a client's part of a round was lost."""
+    return sum(
+        client["dropped"] is not None for report in reports for client in report["clients"].values()
+    )
+
+
 @contextmanager
 def disturbed_run(
     folder: Path,
@@ -204,7 +211,7 @@ def disturbed_run(
     link, alone = None, None
     settings = Worker(num_threads=1, **shown)
     if worker_runs_alone:
-        port = _free_port()
+        port = free_port()
         alone = Worker(port=port, num_threads=1, operator_token=OPERATOR_TOKEN, **own)
         link = FaultyLink(port)
         settings = settings.replace(address=link.address, operator_token=OPERATOR_TOKEN)
@@ -246,9 +253,3 @@ def _secured(
         return own, ca, {}
     node = {name.replace("_", "-"): path for name, path in pair("client").items()}
     return {**own, "mutual_tls": True}, {**ca, **pair("serverapp")}, node
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

@@ -112,7 +112,7 @@ def local_superlink(
         If it does not come up; its log is named.
     """
     home.mkdir(parents=True, exist_ok=True)
-    address = f"127.0.0.1:{_free_port()}"
+    address = f"127.0.0.1:{free_port()}"
     secured = [
         text
         for field in type(certificates).known()
@@ -178,7 +178,8 @@ def script(name: str) -> str:
     return str(path)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
