@@ -30,6 +30,8 @@ class FaultyLink:
         self._delay_seconds = 0.0
         self._garbles = threading.Event()
         self._ends: set[socket.socket] = set()
+        # What is connected while the link is cut is reset with the others, or refused.
+        self._making = threading.Lock()
         self._listening = socket.create_server(("127.0.0.1", 0))
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -40,8 +42,9 @@ class FaultyLink:
 
     def cut(self) -> None:
         """Reset every connection, and refuse others."""
-        self._is_cut = True
-        self._reset()
+        with self._making:
+            self._is_cut = True
+            self._reset()
 
     def hang(self) -> None:
         """Carry nothing, and tell nobody."""
@@ -63,11 +66,10 @@ class FaultyLink:
 
     def close(self) -> None:
         """End it and all connections."""
-        self._is_cut = True
         with suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
-        self._reset()
+        self.cut()
         self._is_open.set()
 
     def _reset(self) -> None:
@@ -80,16 +82,20 @@ class FaultyLink:
         with suppress(OSError):
             while True:
                 near, _ = self._listening.accept()
-                try:
-                    if self._is_cut:
-                        raise ConnectionRefusedError
-                    far = socket.create_connection(("127.0.0.1", self._target))
-                except OSError:
-                    near.close()
-                    continue
-                self._ends |= {near, far}
-                for ends in ((near, far), (far, near)):
-                    threading.Thread(target=self._carry, args=ends, daemon=True).start()
+                with self._making:
+                    self._join(near)
+
+    def _join(self, near: socket.socket) -> None:
+        try:
+            if self._is_cut:
+                raise ConnectionRefusedError
+            far = socket.create_connection(("127.0.0.1", self._target))
+        except OSError:
+            near.close()
+            return
+        self._ends |= {near, far}
+        for ends in ((near, far), (far, near)):
+            threading.Thread(target=self._carry, args=ends, daemon=True).start()
 
     def _carry(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):

@@ -92,7 +92,8 @@ class DisturbedRun:
         while not self._is_over.wait(POLL_SECONDS):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the run did not end in {timeout_seconds:g} s: {self._told()}")
-            if not self._keeper.is_alive():
+            # Whose keeper ends well says so first, perhaps since it was last asked for.
+            if not self._keeper.is_alive() and not self._is_over.is_set():
                 raise RuntimeError(f"the ServerApp failed: {self._told()}")
 
     def end_after_round(self) -> None:
