@@ -181,9 +181,9 @@ class FederatedStrategy(Strategy, ABC):
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Aggregate what the clients that finished have trained."""
-        self._progress.stop()
-        results = TrainResults.of(self._round.tasks)
         came = list(replies)
+        self._progress.stop(came)
+        results = TrainResults.of(self._round.tasks)
         while came:
             results = results.with_replies(came, self._round.tasks, self._taken)
             came = self._sent_again(results.unfinished)

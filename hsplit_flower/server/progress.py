@@ -74,8 +74,13 @@ class Progress:
         )
         self._thread.start()
 
-    def stop(self) -> None:
-        """Stop watching; the bar is full, as nobody is waited for any more."""
+    def stop(self, replies: Iterable[Message] = ()) -> None:
+        """Stop watching; the bar is full, as nobody is waited for any more.
+
+        The replies are all that came: a grid of one's own may have handed them over unnoticed.
+        """
+        for reply in replies:
+            self.answered(reply)
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()

@@ -139,6 +139,15 @@ def test_without_a_worker_replies_are_what_is_known(flower_log: list[str]) -> No
     assert "] 50%" in rounds(flower_log)[0]
 
 
+def test_who_has_answered_through_a_grid_of_ones_own_is_not_missing(
+    progress: Progress, worker: Worker, flower_log: list[str]
+) -> None:
+    progress.start(opened(3, num_steps=10))
+    worker.takes(10, 10)
+    progress.stop([reply_of(1), reply_of(2)])
+    assert "without" not in rounds(flower_log)[-1]
+
+
 def test_replies_are_noticed_while_flower_waits_for_the_others(
     progress: Progress, worker: Worker, flower_log: list[str]
 ) -> None:
