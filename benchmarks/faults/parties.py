@@ -146,7 +146,7 @@ def run_server(setup: Setup) -> None:
             # A cut of its own choice would follow from the worker's speed, measured anew each time.
             planning=Planning(max_rank=4, worker_session_rank=0, min_cut=CUT, max_cut=CUT),
             sampling=Sampling(fraction_evaluate=0.0, min_train_nodes=1),
-            simulation=Simulation(fleet="0.6,1"),
+            simulation=Simulation(fleet=fleet_of(setup.num_clients)),
             link=Link(),
             worker=setup.worker,
         )
@@ -165,6 +165,11 @@ def run_server(setup: Setup) -> None:
         left = read_state(setup.state) if setup.state.exists() else None
         grid.server_round = 1 if left is None else left.server_round + 1
         strategy.start(grid, num_rounds=setup.num_rounds, timeout=600.0, resume=left)
+
+
+def fleet_of(num_clients: int) -> str:
+    """Devices of two sizes, in turns."""
+    return ",".join(("0.6", "1")[number % 2] for number in range(num_clients))
 
 
 class ProcessGrid(ThreadGrid):

@@ -96,6 +96,16 @@ class DisturbedRun:
             if not self._keeper.is_alive() and not self._is_over.is_set():
                 raise RuntimeError(f"the ServerApp failed: {self._told()}")
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended well."""
+        return self._is_over.is_set()
+
+    def process_ids(self) -> dict[str, int]:
+        """Of all parties that have begun, by their names."""
+        files = sorted(self.setup.folder.glob("*.pid"))
+        return {file.stem: int(file.read_text(encoding="utf-8")) for file in files}
+
     def end_after_round(self) -> None:
         """Have it end before all its rounds are done."""
         self.setup.enough.touch()
@@ -203,6 +213,7 @@ def disturbed_run(
     worker_runs_alone: bool = True,
     num_rounds: int = 3,
     num_steps: int = 3,
+    num_clients: int = 2,
     step_seconds: float = 0.0,
 ) -> Iterator[DisturbedRun]:
     """A run that is ready to start, in a folder of its own; all of it is ended afterwards."""
@@ -226,6 +237,7 @@ def disturbed_run(
         node_config=node,
         num_rounds=num_rounds,
         num_steps=num_steps,
+        num_clients=num_clients,
         step_seconds=step_seconds,
     )
     run = DisturbedRun(setup, alone, link)

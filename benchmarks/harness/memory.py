@@ -30,6 +30,25 @@ class MemoryUse:
         return self.peak_bytes - self.baseline_bytes
 
 
+@dataclass(frozen=True, kw_only=True)
+class ProcessUse:
+    """What a process has at a moment."""
+
+    resident_bytes: int
+    num_threads: int
+    num_descriptors: int
+
+
+def use_of(process_id: int) -> ProcessUse:
+    """What another process of this machine has now."""
+    process = Path(f"/proc/{process_id}")
+    return ProcessUse(
+        resident_bytes=_status_bytes(process, "VmRSS"),
+        num_threads=_status(process, "Threads"),
+        num_descriptors=len(list((process / "fd").iterdir())),
+    )
+
+
 def run_in_fresh_process(
     function: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
 ) -> Result:
@@ -68,16 +87,21 @@ def _measured(
         warm_up()
     # Sets the peak (VmHWM) back to what is resident now.
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    baseline_bytes = _status_bytes("VmRSS")
+    own = Path("/proc/self")
+    baseline_bytes = _status_bytes(own, "VmRSS")
     result = function(*args)
     return MemoryUse(
-        baseline_bytes=baseline_bytes, peak_bytes=_status_bytes("VmHWM"), result=result
+        baseline_bytes=baseline_bytes, peak_bytes=_status_bytes(own, "VmHWM"), result=result
     )
 
 
-def _status_bytes(field: str) -> int:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+def _status_bytes(process: Path, field: str) -> int:
+    return _status(process, field) * 1024  # the kernel says kB and means KiB
+
+
+def _status(process: Path, field: str) -> int:
+    for line in (process / "status").read_text(encoding="ascii").splitlines():
         name, _, value = line.partition(":")
         if name == field:
-            return int(value.split()[0]) * 1024  # the kernel says kB and means KiB
-    raise RuntimeError(f"/proc/self/status has no {field}: memory cannot be measured here")
+            return int(value.split()[0])
+    raise RuntimeError(f"{process}/status has no {field}: this cannot be measured here")

@@ -25,38 +25,9 @@ WITH_FLOWER = (
     "study-scores",
     "outages",
     "kill-loop",
+    "soak",
 )
 WITH_DATA = ("main-job", "disturbed-run", "ablation", "adapter-growth", "wire-precision")
-# Up to a minute or two each, most of it spent on starting processes.
-LONG = (
-    "main-job",
-    "disturbed-run",
-    "simulated-clock",
-    "many-clients",
-    "ablation",
-    "adapter-growth",
-    "noise-free-lora",
-    "half-loading",
-    "memory",
-    "budgets",
-    "study",
-    "study-scores",
-    "hostile-callers",
-    "secured-channel",
-    "planning",
-    "startup",
-    "worker-batching",
-    "sessions",
-    "privacy",
-    "latency",
-    "wire-precision",
-    "worker-limit",
-    "aggregation",
-    "measuring",
-    "step-overhead",
-    "outages",
-    "kill-loop",
-)
 WITH_JAVA = ("study-scores",)
 WITHOUT_CLOCK = ("wire", "noise-free-lora")
 WITHOUT_FRAMEWORKS = """
@@ -69,14 +40,10 @@ if __name__ == "__main__":
 """
 
 
+# Up to a minute or two each, most of it spent on starting processes.
+@pytest.mark.long
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.long if name in LONG else pytest.mark.slow)
-        for name in benchmark_names()
-    ],
-)
+@pytest.mark.parametrize("name", benchmark_names())
 def test_a_quick_run_leaves_a_report(
     name: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
