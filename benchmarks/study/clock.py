@@ -10,7 +10,7 @@ from benchmarks.study.fleet import XAVIER_FLOPS, Link, server, xavier
 from hsplit_flower.costs import ModelCosts, PartSeconds, adapter_flops, part_seconds, wire_bytes
 from hsplit_flower.costs.seconds import scoring_flops
 from hsplit_flower.methods import AggregationRule, Method, RankRule
-from hsplit_flower.settings import Training
+from hsplit_flower.settings import PlanSettings, Training
 from hsplit_flower.simulation.clock import simulate_round
 from hsplit_flower.types import ClientPlan, Labels, Span, Start
 
@@ -179,8 +179,7 @@ def _part_seconds(
         ),
         profile=xavier(ROOM_GB, link),
         worker=server(),
-        labels=Labels.SERVER,
-        start=method.start or Training().start,
+        settings=PlanSettings(start=method.start or Training().start),
         update_ranks=_on_all(costs, frozen),
         scores=scores,
     )

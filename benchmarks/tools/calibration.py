@@ -12,10 +12,10 @@ from benchmarks.tools.slowed_fleet import MAX_RANK, MODEL, Speeds, serving_worke
 from hsplit_flower.client.batch import Batch
 from hsplit_flower.client.local_round import LocalRound
 from hsplit_flower.costs import PartSeconds, Workload, part_seconds, trace_costs
-from hsplit_flower.settings import SessionSpec
+from hsplit_flower.settings import PlanSettings, SessionSpec
 from hsplit_flower.splitting import Checkpoint, Parts, load_half
 from hsplit_flower.transport.streams import Stream
-from hsplit_flower.types import ClientPlan, DeviceProfile, Labels, Span, Start
+from hsplit_flower.types import ClientPlan, DeviceProfile, Span
 from hsplit_flower.wire.messages import Forward, Loss, Reply, Request
 
 CALIBRATION_CUT = 4
@@ -30,9 +30,7 @@ def calibrate(num_steps: int, length: int) -> Speeds:
     ranks = {weight.name: MAX_RANK for weight in costs.weights}
     part = ClientPlan(span=Span(start=0, stop=CALIBRATION_CUT), ranks=ranks)
     one = DeviceProfile(memory_bytes=1.0, flops_per_second=1.0)
-    flops: PartSeconds = part_seconds(
-        costs, part, profile=one, worker=one, labels=Labels.SERVER, start=Start.CONTINUE
-    )
+    flops: PartSeconds = part_seconds(costs, part, profile=one, worker=one, settings=PlanSettings())
     spec = SessionSpec(client=0, cut=CALIBRATION_CUT, ranks=ranks)
     return Speeds(
         client=flops.compute_seconds / _client_step_seconds(spec, num_steps, length),

@@ -13,10 +13,20 @@ from .field_text import choices_text, default_text, limits_text
 
 @dataclass(frozen=True, kw_only=True)
 class OtherDefault:
-    """A default that a command has instead of a field's, and why."""
+    """A default that a command has instead of a field's, and why.
+
+    ``value`` is None where it is found out later; ``reason`` says what it is then.
+    """
 
     value: Any
     reason: str
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        if self.value is None:
+            return self.reason
+        return f"{default_text(self.value)}, as {self.reason}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +48,7 @@ class FieldOption:
         """The field's sentence, unit, limits and default."""
         told = [self.field.unit, limits_text(self.field)]
         if self.other is not None:
-            told.append(f"default: {default_text(self.other.value)}, as {self.other.reason}")
+            told.append(f"default: {self.other.text}")
         elif not self.is_required:
             told.append(f"default: {default_text(self.field.default)}")
         details = "; ".join(each for each in told if each)

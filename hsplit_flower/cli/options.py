@@ -106,7 +106,11 @@ class Options:
         problems: list[str] = []
         groups: dict[type[Settings], Settings] = {}
         for offer in self.offers:
-            values = {name: other.value for name, other in offer.defaults.items()}
+            values = {
+                name: other.value
+                for name, other in offer.defaults.items()
+                if other.value is not None
+            }
             for option in offer.options():
                 if (value := typed.get(option.parameter_name)) is not None:
                     values[option.field.name] = option.value(value)

@@ -1,29 +1,59 @@
 """A plan that was made to be looked at, and what JSON says of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
 from ..costs import ModelCosts, wire_bytes, worker_memory
+from ..costs.global_update import NO_UPDATE
 from ..planning import StepTime, bottleneck, step_times
 from ..settings import PlanSettings
 from ..simulation import Device
-from ..types import DeviceProfile, MemoryParts, Plan
+from ..types import ClientPlan, DeviceProfile, MemoryParts, Plan, Shortfall
+from .plan_gains import Gain
+from .run_outlook import RoundOutlook, RunOutlook
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanReport:
-    """A plan, and what it was made from; client ``i`` is device ``i``."""
+    """A run's plans, and what they were made from; client ``i`` is device ``i``.
+
+    Attributes
+    ----------
+    model, dtype, fleet
+        What is planned for.
+    costs, settings
+        Of the model, and of its plans.
+    devices, worker, whole_model_bytes
+        The fleet, the worker, and what the whole model would take.
+    run
+        Its first round and its last.
+    last_ranks
+        Ranks of the global adapter before the last round.
+    worker_lacks
+        That the worker is short, in words; the plans are made as if it were not.
+    gains
+        What other settings would bring.
+    """
 
     model: str
+    dtype: str
     fleet: str
     costs: ModelCosts
     settings: PlanSettings
     devices: Sequence[Device]
     worker: DeviceProfile
     whole_model_bytes: float
-    plan: Plan
+    run: RunOutlook
+    last_ranks: Mapping[str, int]
+    worker_lacks: str
+    gains: Sequence[Gain]
+
+    @property
+    def plan(self) -> Plan:
+        """Of the first round."""
+        return self.run.first.plan
 
     @property
     def profiles(self) -> dict[int, DeviceProfile]:
@@ -35,9 +65,24 @@ class PlanReport:
 
     @cached_property
     def worker_parts(self) -> MemoryParts:
-        """What the worker needs for its half and all sessions."""
-        sessions = [(part.cut, part.ranks) for part in self.plan.clients.values()]
-        return worker_memory(self.costs, sessions=sessions, settings=self.settings)
+        """What the worker needs for its half and all sessions, in the first round."""
+        return worker_parts(self.plan, self.costs, self.settings)
+
+    @cached_property
+    def last_worker_parts(self) -> MemoryParts:
+        """The same in the last round."""
+        return worker_parts(self.run.last.plan, self.costs, self.settings, self.last_ranks)
+
+
+def worker_parts(
+    plan: Plan,
+    costs: ModelCosts,
+    settings: PlanSettings,
+    update_ranks: Mapping[str, int] = NO_UPDATE,
+) -> MemoryParts:
+    """What the worker needs for its half, and for the sessions of a plan."""
+    sessions = [(part.cut, part.ranks) for part in plan.clients.values()]
+    return worker_memory(costs, sessions=sessions, settings=settings, update_ranks=update_ranks)
 
 
 def as_json(report: PlanReport) -> dict[str, Any]:
@@ -46,6 +91,7 @@ def as_json(report: PlanReport) -> dict[str, Any]:
     sent = wire_bytes(report.costs, report.settings.labels)
     values = {
         "model": report.model,
+        "dtype": report.dtype,
         "fleet": report.fleet,
         "workload": asdict(report.costs.workload),
         "labels": report.settings.labels.value,
@@ -60,32 +106,79 @@ def as_json(report: PlanReport) -> dict[str, Any]:
             "flops_per_second": report.worker.flops_per_second,
             "needed_bytes": report.worker_parts.total_bytes,
             "memory": asdict(report.worker_parts),
+            "lacks": report.worker_lacks,
             "load_seconds": sum(part.worker_seconds for part in plan.clients.values()),
         },
         "clients": [_client_values(report, client) for client in sorted(plan.clients)],
-        "left_out": [
-            {
-                "client": client,
-                "device": report.devices[client].name,
-                "needed_bytes": shortfall.needed_bytes,
-                "budget_bytes": shortfall.budget_bytes,
-                "lacking_bytes": shortfall.lacking_bytes,
-            }
-            for client, shortfall in sorted(plan.left_out.items())
-        ],
+        "left_out": _left_out_values(report, plan.left_out),
+        "run": {
+            "num_rounds": report.run.num_rounds,
+            "num_steps": report.run.num_steps,
+            "seconds": report.run.seconds,
+            "total_bytes": report.run.total_bytes,
+            "first_round": _round_values(report, report.run.first, report.worker_parts),
+            "last_round": _round_values(report, report.run.last, report.last_worker_parts),
+        },
+        "gains": [_gain_values(gain) for gain in report.gains],
     }
     whole: dict[str, Any] = _with_whole_bytes(values)
     return whole
 
 
+def _left_out_values(report: PlanReport, left_out: Mapping[int, Shortfall]) -> list[dict[str, Any]]:
+    return [
+        {
+            "client": client,
+            "device": report.devices[client].name,
+            "needed_bytes": shortfall.needed_bytes,
+            "budget_bytes": shortfall.budget_bytes,
+            "lacking_bytes": shortfall.lacking_bytes,
+        }
+        for client, shortfall in sorted(left_out.items())
+    ]
+
+
+def _round_values(report: PlanReport, outlook: RoundOutlook, worker: MemoryParts) -> dict[str, Any]:
+    return {
+        "seconds": outlook.seconds,
+        "total_bytes": outlook.total_bytes,
+        "worker_needed_bytes": worker.total_bytes,
+        "clients": [
+            {
+                "client": client,
+                "cut": part.cut,
+                "memory_bytes": part.memory.total_bytes,
+                **asdict(outlook.traffic[client]),
+            }
+            for client, part in sorted(outlook.plan.clients.items())
+        ],
+        "left_out": _left_out_values(report, outlook.plan.left_out),
+    }
+
+
+def _gain_values(gain: Gain) -> dict[str, Any]:
+    if gain.run is None:
+        return {"change": gain.words, "num_clients": 0}
+    return {
+        "change": gain.words,
+        "num_clients": len(gain.run.last.plan.clients),
+        "round_seconds": gain.run.last.seconds,
+        "round_total_bytes": gain.run.last.total_bytes,
+        "worker_needed_bytes": gain.worker_bytes,
+    }
+
+
 def _client_values(report: PlanReport, client: int) -> dict[str, Any]:
-    part, device = report.plan.clients[client], report.devices[client]
+    part: ClientPlan = report.plan.clients[client]
+    device = report.devices[client]
     return {
         "client": client,
         "device": device.name,
         "budget_bytes": _finite(device.profile.memory_bytes),
         "unavailable": device.unavailable,
         "cut": part.cut,
+        "binds": part.binds,
+        "why": part.why,
         "checkpointing": part.checkpointing,
         "ranks": dict(part.ranks),
         "memory_bytes": part.memory.total_bytes,

@@ -13,8 +13,11 @@ from ..sizes import size_text
 from ..types import ClientPlan, MemoryParts
 from .console import console, numbers_table
 from .plan_report import PlanReport
+from .run_outlook import RoundOutlook
 
 LINE_WIDTH = 80
+# Two minutes are told in seconds, two hours in minutes.
+LONGEST_IN_SMALL_UNITS = 120.0
 
 _PLAN_HEADER = ("client", "budget", "memory", "cut", "ranks", "sum", "its time", "worker's", "wire")
 _PLAN_LEGEND = (
@@ -26,13 +29,28 @@ _PLAN_LEGEND = (
 _MEMORY_LEGEND = (
     "adapters: with gradients and optimizer state; frozen factors: what is not trained of the "
     "global adapter; activations: kept for the backward pass; head: output layer and loss, where "
-    "the client has the labels; probe: scoring importance; in flight: what crosses the cut"
+    "the client has the labels; probe: scoring importance; smashed data: what crosses the cut"
 )
 _TIME_HEADER = ("client", "compute", "link", "waits", "worker\nfor it", "longest", "device")
 _TIME_LEGEND = (
     "compute, link: on the client's side; waits: for the others; worker for it: the worker's "
     "computing for this client; longest: what takes most of its step"
 )
+_RUN_HEADER = (
+    "client",
+    "cut",
+    "held by",
+    "memory",
+    "of budget",
+    "sent\na round",
+    "received\na round",
+)
+_RUN_LEGEND = (
+    "cut, memory: in the last round, when the global adapter is as large as it gets; held by: what "
+    "keeps it from a deeper cut; sent, received: hidden states to and from the worker, adapters to "
+    "and from the server, without evaluation"
+)
+_GAIN_HEADER = ("change", "clients:\ncuts", "a round", "all send\nand receive", "worker\nneeds")
 _PARTS = {
     field.name: field.name.removesuffix("_bytes").replace("_", " ") for field in fields(MemoryParts)
 }
@@ -45,7 +63,8 @@ def print_tables(report: PlanReport) -> None:
     sent = wire_bytes(costs, report.settings.labels)
     _say(
         out,
-        f"{report.model}: {costs.num_blocks} blocks, {len(costs.weights)} weights; whole, with "
+        f"{report.model}: {costs.num_blocks} blocks, {len(costs.weights)} weights in "
+        f"{report.dtype}; whole, with "
         f"adapters of rank {report.settings.max_rank}: {size_text(report.whole_model_bytes)}",
     )
     _say(
@@ -60,6 +79,13 @@ def print_tables(report: PlanReport) -> None:
     _print_memory(out, report)
     out.print("\ntime of a step")
     _print_times(out, report)
+    out.print()
+    _print_run(out, report)
+    out.print("\nwhat would help, each alone, in the last round")
+    _print_gains(out, report)
+    if report.worker_lacks:
+        out.print()
+        _say(out, f"planned as if the worker had room; it has not: {report.worker_lacks}")
 
 
 def _print_plan(out: Console, report: PlanReport) -> None:
@@ -134,9 +160,80 @@ def _print_times(out: Console, report: PlanReport) -> None:
     _say(out, f"the step of all is held up by: {bottleneck(report.times).value}")
 
 
+def _print_run(out: Console, report: PlanReport) -> None:
+    """What each client's last round is, and what all of them come to."""
+    run = report.run
+    out.print(f"{run.num_rounds} rounds of {run.num_steps} steps")
+    rows = (
+        (
+            str(client),
+            str(part.cut),
+            part.binds or "-",
+            size_text(part.memory.total_bytes),
+            f"{part.memory.total_bytes / report.profiles[client].memory_bytes:.0%}",
+            size_text(run.last.traffic[client].up_bytes),
+            size_text(run.last.traffic[client].down_bytes),
+        )
+        for client, part in sorted(run.last.plan.clients.items())
+    )
+    out.print(numbers_table(_RUN_HEADER, rows))
+    _explain(out, _RUN_LEGEND)
+    for client, shortfall in sorted(run.last.plan.left_out.items()):
+        if client not in run.first.plan.left_out:
+            _say(out, f"by the last round, {left_out_text(str(client), shortfall)}")
+    _say(
+        out,
+        f"the first round takes {time_text(run.first.seconds)} and the last "
+        f"{time_text(run.last.seconds)}, the run {time_text(run.seconds)}; all clients send and "
+        f"receive {size_text(run.last.total_bytes)} in the last round and "
+        f"{size_text(run.total_bytes)} in the run; the worker needs at most "
+        f"{size_text(report.last_worker_parts.total_bytes)}",
+    )
+
+
+def _print_gains(out: Console, report: PlanReport) -> None:
+    """The last round as it is, and with each change, each beside it in per cent."""
+    last, worker_bytes = report.run.last, report.last_worker_parts.total_bytes
+    rows: list[tuple[str, ...]] = [("as it is", _told(last), *_figures(last, worker_bytes))]
+    for gain in report.gains:
+        if gain.run is None:
+            rows.append((gain.words, "nobody", "-", "-", "-"))
+            continue
+        then = gain.run.last
+        changes = (
+            _beside(then.seconds, last.seconds),
+            _beside(then.total_bytes, last.total_bytes),
+            _beside(gain.worker_bytes, worker_bytes),
+        )
+        figures = _figures(then, gain.worker_bytes)
+        rows.append((gain.words, _told(then), *map(" ".join, zip(figures, changes, strict=True))))
+    out.print(numbers_table(_GAIN_HEADER, rows))
+    _say(out, "all with as many examples; another batch takes another learning rate")
+
+
+def _told(outlook: RoundOutlook) -> str:
+    """How many take part, and at which cuts."""
+    cuts = [part.cut for part in outlook.plan.clients.values()]
+    return f"{len(cuts)}: {min(cuts)}-{max(cuts)}" if cuts else "nobody"
+
+
+def _figures(outlook: RoundOutlook, worker_bytes: float) -> tuple[str, str, str]:
+    return time_text(outlook.seconds), size_text(outlook.total_bytes), size_text(worker_bytes)
+
+
+def _beside(value: float, now: float) -> str:
+    """How much more or less than now."""
+    return f"{value / now - 1.0:+.0%}" if now else ""
+
+
 def time_text(seconds: float) -> str:
-    """A duration to three digits, in seconds, or in milliseconds where that is a fraction."""
-    return f"{seconds * 1e3:.3g} ms" if 0.0 < seconds < 0.1 else f"{seconds:.3g} s"
+    """A duration to three digits: of milliseconds, seconds, minutes or hours."""
+    if 0.0 < seconds < 0.1:
+        return f"{seconds * 1e3:.3g} ms"
+    if seconds < LONGEST_IN_SMALL_UNITS:
+        return f"{seconds:.3g} s"
+    minutes = seconds / 60
+    return f"{minutes:.3g} min" if minutes < LONGEST_IN_SMALL_UNITS else f"{minutes / 60:.3g} h"
 
 
 def _say(out: Console, text: str) -> None:

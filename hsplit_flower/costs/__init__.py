@@ -6,6 +6,8 @@ from .model_costs import ModelCosts as ModelCosts
 from .model_costs import PassCosts as PassCosts
 from .model_costs import SavedInput as SavedInput
 from .model_costs import Workload as Workload
+from .model_costs import sent_as as sent_as
+from .pipelining import pipelined as pipelined
 from .seconds import PartSeconds as PartSeconds
 from .seconds import adapter_flops as adapter_flops
 from .seconds import client_seconds as client_seconds

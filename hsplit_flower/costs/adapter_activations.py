@@ -1,6 +1,6 @@
 """How many bytes adapters keep from the forward pass for the backward pass: inputs and products."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..types import Span, Weight
 from .model_costs import AdapterInputs, ModelCosts
@@ -21,3 +21,17 @@ def products_bytes(costs: ModelCosts, adapted: Iterable[Weight], ranks: Mapping[
     """The ``A x`` of all adapters."""
     sum_of_ranks = sum(ranks[weight.name] for weight in adapted)
     return sum_of_ranks * costs.adapter_activation_bytes_per_rank
+
+
+def kept_for_adapters(
+    costs: ModelCosts, adapted: Sequence[Weight], ranks: Mapping[str, int], *, checkpointing: bool
+) -> tuple[AdapterInputs, float]:
+    """Inputs and ``A x`` that are kept at once: of all blocks, or of the dearest one."""
+    if not checkpointing:
+        return adapter_inputs(costs, adapted), products_bytes(costs, adapted, ranks)
+    blocks: dict[int, list[Weight]] = {}
+    for weight in adapted:
+        blocks.setdefault(weight.block, []).append(weight)
+    kept = [(adapter_inputs(costs, b), products_bytes(costs, b, ranks)) for b in blocks.values()]
+    none = (AdapterInputs(), 0.0)
+    return max(kept, key=lambda pair: pair[0].total_bytes + pair[1], default=none)

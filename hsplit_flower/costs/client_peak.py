@@ -13,7 +13,7 @@ from enum import Enum
 
 from ..settings.planning import PlanSettings
 from ..types import Labels, MemoryParts, Span, Start, Weight
-from .adapter_activations import adapted_weights, adapter_inputs, products_bytes
+from .adapter_activations import adapted_weights, kept_for_adapters
 from .global_update import NO_UPDATE, arriving_bytes, frozen_bytes, frozen_change_bytes
 from .model_costs import FLOAT32_BYTES, AdapterInputs, ModelCosts
 
@@ -78,7 +78,7 @@ def client_moments(
         costs, cut=cut, settings=settings, update_ranks=update_ranks, checkpointing=checkpointing
     )
     adapted = adapted_weights(costs, Span(start=0, stop=cut), ranks)
-    inputs, products = _kept_for_adapters(costs, adapted, ranks, checkpointing=checkpointing)
+    inputs, products = kept_for_adapters(costs, adapted, ranks, checkpointing=checkpointing)
     inside = num_inside(cut, checkpointing=checkpointing)
     factors, gradients = _factors_and_gradients(adapted, ranks)
     # What comes and goes with each block that is run again.
@@ -201,20 +201,6 @@ def _frozen_changes(
         )
         for weight in adapted
     )
-
-
-def _kept_for_adapters(
-    costs: ModelCosts, adapted: Sequence[Weight], ranks: Mapping[str, int], *, checkpointing: bool
-) -> tuple[AdapterInputs, float]:
-    """Inputs and ``A x`` that are kept at once: of all blocks, or of the dearest one."""
-    if not checkpointing:
-        return adapter_inputs(costs, adapted), products_bytes(costs, adapted, ranks)
-    blocks: dict[int, list[Weight]] = {}
-    for weight in adapted:
-        blocks.setdefault(weight.block, []).append(weight)
-    kept = [(adapter_inputs(costs, b), products_bytes(costs, b, ranks)) for b in blocks.values()]
-    none = (AdapterInputs(), 0.0)
-    return max(kept, key=lambda pair: pair[0].total_bytes + pair[1], default=none)
 
 
 def _probe_bytes(

@@ -5,7 +5,7 @@ weights depend on the model alone, bytes of activations and all operations on th
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import ConfigError
 from ..types import Weight
@@ -231,6 +231,17 @@ class ModelCosts:
             )
         wanted = frozenset(targets)
         return tuple(weight for weight in self.weights if names[weight.name] & wanted)
+
+
+def sent_as(costs: ModelCosts, workload: Workload) -> ModelCosts:
+    """The same computed, and sent as another workload's numbers are."""
+    numbers = costs.hidden_bytes / workload.dtype_bytes
+    scales = workload.num_tokens * workload.wire_scale_bytes
+    return replace(
+        costs,
+        workload=workload,
+        wire_hidden_bytes=float(numbers * workload.wire_dtype_bytes + scales),
+    )
 
 
 def adapter_bytes(weight: Weight) -> float:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..settings.planning import PlanSettings
 from ..types import ClientPlan, DeviceProfile, Labels, Span, Start
 from .global_update import NO_UPDATE, is_merged
 from .model_costs import WIRE_INTEGER_BYTES, ModelCosts
@@ -82,9 +83,11 @@ def worker_seconds(
     worker: DeviceProfile,
     labels: Labels,
     more_flops: float = 0.0,
+    checkpointing: bool = False,
 ) -> float:
     """``S_i(s)``: the worker's compute of ``L − s`` blocks, and the head where it is there."""
-    flops = (costs.num_blocks - cut) * costs.block.flops + more_flops
+    again = costs.block.forward_flops if checkpointing else 0.0
+    flops = (costs.num_blocks - cut) * (costs.block.flops + again) + more_flops
     if labels is Labels.SERVER:
         flops += costs.head.flops
     return flops / worker.flops_per_second
@@ -105,8 +108,7 @@ def part_seconds(
     *,
     profile: DeviceProfile,
     worker: DeviceProfile,
-    labels: Labels,
-    start: Start,
+    settings: PlanSettings,
     update_ranks: Mapping[str, int] = NO_UPDATE,
     scores: bool = False,
 ) -> PartSeconds:
@@ -118,14 +120,17 @@ def part_seconds(
         Of the model, and a client's cut, ranks and way of keeping activations.
     profile, worker
         The client's device and the worker's, as they are now.
-    labels, start
-        Who computes the loss, and what adapters start from.
+    settings
+        Who computes the loss, what adapters start from, and what the worker keeps.
     update_ranks
         Rank of the global update by weight name.
     scores
         Whether the step also scores importance, as the first one of a round does.
     """
-    below, above = _more_flops(costs, part, start=start, update_ranks=update_ranks, scores=scores)
+    labels = settings.labels
+    below, above = _more_flops(
+        costs, part, settings=settings, update_ranks=update_ranks, scores=scores
+    )
     link = link_seconds(costs, profile=profile, labels=labels)
     own = client_seconds(
         costs,
@@ -139,7 +144,12 @@ def part_seconds(
         compute_seconds=own - link,
         link_seconds=link,
         worker_seconds=worker_seconds(
-            costs, cut=part.cut, worker=worker, labels=labels, more_flops=above
+            costs,
+            cut=part.cut,
+            worker=worker,
+            labels=labels,
+            more_flops=above,
+            checkpointing=settings.worker_checkpointing,
         ),
     )
 
@@ -214,7 +224,7 @@ def _more_flops(
     costs: ModelCosts,
     part: ClientPlan,
     *,
-    start: Start,
+    settings: PlanSettings,
     update_ranks: Mapping[str, int],
     scores: bool,
 ) -> tuple[float, float]:
@@ -224,14 +234,14 @@ def _more_flops(
             costs,
             span=span,
             ranks=part.ranks,
-            start=start,
+            start=settings.start,
             update_ranks=update_ranks,
             checkpointing=checkpointing,
         )
         + (scoring_flops(costs, span) if scores else 0.0)
         for span, checkpointing in (
             (part.span, part.checkpointing),
-            (Span(start=part.cut, stop=costs.num_blocks), False),
+            (Span(start=part.cut, stop=costs.num_blocks), settings.worker_checkpointing),
         )
     )
     return below, above

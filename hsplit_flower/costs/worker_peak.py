@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from ..settings.planning import PlanSettings
 from ..types import Labels, MemoryParts, Span, Start, Weight
-from .adapter_activations import adapted_weights, adapter_inputs, products_bytes
+from .adapter_activations import adapted_weights, kept_for_adapters
+from .client_peak import num_inside
 from .global_update import NO_UPDATE, factors_bytes, frozen_bytes_per_rank
 from .model_costs import ModelCosts, adapter_bytes
 
@@ -36,11 +37,10 @@ def worker_memory(
             )
             for weight in adapted
         )
-        steps.append(
-            (costs.num_blocks - cut) * (costs.block.saved_bytes + costs.block.layer_inputs_bytes)
-            + adapter_inputs(costs, adapted).copies_bytes
-            + products_bytes(costs, adapted, ranks)
+        inputs, products = kept_for_adapters(
+            costs, adapted, ranks, checkpointing=settings.worker_checkpointing
         )
+        steps.append(worker_blocks_bytes(costs, cut, settings) + inputs.copies_bytes + products)
     kept = sum(steps) if settings.labels is Labels.CLIENT else max(steps, default=0.0)
     return replace(parts, adapters_bytes=adapters, activations_bytes=parts.activations_bytes + kept)
 
@@ -67,6 +67,15 @@ def worker_memory_without_sessions(
 def worker_half_bytes(costs: ModelCosts, settings: PlanSettings) -> float:
     """Bytes of the half that a worker loads, and `WorkerDescription.memory_bytes` is beside."""
     return costs.exit_bytes + sum(costs.block_bytes[settings.min_cut :])
+
+
+def worker_blocks_bytes(costs: ModelCosts, cut: int, settings: PlanSettings) -> float:
+    """What a step keeps of the blocks above a cut, adapters apart."""
+    num_blocks = costs.num_blocks - cut
+    is_recomputed = settings.worker_checkpointing
+    inside = num_inside(num_blocks, checkpointing=is_recomputed)
+    block_inputs = num_blocks * costs.hidden_bytes if is_recomputed else 0.0
+    return block_inputs + inside * (costs.block.saved_bytes + costs.block.layer_inputs_bytes)
 
 
 def session_rank_bytes(

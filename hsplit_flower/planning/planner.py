@@ -234,8 +234,7 @@ def _client_plan(
         part,
         profile=profile,
         worker=worker,
-        labels=settings.labels,
-        start=settings.start,
+        settings=settings,
         update_ranks=tables.update_ranks,
     )
     return replace(

@@ -7,7 +7,11 @@ from functools import cached_property
 
 from ..costs.model_costs import AdapterInputs, ModelCosts
 from ..costs.seconds import client_seconds, worker_seconds
-from ..costs.worker_peak import session_rank_bytes, worker_memory_without_sessions
+from ..costs.worker_peak import (
+    session_rank_bytes,
+    worker_blocks_bytes,
+    worker_memory_without_sessions,
+)
 from ..settings.planning import PlanSettings
 from ..types import DeviceProfile, Labels, Weight
 from .cuts import ClientOptions, WorkerOptions
@@ -127,7 +131,13 @@ class Tables:
         """What a client's cut would cost the worker."""
         return WorkerOptions(
             seconds=[
-                worker_seconds(self.costs, cut=cut, worker=worker, labels=self.settings.labels)
+                worker_seconds(
+                    self.costs,
+                    cut=cut,
+                    worker=worker,
+                    labels=self.settings.labels,
+                    checkpointing=self.settings.worker_checkpointing,
+                )
                 for cut in self.cuts
             ],
             base_bytes=self.worker_base_bytes,
@@ -202,14 +212,16 @@ class Tables:
 
     def _step_bytes(self, cut: int) -> float:
         """What a step above this cut keeps at most: every weight adapted with the highest rank."""
-        num_weights = sum(weight.block >= cut for weight in self.weights)
-        ranks = num_weights * self.settings.allowed_ranks[-1]
-        block = self.costs.block
-        return (
-            (self.costs.num_blocks - cut) * (block.saved_bytes + block.layer_inputs_bytes)
-            + sum(kept.copies_bytes for kept in self._all_inputs[cut:])
-            + ranks * self.costs.adapter_activation_bytes_per_rank
-        )
+        by_block = [0] * self.costs.num_blocks
+        for weight in self.weights:
+            by_block[weight.block] += 1
+        per_weight = self.settings.allowed_ranks[-1] * self.costs.adapter_activation_bytes_per_rank
+        adapters = [
+            inputs.copies_bytes + per_weight * number
+            for inputs, number in zip(self._all_inputs[cut:], by_block[cut:], strict=True)
+        ]
+        kept = max(adapters, default=0.0) if self.settings.worker_checkpointing else sum(adapters)
+        return worker_blocks_bytes(self.costs, cut, self.settings) + kept
 
 
 def largest_within(needed_bytes: Sequence[float], budget_bytes: float) -> int:

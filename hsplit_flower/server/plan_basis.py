@@ -32,7 +32,9 @@ def costs_for(method: Method, costs: ModelCosts) -> ModelCosts:
 
 def settings_for(method: Method, settings: RunSettings, costs: ModelCosts) -> PlanSettings:
     """What a plan is made from; where clients have the whole model, every cut is behind it."""
-    made = method.plan_settings(settings.planning, settings.training)
+    made = method.plan_settings(settings.planning, settings.training).replace(
+        worker_checkpointing=settings.worker.checkpointing
+    )
     if method.is_split:
         return granted(made, costs)
     num_blocks = costs.num_blocks

@@ -86,8 +86,7 @@ class FleetClock:
                 report.plan,
                 profile=profile,
                 worker=worker,
-                labels=self._settings.labels,
-                start=self._settings.start,
+                settings=self._settings,
                 update_ranks=held_ranks(self._method, update_ranks, costs),
                 scores=scores,
             )

@@ -9,6 +9,7 @@ from ..types import Labels, Start
 from .fields import setting
 from .group import Settings
 from .training import Recipe
+from .worker import Worker
 
 
 class Planning(Settings):
@@ -119,6 +120,10 @@ class PlanSettings(Planning):
         unit="bytes",
         ge=0,
         wanted="zero or more",
+    )
+    worker_checkpointing: bool = setting(
+        Worker.default_of("checkpointing"),
+        "Whether the worker runs its blocks once more in the backward pass, to keep less.",
     )
     one_cut: bool = setting(False, "Whether all clients have the same cut.")
     one_rank: bool = setting(False, "Whether all weights have the same rank on all clients.")

@@ -89,7 +89,84 @@ def test_tables_name_everyone(capsys: pytest.CaptureFixture[str]) -> None:
         assert column in text and f"{column}: " in text, "its meaning is said below"
     assert "the step of all is held up by: " in text
     rows = [line.split()[0] for line in text.splitlines() if line.split()]
-    assert rows.count("1") == rows.count("2") == 3
+    assert rows.count("1") == rows.count("2") == 4
+
+
+def test_a_worker_that_is_short_has_its_table_too(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("--model", "llama-tiny", "--batch", "2", "--fleet", "600MB,1GB")
+    assert main(["plan", *arguments, "--worker-memory-gb", "0.001"]) == 1
+    output = capsys.readouterr()
+    assert "the split worker has 1 MB and needs" in output.err
+    assert "planned as if the worker had room" in output.out
+    assert "predicted memory" in output.out
+    assert main(["plan", "--json", *arguments, "--worker-memory-gb", "0.001"]) == 1
+    worker = json.loads(capsys.readouterr().out)["worker"]
+    assert worker["needed_bytes"] > worker["memory_bytes"] == 1_000_000
+    assert "it lacks" in worker["lacks"]
+
+
+def test_the_run_ends_with_a_larger_adapter(capsys: pytest.CaptureFixture[str]) -> None:
+    common = ("--model", "llama-tiny", "--batch", "2", "--fleet", "600MB,1GB", "--steps", "5")
+    report = planned(capsys, *common, "--rounds", "4")
+    run = report["run"]
+    first, last = run["first_round"], run["last_round"]
+    assert (run["num_rounds"], run["num_steps"]) == (4, 5)
+    assert run["seconds"] == pytest.approx(first["seconds"] + 3 * last["seconds"])
+    assert run["total_bytes"] == first["total_bytes"] + 3 * last["total_bytes"]
+    for early, late in zip(first["clients"], last["clients"], strict=True):
+        assert early["worker_up_bytes"] == late["worker_up_bytes"] == 5 * report["wire_up_bytes"]
+        assert early["flower_down_bytes"] == 0 < late["flower_down_bytes"]
+        assert early["memory_bytes"] < late["memory_bytes"]
+    # Of a bound, two bytes a number.
+    weights = late["cut"] * (4 * 2 * 128 + 3 * (128 + 352))
+    assert late["flower_down_bytes"] == 2 * 32 * weights
+    once = planned(capsys, *common, "--rounds", "1")["run"]
+    assert once["last_round"] == once["first_round"] == first
+    unbounded = planned(capsys, *common, "--rounds", "4", "--mean-rank", "0")["run"]
+    assert unbounded["last_round"]["clients"][0]["flower_down_bytes"] > 2 * 32 * weights
+
+
+def test_what_would_help_is_told_with_its_gain(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    # Those that are not described are as fast as their shares of the model, which a change moves.
+    fleet = tmp_path / "fleet.toml"
+    fleet.write_text("[[device]]\nmemory-gb=0.04\nflops=1e9\ncount=2\n", encoding="utf-8")
+    common = ("--model", "llama-tiny", "--batch", "8", "--seq", "64", "--fleet", str(fleet))
+    report = planned(capsys, *common)
+    now, gains = report["run"]["last_round"], {each["change"]: each for each in report["gains"]}
+    assert set(gains) == {
+        "--wire-type int8",
+        "--dtype bfloat16",
+        "--batch 4, 2 x steps",
+        "--micro-batch-size 2",
+        "--worker-checkpointing",
+    }
+    for change, options in (
+        ("--wire-type int8", ("--wire-type", "int8")),
+        ("--dtype bfloat16", ("--dtype", "bfloat16")),
+        ("--batch 4, 2 x steps", ("--batch", "4", "--steps", "20")),
+        ("--micro-batch-size 2", ("--micro-batch-size", "2")),
+        ("--worker-checkpointing", ("--worker-checkpointing",)),
+    ):
+        other = planned(capsys, *common, *options)
+        then, gain = other["run"]["last_round"], gains[change]
+        assert gain["round_seconds"] == then["seconds"], "what is promised is what there is"
+        assert gain["round_total_bytes"] == then["total_bytes"]
+        assert gain["worker_needed_bytes"] == then["worker_needed_bytes"]
+        assert change not in {each["change"] for each in other["gains"]}
+    assert gains["--wire-type int8"]["round_total_bytes"] < 0.5 * now["total_bytes"]
+    assert gains["--micro-batch-size 2"]["round_seconds"] < now["seconds"]
+    assert gains["--worker-checkpointing"]["worker_needed_bytes"] < now["worker_needed_bytes"]
+
+
+def test_the_dtype_is_the_configs_own(llama_2_7b: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = llama_2_7b / "config.json"
+    common = ("--model", str(llama_2_7b), "--fleet", "40GB,80GB", "--batch", "1", "--seq", "64")
+    for said, wanted in (("bfloat16", "bfloat16"), ("float16", "float16"), (None, "float32")):
+        file.write_text(json.dumps({**LLAMA_2_7B, "torch_dtype": said}), encoding="utf-8")
+        assert planned(capsys, *common)["dtype"] == wanted
+    assert planned(capsys, *common, "--dtype", "bfloat16")["dtype"] == "bfloat16"
 
 
 @pytest.mark.parametrize("labels", ["server", "client"])
@@ -154,7 +231,6 @@ def test_a_fleet_file_names_devices(capsys: pytest.CaptureFixture[str], tmp_path
     ("arguments", "says"),
     [
         (["--fleet", "1MB,2MB"], "client 0 has 1 MB, needs"),
-        (["--worker-memory-gb", "0.001"], "split worker has 1 MB and needs"),
         (["--worker-memory-gb", "nan"], "--worker-memory-gb is nan"),
         (["--seq", "100000"], "--sequence-length is 100000: the model has"),
         (["--batch", "0"], "--batch-size is 0: 1 or more is wanted"),

@@ -18,6 +18,7 @@ from hsplit_flower.costs import (
     wire_bytes,
     worker_seconds,
 )
+from hsplit_flower.settings import PlanSettings
 from hsplit_flower.types import ClientPlan, DeviceProfile, Labels, Span, Start, Weight
 from tests.families import FAMILIES
 
@@ -115,14 +116,15 @@ def test_the_seconds_of_a_part_count_adapters_recomputation_and_scoring() -> Non
     ranks = dict.fromkeys((weight.name for weight in weights), 3)
     part = ClientPlan(span=Span(start=0, stop=1), ranks=ranks, checkpointing=True)
 
-    def seconds(part: ClientPlan, *, scores: bool) -> tuple[float, float, float]:
+    def seconds(
+        part: ClientPlan, *, scores: bool, recomputes: bool = False
+    ) -> tuple[float, float, float]:
         got = part_seconds(
             costs,
             part,
             profile=DEVICE,
             worker=worker,
-            labels=Labels.SERVER,
-            start=Start.RESTART,
+            settings=PlanSettings(start=Start.RESTART, worker_checkpointing=recomputes),
             scores=scores,
         )
         return got.compute_seconds, got.link_seconds, got.worker_seconds
@@ -137,6 +139,9 @@ def test_the_seconds_of_a_part_count_adapters_recomputation_and_scoring() -> Non
     )
     kept = replace(part, checkpointing=False)
     assert seconds(kept, scores=False)[0] == pytest.approx((own - 10 - again) / 6)
+    # The worker's three blocks once more, and their adapters.
+    twice = above + 3 * (10 + again)
+    assert seconds(part, scores=False, recomputes=True)[2] == pytest.approx(twice / 2)
 
 
 @pytest.mark.parametrize("labels", Labels)
@@ -153,8 +158,7 @@ def test_the_seconds_of_two_lengths_give_those_of_all(family: str, labels: Label
             part,
             profile=DEVICE,
             worker=worker,
-            labels=labels,
-            start=Start.RESTART,
+            settings=PlanSettings(labels=labels, start=Start.RESTART),
             update_ranks=dict.fromkeys(ranks, 1),
             scores=True,
         )
