@@ -3,7 +3,6 @@
 Only the shard files that hold wanted tensors are downloaded or opened. Pickle files are refused.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,19 +11,23 @@ from typing import Any
 
 import torch
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-)
+from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from ..errors import UnsupportedModelError
-from .model_name import CONFIG_FILE, INDEX_FILE, SINGLE_FILE, ask_hub, check_name, locate, no_model
+from .model_name import (
+    CONFIG_FILE,
+    ask_hub,
+    check_name,
+    first_line,
+    is_absent,
+    locate,
+    no_model,
+    why_not,
+)
+from .weight_files import broken_file, missing_file, weight_files
 
 NARROW = ("BF16", "F16")
 PIECE_BYTES = 2**20
@@ -90,19 +93,11 @@ class Checkpoint:
             )
             return config
         except Exception as error:  # each library that has a part in this raises its own
-            raise no_model(self.source, _first_line(error)) from error
+            raise no_model(self.source, first_line(error)) from error
 
     def files(self) -> dict[str, str | None]:
         """Which file holds each tensor; ``{file: None}`` when one file holds them all."""
-        index = self._fetch(INDEX_FILE)
-        if index is None:
-            return {SINGLE_FILE: None}
-        try:
-            return dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise UnsupportedModelError(
-                f"{INDEX_FILE} of {self.source!r} cannot be read as an index of shards: {error!r}"
-            ) from error
+        return weight_files(self.source, self._fetch)
 
     @contextmanager
     def open(
@@ -131,17 +126,11 @@ class Checkpoint:
     def _open_file(self, name: str) -> Any:
         path = self._fetch(name)
         if path is None:
-            raise UnsupportedModelError(
-                f"{self.source!r} has no {name}: safetensors weights are wanted, pickle files "
-                "(.bin, .pt) are refused because loading them can run code; convert them with "
-                "model.save_pretrained(folder)"
-            )
+            raise missing_file(self.source, name)
         try:
             return safe_open(str(path), framework="pt", device="cpu", backend="pread")
         except SafetensorError as error:
-            raise UnsupportedModelError(
-                f"{name} of {self.source!r} cannot be read as safetensors: {error}"
-            ) from error
+            raise broken_file(self.source, path, str(error)) from error
 
     def _fetch(self, name: str) -> Path | None:
         if self.is_local:
@@ -149,17 +138,11 @@ class Checkpoint:
             return path if path.is_file() else None
         try:
             return Path(hf_hub_download(self.location, name, revision=self.revision))
-        except LocalEntryNotFoundError as error:
+        except Exception as error:  # the hub's library lets its own libraries' errors through
+            if is_absent(error):
+                return None
             raise UnsupportedModelError(
-                f"{name} of {self.source!r} is not in the local cache and the hub was not reached: "
-                f"{_first_line(error)}"
-            ) from error
-        except EntryNotFoundError:
-            return None
-        except (RepositoryNotFoundError, HFValidationError, HfHubHTTPError) as error:
-            raise UnsupportedModelError(
-                f"{self.source!r} is neither a folder nor a model on the hub that can be read: "
-                f"{_first_line(error)}"
+                f"{name} of {self.source!r} cannot be had: {why_not(error, self.source)}"
             ) from error
 
 
@@ -178,9 +161,5 @@ def load_tokenizer(model: str, *, revision: str | None = None) -> PreTrainedToke
         )
     except (OSError, ValueError, HFValidationError) as error:
         raise UnsupportedModelError(
-            f"no usable tokenizer at {model!r}: {_first_line(error)}"
+            f"no usable tokenizer at {model!r}: {first_line(error)}"
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -17,6 +17,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from ..errors import UnsupportedModelError
 from .checkpoint import Checkpoint
 from .model_name import CONFIG_FILE
+from .weight_files import WEIGHTS_KEY
 
 COPIED = (
     "*.json",
@@ -53,11 +54,14 @@ def copy_companions(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype | N
     for file in sorted(_folder_of(checkpoint).iterdir()):
         if file.is_file() and is_companion(file.name):
             shutil.copyfile(file, folder / file.name)
+    path = folder / CONFIG_FILE
+    config = json.loads(path.read_text(encoding="utf-8"))
+    # The weights that are written lie where they usually do.
+    changed = {key: value for key, value in config.items() if key != WEIGHTS_KEY}
     if dtype is not None:
-        path = folder / CONFIG_FILE
-        config = json.loads(path.read_text(encoding="utf-8"))
-        text = json.dumps(_with_dtype(config, str(dtype).removeprefix("torch.")), indent=2)
-        path.write_text(text + "\n", encoding="utf-8")
+        changed = _with_dtype(changed, str(dtype).removeprefix("torch."))
+    if changed != config:
+        path.write_text(json.dumps(changed, indent=2) + "\n", encoding="utf-8")
 
 
 def is_companion(name: str) -> bool:

@@ -7,12 +7,13 @@ again, whether it has what nobody has fetched yet.
 import difflib
 from pathlib import Path
 
-from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
+    LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -26,6 +27,7 @@ INDEX_FILE = "model.safetensors.index.json"
 
 BUILT_IN = {"llama-tiny": Path(__file__).parents[1] / "bases" / "llama-tiny"}
 
+HUB_SCHEME = "hf://"
 HUB_PATIENCE_SECONDS = 10.0
 # A folder with more files than this is told by the first ones.
 MOST_FILES_IN_A_MESSAGE = 5
@@ -60,10 +62,20 @@ def check_name(model: str) -> None:
     path = Path(locate(model))
     if path.is_dir():
         if not (path / CONFIG_FILE).is_file():
+            if (path / "snapshots").is_dir():
+                raise no_model(
+                    model,
+                    f"the folder is a cache of the hub, {_content(path)}: give one of the "
+                    "folders in its snapshots, or the model's id",
+                )
             raise no_model(model, f"the folder has no {CONFIG_FILE}, {_content(path)}")
         return
     if path.is_file():
         raise no_model(model, "it is a file, and the folder that holds it is wanted")
+    if model.startswith(HUB_SCHEME):
+        name, _, revision = model.removeprefix(HUB_SCHEME).removeprefix("models/").partition("@")
+        also = f" and model.revision = {revision!r}" if revision else ""
+        raise no_model(model, f"for the hub's model, give model.name = {name!r}{also}")
     if _is_path(model):
         raise no_model(model, f"there is no folder {path.absolute()}")
     # Ids without an owner are a closed list of old models: none is a letter off one of ours.
@@ -86,25 +98,47 @@ def ask_hub(model: str, file: str, revision: str | None) -> None:
         url = hf_hub_url(model, file, revision=revision)
         get_hf_file_metadata(url, timeout=HUB_PATIENCE_SECONDS)
     except Exception as error:  # the hub's library lets its own libraries' errors through
-        raise no_model(model, _why_not(error)) from error
+        raise no_model(model, why_not(error, model)) from error
 
 
-def _why_not(error: Exception) -> str:
+def is_absent(error: Exception) -> bool:
+    """Whether the hub has a model's other files, and said that it has not this one."""
+    return isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError)
+
+
+def why_not(error: Exception, model: str) -> str:
+    """Why the hub's library has no file of a model, and what to do, in our words."""
+    if isinstance(error, LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
+        # It says that nothing was found, and why is in what it came from.
+        error = error.__cause__
     if isinstance(error, OfflineModeIsEnabled):
         return "it is not in the local cache, and HF_HUB_OFFLINE forbids to ask the hub"
     if isinstance(error, HFValidationError):
         return "it is no folder, and the hub has no ids of this form"
     if isinstance(error, GatedRepoError):
-        return "the hub gives it only to who has accepted its terms and is logged in"
+        return (
+            "the hub gives it only to who has accepted its terms and is logged in "
+            f"({error.server_message or first_line(error)}): accept them at "
+            f"{constants.ENDPOINT}/{model}, then run `hf auth login`, or set HF_TOKEN, on each "
+            "machine that loads it"
+        )
     if isinstance(error, RevisionNotFoundError):
         return "the hub's model has no such revision"
-    if isinstance(error, EntryNotFoundError):
+    if is_absent(error):
         return f"the hub's model has no {CONFIG_FILE}"
     if isinstance(error, RepositoryNotFoundError):
         return "it is no folder, and the hub has no such model or shows it only when logged in"
     if isinstance(error, HfHubHTTPError):
         return f"the hub answered {error.response.status_code}"
-    return f"it is no folder and not in the local cache, and the hub was not reached ({error})"
+    return (
+        "it is no folder and not in the local cache, and the hub was not reached "
+        f"({first_line(error)})"
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or what it is called if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _is_path(model: str) -> bool:

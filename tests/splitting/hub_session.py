@@ -30,7 +30,7 @@ def main(home: Path) -> None:
         }
     single = load_half("someone/single", client)
     report["single"] = len(list(single.model.parameters()))
-    for source in ("someone/pickled", "someone/unknown"):
+    for source in ("someone/pickled", "someone/unknown", "someone/gated"):
         try:
             load_half(source, client)
         except UnsupportedModelError as error:

@@ -39,12 +39,26 @@ def _empty(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"")
 
 
+def _pointer(folder: Path) -> None:
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
+    (folder / "model.safetensors").write_text(text)
+
+
 def _bad_index(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text("{")
 
 
 def _index_of_nothing(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text('{"metadata": {}}')
+
+
+def _index_of_missing_shards(folder: Path) -> None:
+    names = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    index = {"weight_map": dict.fromkeys(names, "model-00001-of-00002.safetensors")}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
 def _widened(folder: Path) -> None:
@@ -69,6 +83,8 @@ def _deepened(folder: Path) -> None:
         (_truncated, "cannot be read as safetensors"),
         (_garbage, "cannot be read as safetensors"),
         (_empty, "cannot be read as safetensors"),
+        (_pointer, "cannot be read as safetensors: it is what git keeps.*git lfs pull"),
+        (_index_of_missing_shards, "no model-00001-of-00002.* not complete; fetch or copy it"),
         (_bad_index, "cannot be read as an index of shards"),
         (_index_of_nothing, "cannot be read as an index of shards.*weight_map"),
         (_widened, "other shapes than its config.json says.*mlp"),

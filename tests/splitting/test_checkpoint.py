@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM
 
 from hsplit_flower.errors import UnsupportedModelError
-from hsplit_flower.splitting import Checkpoint
+from hsplit_flower.splitting import Checkpoint, Half, load_half
+from hsplit_flower.splitting.companions import copy_companions
+from hsplit_flower.splitting.model_name import INDEX_FILE, SINGLE_FILE
 from tests.families import checkpoint
+from tests.splitting.checkpoints import CLIENT, WORKER, parameters_of, rewrite, sharded
 
 
 def _copy(folder: Path, **settings: object) -> Path:
@@ -76,6 +80,81 @@ def test_a_hub_model_that_is_not_cached_cannot_be_opened_offline() -> None:
         Checkpoint(source="someone/a-model").open(lambda name: True, torch.float32),
     ):
         pass
+
+
+def _cached(
+    home: Path, monkeypatch: pytest.MonkeyPatch, folder: Path, *absent: str, leave: str = ""
+) -> None:
+    """The model of a folder as the hub's cache has it, and what the hub said not to have."""
+    commit, model = "a" * 40, home / "models--someone--a-model"
+    snapshot, marks = model / "snapshots" / commit, model / ".no_exist" / commit
+    blobs = shutil.copytree(folder, model / "blobs")
+    for each in (snapshot, marks, model / "refs"):
+        each.mkdir(parents=True)
+    (model / "refs" / "main").write_text(commit)
+    for file in blobs.iterdir():
+        if file.name != leave:
+            (snapshot / file.name).symlink_to(file)
+    for name in absent:
+        (marks / name).touch()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(home))
+
+
+@pytest.mark.parametrize("absent", [(), (SINGLE_FILE,), (INDEX_FILE,)])
+@pytest.mark.parametrize("is_sharded", [True, False])
+def test_what_is_in_the_hubs_cache_is_loaded_offline(
+    is_sharded: bool, absent: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever of the two layouts it has, and whoever asked for the other."""
+    folder = sharded("llama", tmp_path / "f") if is_sharded else checkpoint("llama")
+    _cached(tmp_path / "home", monkeypatch, folder, *absent)
+    assert _equal(load_half("someone/a-model", CLIENT), load_half(str(folder), CLIENT))
+
+
+def test_a_shard_that_is_not_in_the_hubs_cache_is_named_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = sharded("llama", tmp_path / "f")
+    shard = Checkpoint(source=str(folder)).files()["model.embed_tokens.weight"]
+    _cached(tmp_path / "home", monkeypatch, folder, leave=str(shard))
+    load_half("someone/a-model", WORKER)
+    with pytest.raises(
+        UnsupportedModelError, match=f"{shard} of 'someone/a-model' cannot be had.*OFFLINE forbids"
+    ):
+        load_half("someone/a-model", CLIENT)
+
+
+def _equal(one: Half, other: Half) -> bool:
+    ours, theirs = parameters_of(one), parameters_of(other)
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[n], theirs[n]) for n in ours)
+
+
+@pytest.mark.parametrize("names_its_file", [False, True])
+@pytest.mark.parametrize("has_shards", [False, True])
+def test_what_transformers_would_load_is_loaded(
+    has_shards: bool, names_its_file: bool, tmp_path: Path
+) -> None:
+    """Where an index, its shards or another file lie beside the weights."""
+    folder = sharded("llama", tmp_path)
+    for shard in set(Checkpoint(source=str(folder)).files().values()):
+        if not has_shards:
+            (folder / str(shard)).unlink()
+    shutil.copyfile(checkpoint("llama") / SINGLE_FILE, folder / SINGLE_FILE)
+    rewrite(folder, lambda tensors: {name: 2 * tensor for name, tensor in tensors.items()})
+    if names_its_file:
+        (folder / SINGLE_FILE).rename(folder / "weights.safetensors")
+        shutil.copyfile(checkpoint("llama") / SINGLE_FILE, folder / SINGLE_FILE)
+        config = json.loads((folder / "config.json").read_text())
+        named = config | {"transformers_weights": "weights.safetensors"}
+        (folder / "config.json").write_text(json.dumps(named))
+    theirs = dict(AutoModelForCausalLM.from_pretrained(folder).named_parameters())
+    ours = parameters_of(load_half(str(folder), CLIENT))
+    assert ours
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    merge_folder = tmp_path / "written"
+    merge_folder.mkdir()
+    copy_companions(Checkpoint(source=str(folder)), merge_folder, None)
+    assert "transformers_weights" not in json.loads((merge_folder / "config.json").read_text())
 
 
 def _remote_code(folder: Path, trace: Path, **settings: object) -> Path:

@@ -52,6 +52,8 @@ def _hub(folder: Path) -> Iterator[Hub]:
         def _answer(self, *, with_body: bool) -> None:
             owner, name, verb, revision, *rest = [*self.path.strip("/").split("/"), *[""] * 4]
             repository, file = folder / owner / name, rest[0] if rest else ""
+            if name == "gated":
+                return self._fail("GatedRepo", 403, "Access to model someone/gated is restricted.")
             if verb != "resolve" or not repository.is_dir():
                 return self._fail("RepoNotFound")
             if not (repository / file).is_file():
@@ -68,9 +70,10 @@ def _hub(folder: Path) -> Iterator[Hub]:
                 hub.taken.append(f"{owner}/{name}/{file}")
                 self.wfile.write(data)
 
-        def _fail(self, code: str) -> None:
-            self.send_response(404)
+        def _fail(self, code: str, status: int = 404, message: str = "") -> None:
+            self.send_response(status)
             self.send_header("X-Error-Code", code)
+            self.send_header("X-Error-Message", message)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
@@ -167,6 +170,12 @@ def test_a_model_in_one_file_is_loaded_too(session: Session) -> None:
 def test_pickle_files_are_refused_and_not_downloaded(session: Session) -> None:
     assert "pickle files" in session.report["someone/pickled"]
     assert not [file for file in session.taken if file.endswith(".bin")]
+
+
+def test_of_a_gated_model_the_hubs_words_are_told_and_what_to_do(session: Session) -> None:
+    said = session.report["someone/gated"]
+    assert "(Access to model someone/gated is restricted.)" in said
+    assert "/someone/gated, then run `hf auth login`, or set HF_TOKEN" in said
 
 
 def test_an_unknown_model_is_refused(session: Session) -> None:

@@ -58,6 +58,11 @@ def test_a_name_that_may_be_one_is_let_pass(name: str) -> None:
         ("no such thing", "it is no folder, and the hub has no ids of this form"),
         ("someone/a-model", "it is not in the local cache, and HF_HUB_OFFLINE forbids"),
         ("", "the name is empty"),
+        ("hf://someone/a-model", "give model.name = 'someone/a-model'."),
+        (
+            "hf://models/someone/a-model@v1",
+            "give model.name = 'someone/a-model' and model.revision = 'v1'",
+        ),
     ],
 )
 def test_a_name_that_is_nothing_is_refused_with_what_is_wanted(name: str, reason: str) -> None:
@@ -72,6 +77,10 @@ def test_a_name_that_is_nothing_is_refused_with_what_is_wanted(name: str, reason
 def test_a_folder_is_told_what_it_lacks_and_what_it_holds(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModelError, match=r"no config\.json, it is empty"):
         Checkpoint(source=str(tmp_path)).config()
+    (tmp_path / "snapshots").mkdir()
+    with pytest.raises(UnsupportedModelError, match="is a cache of the hub, it holds snapshots: g"):
+        load_tokenizer(str(tmp_path))
+    (tmp_path / "snapshots").rmdir()
     for name in "fedcba":
         (tmp_path / name).touch()
     with pytest.raises(UnsupportedModelError, match=r"no config\.json, it holds a, b, c, d, e, \."):
