@@ -28,7 +28,7 @@ from benchmarks.tools.split_pair import (
     save_random_model,
     worker_process,
 )
-from hsplit_flower.client.batch import Batch
+from hsplit_flower.batches import Batch
 from hsplit_flower.settings import SessionSpec
 from hsplit_flower.splitting import read_architecture
 from hsplit_flower.types import Labels

@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.harness import Benchmark, Detail, Figure, Settings
 from hsplit_flower.adapters import LowRank
-from hsplit_flower.client.batch import Batch
+from hsplit_flower.batches import Batch
 from hsplit_flower.client.local_round import LocalRound
 from hsplit_flower.data import batches, encode_examples, load_examples, pad_token_id
 from hsplit_flower.settings import SessionSpec

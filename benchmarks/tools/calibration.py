@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.tools.clock_batches import ROWS, full_batch
 from benchmarks.tools.slowed_fleet import MAX_RANK, MODEL, Speeds, serving_worker
-from hsplit_flower.client.batch import Batch
+from hsplit_flower.batches import Batch
 from hsplit_flower.client.local_round import LocalRound
 from hsplit_flower.costs import PartSeconds, Workload, part_seconds, trace_costs
 from hsplit_flower.settings import PlanSettings, SessionSpec

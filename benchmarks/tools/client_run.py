@@ -15,7 +15,7 @@ import torch
 from transformers import PretrainedConfig
 
 from hsplit_flower.adapters import LowRank
-from hsplit_flower.client.batch import Batch
+from hsplit_flower.batches import Batch
 from hsplit_flower.client.local_round import LocalRound
 from hsplit_flower.costs import Workload
 from hsplit_flower.costs.metering import LiveBytes

@@ -21,7 +21,7 @@ import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig
 from transformers.utils import logging as transformers_logging
 
-from hsplit_flower.client.batch import Batch
+from hsplit_flower.batches import Batch
 from hsplit_flower.client.local_round import LocalRound
 from hsplit_flower.settings import Certificates, Model, SessionSpec, Worker
 from hsplit_flower.splitting import Half, Parts, load_half

@@ -11,7 +11,7 @@ from rich.progress import track
 from torch import Tensor
 
 from ..adapters import LowRank
-from ..client.batch import checked
+from ..batches import checked
 from ..client.whole_round import AdapterRound
 from ..data import batches, encode_examples, load_examples, pad_token_id, thinned
 from ..devices.memory_budget import Unmetered

@@ -3,6 +3,6 @@
 The functions are in :mod:`hsplit_flower.client.app`; importing this package does not import flwr.
 """
 
-from .batch import Batch as Batch
+from ..batches import Batch as Batch
 from .local_round import LocalRound as LocalRound
 from .round_loop import Outcome as Outcome

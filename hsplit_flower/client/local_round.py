@@ -4,6 +4,7 @@ A batch may be cut into micro-batches (`PipelinedStep`), and one optimizer step 
 """
 
 from ..adapters import LowRank
+from ..batches import Batch
 from ..devices.memory_budget import MemoryMeter, Unmetered
 from ..metrics import TokenLoss
 from ..settings import SessionSpec
@@ -11,7 +12,6 @@ from ..splitting import Half
 from ..transport.streams import Stream
 from ..transport.traffic import Traffic
 from .adapter_loop import AdapterLoop
-from .batch import Batch
 from .pipelined_step import PipelinedStep
 
 

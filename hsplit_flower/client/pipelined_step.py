@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..batches import Batch
 from ..errors import NonFiniteError, TransportError
 from ..metrics import TokenLoss, count_label_tokens, summed_token_loss
 from ..settings import SessionSpec
@@ -18,7 +19,6 @@ from ..splitting import Half
 from ..transport.streams import Stream
 from ..types import Labels
 from ..wire.messages import Backward, Forward, Gradient, LastHidden, Loss
-from .batch import Batch
 from .protection import Protection
 
 

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from ..adapters import LowRank
+from ..batches import Batch
 from ..devices.memory_budget import MemoryMeter
 from ..errors import NonFiniteError
 from ..importance import check_finite, probing
 from ..metrics import TokenLoss
 from ..splitting import Half
 from ..transport.traffic import Traffic
-from .batch import Batch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..adapters import from_state_dict
+from ..batches import Batch, checked
 from ..devices import machine_profile
 from ..devices.memory_budget import MemoryMeter, within_budget
 from ..simulation.lease import leased
@@ -21,7 +22,6 @@ from ..transport.grpc_stream import GrpcStream
 from ..transport.security import PLAIN, Security
 from ..types import DeviceProfile, Labels
 from ..wire.instructions import Instructions
-from .batch import Batch, checked
 from .half_cache import HalfCache, HalfKey
 from .instructions_check import check_adapters, in_our_words
 from .local_round import LocalRound

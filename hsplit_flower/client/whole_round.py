@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..adapters import LowRank, SelfPruning
+from ..batches import Batch
 from ..devices.memory_budget import MemoryMeter
 from ..errors import NonFiniteError
 from ..metrics import TokenLoss, count_label_tokens, summed_token_loss
@@ -19,7 +20,6 @@ from ..splitting import Half
 from ..splitting.whole_weights import load_weights_, weights_of
 from ..wire.instructions import WholeTraining
 from .adapter_loop import AdapterLoop
-from .batch import Batch
 from .round_loop import Outcome, RoundLoop
 
 

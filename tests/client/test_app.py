@@ -17,9 +17,9 @@ from torch import Tensor
 
 from benchmarks.tools.threads import be_the_server
 from hsplit_flower.adapters import from_state_dict, to_state_dict
+from hsplit_flower.batches import Batch
 from hsplit_flower.client import LocalRound, round_setup
 from hsplit_flower.client.app import describe_device, split_evaluate, split_train
-from hsplit_flower.client.batch import Batch
 from hsplit_flower.devices import machine_profile
 from hsplit_flower.settings import Link, Model, SessionSpec
 from hsplit_flower.simulation.lease import leased

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from benchmarks.tools.threads import be_the_server
 from hsplit_flower.adapters import LowRank, to_state_dict
+from hsplit_flower.batches import Batch
 from hsplit_flower.client import LocalRound, round_setup
 from hsplit_flower.client.app import split_evaluate, split_train
-from hsplit_flower.client.batch import Batch
 from hsplit_flower.client.half_cache import HalfCache, HalfKey
 from hsplit_flower.devices.memory_budget import within_budget
 from hsplit_flower.settings import SessionSpec

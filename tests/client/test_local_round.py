@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from hsplit_flower.adapters import LowRank
+from hsplit_flower.batches import Batch
 from hsplit_flower.client import LocalRound
-from hsplit_flower.client.batch import Batch
 from hsplit_flower.errors import AdapterError, NonFiniteError, TransportError
 from hsplit_flower.settings import SessionSpec
 from hsplit_flower.splitting import Half

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from hsplit_flower.batches import Batch
 from hsplit_flower.client import LocalRound
-from hsplit_flower.client.batch import Batch
 from hsplit_flower.metrics import count_label_tokens
 from hsplit_flower.settings import SessionSpec
 from hsplit_flower.splitting import Half

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hsplit_flower.batches import Batch
 from hsplit_flower.client import LocalRound
-from hsplit_flower.client.batch import Batch
 from hsplit_flower.client.protection import Protection, clip_tokens
 from hsplit_flower.errors import ConfigError
 from hsplit_flower.settings import Link, SessionSpec

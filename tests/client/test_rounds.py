@@ -15,8 +15,8 @@ from torch import Tensor
 from hsplit_flower.adapters import LowRank, initial_update
 from hsplit_flower.adapters.round_start import weight_generator
 from hsplit_flower.aggregation import ClientUpdate, aggregate_adapters
+from hsplit_flower.batches import Batch
 from hsplit_flower.client import LocalRound
-from hsplit_flower.client.batch import Batch
 from hsplit_flower.settings import SessionSpec
 from hsplit_flower.types import Labels, ScaleRule, Start
 from tests.families import NUM_BLOCKS, fields

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from hsplit_flower.batches import Batch
 from hsplit_flower.client import LocalRound
-from hsplit_flower.client.batch import Batch
 from hsplit_flower.settings import SessionSpec
 from hsplit_flower.splitting import Half
 from hsplit_flower.types import Labels

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from hsplit_flower.batches import Batch
 from hsplit_flower.client import LocalRound
-from hsplit_flower.client.batch import Batch
 from hsplit_flower.errors import AdapterError
 from hsplit_flower.importance import gradient_weight_product, probing
 from hsplit_flower.settings import SessionSpec

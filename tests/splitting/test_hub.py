@@ -25,6 +25,7 @@ from tests.families import FAMILIES, checkpoint, random_model, save
 ROOT = Path(__file__).resolve().parents[2]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FAMILY = "llama"
+RESTRICTED = "Access to model someone/gated is restricted."
 INDEX = "model.safetensors.index.json"
 
 
@@ -53,7 +54,7 @@ def _hub(folder: Path) -> Iterator[Hub]:
             owner, name, verb, revision, *rest = [*self.path.strip("/").split("/"), *[""] * 4]
             repository, file = folder / owner / name, rest[0] if rest else ""
             if name == "gated":
-                return self._fail("GatedRepo", 403, "Access to model someone/gated is restricted.")
+                return self._fail("GatedRepo", 403, RESTRICTED)
             if verb != "resolve" or not repository.is_dir():
                 return self._fail("RepoNotFound")
             if not (repository / file).is_file():
@@ -72,13 +73,12 @@ def _hub(folder: Path) -> Iterator[Hub]:
 
         def _fail(self, code: str, status: int = 404, message: str = "") -> None:
             self.send_response(status)
-            self.send_header("X-Error-Code", code)
-            self.send_header("X-Error-Message", message)
-            self.send_header("Content-Length", "0")
+            said = {"X-Error-Code": code, "X-Error-Message": message, "Content-Length": "0"}
+            for name, value in said.items():
+                self.send_header(name, value)
             self.end_headers()
 
-        def log_message(self, *args: object) -> None:
-            """Nothing is printed."""
+        def log_message(self, *args: object) -> None: ...
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     hub = Hub(endpoint=f"http://127.0.0.1:{server.server_address[1]}")
@@ -174,7 +174,7 @@ def test_pickle_files_are_refused_and_not_downloaded(session: Session) -> None:
 
 def test_of_a_gated_model_the_hubs_words_are_told_and_what_to_do(session: Session) -> None:
     said = session.report["someone/gated"]
-    assert "(Access to model someone/gated is restricted.)" in said
+    assert f"({RESTRICTED})" in said
     assert "/someone/gated, then run `hf auth login`, or set HF_TOKEN" in said
 
 

@@ -4,7 +4,7 @@ import socket
 
 import torch
 
-from hsplit_flower.client.batch import Batch
+from hsplit_flower.batches import Batch
 from hsplit_flower.settings import SessionSpec
 from hsplit_flower.wire.messages import Forward
 from tests.families import fields

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hsplit_flower.client.batch import Batch, checked
+from hsplit_flower.batches import Batch, checked
 from hsplit_flower.errors import DataError
 from tests.families import IGNORED, POSITIONS, VOCABULARY, fields
 from tests.rounds import architecture
