@@ -153,10 +153,11 @@ def central_step(
     peft_model.train()
     parameters = [p for p in peft_model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.0, fused=True)
+    here = batch.to(device)
     fields = {
-        "input_ids": batch.input_ids.to(device),
-        "attention_mask": batch.attention_mask.to(device),
-        "labels": batch.labels.to(device),
+        "input_ids": here.input_ids,
+        "attention_mask": here.attention_mask,
+        "labels": here.labels,
     }
 
     def step() -> float:

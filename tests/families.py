@@ -166,6 +166,19 @@ def checkpoint(name: str) -> Path:
     return save(random_model(family.config(), family.attention), _root() / name)
 
 
+def packed(seed: int = 0, *, with_mask: bool = False) -> dict[str, Tensor]:
+    """Three rows of documents in a row, whose positions begin anew with each.
+
+    Without a mask they are kept apart. With one, each attends to those before it.
+    """
+    lengths = torch.tensor([[4, 3, 2], [9, 0, 0], [2, 2, 5]])
+    positions = torch.stack([torch.cat([torch.arange(n) for n in row]) for row in lengths])
+    made = fields("unpadded", seed)
+    labels = made["labels"].where(positions > 0, IGNORED)
+    kept = made if with_mask else {"input_ids": made["input_ids"]}
+    return {**kept, "labels": labels, "position_ids": positions}
+
+
 def fields(kind: str = "unpadded", seed: int = 0, seq: int = 9) -> dict[str, Tensor]:
     """Token ids, mask and labels of three rows: ``unpadded``, ``right`` or ``left`` padded.
 

@@ -121,7 +121,7 @@ def live_peak_bytes(run: ClientRun) -> int:
     resident = [*half.model.parameters(), *half.model.buffers()]
     worker = NoisyWorker(run.spec)
     batches = list(_batches(run))
-    held = [t for b in batches for t in (b.input_ids, b.attention_mask, b.labels)]
+    held = [t for b in batches for t in (b.input_ids, b.attention_mask, b.labels) if t is not None]
     live = LiveBytes(ignore=[*resident, *held])
     with live:
         local_round = LocalRound(half, _updates(run, half), run.spec, worker)

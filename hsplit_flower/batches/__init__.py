@@ -1,4 +1,4 @@
 """The user's batches, on a client and on the server, and what they may be."""
 
 from .batch import Batch as Batch
-from .batch import checked as checked
+from .checked import checked as checked

@@ -15,8 +15,12 @@
 Where a method trains the whole model on each client, `federated_train` and `federated_evaluate`
 take the place of the last two.
 
-``my_batches`` is any iterable of mappings with ``input_ids``, ``attention_mask`` and ``labels``. A
-client that cannot do its part answers with an error that says why; the strategy leaves it out.
+``my_batches`` is any iterable of mappings with ``input_ids``, ``attention_mask`` and ``labels``,
+and ``position_ids`` where these are not the usual ones. With them the mask may be missing:
+documents packed into one row are kept apart where positions begin anew. What the model does not
+know is ignored, what it knows and is not carried over the cut is refused, a batch without a label
+is passed over; each is said. A client that cannot do its part answers with an error that says why;
+the strategy leaves it out.
 """
 
 from dataclasses import fields

@@ -103,6 +103,7 @@ class PipelinedStep:
                 hidden=hidden.detach(),
                 labels=labels,
                 attention_mask=batch.attention_mask,
+                position_ids=batch.position_ids,
                 train=torch.is_grad_enabled(),
                 probe=step.is_probe,
                 micro_batch=index,
@@ -147,8 +148,8 @@ class PipelinedStep:
         return loss
 
     def _embed(self, batch: Batch) -> Tensor:
-        device = self._half.device
-        return self._half.embed(batch.input_ids.to(device), batch.attention_mask.to(device))
+        here = batch.to(self._half.device)
+        return self._half.embed(here.input_ids, here.attention_mask, here.position_ids)
 
     def _loss_of(
         self, reply: object, batch: Batch, total_tokens: int
@@ -161,8 +162,9 @@ class PipelinedStep:
             raise TransportError(f"the worker sent {type(reply).__name__}, out of turn")
         half, device = self._half, self._half.device
         last = reply.hidden.to(device, half.dtype).requires_grad_(torch.is_grad_enabled())
-        mask, labels = batch.attention_mask.to(device), batch.labels.to(device)
-        logits = half.logits(last, mask, start=half.architecture.num_blocks)
+        labels = batch.labels.to(device)
+        # Norm and head look at one token at a time.
+        logits = half.logits(last, None, start=half.architecture.num_blocks)
         loss_sum, num_tokens = summed_token_loss(logits, labels), count_label_tokens(labels)
         if last.requires_grad:
             (loss_sum / total_tokens).backward()

@@ -27,10 +27,10 @@ class WholeRound(RoundLoop):
     """Steps on the whole model, each with the mean loss over its batch's tokens."""
 
     def _run(self, number: int, batch: Batch, *, is_probe: bool) -> TokenLoss:
-        half, device = self._half, self._half.device
-        labels = batch.labels.to(device)
-        logits = half.logits_of(batch.input_ids.to(device), batch.attention_mask.to(device))
-        loss_sum, num_tokens = summed_token_loss(logits, labels), count_label_tokens(labels)
+        here = batch.to(self._half.device)
+        logits = self._half.logits_of(here.input_ids, here.attention_mask, here.position_ids)
+        loss_sum = summed_token_loss(logits, here.labels)
+        num_tokens = count_label_tokens(here.labels)
         del logits
         value = float(loss_sum.detach())
         if not math.isfinite(value):

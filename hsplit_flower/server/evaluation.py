@@ -8,6 +8,7 @@ from flwr.app import ArrayRecord, MetricRecord
 from torch import Tensor
 
 from ..adapters import Active, AdapterBank, LowRank, from_state_dict
+from ..batches import checked
 from ..metrics import TokenLoss, token_loss
 from ..settings import Model
 from ..splitting import Half, Parts, floating_dtype, load_half, read_architecture
@@ -24,8 +25,8 @@ class ServerEvaluation:
         The base, as the strategy has it. It is loaded whole: use it where the server may hold the
         model and has examples of its own.
     make_batches
-        Gives a fresh pass over the server's examples, mappings with ``input_ids``,
-        ``attention_mask`` and ``labels``.
+        Gives a fresh pass over the server's examples, batches as clients have them: mappings with
+        ``input_ids``, ``attention_mask`` and ``labels``.
     device
         Where it runs; by default the GPU if there is one.
     """
@@ -65,7 +66,13 @@ class ServerEvaluation:
 
     @torch.no_grad()
     def evaluate(self, updates: Mapping[str, LowRank]) -> TokenLoss:
-        """Summed loss over the examples' labelled tokens."""
+        """Summed loss over the examples' labelled tokens.
+
+        Raises
+        ------
+        DataError
+            If a batch is not what the model takes: it is checked as clients' are.
+        """
         half, device = self._half, self._half.device
         half.model.eval()
         terms = {
@@ -74,8 +81,8 @@ class ServerEvaluation:
         }
         total = TokenLoss()
         with self._bank.activate(Active(terms=terms)):
-            for batch in self._make_batches():
-                tensors = {name: torch.as_tensor(value).to(device) for name, value in batch.items()}
-                logits = half.logits_of(tensors["input_ids"], tensors["attention_mask"])
-                total += token_loss(logits, tensors["labels"])
+            for given in checked(self._make_batches(), half.architecture, is_training=False):
+                batch = given.to(device)
+                logits = half.logits_of(batch.input_ids, batch.attention_mask, batch.position_ids)
+                total += token_loss(logits, batch.labels)
         return total

@@ -8,6 +8,7 @@ otherwise is refused with the reason.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from inspect import signature
 
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
@@ -25,7 +26,8 @@ class Architecture:
 
     ``entry`` and ``exit`` list the modules with parameters of their own that run before the first
     and after the last block; a tied head shares its parameter with a module of the entry, and a
-    transposed model stores its matrices as ``[in_features, out_features]``.
+    transposed model stores its matrices as ``[in_features, out_features]``. ``inputs`` are what the
+    model's own forward takes, by name.
     """
 
     model_type: str
@@ -41,6 +43,7 @@ class Architecture:
     is_tied: bool
     is_transposed: bool
     blocks_return_tuple: bool
+    inputs: frozenset[str]
 
     def check_cut(self, cut: int) -> None:
         """Refuse a cut that leaves no block on the client, or that the model does not have.
@@ -109,6 +112,7 @@ def describe(model: PreTrainedModel) -> Architecture:
         is_tied=head.weight is embedding.weight,
         is_transposed=any(isinstance(module, Conv1D) for module in blocks.modules()),
         blocks_return_tuple=returns_tuple,
+        inputs=frozenset(signature(type(model).forward).parameters) - {"self"},
     )
 
 

@@ -45,6 +45,29 @@ class Parts:
         return cls(embeddings=True, span=Span(start=0, stop=num_blocks), head=True)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Given:
+    """What a half is run on: token ids, or a hidden state, with the mask and positions of both."""
+
+    input_ids: Tensor | None = None
+    hidden: Tensor | None = None
+    mask: Tensor | None = None
+    positions: Tensor | None = None
+
+    def arguments(self) -> dict[str, Tensor | None]:
+        """As the model's forward takes it; a key is left out that not every family's takes."""
+        named: dict[str, Tensor | None] = {"attention_mask": self.mask}
+        if self.hidden is None:
+            named["input_ids"] = self.input_ids
+        else:
+            # Stands in for embeddings while masks and positions are made; replaced at the inlet.
+            # Not the hidden state itself: some families scale their embeddings in place.
+            named["inputs_embeds"] = torch.zeros_like(self.hidden)
+        if self.positions is not None:
+            named["position_ids"] = self.positions
+        return named
+
+
 def absent_modules(architecture: Architecture, parts: Parts) -> frozenset[str]:
     """The dotted paths that a half does not hold.
 
@@ -136,15 +159,22 @@ class Half:
         self,
         input_ids: Int[Tensor, "batch seq"],
         attention_mask: Int[Tensor, "batch seq"] | None,
+        position_ids: Int[Tensor, "batch seq"] | None = None,
     ) -> Float[Tensor, "batch seq hidden"]:
-        """Hidden state after the last block of this half, from token ids."""
+        """Hidden state after the last block of this half, from token ids.
+
+        ``position_ids`` are the model's own where they are not given. Where they are, and no mask
+        is, documents in a row are kept apart, as transformers does it.
+        """
         self._require(self.parts.embeddings, "embeddings")
-        return self._run(self.parts.span, None, input_ids, attention_mask, to_logits=False)
+        given = Given(input_ids=input_ids, mask=attention_mask, positions=position_ids)
+        return self._run(self.parts.span, given, to_logits=False)
 
     def hidden(
         self,
         hidden: Float[Tensor, "batch seq hidden"],
         attention_mask: Int[Tensor, "batch seq"] | None,
+        position_ids: Int[Tensor, "batch seq"] | None = None,
         *,
         start: int,
         stop: int | None = None,
@@ -156,7 +186,8 @@ class Half:
         span = self._span_from(start, stop)
         if not len(span):
             return hidden
-        return self._run(span, hidden, None, attention_mask, to_logits=False)
+        given = Given(hidden=hidden, mask=attention_mask, positions=position_ids)
+        return self._run(span, given, to_logits=False)
 
     def logits(
         self,
@@ -173,16 +204,18 @@ class Half:
         self._require(self.parts.head, "head")
         last = self.architecture.num_blocks
         span = Span(start=last, stop=last) if start == last else self._span_from(start)
-        return self._run(span, hidden, None, attention_mask, to_logits=True)
+        return self._run(span, Given(hidden=hidden, mask=attention_mask), to_logits=True)
 
     def logits_of(
         self,
         input_ids: Int[Tensor, "batch seq"],
         attention_mask: Int[Tensor, "batch seq"] | None,
+        position_ids: Int[Tensor, "batch seq"] | None = None,
     ) -> Float[Tensor, "batch seq vocabulary"]:
         """Logits from token ids, for a half that is the whole model."""
         self._require(self.parts == Parts.whole(self.architecture.num_blocks), "whole model")
-        return self._run(self.parts.span, None, input_ids, attention_mask, to_logits=True)
+        given = Given(input_ids=input_ids, mask=attention_mask, positions=position_ids)
+        return self._run(self.parts.span, given, to_logits=True)
 
     def _span_from(self, start: int, stop: int | None = None) -> Span:
         held = self.parts.span
@@ -198,25 +231,10 @@ class Half:
         if not is_there:
             raise SplitError(f"this half does not hold the {what}: {self.parts}")
 
-    def _run(
-        self,
-        span: Span,
-        hidden: Tensor | None,
-        input_ids: Tensor | None,
-        attention_mask: Tensor | None,
-        *,
-        to_logits: bool,
-    ) -> Tensor:
-        entering = (
-            {"input_ids": input_ids}
-            if hidden is None
-            # Stands in for embeddings while masks and positions are made; replaced at the inlet.
-            # Not the hidden state itself: some families scale their embeddings in place.
-            else {"inputs_embeds": torch.zeros_like(hidden)}
-        )
-        with self._walk(span, hidden, to_logits=to_logits):
+    def _run(self, span: Span, given: Given, *, to_logits: bool) -> Tensor:
+        with self._walk(span, given.hidden, to_logits=to_logits):
             try:
-                output = self.model(**entering, attention_mask=attention_mask, use_cache=False)
+                output = self.model(**given.arguments(), use_cache=False)
             except Reached as reached:
                 return reached.hidden
         return output.logits  # type: ignore[no-any-return]

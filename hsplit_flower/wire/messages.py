@@ -28,12 +28,15 @@ class Forward:
     It is micro-batch ``micro_batch`` of the ``num_micro_batches`` that make up a step; the
     optimizer steps after the last one's gradient. ``total_tokens`` counts the target tokens of the
     whole step, so that gradients add up to those of its mean loss; 0 is this batch's own count.
+    With ``position_ids`` no mask means that documents in a row are kept apart where these begin
+    anew; without them, that no row is padded.
     """
 
     step: int
     hidden: Float[Tensor, "batch seq hidden"]
     labels: Int[Tensor, "batch seq"] | None = None
     attention_mask: Int[Tensor, "batch seq"] | None = None
+    position_ids: Int[Tensor, "batch seq"] | None = None
     train: bool = True
     probe: bool = False
     micro_batch: int = 0
@@ -43,8 +46,9 @@ class Forward:
     @cached_property
     def fingerprint(self) -> int:
         """The same for a request that comes again, and hardly for another."""
+        tensors = self.hidden, self.labels, self.attention_mask, self.position_ids
         values = self.train, self.probe, self.num_micro_batches, self.total_tokens
-        return fingerprint_of(values, (self.hidden, self.labels, self.attention_mask))
+        return fingerprint_of(values, tensors)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +120,10 @@ def request_to_wire(
     forward.total_tokens = request.total_tokens
     if request.labels is not None:
         encode_into(forward.labels, request.labels.to(torch.int32))
+    if request.position_ids is not None:
+        encode_into(forward.positions, request.position_ids.to(torch.int32))
     if request.attention_mask is not None:
-        _put_mask(forward, request.attention_mask)
+        _put_mask(forward, request.attention_mask, leaves_out=request.position_ids is None)
     return message
 
 
@@ -151,14 +157,16 @@ def request_from_wire(message: StepRequest, check_shape: CheckShape | None = Non
     forward = message.forward
     hidden = _hidden_like(forward.hidden, "hidden state", check_shape)
     batch, seq = hidden.shape[:2]
-    labels = None
-    if forward.HasField("labels"):
-        labels = _integers(forward.labels, (batch, seq), "labels").long()
+    has_labels, has_positions = forward.HasField("labels"), forward.HasField("positions")
+    wanted = batch, seq
     return Forward(
         step=message.step,
         hidden=hidden,
-        labels=labels,
+        labels=_integers(forward.labels, wanted, "labels").long() if has_labels else None,
         attention_mask=_take_mask(forward, batch, seq),
+        position_ids=(
+            _integers(forward.positions, wanted, "positions").long() if has_positions else None
+        ),
         train=forward.train,
         probe=forward.probe,
         micro_batch=message.micro_batch,
@@ -233,11 +241,14 @@ def _seconds(told: float) -> float:
     return told
 
 
-def _put_mask(forward: ForwardMessage, mask: Tensor) -> None:
-    """Nothing for a full batch, lengths for rows padded on the right, else the mask itself."""
+def _put_mask(forward: ForwardMessage, mask: Tensor, *, leaves_out: bool) -> None:
+    """Lengths for rows padded on the right, else the mask itself; of a full batch nothing.
+
+    Unless it ``leaves_out`` nothing, because no mask would mean another one.
+    """
     lengths = mask.sum(dim=1)
     seq = mask.shape[1]
-    if bool((lengths == seq).all()):
+    if leaves_out and bool((lengths == seq).all()):
         return
     positions = torch.arange(seq, device=mask.device)
     if bool((mask.bool() == (positions < lengths[:, None])).all()):

@@ -19,9 +19,9 @@ from .session import Session
 
 MAX_MICRO_BATCHES = 2**10
 
-# The widest that hidden states, scales, labels and masks of a token may be on the wire, and what a
-# message has besides them.
-VALUE_BYTES, TOKEN_BYTES, FRAME_BYTES = 4, 4 + 8 + 8, 4096
+# The widest that hidden states, scales, labels, masks and positions of a token may be on the wire,
+# and what a message has besides them.
+VALUE_BYTES, TOKEN_BYTES, FRAME_BYTES = 4, 4 + 8 + 8 + 8, 4096
 
 
 def check_message(num_bytes: int, spec: SessionSpec, architecture: Architecture) -> None:
@@ -233,8 +233,20 @@ def _check_forward(request: Forward, spec: SessionSpec, architecture: Architectu
         )
     if request.labels is not None:
         _check_labels(request, request.labels, architecture.vocabulary_size)
+    if request.position_ids is not None:
+        _check_positions(request.position_ids, architecture)
     if not bool(request.hidden.isfinite().all()):
         raise NonFiniteError("the hidden state is not finite")
+
+
+def _check_positions(positions: Tensor, architecture: Architecture) -> None:
+    if "position_ids" not in architecture.inputs:
+        raise CodecError("positions are sent, and the model takes none")
+    lowest, highest = int(positions.min()), int(positions.max())
+    if lowest < 0 or not architecture.has_positions(highest + 1):
+        raise CodecError(
+            f"positions of {lowest} to {highest}: the model has {architecture.max_positions}"
+        )
 
 
 def _check_labels(request: Forward, labels: Tensor, size: int) -> None:

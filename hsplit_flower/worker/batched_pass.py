@@ -34,7 +34,8 @@ def group_of(request: Request, spec: SessionSpec) -> Group | None:
 
     Alone runs what is scored, since scores are of one session; and what belongs to a client that
     keeps its labels, whose graph would have to wait for the slowest of those that share it; and
-    what steps an adapter that other sessions step too, each in its turn.
+    what steps an adapter that other sessions step too, each in its turn; and rows whose positions
+    are given, which without a mask are documents to be kept apart.
 
     Rows whose padding is not all on the right run with those of the same length. What such padding
     attends to is nothing, of which some attention kernels make the mean of the whole row: another
@@ -42,7 +43,7 @@ def group_of(request: Request, spec: SessionSpec) -> Group | None:
     """
     if not isinstance(request, Forward) or request.labels is None or request.probe:
         return None
-    if spec.shares_adapters:
+    if spec.shares_adapters or request.position_ids is not None:
         return None
     mask = request.attention_mask
     is_regular = mask is None or bool((mask[:, 1:] <= mask[:, :-1]).all())
@@ -140,13 +141,18 @@ def _carry_on(
     half: Half, parts: Sequence[Part], leaves: dict[int, Tensor], num_positions: int
 ) -> Tensor:
     """The last hidden state of every row, those of higher cuts having joined on the way."""
-    mask = _mask(parts, num_positions)
+    positions = parts[0].request.position_ids
+    if positions is None:
+        mask = _mask(parts, num_positions)
+    else:
+        # It runs alone, and no mask would not mean a full one.
+        mask, positions = parts[0].request.attention_mask, positions.to(half.device)
     cuts = list(leaves)
     hidden: Tensor | None = None
     for cut, following in zip(cuts, [*cuts[1:], half.architecture.num_blocks], strict=True):
         hidden = leaves[cut] if hidden is None else torch.cat([hidden, leaves[cut]])
         present = None if mask is None else mask[: len(hidden)].to(half.device)
-        hidden = half.hidden(hidden, present, start=cut, stop=following)
+        hidden = half.hidden(hidden, present, positions, start=cut, stop=following)
     assert hidden is not None
     return hidden
 

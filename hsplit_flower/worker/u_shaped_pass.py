@@ -5,6 +5,7 @@ gradient of the last hidden state comes, so that such a step is run for its sess
 """
 
 import torch
+from torch import Tensor
 
 from ..adapters import AdapterBank
 from ..splitting import Half
@@ -45,7 +46,7 @@ class UShapedPass:
     def _forward(self, session: Session, request: Forward) -> LastHidden:
         """Forward through the blocks above the cut."""
         device = self._half.device
-        mask = None if request.attention_mask is None else request.attention_mask.to(device)
+        mask, positions = _on(device, request.attention_mask), _on(device, request.position_ids)
         is_probe = request.probe and request.train
         self._half.model.train(request.train)
         with (
@@ -56,7 +57,7 @@ class UShapedPass:
             # Cut loose: a request that is handled twice must not add its gradients up.
             hidden = request.hidden.detach().to(device, self._half.dtype)
             hidden.requires_grad_(request.train)
-            last = self._half.hidden(hidden, mask, start=session.spec.cut)
+            last = self._half.hidden(hidden, mask, positions, start=session.spec.cut)
         progress = session.start(request)
         if request.train:
             flight = WaitingGraph(hidden=hidden, last=last, is_probe=is_probe, scores=scores)
@@ -84,3 +85,7 @@ class UShapedPass:
         return Gradient(
             step=request.step, gradient=flight.hidden.grad, micro_batch=request.micro_batch
         )
+
+
+def _on(device: torch.device, tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.to(device)

@@ -17,7 +17,7 @@ from hsplit_flower.client import LocalRound
 from hsplit_flower.settings import SessionSpec
 from hsplit_flower.splitting import Half
 from hsplit_flower.types import Labels
-from tests.families import FAMILIES, IGNORED, NUM_BLOCKS, fields
+from tests.families import FAMILIES, IGNORED, NUM_BLOCKS, fields, packed
 from tests.reference.unsplit import Step, base_model, trainable_factors
 from tests.rounds import below, global_update, ranks, training_spec, unsplit_steps
 from tests.tolerances import assert_same
@@ -125,7 +125,7 @@ def test_five_steps_equal_those_of_the_unsplit_model(
             assert_same(trained[name].a, wanted[-1].factors[f"{name}.a"], name)
 
 
-@pytest.mark.parametrize("kind", ["unpadded", "right", "left"])
+@pytest.mark.parametrize("kind", ["unpadded", "right", "left", "packed", "positions"])
 @pytest.mark.parametrize("labels", Labels)
 def test_evaluation_is_that_of_the_global_model(
     worker: Worker, family: str, labels: Labels, kind: str
@@ -135,12 +135,36 @@ def test_evaluation_is_that_of_the_global_model(
     spec = SessionSpec(client=0, cut=cut, ranks=ranks(family), labels=labels, train=False)
     client = load_client(family, cut, keeps_labels=labels is Labels.CLIENT)
     token = worker.worker.open(spec)
-    batch = fields(kind, seed=9)
+    batch = _fields(kind)
     with exchange(TRANSPORTS["in-process"], worker, token) as stream:
         local_round = LocalRound(client, below(family, cut), spec, stream)
-        outcome = local_round.evaluate([Batch(**batch)])
+        outcome = local_round.evaluate([Batch(**{"attention_mask": None, **batch})])
     model = base_model(family, {n: u.dense() for n, u in global_update(family).items()})
     with torch.no_grad():
         wanted = model(**batch, use_cache=False).loss.item()
     assert outcome.loss.mean == pytest.approx(wanted, rel=1e-5)
     assert not outcome.updates
+
+
+def _fields(kind: str) -> dict[str, Tensor]:
+    if kind in ("packed", "positions"):
+        return packed(9, with_mask=kind == "positions")
+    return fields(kind, seed=9)
+
+
+@pytest.mark.parametrize("labels", Labels)
+def test_documents_that_are_packed_train_as_in_the_unsplit_model(
+    worker: Worker, family: str, labels: Labels
+) -> None:
+    spec = training_spec(family, 1, labels=labels)
+    wanted = unsplit_steps(family, spec, [packed(1), packed(2), fields("right", 3)])[-1]
+    client = load_client(family, 1, keeps_labels=labels is Labels.CLIENT)
+    token = worker.worker.open(spec)
+    batches = [Batch(**packed(1), attention_mask=None), Batch(**packed(2), attention_mask=None)]
+    with exchange(TRANSPORTS["in-process"], worker, token) as stream:
+        local_round = LocalRound(client, below(family, 1), spec, stream)
+        outcome = local_round.train([*batches, Batch(**fields("right", 3))], probe=False)
+        trained = {**outcome.updates, **worker.worker.collect(token).updates}
+    for name, update in trained.items():
+        assert_same(update.b, spec.scaling.of(update.rank) * wanted.factors[f"{name}.b"], name)
+        assert_same(update.a, wanted.factors[f"{name}.a"], name)

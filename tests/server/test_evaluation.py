@@ -8,13 +8,14 @@ from flwr.app import ArrayRecord
 from transformers import AutoModelForCausalLM
 
 from hsplit_flower.adapters import to_state_dict
+from hsplit_flower.errors import DataError
 from hsplit_flower.server import ServerEvaluation
 from hsplit_flower.settings import Model
-from tests.families import FAMILIES, checkpoint, fields
+from tests.families import FAMILIES, VOCABULARY, checkpoint, fields, packed
 from tests.reference.unsplit import base_model
 from tests.rounds import global_update
 
-BATCHES = [fields("unpadded", 5), fields("right", 6), fields("left", 7)]
+BATCHES = [fields("unpadded", 5), fields("right", 6), fields("left", 7), packed(8)]
 
 
 def plain_loss(family: str, *, with_update: bool) -> tuple[float, int]:
@@ -66,3 +67,18 @@ def test_a_base_in_half_precision() -> None:
     assert evaluate(0, arrays)["loss"] == pytest.approx(total / count, rel=0.05)
     base = AutoModelForCausalLM.from_pretrained(checkpoint("llama"))
     assert base.dtype is torch.float32, "it was the evaluation that chose the type"
+
+
+def test_batches_are_checked_as_clients_are() -> None:
+    good = fields("unpadded", 5)
+    given = {name: tensor.int() for name, tensor in good.items()} | {"idx": ["a", "b", "c"]}
+    evaluate = ServerEvaluation(str(checkpoint("llama")), lambda: [given], device="cpu")
+    plain = ServerEvaluation(str(checkpoint("llama")), lambda: [good], device="cpu")
+    assert evaluate(0, ArrayRecord()) == plain(0, ArrayRecord())
+    for name in ("input_ids", "labels"):
+        given = good | {name: good[name] + VOCABULARY}
+        with pytest.raises(DataError, match=r"batch 1: .*in \[0, "):
+            evaluate(0, ArrayRecord())
+    given = {name: tensor for name, tensor in good.items() if name != "attention_mask"}
+    with pytest.raises(DataError, match="batch 1: has no"):
+        evaluate(0, ArrayRecord())

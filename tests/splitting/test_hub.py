@@ -45,10 +45,9 @@ def _hub(folder: Path) -> Iterator[Hub]:
         protocol_version = "HTTP/1.1"
 
         def do_HEAD(self) -> None:
-            self._answer(with_body=False)
+            self._answer(with_body=self.command == "GET")
 
-        def do_GET(self) -> None:
-            self._answer(with_body=True)
+        do_GET = do_HEAD
 
         def _answer(self, *, with_body: bool) -> None:
             owner, name, verb, revision, *rest = [*self.path.strip("/").split("/"), *[""] * 4]

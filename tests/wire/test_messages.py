@@ -27,10 +27,13 @@ from hsplit_flower.wire.messages import (
 )
 from hsplit_flower.wire.proto.split_pb2 import DataType, Payload, StepReply, StepRequest
 from tests.families import fields as batch_fields
+from tests.families import packed
 
 BATCH, SEQ, WIDTH = 3, 9, 4
 HIDDEN = torch.randn(BATCH, SEQ, WIDTH, generator=torch.Generator().manual_seed(0))
 LABELS = batch_fields("right")["labels"]
+POSITIONS = packed()["position_ids"]
+FULL = torch.ones_like(POSITIONS)
 
 
 def _same(got: object, wanted: object) -> bool:
@@ -56,6 +59,8 @@ REQUESTS = [
     Forward(step=2, hidden=HIDDEN, labels=LABELS, probe=True),
     Forward(step=3, hidden=HIDDEN, labels=LABELS, train=False),
     Forward(step=4, hidden=HIDDEN, micro_batch=2, num_micro_batches=5, total_tokens=2**33),
+    Forward(step=5, hidden=HIDDEN, position_ids=POSITIONS),
+    Forward(step=6, hidden=HIDDEN, position_ids=POSITIONS, attention_mask=FULL),
     Backward(step=2**40, gradient=HIDDEN),
     Backward(step=4, gradient=HIDDEN, micro_batch=4, num_micro_batches=5),
 ]

@@ -59,7 +59,7 @@ class StepRequest(_message.Message):
     def __init__(self, step: _Optional[int] = ..., forward: _Optional[_Union[Forward, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ..., goodbye: _Optional[_Union[Empty, _Mapping]] = ..., micro_batch: _Optional[int] = ..., num_micro_batches: _Optional[int] = ...) -> None: ...
 
 class Forward(_message.Message):
-    __slots__ = ("hidden", "labels", "lengths", "mask", "train", "probe", "total_tokens")
+    __slots__ = ("hidden", "labels", "lengths", "mask", "train", "probe", "total_tokens", "positions")
     HIDDEN_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     LENGTHS_FIELD_NUMBER: _ClassVar[int]
@@ -67,6 +67,7 @@ class Forward(_message.Message):
     TRAIN_FIELD_NUMBER: _ClassVar[int]
     PROBE_FIELD_NUMBER: _ClassVar[int]
     TOTAL_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    POSITIONS_FIELD_NUMBER: _ClassVar[int]
     hidden: Payload
     labels: Payload
     lengths: Payload
@@ -74,7 +75,8 @@ class Forward(_message.Message):
     train: bool
     probe: bool
     total_tokens: int
-    def __init__(self, hidden: _Optional[_Union[Payload, _Mapping]] = ..., labels: _Optional[_Union[Payload, _Mapping]] = ..., lengths: _Optional[_Union[Payload, _Mapping]] = ..., mask: _Optional[_Union[Payload, _Mapping]] = ..., train: _Optional[bool] = ..., probe: _Optional[bool] = ..., total_tokens: _Optional[int] = ...) -> None: ...
+    positions: Payload
+    def __init__(self, hidden: _Optional[_Union[Payload, _Mapping]] = ..., labels: _Optional[_Union[Payload, _Mapping]] = ..., lengths: _Optional[_Union[Payload, _Mapping]] = ..., mask: _Optional[_Union[Payload, _Mapping]] = ..., train: _Optional[bool] = ..., probe: _Optional[bool] = ..., total_tokens: _Optional[int] = ..., positions: _Optional[_Union[Payload, _Mapping]] = ...) -> None: ...
 
 class Backward(_message.Message):
     __slots__ = ("gradient",)
