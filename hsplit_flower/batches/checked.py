@@ -48,6 +48,28 @@ def checked(
         none to learn from.
     """
     number = num_passed_over = 0
+    for number, batch in _numbered(batches, architecture, max_tokens):
+        if is_training and count_label_tokens(batch.labels) == 0:
+            if not num_passed_over:
+                logger.warning("batch %s: no token has a label; such ones are passed over", number)
+            num_passed_over += 1
+        else:
+            yield batch
+    if number == 0:
+        raise DataError(
+            "no batches: this client's partition is empty, one example or more is wanted"
+        )
+    if num_passed_over == number:
+        raise DataError(
+            f"no token has a label: some labels other than {IGNORED_LABEL} are wanted, and none is "
+            f"in {number} {'batch' if number == 1 else 'batches'}"
+        )
+
+
+def _numbered(
+    batches: Iterable[Mapping[str, Any]], architecture: Architecture, max_tokens: int | None
+) -> Iterator[tuple[int, Batch]]:
+    """All that are batches of this model, counted from 1; says once what of them is ignored."""
     ignored: set[str] = set()
     for number, fields in enumerate(batches, start=1):
         try:
@@ -59,21 +81,7 @@ def checked(
         if more := set(others) - ignored:
             ignored |= more
             logger.warning("batch %s: ignored are its %s", number, ", ".join(sorted(more)))
-        if is_training and count_label_tokens(batch.labels) == 0:
-            if not num_passed_over:
-                logger.warning("batch %s: no token has a label; such ones are passed over", number)
-            num_passed_over += 1
-            continue
-        yield batch
-    if number == 0:
-        raise DataError(
-            "no batches: this client's partition is empty, one example or more is wanted"
-        )
-    if num_passed_over == number:
-        raise DataError(
-            f"no token has a label: some labels other than {IGNORED_LABEL} are wanted, and none is "
-            f"in {number} {'batch' if number == 1 else 'batches'}"
-        )
+        yield number, batch
 
 
 def _check_size(batch: Batch, max_tokens: int | None) -> None:

@@ -3,6 +3,8 @@
 A batch may be cut into micro-batches (`PipelinedStep`), and one optimizer step is taken for all.
 """
 
+import math
+
 from ..adapters import LowRank
 from ..batches import Batch
 from ..devices.memory_budget import MemoryMeter, Unmetered
@@ -33,6 +35,8 @@ class LocalRound(AdapterLoop):
     micro_batch_size
         Examples that are sent at a time; 0 for the whole batch. At most ``spec.max_unanswered``
         such parts are on the wire.
+    max_message_bytes
+        What the stream carries at a time.
     """
 
     def __init__(
@@ -43,10 +47,11 @@ class LocalRound(AdapterLoop):
         stream: Stream,
         meter: MemoryMeter | None = None,
         micro_batch_size: int = 0,
+        max_message_bytes: float = math.inf,
     ) -> None:
         super().__init__(half, updates, spec, meter or Unmetered())
         self._stream = stream
-        self._step = PipelinedStep(half, spec, stream, micro_batch_size)
+        self._step = PipelinedStep(half, spec, stream, micro_batch_size, max_message_bytes)
 
     def _run(self, number: int, batch: Batch, *, is_probe: bool) -> TokenLoss:
         return self._step.run(number, batch, is_probe=is_probe)

@@ -18,6 +18,7 @@ from ..settings import SessionSpec
 from ..splitting import Half
 from ..transport.streams import Stream
 from ..types import Labels
+from ..wire.message_size import largest_message_bytes
 from ..wire.messages import Backward, Forward, Gradient, LastHidden, Loss
 from .protection import Protection
 
@@ -60,21 +61,28 @@ class PipelinedStep:
         The exchange with that session.
     micro_batch_size
         Examples that are sent at a time; 0 for the whole batch.
+    max_message_bytes
+        What the stream carries at a time.
     """
 
     def __init__(
-        self, half: Half, spec: SessionSpec, stream: Stream, micro_batch_size: int
+        self,
+        half: Half,
+        spec: SessionSpec,
+        stream: Stream,
+        micro_batch_size: int,
+        max_message_bytes: float = math.inf,
     ) -> None:
         self._half = half
         self._spec = spec
         self._stream = stream
         self._micro_batch_size = micro_batch_size
+        self._max_message_bytes = max_message_bytes
         self._protection = Protection(spec)
 
     def run(self, step: int, batch: Batch, *, is_probe: bool) -> TokenLoss:
         """The loss of a step; where gradients are on, they have been added up when it is there."""
-        # Importance is |W G| of the whole batch: it does not add up over parts.
-        parts = deque(enumerate(batch.in_micro_batches(0 if is_probe else self._micro_batch_size)))
+        parts = deque(enumerate(self._parts(batch, is_probe=is_probe)))
         step_of = _Step(
             number=step,
             num_micro_batches=len(parts),
@@ -93,6 +101,25 @@ class PipelinedStep:
                 loss += flight
         return loss
 
+    def _parts(self, batch: Batch, *, is_probe: bool) -> list[Batch]:
+        """What of a batch is sent at a time; where it is scored, that which is scored first.
+
+        Importance is ``|W G|`` of the whole batch, as it does not add up over parts. Of a batch
+        that no message has room for it is that of the part with the most to learn from.
+        """
+        if is_probe and self._is_sendable(batch):
+            return [batch]
+        parts = batch.in_micro_batches(self._micro_batch_size)
+        if is_probe:
+            parts.sort(key=lambda part: count_label_tokens(part.labels), reverse=True)
+        return parts
+
+    def _is_sendable(self, batch: Batch) -> bool:
+        types = self._spec.wire_type, self._spec.wire_gradient_type
+        width = self._half.architecture.hidden_size
+        largest = largest_message_bytes(math.prod(batch.shape), width, *types)
+        return largest <= self._max_message_bytes
+
     def _send_off(self, step: _Step, index: int, batch: Batch) -> Flight:
         """Run a micro-batch through this half and send what comes out."""
         hidden = self._protection.of_hidden(self._embed(batch), step.number, index)
@@ -105,7 +132,7 @@ class PipelinedStep:
                 attention_mask=batch.attention_mask,
                 position_ids=batch.position_ids,
                 train=torch.is_grad_enabled(),
-                probe=step.is_probe,
+                probe=step.is_probe and index == 0,
                 micro_batch=index,
                 num_micro_batches=step.num_micro_batches,
                 # Of no use to a worker that computes no loss.

@@ -148,8 +148,8 @@ def _run_half(
             stream = stack.enter_context(closing(connect()))
             with in_our_words(key.model), meter.setting_up():
                 updates = from_state_dict(take_arrays(meter))
-                size = instructions.micro_batch_size
-                local_round = LocalRound(half, updates, spec, stream, meter, size)
+                size, limit = instructions.micro_batch_size, instructions.link.max_message_bytes
+                local_round = LocalRound(half, updates, spec, stream, meter, size, limit)
         ready: Iterable[Batch] = checked(
             batches, half.architecture, is_training=spec.train, max_tokens=spec.max_tokens
         )

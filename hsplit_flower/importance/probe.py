@@ -62,8 +62,8 @@ def scored(output: Tensor, inputs: Tensor, record: Callable[[Tensor, Tensor], No
 def probing(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, float]]:
     """Score the named weights in the one forward and backward pass that runs inside.
 
-    The scores fill up as the backward pass comes by. Run one micro-batch inside: ``|W G|`` does not
-    add up over several.
+    The scores fill up as the backward pass comes by. ``|W G|`` does not add up: of several
+    micro-batches the first that goes back is scored.
 
     Yields
     ------
@@ -86,7 +86,8 @@ def _watch(scores: dict[str, float], name: str, model: nn.Module) -> Any:
     weight = matrix_of(linear_at(model, name))
 
     def score(inputs: Tensor, gradient: Tensor) -> None:
-        scores[name] = gradient_weight_product(weight, inputs, gradient)
+        if name not in scores:
+            scores[name] = gradient_weight_product(weight, inputs, gradient)
 
     def watch(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         if not torch.is_grad_enabled():

@@ -35,6 +35,7 @@ from ..settings import PlanSettings, RunSettings
 from ..splitting import Architecture
 from ..types import ClientPlan, DeviceProfile, Plan, Shortfall, Span, WorkerDescription
 from .device_log import device_changes, log_left_out
+from .message_check import check_messages
 from .plan_basis import (
     costs_for,
     granted,
@@ -66,7 +67,7 @@ class RoundPlanner:
     Raises
     ------
     ConfigError
-        If the settings do not fit the model.
+        If the settings do not fit the model, or a step's messages not the link.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class RoundPlanner:
                 f"training.sequence-length is {training.sequence_length}: the model has "
                 f"{architecture.max_positions} positions"
             )
+        check_messages(settings, method, architecture.hidden_size)
         traced = (trace or trace_costs)(config, workload_of(settings))
         self._method = method
         self.costs = costs_for(method, traced)

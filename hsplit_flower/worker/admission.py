@@ -216,8 +216,8 @@ def _check_micro_batch(request: Forward, session: Session) -> None:
 
 
 def _check_forward(request: Forward, spec: SessionSpec, architecture: Architecture) -> None:
-    if request.num_micro_batches > 1 and request.probe:
-        raise CodecError("importance is scored on a step of one micro-batch: it does not add up")
+    if request.micro_batch and request.probe:
+        raise CodecError("importance is scored on a step's first micro-batch: it does not add up")
     check_shape(tuple(request.hidden.shape), spec, architecture)
     most_targets = MAX_MICRO_BATCHES * spec.max_tokens
     if request.total_tokens > most_targets:

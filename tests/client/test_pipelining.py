@@ -1,6 +1,7 @@
 """A step in micro-batches, several on the wire at a time, is the step of the whole batch."""
 
 import functools
+import math
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -162,6 +163,36 @@ def test_importance_is_scored_on_the_whole_batch(
     assert scores[0] == scores[1]
     sent = [r.num_micro_batches for r in streams[1].requests if isinstance(r, Forward)]
     assert sent == [1, 3, 3, 3]
+
+
+@pytest.mark.parametrize("labels", Labels)
+def test_of_a_batch_that_no_message_has_room_for_importance_is_that_of_a_part(
+    worker: Worker, family: str, labels: Labels
+) -> None:
+    """Of that with the most targets, in the gradient of the whole batch; the step is the same."""
+    rows = BATCHES[0]
+    most = {name: tensor[2:4] for name, tensor in rows.items()}
+    fewer = {name: torch.cat([tensor[4:], tensor[:2]]) for name, tensor in rows.items()}
+    fewer["labels"][:, 4:] = IGNORED
+    whole = {name: torch.cat([fewer[name], most[name]]) for name in rows}
+    scores, sent, trained = [], [], []
+    for batch, size, limit in ((most, 0, math.inf), (whole, 2, 100), (whole, 0, math.inf)):
+        spec = _spec(family, labels, in_flight=2)
+        client = load_client(family, CUT, keeps_labels=labels is Labels.CLIENT)
+        token = worker.worker.open(spec)
+        stream = Counted(TRANSPORTS["in-process"](worker, token, WireType.FLOAT32))
+        local_round = LocalRound(client, {}, spec, stream, None, size, limit)
+        outcome = local_round.train([Batch(**batch)], probe=True)
+        result = worker.worker.collect(token)
+        scores.append({**outcome.importance, **result.importance})
+        trained.append({**outcome.updates, **result.updates})
+        sent.append([r.num_micro_batches for r in stream.requests if isinstance(r, Forward)])
+        worker.worker.close(token)
+    assert sent == [[1], [3, 3, 3], [1]]
+    share = count_label_tokens(most["labels"]) / count_label_tokens(whole["labels"])
+    assert scores[1] == pytest.approx({n: share * one for n, one in scores[0].items()}, rel=1e-4)
+    for name, update in trained[1].items():
+        assert_same(update.b, trained[2][name].b, name)
 
 
 @pytest.mark.parametrize("labels", Labels)

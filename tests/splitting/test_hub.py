@@ -81,8 +81,7 @@ def _hub(folder: Path) -> Iterator[Hub]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     hub = Hub(endpoint=f"http://127.0.0.1:{server.server_address[1]}")
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
+    (thread := threading.Thread(target=server.serve_forever, daemon=True)).start()
     try:
         yield hub
     finally:

@@ -202,7 +202,7 @@ REFUSED: dict[str, tuple[Forward, type[Exception], str]] = {
     "no training any more": (replace(SECOND, train=False), CodecError, "must agree on"),
     "too many": (replace(SECOND, num_micro_batches=2000), CodecError, "1 to 1024 are allowed"),
     "none": (replace(SECOND, num_micro_batches=0), CodecError, "1 to 1024 are allowed"),
-    "a probe": (replace(SECOND, probe=True), CodecError, "importance is scored on a step of one"),
+    "a probe": (replace(SECOND, probe=True), CodecError, "scored on a step's first micro-batch"),
 }
 
 
