@@ -18,6 +18,7 @@ from ..errors import SplitError
 from ..types import Span, Weight
 from .dry_run import run_order
 from .empty_model import build_empty, unsupported
+from .rotary import max_positions, steady_length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,8 @@ class Architecture:
     ``entry`` and ``exit`` list the modules with parameters of their own that run before the first
     and after the last block; a tied head shares its parameter with a module of the entry, and a
     transposed model stores its matrices as ``[in_features, out_features]``. ``inputs`` are what the
-    model's own forward takes, by name.
+    model's own forward takes, by name. In rows of up to ``steady_length`` tokens rotary frequencies
+    are the same whatever the length; None says that they always are.
     """
 
     model_type: str
@@ -44,6 +46,7 @@ class Architecture:
     is_transposed: bool
     blocks_return_tuple: bool
     inputs: frozenset[str]
+    steady_length: int | None
 
     def check_cut(self, cut: int) -> None:
         """Refuse a cut that leaves no block on the client, or that the model does not have.
@@ -108,11 +111,12 @@ def describe(model: PreTrainedModel) -> Architecture:
         weights=tuple(_find_weights(path, blocks)),
         hidden_size=int(text_config.hidden_size),
         vocabulary_size=int(head.weight.shape[0]),
-        max_positions=getattr(text_config, "max_position_embeddings", None),
+        max_positions=max_positions(text_config),
         is_tied=head.weight is embedding.weight,
         is_transposed=any(isinstance(module, Conv1D) for module in blocks.modules()),
         blocks_return_tuple=returns_tuple,
         inputs=frozenset(signature(type(model).forward).parameters) - {"self"},
+        steady_length=steady_length(text_config),
     )
 
 

@@ -8,6 +8,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from ..errors import UnsupportedModelError
+from .rotary import fix_frequencies
 
 
 def causal_class(config: PretrainedConfig) -> type[PreTrainedModel]:
@@ -45,6 +46,7 @@ def build_empty(config: PretrainedConfig) -> PreTrainedModel:
         raise unsupported(
             config, f"{family.__name__} cannot be built from its configuration ({error})"
         ) from error
+    fix_frequencies(model)
     return model.eval()  # type: ignore[no-any-return]
 
 

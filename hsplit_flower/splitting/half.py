@@ -19,6 +19,7 @@ from ..types import Span
 from .architecture import Architecture
 from .boundary import AbsentEmbedding, Checkpointed, Inlet, Outlet, Passthrough, Reached
 from .empty_model import causal_class
+from .rotary import DynamicRotaries
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +142,7 @@ class Half:
         self.model = model
         self.architecture = architecture
         self.parts = parts
+        self._rotaries = DynamicRotaries(model)
         self._owner_path, _, self._list_name = architecture.blocks.rpartition(".")
 
     @property
@@ -232,6 +234,7 @@ class Half:
             raise SplitError(f"this half does not hold the {what}: {self.parts}")
 
     def _run(self, span: Span, given: Given, *, to_logits: bool) -> Tensor:
+        self._rotaries.forget()
         with self._walk(span, given.hidden, to_logits=to_logits):
             try:
                 output = self.model(**given.arguments(), use_cache=False)

@@ -29,7 +29,7 @@ Group = tuple[bool, int]
 """Whether its requests train, and the length that all of them have, or 0 for any."""
 
 
-def group_of(request: Request, spec: SessionSpec) -> Group | None:
+def group_of(request: Request, spec: SessionSpec, steady_length: int | None = None) -> Group | None:
     """With which requests this one may share a pass: those of the same group; None is with none.
 
     Alone runs what is scored, since scores are of one session; and what belongs to a client that
@@ -39,7 +39,8 @@ def group_of(request: Request, spec: SessionSpec) -> Group | None:
 
     Rows whose padding is not all on the right run with those of the same length. What such padding
     attends to is nothing, of which some attention kernels make the mean of the whole row: another
-    one, if the row is longer.
+    one, if the row is longer. So do rows of more than ``steady_length`` tokens, where the longest
+    row of a pass decides about the rotary frequencies of all.
     """
     if not isinstance(request, Forward) or request.labels is None or request.probe:
         return None
@@ -47,7 +48,9 @@ def group_of(request: Request, spec: SessionSpec) -> Group | None:
         return None
     mask = request.attention_mask
     is_regular = mask is None or bool((mask[:, 1:] <= mask[:, :-1]).all())
-    return request.train, 0 if is_regular else request.hidden.shape[1]
+    length = request.hidden.shape[1]
+    is_steady = steady_length is None or length <= steady_length
+    return request.train, 0 if is_regular and is_steady else length
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -183,7 +183,8 @@ class Stage:
                 outcomes[index] = error
         groups: dict[Group | None, list[int]] = {}
         for index, part in joining.items():
-            groups.setdefault(group_of(part.request, part.session.spec), []).append(index)
+            own = group_of(part.request, part.session.spec, self.half.architecture.steady_length)
+            groups.setdefault(own, []).append(index)
         for group, indices in groups.items():
             parts = [joining[index] for index in indices]
             run = self._run_each if group is None else self._run_batched

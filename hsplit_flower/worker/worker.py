@@ -133,12 +133,13 @@ class SplitWorker:
         """
         session = self._sessions.find(token)
         # Here, in the caller's thread: a batch is chosen from what may be in it.
-        check_content(request, session.spec, self._stage.half.architecture)
+        architecture = self._stage.half.architecture
+        check_content(request, session.spec, architecture)
         if self._is_ending and session.begins(request) and not self._executor.has_work(id(session)):
             raise WorkerUnavailableError("the split worker is ending: it begins no more steps")
         shown = request.gradient if isinstance(request, Backward) else request.hidden
         demand = Demand(
-            group=group_of(request, session.spec),
+            group=group_of(request, session.spec, architecture.steady_length),
             num_rows=shown.shape[0],
             num_positions=shown.shape[1],
         )
