@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import AdapterError
+from ..splitting import known_revision
 from ..splitting.tensor_file import save_tensors
 from .low_rank import LowRank
 from .peft_state import padded_state_dict, updates_of_peft
@@ -49,7 +50,8 @@ def export_adapter(
     folder
         Where to; made if absent.
     base_model, revision
-        What the adapter belongs to, as PEFT records it.
+        What the adapter belongs to, as PEFT records it; of a hub's model without a revision the
+        commit that this machine has.
     is_transposed
         Whether the base stores its matrices as ``[in, out]`` (GPT-2's ``Conv1D``).
     dtype, card
@@ -66,7 +68,7 @@ def export_adapter(
     state, rank = padded_state_dict(updates, dtype), max(ranks.values())
     config = LoraConfig(
         base_model_name_or_path=base_model,
-        revision=revision or None,
+        revision=known_revision(base_model, revision) or None,
         task_type="CAUSAL_LM",
         inference_mode=True,
         r=rank,

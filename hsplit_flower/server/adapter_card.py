@@ -9,6 +9,7 @@ from ..adapters import LowRank
 from ..methods import Method
 from ..reports.history import RunHistory
 from ..reports.model_card import CardFacts, model_card
+from ..splitting import known_revision
 
 # Of an app's own settings, what decides about the result beside the group `training`.
 _OF_THE_APP = ("local-steps", "partition", "partition-by", "dirichlet-alpha", "prompt")
@@ -45,7 +46,7 @@ def adapter_card(
     return model_card(
         CardFacts(
             base_model=model["name"],
-            revision=model.get("revision") or "",
+            revision=known_revision(model["name"], model.get("revision") or ""),
             method_title=method.title,
             method_source=method.source,
             num_rounds=history.num_completed,

@@ -11,4 +11,5 @@ from .half import Half as Half
 from .half import Parts as Parts
 from .loading import build_half as build_half
 from .loading import load_half as load_half
+from .model_name import known_revision as known_revision
 from .model_name import locate as locate

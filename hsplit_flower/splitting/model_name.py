@@ -101,6 +101,26 @@ def ask_hub(model: str, file: str, revision: str | None) -> None:
         raise no_model(model, why_not(error, model)) from error
 
 
+def known_revision(model: str, revision: str) -> str:
+    """Which revision of a model this machine has, for what is written of it.
+
+    Parameters
+    ----------
+    model
+        Its name.
+    revision
+        What was asked for. Empty is the newest of a hub's model, which is another one tomorrow:
+        then it is the commit that the local cache has, and empty for what is no model of the hub.
+    """
+    if revision or Path(locate(model)).is_dir():
+        return revision
+    try:
+        found = try_to_load_from_cache(model, CONFIG_FILE)
+    except HFValidationError:
+        return ""
+    return Path(found).parent.name if isinstance(found, str) else ""
+
+
 def is_absent(error: Exception) -> bool:
     """Whether the hub has a model's other files, and said that it has not this one."""
     return isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError)

@@ -104,9 +104,20 @@ def test_the_settings_name_the_base_and_one_rank(tmp_path: Path) -> None:
     assert set(settings["target_modules"]) == {n for n, u in updates.items() if u.rank}
 
 
-def test_a_base_without_a_revision_has_none(tmp_path: Path) -> None:
-    export_adapter(_updates("llama"), tmp_path, base_model="x", is_transposed=False)
-    assert json.loads((tmp_path / "adapter_config.json").read_text())["revision"] is None
+def test_a_base_without_a_revision_has_the_commit_that_is_here_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, home = "0123456789" * 4, tmp_path / "models--owner--base"
+    (home / "snapshots" / commit).mkdir(parents=True)
+    (home / "snapshots" / commit / "config.json").touch()
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    wanted = {"owner/base": commit, "owner/other": None, "x": None, "no such thing": None}
+    for base, revision in (wanted | {str(tmp_path): None}).items():
+        export_adapter(_updates("llama"), tmp_path / "a", base_model=base, is_transposed=False)
+        settings = json.loads((tmp_path / "a" / "adapter_config.json").read_text())
+        assert settings["revision"] == revision
 
 
 @torch.no_grad()
