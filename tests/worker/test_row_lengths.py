@@ -8,14 +8,26 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import AutoModelForCausalLM
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL_FAMILIES,
+)
 
 from hsplit_flower.settings import SessionSpec
-from hsplit_flower.splitting import Architecture, Half, Parts, load_half, read_architecture
+from hsplit_flower.splitting import (
+    Architecture,
+    Half,
+    Parts,
+    build_empty,
+    load_half,
+    read_architecture,
+)
 from hsplit_flower.types import Labels
 from hsplit_flower.wire.messages import Forward, LastHidden, Loss
 from hsplit_flower.worker import Stage
-from tests.families import FAMILIES, NUM_BLOCKS, fields, random_model, save
+from hsplit_flower.worker.session import Session
+from tests.families import FAMILIES, IGNORED, NUM_BLOCKS, fields, random_model, save, shrunk
 from tests.tolerances import assert_same
 
 STEADY, MOST = 8, 32
@@ -126,7 +138,7 @@ def test_the_frequencies_do_make_a_difference(folder: Path) -> None:
     """Or nothing here could fail: rows of 8 beside more padding have another loss."""
     batch = _batch(STEADY)
     padded = {
-        name: torch.nn.functional.pad(one, (0, 8), value=-100 if name == "labels" else 0)
+        name: pad(one, (0, 8), value=IGNORED if name == "labels" else 0)
         for name, one in batch.items()
     }
     assert abs(_wanted(folder, batch) - _wanted(folder, padded)) > 1e-4
@@ -135,3 +147,50 @@ def test_the_frequencies_do_make_a_difference(folder: Path) -> None:
 def test_rows_may_be_as_long_as_the_frequencies_stretch(folder: Path) -> None:
     found = _architecture(folder)
     assert (found.steady_length, found.max_positions) == (STEADY, MOST)
+
+
+# Their parts do not run on a worker, whoever is beside them.
+NOT_RUNNING = {"modernbert-decoder", "rwkv", "xlstm", "phimoe", "llama4_text"}
+MOST_PARAMETERS = 3e7
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("model_type", sorted(set(CAUSAL_FAMILIES) - NOT_RUNNING))
+def test_no_familys_numbers_depend_on_neighbours_or_on_padding(
+    model_type: str, tmp_path: Path
+) -> None:
+    try:
+        config = shrunk(model_type)
+        num_blocks = read_architecture(config).num_blocks
+        size = sum(parameter.numel() for parameter in build_empty(config).parameters())
+    except Exception as error:  # each family's configuration refuses in its own way
+        pytest.skip(f"it cannot be split, or not be made so small: {str(error)[:80]}")
+    if size > MOST_PARAMETERS:
+        pytest.skip(f"it cannot be made small: {size} parameters")
+    folder = str(save(random_model(config), tmp_path / "model"))
+    client = load_half(folder, Parts.of_client(1, keeps_labels=False))
+    stage = Stage(load_half(folder, Parts.of_worker(1, num_blocks)))
+    stage.load_update({})
+    requests = [_request(client, length, Labels.SERVER, train=False) for length in (9, 14, 23)]
+    alone = [stage.handle(_open(stage), request) for request in requests]
+    together = stage.handle_together([(_open(stage), request) for request in requests])
+    padded = stage.handle(_open(stage), _with_more_padding(requests[0], 14))
+    for got, wanted in zip([*together, padded], [*alone, alone[0]], strict=True):
+        assert isinstance(got, Loss)
+        assert isinstance(wanted, Loss)
+        assert got.loss_sum == pytest.approx(wanted.loss_sum, rel=1e-5)
+
+
+def _open(stage: Stage) -> Session:
+    return stage.open(SessionSpec(client=0, cut=1, train=False))
+
+
+def _with_more_padding(request: Forward, length: int) -> Forward:
+    assert request.labels is not None
+    assert request.attention_mask is not None
+    return replace(
+        request,
+        hidden=pad(request.hidden, (0, 0, 0, length)),
+        labels=pad(request.labels, (0, length), value=IGNORED),
+        attention_mask=pad(request.attention_mask, (0, length)),
+    )
