@@ -43,7 +43,9 @@ class _Scored(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(inputs)
         ctx.record = record
-        return output.view_as(output)
+        # Neither a view, which autograd forbids to change in place, as blocks do that add to what
+        # their layers gave; nor a copy, which would take memory.
+        return output.detach()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:

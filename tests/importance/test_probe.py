@@ -10,7 +10,7 @@ from transformers.pytorch_utils import Conv1D
 from hsplit_flower.batches import Batch
 from hsplit_flower.client import LocalRound
 from hsplit_flower.errors import AdapterError
-from hsplit_flower.importance import gradient_weight_product, probing
+from hsplit_flower.importance import gradient_weight_product, probing, scored
 from hsplit_flower.settings import SessionSpec
 from hsplit_flower.types import Labels
 from tests.families import NUM_BLOCKS, fields
@@ -135,6 +135,40 @@ def test_frozen_layers_are_scored_where_nothing_asks_for_gradients() -> None:
     assert scores.keys() == {"first", "second"}
     assert all(score > 0 for score in scores.values())
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+class _Adding(nn.Module):
+    """Adds to what a layer gave in place, as Falcon's blocks do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(3, 4)
+        self.second = nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.first(x)
+        output += self.second(x)
+        return output.pow(2).sum()
+
+
+def test_what_a_layer_gave_may_be_added_to_in_place() -> None:
+    model, x = _Adding(), torch.randn(6, 3)
+    model(x).backward()
+    wanted = {
+        name: (layer.weight * layer.weight.grad).abs().sum().item()
+        for name, layer in model.named_children()
+    }
+    model.requires_grad_(False)
+    with probing(model, wanted) as scores:
+        model(x).backward()
+    assert scores == pytest.approx(wanted)
+
+
+def test_scoring_copies_no_output() -> None:
+    """Scoring is predicted to take a layer's input, and nothing of its output."""
+    output = torch.randn(6, 4, requires_grad=True).exp()
+    passed = scored(output, torch.randn(6, 3), lambda inputs, gradient: None)
+    assert passed.data_ptr() == output.data_ptr()
 
 
 def test_the_hooks_go_away_with_the_block() -> None:
