@@ -21,7 +21,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from ..errors import UnsupportedModelError
 from ..metrics import next_labels
-from ..splitting import Architecture, Half, Parts, build_empty, describe
+from ..splitting import Architecture, Half, MasksAreFull, Parts, build_empty, describe
 from ..types import Span, Weight
 from .block_pass import BlockCall, BlockPass, run_block
 from .metering import LiveBytes, SavedBytes
@@ -169,7 +169,7 @@ def _capture_call(
     tokens = _meta(workload, dtype=torch.long)
     handle = half.block(0).register_forward_pre_hook(enter, with_kwargs=True)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), MasksAreFull():
             half.embed(tokens, tokens)
     except _Reached as reached:
         return reached.call
@@ -241,7 +241,8 @@ def _trace_head(
     # The counter takes operations apart: what the meter sees must come first.
     with FlopCounterMode(display=False) as counter, live:
         with saved.recording():
-            logits = half.logits(hidden, mask, start=blocks)
+            with MasksAreFull():
+                logits = half.logits(hidden, mask, start=blocks)
             # As the metrics' loss does it.
             predicting = logits.flatten(0, 1).float()
             targets = next_labels(labels)

@@ -6,6 +6,7 @@ from .architecture import read_architecture as read_architecture
 from .checkpoint import Checkpoint as Checkpoint
 from .checkpoint import load_tokenizer as load_tokenizer
 from .dtype import floating_dtype as floating_dtype
+from .empty_model import MasksAreFull as MasksAreFull
 from .empty_model import build_empty as build_empty
 from .half import Half as Half
 from .half import Parts as Parts

@@ -17,7 +17,8 @@ class Passthrough(nn.Module):
     """Stands for a block, or a norm, that this half does not run: gives back what it is given.
 
     Some families look at attributes of the block that they call next, such as its kind of
-    attention: it answers those as the block in ``replaced`` would.
+    attention, or fill tables of its modules when they are made: it answers for all but tensors as
+    the block in ``replaced`` would, and holds none of it.
     """
 
     def __init__(self, *, as_tuple: bool = False, replaced: nn.Module | None = None) -> None:
@@ -32,7 +33,7 @@ class Passthrough(nn.Module):
         except AttributeError:
             (replaced,) = self.__dict__.get("_replaced", (None,))
             value = None if name.startswith("_") else getattr(replaced, name, None)
-            if value is None or isinstance(value, (nn.Module, Tensor)):
+            if value is None or isinstance(value, Tensor):
                 raise
             return value
 

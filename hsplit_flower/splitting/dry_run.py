@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PretrainedConfig, PreTrainedModel
 
-from .empty_model import unsupported
+from .empty_model import MasksAreFull, unsupported
 
 
 @dataclass(kw_only=True)
@@ -35,7 +35,7 @@ def run_order(model: PreTrainedModel, path: str, blocks: nn.ModuleList) -> tuple
     handles = _watch(model, blocks, record)
     tokens = torch.ones(1, 4, dtype=torch.long, device="meta")
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), MasksAreFull():
             mask = torch.ones_like(tokens)
             logits = model(input_ids=tokens, attention_mask=mask, use_cache=False).logits
     except Exception as error:

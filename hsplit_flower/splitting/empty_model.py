@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -48,6 +49,26 @@ def build_empty(config: PretrainedConfig) -> PreTrainedModel:
         ) from error
     fix_frequencies(model)
     return model.eval()  # type: ignore[no-any-return]
+
+
+class MasksAreFull(TorchDispatchMode):
+    """Answers yes where a model without memory asks whether something of its mask is so.
+
+    Hybrids of linear and full attention look whether all tokens are there, to leave out the mask.
+    In a run of an empty model they are. What is asked of numbers has no answer.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default:
+            (asked,) = args
+            if asked.is_meta and asked.dtype is torch.bool:
+                return True
+        return func(*args, **(kwargs or {}))
 
 
 def unsupported(config: PretrainedConfig, reason: str) -> UnsupportedModelError:

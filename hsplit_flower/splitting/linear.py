@@ -15,10 +15,10 @@ def linear_at(model: nn.Module, name: str) -> nn.Linear | Conv1D:
     AdapterError
         If the model has no linear layer of that name.
     """
-    try:
-        module: object = model.get_submodule(name)
-    except AttributeError:
-        module = None
+    module: object = model
+    # Down the modules that it holds: a stand-in answers for those of another half.
+    for part in name.split("."):
+        module = module._modules.get(part) if isinstance(module, nn.Module) else None
     module = getattr(module, "base_layer", module)
     if not isinstance(module, (nn.Linear, Conv1D)):
         raise AdapterError(

@@ -7,6 +7,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from hsplit_flower.errors import AdapterError
+from hsplit_flower.splitting.boundary import Passthrough
 from hsplit_flower.splitting.linear import (
     add_product_to_weight_,
     add_to_weight_,
@@ -60,3 +61,11 @@ def test_a_layer_that_peft_wrapped_is_found() -> None:
 def test_what_is_no_linear_layer_is_refused(name: str) -> None:
     with pytest.raises(AdapterError, match=f"'{name}' is not a linear layer of this model"):
         linear_at(_model(), name)
+
+
+def test_a_layer_of_the_other_half_is_not_this_halfs() -> None:
+    """A stand-in answers for the modules of its block, to who asks it by name."""
+    half = nn.ModuleDict({"block": Passthrough(replaced=_model())})
+    with pytest.raises(AdapterError, match=r"'block\.linear' is not a linear layer of this model"):
+        linear_at(half, "block.linear")
+    assert [name for name, _ in half.named_modules()] == ["", "block"]

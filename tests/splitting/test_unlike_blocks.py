@@ -1,0 +1,33 @@
+"""Models whose blocks differ from each other, or are more than plain layers: split at every cut."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hsplit_flower.splitting import Parts, load_half, read_architecture
+from tests.families import fields, random_model, save, shrunk
+
+HYBRIDS = ("jamba", "lfm2", "nemotron_h", "olmo_hybrid", "qwen3_next")
+# Their smallest is not small: some parts have sizes of their own.
+LARGE = ("falcon_h1", "qwen3_5_text")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "model_type", [*HYBRIDS, *(pytest.param(name, marks=pytest.mark.long) for name in LARGE)]
+)
+def test_every_cut_gives_the_logits_of_the_whole(model_type: str, tmp_path: Path) -> None:
+    config = shrunk(model_type)
+    model = random_model(config)
+    folder = str(save(model, tmp_path))
+    batch = fields("right")
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    found = read_architecture(config)
+    with torch.no_grad():
+        wanted = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        for cut in range(1, found.num_blocks):
+            client = load_half(folder, Parts.of_client(cut, keeps_labels=False), architecture=found)
+            worker = load_half(folder, Parts.of_worker(cut, found.num_blocks), architecture=found)
+            got = worker.logits(client.embed(ids, mask), mask, start=cut)
+            assert bool((got == wanted)[mask.bool()].all())
