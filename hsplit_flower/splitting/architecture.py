@@ -16,7 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from ..errors import SplitError
 from ..types import Span, Weight
-from .dry_run import run_order
+from .dry_run import dry_run
 from .empty_model import build_empty, unsupported
 from .rotary import max_positions, steady_length
 
@@ -27,9 +27,10 @@ class Architecture:
 
     ``entry`` and ``exit`` list the modules with parameters of their own that run before the first
     and after the last block; a tied head shares its parameter with a module of the entry, and a
-    transposed model stores its matrices as ``[in_features, out_features]``. ``inputs`` are what the
-    model's own forward takes, by name. In rows of up to ``steady_length`` tokens rotary frequencies
-    are the same whatever the length; None says that they always are.
+    transposed model stores its matrices as ``[in_features, out_features]``. ``weights`` are the
+    linear layers that an adapter can add to, ``inputs`` what the model's own forward takes, by
+    name. In rows of up to ``steady_length`` tokens rotary frequencies are the same whatever the
+    length; None says that they always are.
     """
 
     model_type: str
@@ -87,7 +88,8 @@ def describe(model: PreTrainedModel) -> Architecture:
     config = model.config
     text_config = config.get_text_config()
     path, blocks = _find_blocks(model, text_config)
-    order, returns_tuple = run_order(model, path, blocks)
+    run = dry_run(model, path, blocks)
+    order = run.order
     first, last = order.index(f"{path}.0"), order.index(f"{path}.{len(blocks) - 1}")
     outside = [
         name
@@ -108,13 +110,18 @@ def describe(model: PreTrainedModel) -> Architecture:
         embedding=next(name for name, module in model.named_modules() if module is embedding),
         entry=tuple(name for name in outside if order.index(name) < first),
         exit=tuple(name for name in outside if order.index(name) > last),
-        weights=tuple(_find_weights(path, blocks)),
+        weights=tuple(
+            weight
+            for weight in _find_weights(path, blocks)
+            # A layer of a family's own, such as a router: an adapter adds to one output.
+            if weight.name not in run.several_outputs
+        ),
         hidden_size=int(text_config.hidden_size),
         vocabulary_size=int(head.weight.shape[0]),
         max_positions=max_positions(text_config),
         is_tied=head.weight is embedding.weight,
         is_transposed=any(isinstance(module, Conv1D) for module in blocks.modules()),
-        blocks_return_tuple=returns_tuple,
+        blocks_return_tuple=run.blocks_return_tuple,
         inputs=frozenset(signature(type(model).forward).parameters) - {"self"},
         steady_length=steady_length(text_config),
     )

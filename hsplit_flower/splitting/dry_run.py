@@ -16,20 +16,43 @@ from transformers import PretrainedConfig, PreTrainedModel
 from .empty_model import MasksAreFull, unsupported
 
 
+@dataclass(frozen=True, kw_only=True)
+class DryRun:
+    """What is known of a model after one run.
+
+    Attributes
+    ----------
+    order
+        Its modules' names, in the order in which they were entered.
+    several_outputs
+        Names of the modules that gave something else than one tensor.
+    blocks_return_tuple
+        Whether its blocks do.
+    """
+
+    order: tuple[str, ...]
+    several_outputs: frozenset[str]
+    blocks_return_tuple: bool
+
+
 @dataclass(kw_only=True)
 class _Record:
     """What a run did: modules entered, what blocks were passed and returned, and embeddings."""
 
     order: list[str] = field(default_factory=list)
+    several_outputs: set[str] = field(default_factory=set)
     passed: list[tuple[Any, list[Tensor]]] = field(default_factory=list)
     returned: list[Any] = field(default_factory=list)
     sources: list[Any] = field(default_factory=list)
 
 
-def run_order(model: PreTrainedModel, path: str, blocks: nn.ModuleList) -> tuple[list[str], bool]:
-    """Run the empty model once; give its module names in the order they were entered.
+def dry_run(model: PreTrainedModel, path: str, blocks: nn.ModuleList) -> DryRun:
+    """Run the empty model once.
 
-    With them, whether the blocks return tuples.
+    Raises
+    ------
+    UnsupportedModelError
+        If it does not run, or if more than one hidden state passes between its blocks.
     """
     record = _Record()
     handles = _watch(model, blocks, record)
@@ -56,7 +79,11 @@ def run_order(model: PreTrainedModel, path: str, blocks: nn.ModuleList) -> tuple
                 f"block {index} also reads something that is computed from the tokens, which the "
                 "worker does not have",
             )
-    return record.order, isinstance(record.returned[0], tuple)
+    return DryRun(
+        order=tuple(record.order),
+        several_outputs=frozenset(record.several_outputs),
+        blocks_return_tuple=isinstance(record.returned[0], tuple),
+    )
 
 
 def _watch(model: PreTrainedModel, blocks: nn.ModuleList, record: _Record) -> list[RemovableHandle]:
@@ -64,6 +91,13 @@ def _watch(model: PreTrainedModel, blocks: nn.ModuleList, record: _Record) -> li
 
     def enter(name: str) -> Any:
         return lambda module, args: record.order.append(name)
+
+    def leave(name: str) -> Any:
+        def note(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            if not isinstance(output, Tensor):
+                record.several_outputs.add(name)
+
+        return note
 
     def block_enters(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         rest = [*args[1:], *kwargs.values()] if args else list(kwargs.values())
@@ -77,7 +111,9 @@ def _watch(model: PreTrainedModel, blocks: nn.ModuleList, record: _Record) -> li
     def embedded(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         record.sources.append(output)
 
-    handles = [m.register_forward_pre_hook(enter(n)) for n, m in model.named_modules() if n]
+    named = [(name, module) for name, module in model.named_modules() if name]
+    handles = [module.register_forward_pre_hook(enter(name)) for name, module in named]
+    handles += [module.register_forward_hook(leave(name)) for name, module in named]
     for block in blocks:
         handles.append(block.register_forward_pre_hook(block_enters, with_kwargs=True))
         handles.append(block.register_forward_hook(block_leaves))

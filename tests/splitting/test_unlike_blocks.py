@@ -5,17 +5,21 @@ from pathlib import Path
 import pytest
 import torch
 
+from hsplit_flower.costs import Workload, trace_costs
 from hsplit_flower.splitting import Parts, load_half, read_architecture
 from tests.families import fields, random_model, save, shrunk
 
 HYBRIDS = ("jamba", "lfm2", "nemotron_h", "olmo_hybrid", "qwen3_next")
+# Their routers are linear layers that give two tensors.
+ROUTED = ("llama4_text", "phimoe")
 # Their smallest is not small: some parts have sizes of their own.
 LARGE = ("falcon_h1", "qwen3_5_text")
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    "model_type", [*HYBRIDS, *(pytest.param(name, marks=pytest.mark.long) for name in LARGE)]
+    "model_type",
+    [*HYBRIDS, *ROUTED, *(pytest.param(name, marks=pytest.mark.long) for name in LARGE)],
 )
 def test_every_cut_gives_the_logits_of_the_whole(model_type: str, tmp_path: Path) -> None:
     config = shrunk(model_type)
@@ -31,3 +35,17 @@ def test_every_cut_gives_the_logits_of_the_whole(model_type: str, tmp_path: Path
             worker = load_half(folder, Parts.of_worker(cut, found.num_blocks), architecture=found)
             got = worker.logits(client.embed(ids, mask), mask, start=cut)
             assert bool((got == wanted)[mask.bool()].all())
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("model_type", [*HYBRIDS, *ROUTED, "falcon"])
+def test_what_they_cost_can_be_traced(model_type: str) -> None:
+    costs = trace_costs(shrunk(model_type), Workload(batch_size=2, sequence_length=9))
+    assert costs.block.forward_flops > 0
+
+
+@pytest.mark.parametrize("model_type", ROUTED)
+def test_no_adapter_is_put_on_what_gives_two_tensors(model_type: str) -> None:
+    names = {weight.name for weight in read_architecture(shrunk(model_type)).weights}
+    assert any(name.endswith("q_proj") for name in names)
+    assert not any("router" in name for name in names)
