@@ -1,8 +1,6 @@
 """A Hugging Face decoder as two halves, and loading one half only."""
 
 from .architecture import Architecture as Architecture
-from .architecture import describe as describe
-from .architecture import read_architecture as read_architecture
 from .checkpoint import Checkpoint as Checkpoint
 from .checkpoint import load_tokenizer as load_tokenizer
 from .dtype import floating_dtype as floating_dtype
@@ -14,3 +12,5 @@ from .loading import build_half as build_half
 from .loading import load_half as load_half
 from .model_name import known_revision as known_revision
 from .model_name import locate as locate
+from .reading import describe as describe
+from .reading import read_architecture as read_architecture

@@ -17,7 +17,7 @@ from transformers.pytorch_utils import Conv1D
 from ..errors import SplitError
 from ..types import Span, Weight
 from .dry_run import dry_run
-from .empty_model import build_empty, unsupported
+from .empty_model import unsupported
 from .rotary import max_positions, steady_length
 
 
@@ -72,19 +72,14 @@ class Architecture:
         return tuple(weight for weight in self.weights if weight.block in span)
 
 
-def read_architecture(config: PretrainedConfig) -> Architecture:
-    """Find the parts of the model that ``config`` describes.
+def find_parts(model: PreTrainedModel) -> Architecture:
+    """The parts of a model on the meta device.
 
     Raises
     ------
     UnsupportedModelError
         Naming the model type and what keeps it from being split.
     """
-    return describe(build_empty(config))
-
-
-def describe(model: PreTrainedModel) -> Architecture:
-    """The parts of a model that is already built on the meta device."""
     config = model.config
     text_config = config.get_text_config()
     path, blocks = _find_blocks(model, text_config)

@@ -5,7 +5,7 @@ is kept; ``Half`` runs any span of the blocks it holds, from token ids or from a
 came over the wire, to a hidden state or to logits.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -101,8 +101,7 @@ def half_class(
 
     def build(self: PreTrainedModel, config: PretrainedConfig, *args: object) -> None:
         family.__init__(self, config, *args)
-        for path in absent:
-            self.set_submodule(path, _stand_in(architecture, self.get_submodule(path)))
+        take_out(self, absent)
         kept = {name for name, _ in self.named_parameters(remove_duplicate=False)}
         tied = getattr(self, "all_tied_weights_keys", None) or {}
         self.all_tied_weights_keys = {
@@ -112,7 +111,18 @@ def half_class(
     return type(family.__name__, (family,), {"__init__": build, "__module__": family.__module__})
 
 
-def _stand_in(architecture: Architecture, module: nn.Module) -> nn.Module:
+def take_out(model: nn.Module, paths: Iterable[str]) -> dict[str, nn.Module]:
+    """Put stand-ins in the place of a model's modules; give those, without what lay inside them."""
+    taken: dict[str, nn.Module] = {}
+    # What holds a module comes before it.
+    for path in sorted(paths, key=lambda each: each.split(".")):
+        if not any(path.startswith(f"{outer}.") for outer in taken):
+            taken[path] = model.get_submodule(path)
+            model.set_submodule(path, _stand_in(taken[path]))
+    return taken
+
+
+def _stand_in(module: nn.Module) -> nn.Module:
     if isinstance(module, nn.Embedding):
         return AbsentEmbedding(module.embedding_dim)
     return Passthrough(replaced=module)

@@ -16,9 +16,10 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from ..errors import UnsupportedModelError
-from .architecture import Architecture, read_architecture
+from .architecture import Architecture
 from .checkpoint import Checkpoint, Unread
 from .half import Half, Parts, absent_modules, half_class
+from .reading import read_architecture
 
 logger = logging.getLogger(__name__)
 

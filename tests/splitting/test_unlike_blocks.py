@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hsplit_flower.costs import Workload, trace_costs
+from hsplit_flower.errors import UnsupportedModelError
 from hsplit_flower.splitting import Parts, load_half, read_architecture
 from tests.families import fields, random_model, save, shrunk
 
@@ -49,3 +50,13 @@ def test_no_adapter_is_put_on_what_gives_two_tensors(model_type: str) -> None:
     names = {weight.name for weight in read_architecture(shrunk(model_type)).weights}
     assert any(name.endswith("q_proj") for name in names)
     assert not any("router" in name for name in names)
+
+
+@pytest.mark.parametrize("model_type", ["modernbert-decoder", "rembert", "rwkv", "xlstm"])
+def test_who_needs_modules_of_the_other_half_is_refused_before_anything_is_loaded(
+    model_type: str,
+) -> None:
+    with pytest.raises(
+        UnsupportedModelError, match=f"'{model_type}' .* needs modules of the other half"
+    ):
+        read_architecture(shrunk(model_type))
