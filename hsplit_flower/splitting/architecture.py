@@ -16,6 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from ..errors import SplitError
 from ..types import Span, Weight
+from .adaptable import is_adaptable
 from .dry_run import dry_run
 from .empty_model import unsupported
 from .rotary import max_positions, steady_length
@@ -28,7 +29,7 @@ class Architecture:
     ``entry`` and ``exit`` list the modules with parameters of their own that run before the first
     and after the last block; a tied head shares its parameter with a module of the entry, and a
     transposed model stores its matrices as ``[in_features, out_features]``. ``weights`` are the
-    linear layers that an adapter can add to, ``inputs`` what the model's own forward takes, by
+    linear layers that PEFT puts an adapter on, ``inputs`` what the model's own forward takes, by
     name. In rows of up to ``steady_length`` tokens rotary frequencies are the same whatever the
     length; None says that they always are.
     """
@@ -109,7 +110,7 @@ def find_parts(model: PreTrainedModel) -> Architecture:
             weight
             for weight in _find_weights(path, blocks)
             # A layer of a family's own, such as a router: an adapter adds to one output.
-            if weight.name not in run.several_outputs
+            if weight.name not in run.several_outputs and _is_adaptable(config, path, weight)
         ),
         hidden_size=int(text_config.hidden_size),
         vocabulary_size=int(head.weight.shape[0]),
@@ -165,6 +166,12 @@ def _find_weights(path: str, blocks: nn.ModuleList) -> Iterator[Weight]:
                 in_features=in_features,
                 out_features=out_features,
             )
+
+
+def _is_adaptable(config: PretrainedConfig, path: str, weight: Weight) -> bool:
+    """Blocks are alike in this: one is asked about."""
+    inside = weight.name.removeprefix(f"{path}.{weight.block}.")
+    return is_adaptable(str(config.model_type), f"{path}.0.{inside}")
 
 
 def _has_own_parameters(module: nn.Module) -> bool:
