@@ -6,7 +6,7 @@ and the blocks must be a plain list through which one hidden state passes. A mod
 otherwise is refused with the reason.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from inspect import signature
 
@@ -30,8 +30,9 @@ class Architecture:
     and after the last block; a tied head shares its parameter with a module of the entry, and a
     transposed model stores its matrices as ``[in_features, out_features]``. ``weights`` are the
     linear layers that PEFT puts an adapter on, ``inputs`` what the model's own forward takes, by
-    name. In rows of up to ``steady_length`` tokens rotary frequencies are the same whatever the
-    length; None says that they always are.
+    name; ``towers`` are for images and sounds, and no half holds them. In rows of up to
+    ``steady_length`` tokens rotary frequencies are the same whatever the length; None says that
+    they always are.
     """
 
     model_type: str
@@ -49,6 +50,7 @@ class Architecture:
     blocks_return_tuple: bool
     inputs: frozenset[str]
     steady_length: int | None
+    towers: tuple[str, ...] = ()
 
     def check_cut(self, cut: int) -> None:
         """Refuse a cut that leaves no block on the client, or that the model does not have.
@@ -93,8 +95,10 @@ def find_parts(model: PreTrainedModel) -> Architecture:
         if not _is_within(name, path) and _has_own_parameters(module)
     ]
     unused = [name for name in outside if name not in order]
-    if unused:
+    # A model of several kinds of input has a configuration for its text.
+    if unused and text_config is config:
         raise unsupported(config, f"its modules {unused} do not run with a plain input")
+    outside = [name for name in outside if name in order]
     embedding = model.get_input_embeddings()
     head = model.get_output_embeddings()
     if head is None:
@@ -120,6 +124,7 @@ def find_parts(model: PreTrainedModel) -> Architecture:
         blocks_return_tuple=run.blocks_return_tuple,
         inputs=frozenset(signature(type(model).forward).parameters) - {"self"},
         steady_length=steady_length(text_config),
+        towers=_towers(unused, order),
     )
 
 
@@ -134,11 +139,35 @@ def _find_blocks(model: PreTrainedModel, config: PretrainedConfig) -> tuple[str,
         raise unsupported(config, f"no plain list of its {wanted} blocks was found")
     # A mixture of experts may hold lists of the same length inside its blocks: take the outermost.
     path, blocks = min(found, key=lambda item: item[0].count("."))
+    if config is not model.config:
+        # A tower may have as many: take those beside the embeddings of text.
+        found = [(name, blocks) for name, blocks in found if _is_within(name, _text_model(model))]
+        path, blocks = min(found or [(path, blocks)], key=lambda item: item[0].count("."))
     rivals = [name for name, _ in found if name != path and not _is_within(name, path)]
     if rivals:
         raise unsupported(config, f"it has several lists of {wanted} modules: {[path, *rivals]}")
     _refuse_shared_parameters(config, path, blocks)
     return path, blocks
+
+
+def _text_model(model: PreTrainedModel) -> str:
+    """Dotted path of what the embedding of tokens is in."""
+    embedding = model.get_input_embeddings()
+    path = next(name for name, module in model.named_modules() if module is embedding)
+    return str(path.rpartition(".")[0])
+
+
+def _towers(unused: Iterable[str], order: Iterable[str]) -> tuple[str, ...]:
+    """The largest modules in which nothing ran that hold these: towers rather than their layers."""
+    ran = {outer for name in order for outer in _paths_to(name)}
+    found = [next(path for path in _paths_to(name) if path not in ran) for name in unused]
+    return tuple(dict.fromkeys(found))
+
+
+def _paths_to(name: str) -> Iterator[str]:
+    """``a``, ``a.b`` and ``a.b.c`` of ``a.b.c``."""
+    parts = name.split(".")
+    return (".".join(parts[: end + 1]) for end in range(len(parts)))
 
 
 def _refuse_shared_parameters(config: PretrainedConfig, path: str, blocks: nn.ModuleList) -> None:

@@ -6,7 +6,10 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PretrainedConfig, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+)
 
 from ..errors import UnsupportedModelError
 from .rotary import fix_frequencies
@@ -15,6 +18,9 @@ from .rotary import fix_frequencies
 def causal_class(config: PretrainedConfig) -> type[PreTrainedModel]:
     """The causal language model class of a configuration, as ``AutoModelForCausalLM`` picks it.
 
+    Where that has none for a model of text and images, or wants the configuration of its text model
+    alone, the class that checkpoints of both are of: it runs on text, too.
+
     Raises
     ------
     UnsupportedModelError
@@ -22,12 +28,13 @@ def causal_class(config: PretrainedConfig) -> type[PreTrainedModel]:
     """
     if getattr(config, "is_encoder_decoder", False):
         raise unsupported(config, "it is an encoder-decoder; a decoder-only model is wanted")
-    try:
-        found: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    except KeyError:
+    found: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if found is None or found.config_class is not type(config):
+        found = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING.get(type(config), found)
+    if found is None:
         raise unsupported(
             config, "transformers has no causal language model for it (remote code is not run)"
-        ) from None
+        )
     family: type[PreTrainedModel] = found
     return family
 

@@ -78,7 +78,7 @@ def absent_modules(architecture: Architecture, parts: Parts) -> frozenset[str]:
         f"{architecture.blocks}.{index}"
         for index in range(architecture.num_blocks)
         if index not in parts.span
-    }
+    } | set(architecture.towers)
     if not parts.embeddings:
         absent.update(architecture.entry)
         if architecture.is_tied and parts.head:

@@ -69,6 +69,12 @@ def load_half(
     with checkpoint.open(lambda name: not belongs_to(name, absent), dtype) as tensors, _quiet():
         model, report = _read_into(half, config, tensors, dtype=dtype, attention=attention)
     _check_complete(report, source, config)
+    if architecture.towers:
+        logger.warning(
+            "%s is used for text: %s are left out of both halves, and are not loaded",
+            source,
+            ", ".join(architecture.towers),
+        )
     return Half(freeze(model.to(device)), architecture, parts)
 
 
