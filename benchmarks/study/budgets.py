@@ -55,7 +55,7 @@ def whole_memory(costs: ModelCosts, method: Method, rank: int = HIGHEST_RANK) ->
     if method.has_adapters:
         return most
     more_per_parameter = costs.workload.dtype_bytes + ADAM_BYTES
-    inputs = costs.num_blocks * costs.block.layer_inputs_bytes
+    inputs = sum(one.layer_inputs_bytes for one in costs.passes)
     return most + more_per_parameter * num_parameters(costs) + inputs
 
 

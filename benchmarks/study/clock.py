@@ -8,7 +8,7 @@ from benchmarks.study.arms import CENTRALISED
 from benchmarks.study.budgets import num_parameters, numbers_per_rank, planned
 from benchmarks.study.fleet import XAVIER_FLOPS, Link, server, xavier
 from hsplit_flower.costs import ModelCosts, PartSeconds, adapter_flops, part_seconds, wire_bytes
-from hsplit_flower.costs.seconds import scoring_flops
+from hsplit_flower.costs.seconds import blocks_flops, scoring_flops
 from hsplit_flower.methods import AggregationRule, Method, RankRule
 from hsplit_flower.settings import PlanSettings, Training
 from hsplit_flower.simulation.clock import simulate_round
@@ -77,7 +77,7 @@ def _central_cost(costs: ModelCosts, rank: float, num_batches: int, num_steps: i
 def whole_flops(costs: ModelCosts, method: Method, rank: float, sent: float) -> float:
     """Operations of a step on the whole model."""
     everything = Span(start=0, stop=costs.num_blocks)
-    traced = costs.num_blocks * costs.block.flops + costs.head.flops
+    traced = blocks_flops(costs.passes) + costs.head.flops
     if not method.has_adapters:
         # Forward, the inputs' gradients and the weights' own: a third more than was traced.
         return traced + scoring_flops(costs, everything) + costs.head.flops / 2

@@ -14,7 +14,10 @@ def adapter_inputs(costs: ModelCosts, adapted: Iterable[Weight]) -> AdapterInput
     paths: dict[int, list[str]] = {}
     for weight in adapted:
         paths.setdefault(weight.block, []).append(costs.path_in_block(weight))
-    return sum((costs.block.adapter_inputs(held) for held in paths.values()), AdapterInputs())
+    return sum(
+        (costs.passes[block].adapter_inputs(held) for block, held in paths.items()),
+        AdapterInputs(),
+    )
 
 
 def products_bytes(costs: ModelCosts, adapted: Iterable[Weight], ranks: Mapping[str, int]) -> float:

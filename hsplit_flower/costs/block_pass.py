@@ -46,7 +46,10 @@ class BlockPass:
     layer_inputs
         Inputs of the weights' layers that scoring keeps, by storage.
     given
-        What the model hands to every block alike, by storage: position tables, masks.
+        Bytes of what the model hands to its blocks besides the hidden state (position tables,
+        masks), by the ``id`` of its tensor, which is the same for blocks that share it.
+    shared
+        Those of them that are kept for the backward pass.
     working_bytes
         Most bytes alive at a moment beyond what is kept for the backward pass.
     """
@@ -55,6 +58,7 @@ class BlockPass:
     kept_by_adapter: Mapping[str, Mapping[int, int]]
     layer_inputs: Mapping[int, int]
     given: Mapping[int, int]
+    shared: Mapping[int, int]
     working_bytes: int
     forward_flops: int
     backward_flops: int
@@ -133,8 +137,10 @@ def run_block(
     with nullcontext() if is_real else FakeTensorMode():
         make = _maker(has_boolean_mask=has_boolean_mask, is_real=is_real)
         hidden = make(call.hidden).requires_grad_()
-        args, kwargs = tree_map_only(Tensor, make, (call.args, dict(call.kwargs)))
-        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        asked = (call.args, dict(call.kwargs))
+        # What a block is given twice is there once.
+        given = {id(leaf): make(leaf) for leaf in tree_leaves(asked) if isinstance(leaf, Tensor)}
+        args, kwargs = tree_map_only(Tensor, lambda leaf: given[id(leaf)], asked)
         held = [*call.block.named_parameters(), *call.block.named_buffers()]
         state = {name: make(tensor) for name, tensor in held}
 
@@ -154,12 +160,12 @@ def _measure(
     forward: Callable[[], Tensor],
     parameters: Sequence[Tensor],
     hidden: Tensor,
-    given: Sequence[Tensor],
+    given: Mapping[int, Tensor],
     probes: Mapping[str, AdapterProbe],
 ) -> BlockPass:
     factors = [factor for probe in probes.values() for factor in (probe.a, probe.b)]
     saved = SavedBytes(ignore=[*parameters, *factors])
-    live = LiveBytes(ignore=[*parameters, *factors, hidden, *given])
+    live = LiveBytes(ignore=[*parameters, *factors, hidden, *given.values()])
     # The counter takes operations apart: what the meter sees must come first.
     with FlopCounterMode(display=False) as counter, live:
         with saved.recording():
@@ -173,7 +179,7 @@ def _measure(
             for key, tensor in probe.layer_inputs.items()
         }
         made = _merged([kept, *kept_by_adapter.values(), layer_inputs])
-        for tensor in [hidden, *given]:
+        for tensor in [hidden, *given.values()]:
             made.pop(storage_key(tensor), None)
         kept_bytes = sum(made.values()) + sum(p.products.total_bytes for p in probes.values())
         saved.forget()
@@ -190,7 +196,12 @@ def _measure(
         kept=kept,
         kept_by_adapter=kept_by_adapter,
         layer_inputs=layer_inputs,
-        given={storage_key(tensor): storage_bytes(tensor) for tensor in given},
+        given={name: storage_bytes(tensor) for name, tensor in given.items()},
+        shared={
+            name: storage_bytes(tensor)
+            for name, tensor in given.items()
+            if storage_key(tensor) in kept
+        },
         working_bytes=max(0, max(forward_peak, backward_peak) - kept_bytes),
         forward_flops=forward_flops,
         backward_flops=flops - forward_flops,

@@ -79,10 +79,11 @@ def client_moments(
     )
     adapted = adapted_weights(costs, Span(start=0, stop=cut), ranks)
     inputs, products = kept_for_adapters(costs, adapted, ranks, checkpointing=checkpointing)
-    inside = num_inside(cut, checkpointing=checkpointing)
+    blocks = costs.passes[:cut]
     factors, gradients = _factors_and_gradients(adapted, ranks)
     # What comes and goes with each block that is run again.
-    alone = costs.block.saved_bytes + inputs.total_bytes + products if checkpointing else 0.0
+    saved = inside_bytes([one.saved_bytes for one in blocks], checkpointing=True)
+    alone = saved + inputs.total_bytes + products if checkpointing else 0.0
     training = replace(
         bare,
         # Parameters and two moments; of the gradients, those of the block that is gone through.
@@ -90,7 +91,7 @@ def client_moments(
         frozen_factors_bytes=bare.frozen_factors_bytes
         + _frozen_changes(costs, adapted, ranks, update_ranks, settings.start),
         activations_bytes=(bare.activations_bytes + inputs.total_bytes + products),
-        head_bytes=_client_head_bytes(costs, settings.labels, alone),
+        head_bytes=_client_head_bytes(costs, cut, settings.labels, alone),
         probe_bytes=0.0,
     )
     return {
@@ -103,7 +104,7 @@ def client_moments(
         Moment.SCORING: replace(
             training,
             adapters_bytes=float(factors + gradients),
-            probe_bytes=_probe_bytes(costs, inside, inputs, settings.labels, alone),
+            probe_bytes=_probe_bytes(costs, cut, inputs, settings.labels, alone),
         ),
         Moment.UPDATING: replace(
             training,
@@ -127,9 +128,11 @@ def client_memory_without_ranks(
     weights = [weight for weight in costs.weights if weight.block < cut]
     # One tensor there and one back; with the labels on the client, two each.
     num_crossing = 2 if settings.labels is Labels.SERVER else 4
-    inside = num_inside(cut, checkpointing=checkpointing)
+    saved = inside_bytes(
+        [one.saved_bytes for one in costs.passes[:cut]], checkpointing=checkpointing
+    )
     block_inputs = cut * costs.hidden_bytes if checkpointing else 0.0
-    alone = costs.block.saved_bytes if checkpointing else 0.0
+    alone = saved if checkpointing else 0.0
     return MemoryParts(
         weights_bytes=costs.entry_bytes + sum(costs.block_bytes[:cut]),
         frozen_factors_bytes=sum(
@@ -138,11 +141,11 @@ def client_memory_without_ranks(
         activations_bytes=(
             (costs.given_bytes if checkpointing else costs.shared_bytes)
             + block_inputs
-            + inside * costs.block.saved_bytes
-            + costs.block.working_bytes
+            + saved
+            + _working_bytes(costs, cut)
         ),
-        head_bytes=_client_head_bytes(costs, settings.labels, alone),
-        probe_bytes=_probe_bytes(costs, inside, AdapterInputs(), settings.labels, alone),
+        head_bytes=_client_head_bytes(costs, cut, settings.labels, alone),
+        probe_bytes=_probe_bytes(costs, cut, AdapterInputs(), settings.labels, alone),
         smashed_data_bytes=num_crossing * costs.crossing_bytes,
     )
 
@@ -163,18 +166,28 @@ def client_head_weights(costs: ModelCosts, labels: Labels) -> float:
     return 0.0 if labels is Labels.SERVER else costs.exit_bytes - costs.tied_bytes
 
 
-def scoring_bytes(costs: ModelCosts, labels: Labels) -> float:
+def scoring_bytes(costs: ModelCosts, cut: int, labels: Labels) -> float:
     """What a step that scores importance has alive at its peak beyond another step, inputs apart.
 
     Not at the same moment as the head, where that is on the client: the higher of the two counts.
     """
     head = _head_running_bytes(costs, labels)
-    return max(costs.block.scoring_bytes, head) - max(costs.block.working_bytes, head)
+    return max(_scoring_bytes(costs, cut), head) - max(_working_bytes(costs, cut), head)
 
 
-def num_inside(cut: int, *, checkpointing: bool) -> int:
-    """Of how many blocks what is inside them is there at once."""
-    return min(1, cut) if checkpointing else cut
+def inside_bytes(by_block: Sequence[float], *, checkpointing: bool) -> float:
+    """Of what is kept inside each block, how much is there at once: all, or that of one block."""
+    return max(by_block, default=0.0) if checkpointing else sum(by_block)
+
+
+def _working_bytes(costs: ModelCosts, cut: int) -> float:
+    """What the block that runs needs besides, of those below a cut."""
+    return max((one.working_bytes for one in costs.passes[:cut]), default=0.0)
+
+
+def _scoring_bytes(costs: ModelCosts, cut: int) -> float:
+    """The same while it is scored."""
+    return max((one.scoring_bytes for one in costs.passes[:cut]), default=0.0)
 
 
 def _factors_and_gradients(adapted: Sequence[Weight], ranks: Mapping[str, int]) -> tuple[int, int]:
@@ -204,23 +217,24 @@ def _frozen_changes(
 
 
 def _probe_bytes(
-    costs: ModelCosts, inside: int, inputs: AdapterInputs, labels: Labels, alone: float
+    costs: ModelCosts, cut: int, inputs: AdapterInputs, labels: Labels, alone: float
 ) -> float:
     """What the step that scores importance needs beyond any other step.
 
     ``alone`` is what is not there while the head runs, because its block is run again later.
     """
-    more_kept = inside * costs.block.layer_inputs_bytes - inputs.originals_bytes
+    layer_inputs = [one.layer_inputs_bytes for one in costs.passes[:cut]]
+    more_kept = inside_bytes(layer_inputs, checkpointing=bool(alone)) - inputs.originals_bytes
     if not alone:
-        return max(0.0, more_kept + scoring_bytes(costs, labels))
+        return max(0.0, more_kept + scoring_bytes(costs, cut, labels))
     head = _head_running_bytes(costs, labels)
-    scoring = max(head, alone + more_kept + costs.block.scoring_bytes)
-    return max(0.0, scoring - max(head, alone + costs.block.working_bytes))
+    scoring = max(head, alone + more_kept + _scoring_bytes(costs, cut))
+    return max(0.0, scoring - max(head, alone + _working_bytes(costs, cut)))
 
 
-def _client_head_bytes(costs: ModelCosts, labels: Labels, alone: float) -> float:
+def _client_head_bytes(costs: ModelCosts, cut: int, labels: Labels, alone: float) -> float:
     """Norm, head and loss on a client, beyond what its blocks need at another moment."""
-    elsewhere = alone + costs.block.working_bytes
+    elsewhere = alone + _working_bytes(costs, cut)
     running = _head_running_bytes(costs, labels) - elsewhere
     return client_head_weights(costs, labels) + max(0.0, running)
 

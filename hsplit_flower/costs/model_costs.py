@@ -162,12 +162,12 @@ class ModelCosts:
         What a party that holds both ends holds once: the embedding of a tied model, else zero.
     block_bytes
         Weights and buffers, block by block.
-    block
-        One block traced, taken for all of them.
+    passes
+        Of each block.
     shared_bytes
         Kept once for all blocks: position tables, masks.
     given_bytes
-        All that is handed to every block alike, kept or not: who runs blocks again holds it.
+        All that is handed to the blocks alike, kept or not: who runs blocks again holds it.
     head
         Norm, head, logits and loss.
     hidden_bytes, wire_hidden_bytes
@@ -182,12 +182,19 @@ class ModelCosts:
     exit_bytes: float
     tied_bytes: float
     block_bytes: tuple[float, ...]
-    block: PassCosts
+    passes: tuple[PassCosts, ...]
     shared_bytes: float
     head: PassCosts
     hidden_bytes: float
     wire_hidden_bytes: float
     given_bytes: float = 0.0
+
+    def __post_init__(self) -> None:
+        if len(self.passes) != len(self.block_bytes):
+            raise ConfigError(
+                f"costs of {len(self.passes)} blocks and bytes of {len(self.block_bytes)}: one of "
+                "each a block is wanted"
+            )
 
     @property
     def num_blocks(self) -> int:

@@ -1,12 +1,12 @@
 """How long one training step takes a client, its link and the worker, and what it sends."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..settings.planning import PlanSettings
 from ..types import ClientPlan, DeviceProfile, Labels, Span, Start
 from .global_update import NO_UPDATE, is_merged
-from .model_costs import WIRE_INTEGER_BYTES, ModelCosts
+from .model_costs import WIRE_INTEGER_BYTES, ModelCosts, PassCosts
 
 # A number of a trained factor is used in three products, one of a frozen factor in two: forward,
 # the input's gradient, and its own. A product takes a multiplication and an addition.
@@ -55,6 +55,11 @@ def link_seconds(costs: ModelCosts, *, profile: DeviceProfile, labels: Labels) -
     )
 
 
+def blocks_flops(passes: Iterable[PassCosts], *, checkpointing: bool = False) -> float:
+    """Operations of these blocks in one step; forward twice where their insides are not kept."""
+    return sum(one.flops + (one.forward_flops if checkpointing else 0.0) for one in passes)
+
+
 def client_seconds(
     costs: ModelCosts,
     *,
@@ -69,8 +74,7 @@ def client_seconds(
     ``more_flops`` is what its adapters compute beyond those of rank 1 (`adapter_flops`); with
     ``checkpointing`` every block runs forward twice.
     """
-    again = costs.block.forward_flops if checkpointing else 0.0
-    flops = cut * (costs.block.flops + again) + more_flops
+    flops = blocks_flops(costs.passes[:cut], checkpointing=checkpointing) + more_flops
     if labels is Labels.CLIENT:
         flops += costs.head.flops
     return flops / profile.flops_per_second + link_seconds(costs, profile=profile, labels=labels)
@@ -86,8 +90,7 @@ def worker_seconds(
     checkpointing: bool = False,
 ) -> float:
     """``S_i(s)``: the worker's compute of ``L − s`` blocks, and the head where it is there."""
-    again = costs.block.forward_flops if checkpointing else 0.0
-    flops = (costs.num_blocks - cut) * (costs.block.flops + again) + more_flops
+    flops = blocks_flops(costs.passes[cut:], checkpointing=checkpointing) + more_flops
     if labels is Labels.SERVER:
         flops += costs.head.flops
     return flops / worker.flops_per_second

@@ -1,17 +1,18 @@
-"""What a model costs, by running one of its blocks on tensors without memory.
+"""What a model costs, by running one block of each kind on tensors without memory.
 
 The configuration is enough: nothing is downloaded and nothing is allocated. Autograd itself says
 what a block keeps, and the operations that run say how many floating point operations there are, so
-no formula is written for any family. All blocks are taken to keep and compute as much as the first;
-bytes of weights are counted block by block. A block that looks at its numbers, as a mixture of
-experts does, is run on random ones: that takes the memory and the time of one block.
+no formula is written for any family. Blocks that are alike are taken to keep and compute as much as
+the first of them; bytes of weights are counted block by block. A block that looks at its numbers,
+as a mixture of experts does, is run on random ones: that takes the memory and the time of one
+block.
 """
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import nn
@@ -23,6 +24,7 @@ from ..errors import UnsupportedModelError
 from ..metrics import next_labels
 from ..splitting import Architecture, Half, MasksAreFull, Parts, build_empty, describe
 from ..types import Span, Weight
+from .block_kinds import block_calls, first_alike
 from .block_pass import BlockCall, BlockPass, run_block
 from .metering import LiveBytes, SavedBytes
 from .model_costs import ModelCosts, PassCosts, SavedInput, Workload
@@ -47,7 +49,7 @@ def trace_costs(config: PretrainedConfig, workload: Workload) -> ModelCosts:
     nn.Module.to(model, DTYPES[workload.dtype_bytes])
     model.requires_grad_(False).train()
     try:
-        block, shared_bytes, given_bytes = _trace_block(model, architecture, workload)
+        blocks = _trace_blocks(model, architecture, workload)
         head = _trace_head(model, architecture, workload)
     except Exception as error:
         raise UnsupportedModelError(
@@ -56,10 +58,6 @@ def trace_costs(config: PretrainedConfig, workload: Workload) -> ModelCosts:
             f"({type(error).__name__}: {error})"
         ) from error
     numbers = workload.num_tokens * architecture.hidden_size
-    blocks = [
-        model.get_submodule(f"{architecture.blocks}.{index}")
-        for index in range(architecture.num_blocks)
-    ]
     return ModelCosts(
         workload=workload,
         model_type=architecture.model_type,
@@ -68,10 +66,12 @@ def trace_costs(config: PretrainedConfig, workload: Workload) -> ModelCosts:
         entry_bytes=_bytes_of(model.get_submodule(path) for path in architecture.entry),
         exit_bytes=_bytes_of(model.get_submodule(path) for path in architecture.exit),
         tied_bytes=_bytes_of([model.get_input_embeddings()] if architecture.is_tied else []),
-        block_bytes=tuple(_bytes_of([block]) for block in blocks),
-        block=block,
-        shared_bytes=shared_bytes,
-        given_bytes=given_bytes,
+        block_bytes=tuple(
+            _bytes_of([block]) for block in model.get_submodule(architecture.blocks).children()
+        ),
+        passes=blocks.passes,
+        shared_bytes=blocks.shared_bytes,
+        given_bytes=blocks.given_bytes,
         head=head,
         hidden_bytes=float(numbers * workload.dtype_bytes),
         wire_hidden_bytes=float(
@@ -90,33 +90,62 @@ def _bytes_of(modules: Iterable[nn.Module]) -> float:
     )
 
 
-def _trace_block(
+@dataclass(frozen=True, kw_only=True)
+class _Blocks:
+    """Costs of each block, the bytes that all blocks keep together, and those they are given."""
+
+    passes: tuple[PassCosts, ...]
+    shared_bytes: float
+    given_bytes: float
+
+
+def _trace_blocks(
     model: PreTrainedModel, architecture: Architecture, workload: Workload
-) -> tuple[PassCosts, float, float]:
-    """Costs of one block, the bytes that all blocks keep together, and those they are given."""
-    call = _capture_call(model, architecture, workload)
-    weights = {
-        weight.name.removeprefix(f"{architecture.blocks}.0."): weight
-        for weight in architecture.weights_in(Span(start=0, stop=1))
-    }
+) -> _Blocks:
+    calls = block_calls(model, architecture, workload)
+    kinds = first_alike(calls)
+    passes: dict[int, PassCosts] = {}
+    shared: dict[int, int] = {}
+    given: dict[int, int] = {}
+    for index in sorted(set(kinds)):
+        prefix = f"{architecture.blocks}.{index}."
+        weights = {
+            weight.name.removeprefix(prefix): weight
+            for weight in architecture.weights_in(Span(start=index, stop=index + 1))
+        }
+        eager, chosen, scored = _trace_block(model, calls[index], weights, workload.attention)
+        passes[index] = _costs_of(eager, chosen, scored)
+        shared.update(chosen.shared)
+        given.update(chosen.given)
+    return _Blocks(
+        passes=tuple(passes[index] for index in kinds),
+        shared_bytes=float(sum(shared.values())),
+        given_bytes=float(sum(given.values())),
+    )
+
+
+def _trace_block(
+    model: PreTrainedModel, call: BlockCall, weights: Mapping[str, Weight], attention: str
+) -> tuple[BlockPass, BlockPass, BlockPass]:
+    """The passes of `_run_as_asked`, on tensors without memory or else on random numbers."""
     try:
         with _unheard("torch._subclasses.fake_tensor"):
-            eager, chosen, scored = _run_as_asked(model, call, weights, workload.attention)
+            return _run_as_asked(model, call, weights, attention)
     except Exception as error:
         logger.warning(
             "a block of %s cannot be traced without memory (%s): it is run once on random numbers, "
             "%.3g GB of weights; memory so predicted was within 10 %% of what was measured for "
             "mixtures of experts, and holds for tokens that are spread as evenly",
-            architecture.model_type,
+            model.config.model_type,
             str(error).split("\n")[0],
             _bytes_of([call.block]) / 1e9,
         )
-        eager, chosen, scored = _run_as_asked(
-            model, call, weights, workload.attention, is_real=True
-        )
-    shared_bytes = sum(size for key, size in chosen.kept.items() if key in chosen.given)
-    costs = PassCosts(
-        saved_bytes=float(sum(chosen.kept.values()) - shared_bytes),
+        return _run_as_asked(model, call, weights, attention, is_real=True)
+
+
+def _costs_of(eager: BlockPass, chosen: BlockPass, scored: BlockPass) -> PassCosts:
+    return PassCosts(
+        saved_bytes=float(sum(chosen.kept.values()) - sum(chosen.shared.values())),
         saved_inputs=tuple(_saved_inputs(scored)),
         layer_inputs_bytes=float(
             sum(size for key, size in scored.layer_inputs.items() if key not in scored.kept)
@@ -127,7 +156,6 @@ def _trace_block(
         forward_flops=float(eager.forward_flops),
         backward_flops=float(eager.backward_flops),
     )
-    return costs, float(shared_bytes), float(sum(chosen.given.values()))
 
 
 def _run_as_asked(
@@ -154,36 +182,6 @@ def _run_as_asked(
             # No fused kernel has Gemma 2's soft cap: such a family always runs eagerly.
             pass
     return eager, run() if is_real else eager, run(is_scored=True)
-
-
-def _capture_call(
-    model: PreTrainedModel, architecture: Architecture, workload: Workload
-) -> BlockCall:
-    """Run the model as far as its first block, to see what that one is given."""
-    half = Half(model, architecture, Parts.of_client(1, keeps_labels=False))
-
-    def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        hidden, *rest = args
-        raise _Reached(BlockCall(block=module, hidden=hidden, args=tuple(rest), kwargs=kwargs))
-
-    tokens = _meta(workload, dtype=torch.long)
-    handle = half.block(0).register_forward_pre_hook(enter, with_kwargs=True)
-    try:
-        with torch.no_grad(), MasksAreFull():
-            half.embed(tokens, tokens)
-    except _Reached as reached:
-        return reached.call
-    finally:
-        handle.remove()
-    raise UnsupportedModelError(f"a {architecture.model_type} does not run its first block")
-
-
-class _Reached(Exception):
-    """Ends a pass where a block begins: it need not run."""
-
-    def __init__(self, call: BlockCall) -> None:
-        super().__init__()
-        self.call = call
 
 
 @contextmanager

@@ -14,8 +14,8 @@ NUMBERS_PER_PARAMETER = 4
 
 def without_cut(costs: ModelCosts) -> ModelCosts:
     """Where nothing crosses a cut, and no importance is scored."""
-    block = replace(costs.block, layer_inputs_bytes=0.0, scoring_bytes=0.0)
-    return replace(costs, wire_hidden_bytes=0.0, block=block)
+    passes = tuple(replace(one, layer_inputs_bytes=0.0, scoring_bytes=0.0) for one in costs.passes)
+    return replace(costs, wire_hidden_bytes=0.0, passes=passes)
 
 
 def fully_trained(costs: ModelCosts) -> ModelCosts:
@@ -24,10 +24,10 @@ def fully_trained(costs: ModelCosts) -> ModelCosts:
     The inputs of all layers are kept, and every weight's gradient is a product more: ``G = δᵀ x``,
     ``2 n in out`` operations for ``n`` tokens.
     """
-    own = {weight.block: 0 for weight in costs.weights}
+    own = [0] * costs.num_blocks
     for weight in costs.weights:
         own[weight.block] += weight.in_features * weight.out_features
-    more_flops = 2.0 * costs.workload.num_tokens * max(own.values())
+    flops_per_number = 2.0 * costs.workload.num_tokens
     head_numbers = costs.exit_bytes / costs.workload.dtype_bytes
     bare = without_cut(costs)
     return replace(
@@ -38,10 +38,11 @@ def fully_trained(costs: ModelCosts) -> ModelCosts:
         exit_bytes=NUMBERS_PER_PARAMETER * costs.exit_bytes,
         tied_bytes=NUMBERS_PER_PARAMETER * costs.tied_bytes,
         block_bytes=tuple(NUMBERS_PER_PARAMETER * one for one in costs.block_bytes),
-        block=_with_gradients(bare.block, costs.block.layer_inputs_bytes, more_flops),
-        head=_with_gradients(
-            costs.head, costs.hidden_bytes, 2.0 * costs.workload.num_tokens * head_numbers
+        passes=tuple(
+            _with_gradients(one, traced.layer_inputs_bytes, flops_per_number * numbers)
+            for one, traced, numbers in zip(bare.passes, costs.passes, own, strict=True)
         ),
+        head=_with_gradients(costs.head, costs.hidden_bytes, flops_per_number * head_numbers),
     )
 
 

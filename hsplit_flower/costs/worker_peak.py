@@ -6,7 +6,7 @@ from dataclasses import replace
 from ..settings.planning import PlanSettings
 from ..types import Labels, MemoryParts, Span, Start, Weight
 from .adapter_activations import adapted_weights, kept_for_adapters
-from .client_peak import num_inside
+from .client_peak import inside_bytes
 from .global_update import NO_UPDATE, factors_bytes, frozen_bytes_per_rank
 from .model_costs import ModelCosts, adapter_bytes
 
@@ -53,7 +53,8 @@ def worker_memory_without_sessions(
 ) -> MemoryParts:
     """What the worker needs for its half alone, and while any one step runs on it."""
     weights = [weight for weight in costs.weights if weight.block >= settings.min_cut]
-    working = max(costs.block.working_bytes, costs.block.scoring_bytes)
+    held = costs.passes[settings.min_cut :]
+    working = max((max(one.working_bytes, one.scoring_bytes) for one in held), default=0.0)
     if settings.labels is Labels.SERVER:
         working = max(working, costs.head.saved_bytes + costs.head.working_bytes)
     return MemoryParts(
@@ -71,11 +72,11 @@ def worker_half_bytes(costs: ModelCosts, settings: PlanSettings) -> float:
 
 def worker_blocks_bytes(costs: ModelCosts, cut: int, settings: PlanSettings) -> float:
     """What a step keeps of the blocks above a cut, adapters apart."""
-    num_blocks = costs.num_blocks - cut
     is_recomputed = settings.worker_checkpointing
-    inside = num_inside(num_blocks, checkpointing=is_recomputed)
-    block_inputs = num_blocks * costs.hidden_bytes if is_recomputed else 0.0
-    return block_inputs + inside * (costs.block.saved_bytes + costs.block.layer_inputs_bytes)
+    above = costs.passes[cut:]
+    block_inputs = len(above) * costs.hidden_bytes if is_recomputed else 0.0
+    kept = [one.saved_bytes + one.layer_inputs_bytes for one in above]
+    return block_inputs + inside_bytes(kept, checkpointing=is_recomputed)
 
 
 def session_rank_bytes(

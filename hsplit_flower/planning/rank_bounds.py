@@ -7,7 +7,7 @@ from functools import cached_property
 from ..costs.client_peak import (
     client_head_weights,
     client_memory_without_ranks,
-    num_inside,
+    inside_bytes,
     scoring_bytes,
 )
 from ..costs.global_update import arriving_bytes, frozen_bytes_per_rank
@@ -119,12 +119,11 @@ class RankBounds:
         """The same while importance is scored, which keeps the layers' inputs, adapted or not."""
         # A block that is run again is scored while the head does not run.
         labels = Labels.SERVER if self.checkpointing else self.settings.labels
-        scoring = max(0.0, scoring_bytes(self.costs, labels))
         inputs = self.adapter_inputs
+        layer_inputs = [one.layer_inputs_bytes for one in self.costs.passes]
         return [
-            replace(parts, probe_bytes=scoring).total_bytes
-            + num_inside(cut, checkpointing=self.checkpointing)
-            * self.costs.block.layer_inputs_bytes
+            replace(parts, probe_bytes=max(0.0, scoring_bytes(self.costs, cut, labels))).total_bytes
+            + self._at_once(layer_inputs[:cut])
             + self._at_once([kept.copies_bytes for kept in inputs[:cut]])
             for cut, parts in enumerate(self._parts)
         ]
@@ -151,4 +150,4 @@ class RankBounds:
         )
 
     def _at_once(self, by_block: Sequence[float]) -> float:
-        return max(by_block, default=0.0) if self.checkpointing else sum(by_block)
+        return inside_bytes(by_block, checkpointing=self.checkpointing)

@@ -4,9 +4,10 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 
 from ..costs.model_costs import AdapterInputs, ModelCosts
-from ..costs.seconds import client_seconds, worker_seconds
+from ..costs.seconds import blocks_flops, client_seconds, worker_seconds
 from ..costs.worker_peak import (
     session_rank_bytes,
     worker_blocks_bytes,
@@ -119,10 +120,8 @@ class Tables:
         roomy = largest_within(self.highest_rank_bytes, profile.memory_bytes)
         labels = self.settings.labels
         fixed = client_seconds(self.costs, cut=0, profile=profile, labels=labels)
-        again = self.costs.block.forward_flops if self.checkpointing else 0.0
-        per_block = (self.costs.block.flops + again) / profile.flops_per_second
         return ClientOptions(
-            seconds=[fixed + cut * per_block for cut in self.cuts],
+            seconds=[fixed + flops / profile.flops_per_second for flops in self._flops_below],
             deepest=deepest,
             roomy=min(deepest, max(roomy, self.settings.min_cut)),
         )
@@ -208,7 +207,15 @@ class Tables:
         paths: list[list[str]] = [[] for _ in range(self.costs.num_blocks)]
         for weight in self.weights:
             paths[weight.block].append(self.costs.path_in_block(weight))
-        return [self.costs.block.adapter_inputs(held) for held in paths]
+        return [
+            one.adapter_inputs(held) for one, held in zip(self.costs.passes, paths, strict=True)
+        ]
+
+    @cached_property
+    def _flops_below(self) -> Sequence[float]:
+        """What a client's blocks compute in a step, by cut."""
+        each = [blocks_flops([one], checkpointing=self.checkpointing) for one in self.costs.passes]
+        return list(accumulate(each, initial=0.0))
 
     def _step_bytes(self, cut: int) -> float:
         """What a step above this cut keeps at most: every weight adapted with the highest rank."""

@@ -51,8 +51,8 @@ def test_operations_of_the_experts_are_counted() -> None:
     mixture = trace_costs(CONFIGS["mixtral"], workload)
     # Two experts a token, three matrices each, a multiplication and an addition a weight.
     experts = 2 * 3 * 2 * SIZES["hidden_size"] * EXPERT_WIDTH * workload.num_tokens
-    assert mixture.block.forward_flops > experts
-    assert mixture.block.forward_flops < 3 * experts
+    assert mixture.passes[0].forward_flops > experts
+    assert mixture.passes[0].forward_flops < 3 * experts
 
 
 @pytest.mark.parametrize("dtype_bytes", [2, 4])

@@ -165,7 +165,7 @@ def test_worker_peak_is_predicted_within_a_tenth(labels: Labels) -> None:
     messages = 2 * costs.wire_hidden_bytes
     # Nothing is scored here, which matters where that is the worker's highest moment.
     head = costs.head.saved_bytes + costs.head.working_bytes if labels is Labels.SERVER else 0.0
-    block = costs.block
+    block = costs.passes[0]
     unscored = max(block.scoring_bytes, head) - max(block.working_bytes, head)
     assert measured <= predicted - messages - unscored <= 1.1 * measured
 
@@ -208,7 +208,7 @@ def test_parts_by_hand() -> None:
     # With every weight adapted all inputs are there anyway.
     assert scoring.probe_bytes == 0
     bare = client_moments(costs, cut=2, ranks={}, settings=SERVER)[Moment.SCORING]
-    assert bare.probe_bytes >= 2 * costs.block.layer_inputs_bytes > 0
+    assert bare.probe_bytes >= 2 * costs.passes[0].layer_inputs_bytes > 0
     assert updating.adapters_bytes == 2 * 3 * 20 * per_rank
     assert updating.activations_bytes == costs.shared_bytes
     peak = client_memory(costs, cut=2, ranks=ranks, settings=SERVER)
@@ -220,7 +220,7 @@ def test_a_client_with_labels_holds_a_tied_embedding_once() -> None:
     assert costs.tied_bytes == 200 * 64 * 4
     client = client_moments(costs, cut=1, ranks={}, settings=CLIENT)[Moment.TRAINING]
     norm_bytes = 2 * 64 * 4
-    running = costs.head.saved_bytes + costs.head.working_bytes - costs.block.working_bytes
+    running = costs.head.saved_bytes + costs.head.working_bytes - costs.passes[0].working_bytes
     assert client.head_bytes == norm_bytes + max(0, running)
     worker = worker_memory(costs, sessions=[(1, {})], settings=SERVER)
     assert worker.weights_bytes == norm_bytes + costs.tied_bytes + sum(costs.block_bytes[1:])

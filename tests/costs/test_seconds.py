@@ -31,7 +31,8 @@ COSTS = ModelCosts(
     exit_bytes=0.0,
     tied_bytes=0.0,
     block_bytes=(1.0,) * 4,
-    block=PassCosts(saved_bytes=0.0, working_bytes=0.0, forward_flops=10.0, backward_flops=20.0),
+    passes=(PassCosts(saved_bytes=0.0, working_bytes=0.0, forward_flops=10.0, backward_flops=20.0),)
+    * 4,
     shared_bytes=0.0,
     head=PassCosts(saved_bytes=0.0, working_bytes=0.0, forward_flops=3.0, backward_flops=3.0),
     hidden_bytes=1000.0,

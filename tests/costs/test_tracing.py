@@ -21,7 +21,9 @@ def workload(attention: str = "eager", dtype_bytes: int = 4) -> Workload:
 def saved_by_a_block(costs: ModelCosts, rank: int) -> float:
     paths = [costs.path_in_block(weight) for weight in costs.weights if weight.block == 0]
     products = rank * len(paths) * costs.adapter_activation_bytes_per_rank
-    return costs.block.saved_bytes + costs.block.adapter_inputs(paths).total_bytes + products
+    return (
+        costs.passes[0].saved_bytes + costs.passes[0].adapter_inputs(paths).total_bytes + products
+    )
 
 
 @functools.cache
@@ -56,9 +58,9 @@ def test_attention_decides_whether_the_scores_are_kept() -> None:
     )
     scores = batch * heads * seq * seq * 4
     mask = batch * seq * seq * 4
-    assert eager.block.saved_bytes > scores
-    assert fused.block.saved_bytes < eager.block.saved_bytes - scores + 2 * mask
-    assert eager.block.flops == fused.block.flops
+    assert eager.passes[0].saved_bytes > scores
+    assert fused.passes[0].saved_bytes < eager.passes[0].saved_bytes - scores + 2 * mask
+    assert eager.passes[0].flops == fused.passes[0].flops
 
 
 def test_operations_of_a_llama_block_by_hand() -> None:
@@ -69,9 +71,9 @@ def test_operations_of_a_llama_block_by_hand() -> None:
     base = 2 * batch * seq * sum(weight.in_features * weight.out_features for weight in block)
     adapter = 2 * batch * seq * sum(weight.parameters_per_rank for weight in block)
     attention = 2 * 2 * batch * seq * seq * hidden
-    assert costs.block.forward_flops == base + adapter + attention
+    assert costs.passes[0].forward_flops == base + adapter + attention
     # Backward: inputs' gradients only, as W is frozen; twice for adapters and attention.
-    assert costs.block.backward_flops == base + 2 * adapter + 2 * attention
+    assert costs.passes[0].backward_flops == base + 2 * adapter + 2 * attention
 
 
 def test_head_of_a_llama_by_hand() -> None:
@@ -106,7 +108,7 @@ def test_weights_of_two_bytes_are_half_as_large() -> None:
 def test_scored_inputs_are_those_of_adapters_in_float32_and_copies_in_bfloat16() -> None:
     config = FAMILIES["llama"].config()
     paths = ["self_attn.q_proj", "self_attn.k_proj", "mlp.down_proj"]
-    single, half = (costs_of("llama", "eager", size).block for size in (4, 2))
+    single, half = (costs_of("llama", "eager", size).passes[0] for size in (4, 2))
     assert single.adapter_inputs(paths).copies_bytes == 0
     assert half.adapter_inputs(paths).originals_bytes == 0
     tokens = 30
@@ -122,8 +124,8 @@ def test_activations_grow_with_the_batch() -> None:
     one, two = (
         trace_costs(config, Workload(batch_size=size, sequence_length=8)) for size in (1, 2)
     )
-    assert two.block.saved_bytes == 2 * one.block.saved_bytes
-    assert two.block.flops == 2 * one.block.flops
+    assert two.passes[0].saved_bytes == 2 * one.passes[0].saved_bytes
+    assert two.passes[0].flops == 2 * one.passes[0].flops
     assert two.hidden_bytes == 2 * one.hidden_bytes == 2 * 8 * config.hidden_size * 4
 
 
