@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -qq --upgrade pip
 	$(BIN)/python -m pip install -qq --constraint constraints.txt \
-		--editable '.[dev,docs,nlg,tensorboard]'
+		--editable '.[dev,docs,nlg,quantised,tensorboard]'
 	touch $@
 
 demo: $(STAMP) ## fine-tune the built-in model across five simulated clients
@@ -65,7 +65,7 @@ test-lower-bounds: ## run the tests with the oldest versions that pyproject.toml
 	.venv-lowest/bin/python -m pip install -qq --upgrade pip
 	$(PYTHON) tests/lower_bounds.py > .venv-lowest/constraints.txt
 	.venv-lowest/bin/python -m pip install -qq --constraint .venv-lowest/constraints.txt \
-		--editable '.[dev,nlg,tensorboard]'
+		--editable '.[dev,nlg,quantised,tensorboard]'
 	PATH="$(abspath .venv-lowest)/bin:$$PATH" OMP_NUM_THREADS=1 \
 		.venv-lowest/bin/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 

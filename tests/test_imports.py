@@ -58,7 +58,8 @@ FRAMEWORKS = {
     "grpc": {"transport", "worker/service"},
     "ray": {"simulation", "devices/cards", "worker/pool"},
     "matplotlib": set(),
-    # An extra, imported where it is used; `nlg_scores` sees that it is there.
+    # Extras, imported where they are used: `check_installed`, `nlg_scores` see that they are there.
+    "bitsandbytes": {"splitting/quantised_linear", "splitting/quantised_loading"},
     "sacrebleu": {"metrics/bleu"},
     "pycocoevalcap": {"metrics/ptb_tokens", "metrics/meteor", "metrics/caption_scores"},
 }

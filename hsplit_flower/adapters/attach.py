@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from ..errors import AdapterError
-from ..splitting.linear import add_product_to_weight_, linear_at, matrix_of
+from ..splitting.linear import add_product_to_weight_, linear_at, shape_of
 from ..types import ScaleRule, Scaling
 from .start import StartingPoint
 from .trainable import Trainable
@@ -65,7 +65,7 @@ def attach(
         check_fits(model, name, start)
         if start.merge is not None:
             add_product_to_weight_(linear_at(model, name), start.merge.b, start.merge.a)
-        device = matrix_of(linear_at(model, name)).device
+        device = linear_at(model, name).weight.device
         frozen[name] = _own(start.frozen.b, device), _own(start.frozen.a, device)
         trained[name] = _own(start.trainable_b, device), _own(start.trainable_a, device)
         # Else it would be held while the next one is made.
@@ -86,7 +86,7 @@ def detach(model: nn.Module) -> None:
 
 def check_fits(model: nn.Module, name: str, start: StartingPoint) -> None:
     """Refuse factors whose shape is not that of the weight they are for."""
-    wanted = tuple(matrix_of(linear_at(model, name)).shape)
+    wanted = shape_of(linear_at(model, name))
     got = (start.frozen.out_features, start.frozen.in_features)
     if got != wanted:
         raise AdapterError(f"factors of {name!r} are for a weight of {got}, the model has {wanted}")

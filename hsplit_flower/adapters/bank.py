@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..splitting.linear import linear_at, matrix_of
+from ..splitting.linear import linear_at, own_matrix_of
 from .batched import Active, BatchedAdapters, add_shared
 from .low_rank import LowRank
 
@@ -58,9 +58,9 @@ class AdapterBank:
         The original of a changed weight is kept on the host, so that rounds do not add up errors.
         """
         for name in set(self._pristine) - set(updates):
-            matrix_of(self._layers[name]).copy_(self._pristine.pop(name))
+            own_matrix_of(self._layers[name], name).copy_(self._pristine.pop(name))
         for name, update in updates.items():
-            matrix = matrix_of(self._layers[name])
+            matrix = own_matrix_of(self._layers[name], name)
             pristine = self._pristine.setdefault(name, matrix.detach().cpu().clone())
             matrix.copy_(pristine.to(matrix.device) + update.dense().to(matrix))
 

@@ -85,11 +85,12 @@ def probing(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, float]
 
 
 def _watch(scores: dict[str, float], name: str, model: nn.Module) -> Any:
-    weight = matrix_of(linear_at(model, name))
+    layer = linear_at(model, name)
 
     def score(inputs: Tensor, gradient: Tensor) -> None:
         if name not in scores:
-            scores[name] = gradient_weight_product(weight, inputs, gradient)
+            # Asked for here: where it is quantised, it is there for as long as it is scored.
+            scores[name] = gradient_weight_product(matrix_of(layer), inputs, gradient)
 
     def watch(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         if not torch.is_grad_enabled():

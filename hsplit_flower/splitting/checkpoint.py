@@ -27,6 +27,7 @@ from .model_name import (
     no_model,
     why_not,
 )
+from .quantisation import quantisation_of
 from .weight_files import broken_file, missing_file, weight_files
 
 NARROW = ("BF16", "F16")
@@ -45,6 +46,10 @@ class Unread:
     handle: Any
     name: str
     dtype: torch.dtype
+
+    def get_dtype(self) -> str:
+        """The type of its numbers as the file says it, such as ``BF16``."""
+        return str(self.handle.get_slice(self.name).get_dtype())
 
     def __getitem__(self, index: Any) -> Tensor:
         stored = self.handle.get_slice(self.name)
@@ -82,7 +87,8 @@ class Checkpoint:
         Raises
         ------
         UnsupportedModelError
-            If there is none, or its type is unknown to transformers. Remote code is never run.
+            If there is none, its type is unknown to transformers (remote code is never run), or its
+            weights are quantised in a way that cannot be split.
         """
         check_name(self.source)
         if not self.is_local:
@@ -91,9 +97,10 @@ class Checkpoint:
             config: PretrainedConfig = AutoConfig.from_pretrained(
                 self.location, revision=self.revision, trust_remote_code=False
             )
-            return config
         except Exception as error:  # each library that has a part in this raises its own
             raise no_model(self.source, first_line(error)) from error
+        quantisation_of(config, source=self.source)
+        return config
 
     def files(self) -> dict[str, str | None]:
         """Which file holds each tensor; ``{file: None}`` when one file holds them all."""

@@ -19,6 +19,7 @@ from ..types import Span
 from .architecture import Architecture
 from .boundary import AbsentEmbedding, Checkpointed, Inlet, Outlet, Passthrough, Reached
 from .empty_model import causal_class
+from .quantisation import numbers_text
 from .rotary import DynamicRotaries
 
 
@@ -139,6 +140,8 @@ class Half:
         Where the parts are.
     parts
         What ``model`` holds.
+    quantised
+        What the matrices of its linear layers are quantised to; empty where they are not.
 
     Attributes
     ----------
@@ -147,8 +150,16 @@ class Half:
         them once more. Gradients are the same.
     """
 
-    def __init__(self, model: PreTrainedModel, architecture: Architecture, parts: Parts) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        architecture: Architecture,
+        parts: Parts,
+        *,
+        quantised: str = "",
+    ) -> None:
         self.checkpointing = False
+        self.quantised = quantised
         self.model = model
         self.architecture = architecture
         self.parts = parts
@@ -161,7 +172,21 @@ class Half:
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self.model.parameters()).dtype
+        """Type of the hidden states, and of all that is not quantised."""
+        floating = (one.dtype for one in self.model.parameters() if one.is_floating_point())
+        return next(floating)
+
+    @property
+    def matrix_dtype(self) -> torch.dtype:
+        """Type of what the linear layers of its blocks store."""
+        if not self.quantised:
+            return self.dtype
+        return torch.int8 if self.quantised == "int8" else torch.uint8
+
+    @property
+    def numbers(self) -> str:
+        """What it computes with, as it is told to others: ``float32``, or ``nf4 in bfloat16``."""
+        return numbers_text(str(self.dtype).removeprefix("torch."), self.quantised)
 
     def block(self, index: int) -> nn.Module:
         """The block of this index in the whole model."""

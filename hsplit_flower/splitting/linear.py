@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from ..errors import AdapterError
+from .quantised_linear import QuantisedLinear, refuse_quantised
 
 
 def linear_at(model: nn.Module, name: str) -> nn.Linear | Conv1D:
@@ -28,14 +29,39 @@ def linear_at(model: nn.Module, name: str) -> nn.Linear | Conv1D:
 
 
 def matrix_of(module: nn.Linear | Conv1D) -> Tensor:
-    """The layer's matrix as ``[out_features, in_features]``, a view of what it stores."""
+    """The layer's matrix as ``[out_features, in_features]``.
+
+    A view of what it stores; where that is quantised, it is dequantised anew.
+    """
+    if isinstance(module, QuantisedLinear):
+        return module.matrix()
     return module.weight.T if isinstance(module, Conv1D) else module.weight
+
+
+def shape_of(module: nn.Linear | Conv1D) -> tuple[int, int]:
+    """``(out_features, in_features)``."""
+    if isinstance(module, Conv1D):
+        in_features, out_features = module.weight.shape
+        return out_features, in_features
+    return module.out_features, module.in_features
+
+
+def own_matrix_of(module: nn.Linear | Conv1D, name: str = "this layer") -> Tensor:
+    """The same to be changed in place.
+
+    Raises
+    ------
+    AdapterError
+        If the layer's weight is quantised: nothing is ever merged into one.
+    """
+    refuse_quantised(module, name)
+    return matrix_of(module)
 
 
 @torch.no_grad()
 def add_to_weight_(module: nn.Linear | Conv1D, update: Tensor) -> None:
     """Add ``[out_features, in_features]`` to the layer's in-memory weight."""
-    matrix = matrix_of(module)
+    matrix = own_matrix_of(module)
     matrix.add_(update.to(matrix.device, matrix.dtype))
 
 
@@ -46,7 +72,7 @@ def add_product_to_weight_(module: nn.Linear | Conv1D, b: Tensor, a: Tensor) -> 
     No other matrix of that size is made, unless the weight's dtype is coarser than the factors':
     then the product is rounded, not they.
     """
-    matrix = matrix_of(module)
+    matrix = own_matrix_of(module)
     if matrix.dtype.itemsize < b.dtype.itemsize:
         add_to_weight_(module, b @ a)
     else:

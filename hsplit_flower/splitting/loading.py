@@ -9,6 +9,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,7 +19,17 @@ from transformers.utils import logging as transformers_logging
 from ..errors import UnsupportedModelError
 from .architecture import Architecture
 from .checkpoint import Checkpoint, Unread
+from .empty_model import build_empty
 from .half import Half, Parts, absent_modules, half_class
+from .quantisation import (
+    Quantisation,
+    kind_of,
+    quantisation_of,
+    quantise_empty_,
+    skipped_modules,
+)
+from .quantised_linear import fill_with_noise_
+from .quantised_loading import loading_options, take_over_
 from .reading import read_architecture
 
 logger = logging.getLogger(__name__)
@@ -33,6 +44,7 @@ def load_half(
     device: torch.device | str = "cpu",
     attention: str | None = None,
     architecture: Architecture | None = None,
+    quantised: str = "",
 ) -> Half:
     """Load the half that ``parts`` names from a folder or a hub id.
 
@@ -48,34 +60,37 @@ def load_half(
     revision
         A commit, tag or branch of the hub model.
     dtype
-        What the weights are turned into.
+        What the weights are turned into; of a quantised base, those that are not quantised.
     device
         Where they go.
     attention
         Attention implementation (``"eager"``, ``"sdpa"``, …); transformers' choice by default.
     architecture
         Where the parts are, if it has been read already.
+    quantised
+        ``"nf4"`` or ``"int8"`` quantises linear layers while they are read; empty takes them as
+        they are stored.
 
     Raises
     ------
     UnsupportedModelError
         If the model cannot be split, or has no safetensors weights, or lacks some.
+    ConfigError
+        If what quantises is not installed.
     """
     checkpoint = Checkpoint(source=source, revision=revision)
     config = checkpoint.config()
+    quantisation = quantisation_of(config, quantised, source=source)
     architecture = architecture or read_architecture(config)
-    absent = absent_modules(architecture, parts)
-    half = half_class(config, architecture, parts)
-    with checkpoint.open(lambda name: not belongs_to(name, absent), dtype) as tensors, _quiet():
-        model, report = _read_into(half, config, tensors, dtype=dtype, attention=attention)
-    _check_complete(report, source, config)
+    how = _Reading(dtype=dtype, device=device, attention=attention, quantisation=quantisation)
+    model = _read(checkpoint, config, architecture, parts, how)
     if architecture.towers:
         logger.warning(
             "%s is used for text: %s are left out of both halves, and are not loaded",
             source,
             ", ".join(architecture.towers),
         )
-    return Half(freeze(model.to(device)), architecture, parts)
+    return Half(freeze(model.to(device)), architecture, parts, quantised=kind_of(quantisation))
 
 
 def build_half(
@@ -85,16 +100,23 @@ def build_half(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     architecture: Architecture | None = None,
+    quantised: str = "",
 ) -> Half:
     """A half with random weights, for measurements at sizes that nobody wants to download."""
     architecture = architecture or read_architecture(config)
+    quantisation = quantisation_of(config, quantised)
     with torch.device("meta"):
         model = half_class(config, architecture, parts)._from_config(
             copy.deepcopy(config), dtype=dtype
         )
+    if quantisation is not None:
+        skipped = skipped_modules(build_empty(config), quantisation)
+        quantise_empty_(model, quantisation, dtype, skipped=skipped)
     model = model.to_empty(device=device)
+    if quantisation is not None:
+        fill_with_noise_(model)
     model.init_weights()
-    return Half(freeze(model), architecture, parts)
+    return Half(freeze(model), architecture, parts, quantised=kind_of(quantisation))
 
 
 def freeze(model: PreTrainedModel) -> PreTrainedModel:
@@ -112,24 +134,53 @@ def belongs_to(tensor: str, modules: frozenset[str]) -> bool:
     return any(_tail_pattern(module).match(tensor) for module in modules)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Reading:
+    """What tensors are turned into, and where they go."""
+
+    dtype: torch.dtype
+    device: torch.device | str
+    attention: str | None
+    quantisation: Quantisation | None
+
+
+def _read(
+    checkpoint: Checkpoint,
+    config: PretrainedConfig,
+    architecture: Architecture,
+    parts: Parts,
+    how: _Reading,
+) -> Any:
+    """The half, with the tensors that it needs, if all of them are there."""
+    absent = absent_modules(architecture, parts)
+    half = half_class(config, architecture, parts)
+    options: dict[str, Any] = {"dtype": how.dtype, "attn_implementation": how.attention}
+    if how.quantisation is not None:
+        config, more = loading_options(config, how.quantisation, dtype=how.dtype, device=how.device)
+        options |= more
+    with checkpoint.open(lambda name: not belongs_to(name, absent), how.dtype) as tensors, _quiet():
+        model, report = _read_into(half, config, tensors, options)
+    _check_complete(report, checkpoint.source, config)
+    if how.quantisation is not None:
+        take_over_(model, checkpoint.source, how.dtype)
+    return model
+
+
 def _read_into(
     half: type[PreTrainedModel],
     config: PretrainedConfig,
     tensors: Mapping[str, Unread],
-    *,
-    dtype: torch.dtype,
-    attention: str | None,
+    options: Mapping[str, Any],
 ) -> tuple[Any, Mapping[str, Any]]:
     """The half with these tensors, and the loader's report."""
     loaded: Any = half.from_pretrained(
         None,
         config=config,
         state_dict=tensors,
-        dtype=dtype,
-        attn_implementation=attention,
         output_loading_info=True,
         ignore_mismatched_sizes=True,  # that is, report them: refused by `_check_complete`
         local_files_only=True,
+        **options,
     )
     model, report = loaded
     return model, report
