@@ -170,7 +170,9 @@ def _allocated_peak_bytes(run: ClientRun) -> int:
 def _half(run: ClientRun) -> Half:
     parts = Parts.of_client(run.cut, keeps_labels=run.labels is Labels.CLIENT)
     dtype = DTYPES[run.workload.dtype_bytes]
-    half = build_half(run.config, parts, dtype=dtype, device=run.device)
+    half = build_half(
+        run.config, parts, dtype=dtype, device=run.device, quantised=run.workload.quantised
+    )
     half.model.config._attn_implementation = run.workload.attention
     half.checkpointing = run.checkpointing
     return half

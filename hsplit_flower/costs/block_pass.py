@@ -19,6 +19,7 @@ from transformers.pytorch_utils import Conv1D
 
 from ..importance import scored
 from ..splitting.linear import matrix_of
+from ..splitting.quantised_linear import QuantisedLinear
 from ..types import Weight
 from .metering import LiveBytes, SavedBytes, storage_bytes, storage_key
 
@@ -90,10 +91,14 @@ class AdapterProbe:
         if self._is_scored:
             self.layer_inputs[storage_key(inputs)] = inputs.detach()
             assert isinstance(module, (nn.Linear, Conv1D))
-            weight = matrix_of(module)
+            stored = None if isinstance(module, QuantisedLinear) else matrix_of(module)
+
+            def score(x: Tensor, delta: Tensor) -> None:
+                _score(matrix_of(module) if stored is None else stored, x, delta)
+
             # Counted apart: what scoring keeps is what adapters may keep too.
             with self.scored.recording():
-                output = scored(output, inputs, lambda x, delta: _score(weight, x, delta))
+                output = scored(output, inputs, score)
         return output
 
     def forget(self) -> None:

@@ -12,7 +12,7 @@ def frozen_bytes(costs: ModelCosts, weight: Weight, update_rank: int) -> float:
     """Bytes of the frozen global update of one weight on a client, float32.
 
     ``4 · R · (in + out)``, unless its factors hold more numbers than the matrix and the matrix is
-    float32: then it is added to the weight in memory (DESIGN 3.6).
+    float32 and not quantised: then it is added to the weight in memory (DESIGN 3.6).
     """
     if is_merged(costs, weight, update_rank):
         return 0.0
@@ -48,7 +48,8 @@ def frozen_bytes_per_rank(
 def is_merged(costs: ModelCosts, weight: Weight, update_rank: int) -> bool:
     """Whether the global update is added to the weight in memory, its factors being dearer."""
     is_dear = update_rank * weight.parameters_per_rank > weight.in_features * weight.out_features
-    return is_dear and costs.workload.dtype_bytes == FLOAT32_BYTES
+    workload = costs.workload
+    return is_dear and workload.dtype_bytes == FLOAT32_BYTES and not workload.quantised
 
 
 def factors_bytes(weights: Iterable[Weight], update_ranks: Mapping[str, int]) -> float:

@@ -28,12 +28,16 @@ class Workload:
     batch_size, sequence_length
         The largest batch and the longest sequence, padding included.
     dtype_bytes
-        Bytes of one number of the model's weights and hidden states: 2 or 4.
+        Bytes of one number of the model's weights and hidden states: 2 or 4. Of a quantised base,
+        those of its hidden states and of what is not quantised.
     wire_dtype_bytes
         Bytes of one number of the hidden states that are sent: 1, 2 or 4. What is sent as one byte
         has a scale of four bytes a token besides.
     attention
         ``"eager"`` keeps the score matrices for the backward pass, every other kind does not.
+    quantised
+        What the model's linear layers are quantised to, ``"nf4"`` or ``"int8"``; empty is as its
+        configuration says.
     """
 
     batch_size: int
@@ -41,6 +45,7 @@ class Workload:
     dtype_bytes: int = FLOAT32_BYTES
     wire_dtype_bytes: int = FLOAT32_BYTES
     attention: str = "sdpa"
+    quantised: str = ""
 
     def __post_init__(self) -> None:
         wrong = [

@@ -11,7 +11,7 @@ block.
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -23,6 +23,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from ..errors import UnsupportedModelError
 from ..metrics import next_labels
 from ..splitting import Architecture, Half, MasksAreFull, Parts, build_empty, describe
+from ..splitting.quantisation import quantisation_of, quantise_empty_, skipped_modules
 from ..types import Span, Weight
 from .block_kinds import block_calls, first_alike
 from .block_pass import BlockCall, BlockPass, run_block
@@ -45,9 +46,14 @@ def trace_costs(config: PretrainedConfig, workload: Workload) -> ModelCosts:
     """
     model = build_empty(config)
     architecture = describe(model)
+    quantisation = quantisation_of(config, workload.quantised)
     # As it is trained: dropout keeps a mask. The frozen weights keep nothing.
     nn.Module.to(model, DTYPES[workload.dtype_bytes])
     model.requires_grad_(False).train()
+    if quantisation is not None:
+        workload = replace(workload, quantised=quantisation.kind)
+        skipped = skipped_modules(model, quantisation)
+        quantise_empty_(model, quantisation, DTYPES[workload.dtype_bytes], skipped=skipped)
     try:
         blocks = _trace_blocks(model, architecture, workload)
         head = _trace_head(model, architecture, workload)

@@ -60,7 +60,7 @@ def measure_client(
             start=start,
             scaling=Scaling(alpha=2.0),
             seed=0,
-            dtype=half.dtype,
+            dtype=half.matrix_dtype,
         )
         trainables = attach(half.model, points, scaling=Scaling(alpha=2.0))
         optimizer = adapter_optimizer(trainables, Recipe(learning_rate=1e-3, weight_decay=0.0))
@@ -100,7 +100,8 @@ def lose(half: Half, tokens: Tensor, mask: Tensor, last: Tensor) -> None:
 
 
 def build(config: PretrainedConfig, workload: Workload, parts: Parts) -> Half:
-    half = build_half(config, parts, dtype=DTYPES[workload.dtype_bytes])
+    dtype = DTYPES[workload.dtype_bytes]
+    half = build_half(config, parts, dtype=dtype, quantised=workload.quantised)
     half.model.config._attn_implementation = workload.attention
     half.model.train()
     return half
