@@ -68,8 +68,17 @@ def running_worker(
     dtype: torch.dtype = torch.float32,
     **limits: float,
 ) -> Iterator[Worker]:
-    """A worker that is served on a free port until the block ends."""
+    """A worker of a family that is served on a free port until the block ends."""
     half = load_worker(name, lowest_cut, dtype)
+    with running_worker_of(half, sessions, **limits) as running:
+        yield running
+
+
+@contextmanager
+def running_worker_of(
+    half: Half, sessions: Sessions | None = None, **limits: float
+) -> Iterator[Worker]:
+    """The same of a half that is there."""
     sessions = Sessions() if sessions is None else sessions
     worker = split_worker(half, sessions)
     server, port = serve(worker, host="127.0.0.1", port=0, operator_token=OPERATOR_TOKEN, **limits)

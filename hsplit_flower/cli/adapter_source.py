@@ -18,6 +18,8 @@ from ..data import PROMPT_STYLES
 from ..errors import AdapterError, ConfigError
 from ..settings import Model
 from ..splitting import Checkpoint, floating_dtype, locate
+from ..splitting.quantisation import quantisation_of
+from ..splitting.quantised_loading import loading_options, take_over_
 from .known_run import KnownRun, read_known_run
 
 ADAPTER = "adapter"
@@ -69,20 +71,12 @@ class AdapterSource:
         AdapterError
             If the adapter does not fit it.
         """
-        self.checkpoint.config()
         with _quiet():
-            model = self._load()
+            model = self._load(device)
         return model.to(device).eval()
 
-    def _load(self) -> Any:
-        base = AutoModelForCausalLM.from_pretrained(
-            locate(self.base.name),
-            revision=self.base.revision or None,
-            dtype=floating_dtype(self.base.dtype),
-            attn_implementation=self.base.attention or None,
-            use_safetensors=True,
-            trust_remote_code=False,
-        )
+    def _load(self, device: str) -> Any:
+        base = self._load_base(device)
         # What a model's folder says of decoding would fill what a search leaves open.
         base.generation_config = GenerationConfig()
         try:
@@ -94,6 +88,27 @@ class AdapterSource:
                 f"the adapter in {self.folder} does not fit the base {self.base.name!r}; give the "
                 f"base that it was trained on as --model ({told})"
             ) from error
+
+    def _load_base(self, device: str) -> Any:
+        """The base, quantised as a run has it."""
+        config, dtype = self.checkpoint.config(), floating_dtype(self.base.computes_in)
+        quantisation = quantisation_of(config, self.base.quantised, source=self.base.name)
+        more: dict[str, Any] = {}
+        if quantisation is not None:
+            config, more = loading_options(config, quantisation, dtype=dtype, device=device)
+        base = AutoModelForCausalLM.from_pretrained(
+            locate(self.base.name),
+            config=config,
+            revision=self.base.revision or None,
+            dtype=dtype,
+            attn_implementation=self.base.attention or None,
+            use_safetensors=True,
+            trust_remote_code=False,
+            **more,
+        )
+        if quantisation is not None:
+            take_over_(base, self.base.name, dtype)
+        return base
 
 
 def read_adapter_source(folder: Path, *, model: str | None, prompt: str | None) -> AdapterSource:
@@ -151,6 +166,8 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
             warnings.filterwarnings("error", ".*missing adapter keys", UserWarning)
+            # GPT-2's transposed matrices are not transposed any more where they are quantised.
+            warnings.filterwarnings("ignore", ".*fan_in_fan_out is set to True", UserWarning)
             yield
     finally:
         if bars:

@@ -64,6 +64,8 @@ class DevSet:
         return self._base.evaluate(updates).perplexity
 
     def perplexity_of_model(self, folder: Path) -> float:
-        """Of another model, computed with as the base is."""
-        model = self._model.replace(name=str(folder), revision="")
+        """Of another model, computed with as the base is, and not quantised."""
+        model = self._model.replace(
+            name=str(folder), revision="", dtype=self._model.computes_in, computing_dtype=""
+        )
         return ServerEvaluation(model, self._passes).evaluate({}).perplexity

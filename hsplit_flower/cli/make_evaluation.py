@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..data import batches, pad_token_id
 from ..metrics import NlgItem, TokenLoss, check_metrics, nlg_scores, token_loss
 from ..splitting import load_tokenizer
+from ..splitting.quantisation import numbers_text
 from .adapter_source import AdapterSource, check_device, read_adapter_source
 from .beam_search import BeamSearch, most_positions
 from .evaluated_split import EvaluatedSplit, read_split
@@ -77,7 +78,7 @@ def _settings(order: EvaluationOrder, source: AdapterSource) -> dict[str, Any]:
         "adapter": source.fingerprint(),
         "base": source.base.name,
         "revision": source.base.revision,
-        "dtype": source.base.dtype,
+        "dtype": numbers_text(source.base.computes_in, source.base.quantised),
         "dataset": order.dataset,
         "split": order.split,
         "prompt": source.prompt,

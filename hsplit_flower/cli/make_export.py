@@ -180,6 +180,8 @@ def _write_merged(
     dtype = None if order.dtype is None else floating_dtype(order.dtype)
     merge_into(updates, folder, base=_base(run), dtype=dtype)
     told = order.dtype or "the base's own type"
+    if run.model.quantised:
+        told += f"; the run trained on it in {run.model.dtype}, so this is not the same function"
     return Written(
         folder=folder,
         num_bytes=_num_bytes(folder, "*.safetensors"),

@@ -49,7 +49,9 @@ class AdapterLoop(RoundLoop):
     ) -> None:
         super().__init__(half, meter)
         self._spec = spec
-        self._has_merged = bool(merged_names(self._weights, updates, half.dtype, merges=merges))
+        self._has_merged = bool(
+            merged_names(self._weights, updates, half.matrix_dtype, merges=merges)
+        )
         points = take_starting_points(
             self._weights,
             updates,
@@ -57,7 +59,7 @@ class AdapterLoop(RoundLoop):
             start=spec.start,
             scaling=spec.scaling,
             seed=spec.seed,
-            dtype=half.dtype,
+            dtype=half.matrix_dtype,
             merges=merges,
         )
         self._trainables: dict[str, Trainable] = attach(half.model, points, scaling=spec.scaling)

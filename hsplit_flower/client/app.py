@@ -85,7 +85,11 @@ def describe_device(
         asked = msg.content.config_records.get(QUERY_KEY, ConfigRecord())
         dtype = str(asked.get("dtype", "float32"))
         if model := context.node_config.get("model", asked.get("model")):
-            check_model(str(model), revision=str(asked.get("revision", "")))
+            check_model(
+                str(model),
+                revision=str(asked.get("revision", "")),
+                quantised=str(asked.get("quantised", "")),
+            )
         record = _description(context, num_examples, dtype)
         if num_steps:
             record["num-steps"] = num_steps
@@ -151,7 +155,7 @@ def federated_evaluate(msg: Message, context: Context, batches: Batches) -> Mess
 def _trained(msg: Message, context: Context, batches: Batches, *, is_whole: bool) -> RecordDict:
     instructions = _instructions_of(msg, is_whole=is_whole)
     # As the device is before the model is loaded: the next plan is made for this.
-    device = _description(context, instructions.num_examples, instructions.model.dtype)
+    device = _description(context, instructions.num_examples, instructions.model.computes_in)
     outcome = _outcome(instructions, msg, context, batches)
     scores = outcome.importance
     arrays = ArrayRecord({**to_state_dict(outcome.updates), **outcome.weights})
@@ -191,7 +195,7 @@ def _outcome(
     instructions: Instructions, msg: Message, context: Context, batches: Batches
 ) -> Outcome:
     tell(INFO, site_log.asked(instructions))
-    machine = machine_without_cache(instructions.model.dtype)
+    machine = machine_without_cache(instructions.model.computes_in)
     has_channel = not instructions.whole.is_whole
     return run_round(
         instructions,

@@ -26,6 +26,7 @@ class HalfKey:
     dtype: torch.dtype
     device: str
     attention: str | None
+    quantised: str = ""
 
 
 @dataclass(kw_only=True)

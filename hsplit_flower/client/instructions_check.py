@@ -10,6 +10,8 @@ from ..settings import SessionSpec
 from ..sizes import size_text
 from ..splitting import Architecture
 from ..splitting.checkpoint import Checkpoint
+from ..splitting.quantisation import quantisation_of
+from ..splitting.quantised_loading import check_installed
 from ..types import Span
 from ..worker.admission import check_ranks
 
@@ -51,8 +53,10 @@ def check_adapters(
         )
 
 
-def check_model(model: str, *, revision: str) -> None:
+def check_model(model: str, *, revision: str, quantised: str = "") -> None:
     """See that this device has the model's configuration, before anything is planned for it.
+
+    And what it takes to load the model, where that is quantised.
 
     Parameters
     ----------
@@ -60,14 +64,20 @@ def check_model(model: str, *, revision: str) -> None:
         What the client's half is to be loaded from.
     revision
         Of a hub model; empty for its main branch.
+    quantised
+        What it is quantised to while it is loaded; empty takes it as it is.
 
     Raises
     ------
     UnsupportedModelError
-        If it has none; its log says why.
+        If it has none; its log says why. Or if it is quantised to something else already.
+    ConfigError
+        If what quantises is not installed.
     """
     with in_our_words(model):
-        Checkpoint(source=model, revision=revision or None).config()
+        config = Checkpoint(source=model, revision=revision or None).config()
+        if quantisation_of(config, quantised, source=model) is not None:
+            check_installed()
 
 
 @contextmanager

@@ -103,7 +103,8 @@ def _half_of(instructions: Instructions, model: str, device: str) -> HalfKey:
         model=model,
         parts=Parts.of_client(spec.cut, keeps_labels=spec.labels is Labels.CLIENT),
         revision=instructions.model.revision or None,
-        dtype=floating_dtype(instructions.model.dtype),
+        dtype=floating_dtype(instructions.model.computes_in),
+        quantised=instructions.model.quantised,
         device=device,
         attention=instructions.model.attention or None,
     )
@@ -182,6 +183,7 @@ def _load(key: HalfKey) -> Half:
             dtype=key.dtype,
             device=key.device,
             attention=key.attention,
+            quantised=key.quantised,
         )
 
 

@@ -137,6 +137,26 @@ class Method:
                 "one adapter on the worker, so 1 is wanted"
             )
 
+    def check_base(self, quantised: str) -> None:
+        """See that a base can be trained so whose matrices are quantised to this; empty if not.
+
+        Raises
+        ------
+        ConfigError
+            If it is to be changed, which a quantised one never is.
+        """
+        if not quantised or (self.has_adapters and not self.merges):
+            return
+        does = (
+            "adds the global adapter to the weights"
+            if self.has_adapters
+            else "trains the weights themselves"
+        )
+        raise ConfigError(
+            f"{self.title} {does}, and the base's are quantised ({quantised}), which are never "
+            "changed: choose a base and a dtype that are not quantised, or another method"
+        )
+
     def plan_settings(self, planning: Planning, training: Training) -> PlanSettings:
         """What a plan of this method is made from."""
         return PlanSettings(

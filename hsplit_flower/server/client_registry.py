@@ -142,7 +142,14 @@ class Answers:
 
 def ask(grid: Grid, nodes: Collection[int], *, model: Model) -> Answers:
     """What these nodes answer; of who does not, or not so that it can be read, the reason."""
-    about = ConfigRecord({"dtype": model.dtype, "model": model.name, "revision": model.revision})
+    about = ConfigRecord(
+        {
+            "dtype": model.computes_in,
+            "quantised": model.quantised,
+            "model": model.name,
+            "revision": model.revision,
+        }
+    )
     query = RecordDict({QUERY_KEY: about})
     messages = [
         Message(content=query, message_type=MessageType.QUERY, dst_node_id=node) for node in nodes

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
@@ -82,6 +83,8 @@ class FederatedStrategy(Strategy, ABC):
         config = Checkpoint(source=base.name, revision=base.revision or None).config()
         self._config, self.architecture = config, read_architecture(config)
         self.planner = RoundPlanner(config, self.architecture, settings, self.method)
+        quantised = self.planner.costs.workload.quantised
+        self.method.check_base(quantised)
         self.devices = device_source(
             settings.simulation,
             whole_model_bytes=self.planner.whole_model_bytes,
@@ -89,6 +92,9 @@ class FederatedStrategy(Strategy, ABC):
         )
         self.state = RunState.fresh(self.architecture.weights)
         self._sessions = sessions
+        self._open_worker = partial(
+            sessions.open_worker, num_blocks=self.architecture.num_blocks, quantised=quantised
+        )
         self._setup = RoundSetup(self.planner, self.devices, settings.sampling, model=base)
         self._messages = RoundMessages(settings, self.method, self.architecture, self._sessions)
         clock = FleetClock(config, self.planner.costs, self.planner.settings, self.method)
@@ -150,9 +156,7 @@ class FederatedStrategy(Strategy, ABC):
             stack.enter_context(flowers_lines(rounds_before=self._rounds_before))
             stack.callback(self._sessions.close_worker)
             stack.enter_context(self._progress.watching(grid))
-            self._sessions.open_worker(
-                num_blocks=self.architecture.num_blocks, awaits_ray=is_simulated_here(grid)
-            )
+            self._open_worker(awaits_ray=is_simulated_here(grid))
             result = super().start(
                 grid,
                 arrays,

@@ -111,7 +111,7 @@ def session_spec(
     training = settings.training
     run = {**training.given(), **settings.link.given()}
     shared = {name: value for name, value in run.items() if name in SessionSpec.model_fields}
-    shared["wire_type"] = settings.link.wire_type or WireType(settings.model.dtype)
+    shared["wire_type"] = settings.link.wire_type or WireType(settings.model.computes_in)
     shared["seed"] = mixed_seed(
         training.seed,
         server_round,

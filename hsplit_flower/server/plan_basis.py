@@ -13,11 +13,12 @@ from ..wire.codec import value_bytes
 def workload_of(settings: RunSettings) -> Workload:
     """What one step of a client is, at most."""
     training, model = settings.training, settings.model
-    hidden_type = settings.link.wire_type or WireType(model.dtype)
+    hidden_type = settings.link.wire_type or WireType(model.computes_in)
     return Workload(
         batch_size=training.batch_size,
         sequence_length=training.sequence_length,
-        dtype_bytes=DTYPE_BYTES[model.dtype],
+        dtype_bytes=DTYPE_BYTES[model.computes_in],
+        quantised=model.quantised,
         wire_dtype_bytes=value_bytes(hidden_type),
         attention=model.attention or "sdpa",
     )

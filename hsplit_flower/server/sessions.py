@@ -12,7 +12,9 @@ from .ticket import Ticket
 class Sessions(Protocol):
     """The part of a round that is not on its clients; see `WorkerSessions`."""
 
-    def open_worker(self, *, num_blocks: int, awaits_ray: bool = False) -> None:
+    def open_worker(
+        self, *, num_blocks: int, quantised: str = "", awaits_ray: bool = False
+    ) -> None:
         """Start what is to be started."""
 
     def describe(self) -> WorkerDescription:
@@ -50,7 +52,9 @@ class NoSessions:
         self._dtype = dtype
         self._description: WorkerDescription | None = None
 
-    def open_worker(self, *, num_blocks: int, awaits_ray: bool = False) -> None:
+    def open_worker(
+        self, *, num_blocks: int, quantised: str = "", awaits_ray: bool = False
+    ) -> None:
         """Nothing is to be started."""
         self._description = WorkerDescription(
             model=self._model,

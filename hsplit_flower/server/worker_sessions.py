@@ -49,13 +49,17 @@ class WorkerSessions:
             raise ConfigError("the split worker is not running: call start, which runs it")
         return self._group
 
-    def open_worker(self, *, num_blocks: int, awaits_ray: bool = False) -> None:
+    def open_worker(
+        self, *, num_blocks: int, quantised: str = "", awaits_ray: bool = False
+    ) -> None:
         """Start what is to be started, and see that it serves this model.
 
         Parameters
         ----------
         num_blocks
             Of the model.
+        quantised
+            What the model's matrices are quantised to; empty where they are not.
         awaits_ray
             Whether something else in this process is starting Ray.
 
@@ -77,7 +81,11 @@ class WorkerSessions:
         # One that runs elsewhere may have been started anew since the last run.
         self._description = None
         check_serves(
-            self.describe(), self._settings, num_blocks=num_blocks, addresses=self._described
+            self.describe(),
+            self._settings,
+            num_blocks=num_blocks,
+            quantised=quantised,
+            addresses=self._described,
         )
 
     def describe(self) -> WorkerDescription:

@@ -8,6 +8,7 @@ from flwr.common.logger import log
 
 from ..errors import ConfigError
 from ..settings import Link, RunSettings, Worker
+from ..splitting.quantisation import numbers_text
 from ..transport.channel import ChannelSettings
 from ..transport.operator_token import token_towards
 from ..transport.remote_worker import RemoteWorker
@@ -81,6 +82,7 @@ def check_serves(
     settings: RunSettings,
     *,
     num_blocks: int,
+    quantised: str = "",
     addresses: Sequence[str],
 ) -> None:
     """See that workers serve what a run wants of them.
@@ -91,6 +93,8 @@ def check_serves(
         What they say of themselves.
     settings, num_blocks
         Of the run, and of its model.
+    quantised
+        What the model's matrices are quantised to, by the settings or in its files.
     addresses
         Where they are, to be told.
 
@@ -105,9 +109,10 @@ def check_serves(
             f"the split worker at {where} serves blocks {there.lowest_cut} to {there.num_blocks} "
             f"of {there.model!r}; {lowest_cut} to {num_blocks} of {model.name!r} are wanted"
         )
-    if there.dtype != model.dtype:
+    wanted = numbers_text(model.computes_in, quantised)
+    if there.dtype != wanted:
         raise ConfigError(
-            f"the split worker at {where} computes in {there.dtype}, {model.dtype} is wanted: "
+            f"the split worker at {where} computes in {there.dtype}, {wanted} is wanted: "
             "start it with that dtype, or train with its"
         )
     if there.model != model.name:

@@ -116,7 +116,7 @@ def _loaded(model: Model, worker: Worker, lowest_cut: int) -> HostedWorker:
     revision = model.revision or None
     architecture = read_architecture(Checkpoint(source=model.name, revision=revision).config())
     architecture.check_cut(lowest_cut)
-    device, dtype = device_of(worker.device), floating_dtype(model.dtype)
+    device, dtype = device_of(worker.device), floating_dtype(model.computes_in)
     half = load_half(
         model.name,
         Parts.of_worker(lowest_cut, architecture.num_blocks),
@@ -125,6 +125,7 @@ def _loaded(model: Model, worker: Worker, lowest_cut: int) -> HostedWorker:
         device=device,
         attention=model.attention or None,
         architecture=architecture,
+        quantised=model.quantised,
     )
     half.checkpointing = worker.checkpointing
     profile = machine_profile(device, dtype)

@@ -201,7 +201,7 @@ class Stage:
             start=spec.start,
             scaling=spec.scaling,
             seed=spec.seed,
-            dtype=self.half.dtype,
+            dtype=self.half.matrix_dtype,
         )
 
     def _run_batched(self, parts: Sequence[Part]) -> list[Outcome]:

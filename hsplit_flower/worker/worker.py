@@ -73,7 +73,7 @@ class SplitWorker:
             lowest_cut=half.parts.span.start,
             memory_bytes=memory_bytes,
             flops_per_second=flops_per_second,
-            dtype=str(half.dtype).removeprefix("torch."),
+            dtype=half.numbers,
             max_sessions=self._sessions.max_sessions,
             instance=secrets.token_hex(8),
         )

@@ -64,6 +64,31 @@ def test_llama_2_7b_from_its_configuration_alone(
     assert report["worker"]["needed_bytes"] > 12e9
 
 
+def test_devices_of_little_memory_have_a_part_of_a_base_in_four_bits(
+    llama_2_7b: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet = ("--model", str(llama_2_7b), "--fleet", "6GB,8GB,12GB", "--batch", "8", "--seq", "128")
+    report = planned(capsys, *fleet, "--dtype", "nf4")
+    assert not report["left_out"]
+    assert len(report["clients"]) == 3
+    for client in report["clients"]:
+        assert client["memory_bytes"] <= client["budget_bytes"]
+        blocks = client["cut"] * (4 * 4096**2 + 3 * 4096 * 11008)
+        # Half a byte a number and its share of scales; the embedding stays in 16 bits.
+        assert client["memory"]["weights_bytes"] == pytest.approx(
+            2 * 32000 * 4096 + 0.516 * blocks, rel=1e-3
+        )
+
+
+def test_a_model_that_others_have_quantised_is_refused_by_name(
+    llama_2_7b: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quantised = {**LLAMA_2_7B, "quantization_config": {"quant_method": "awq", "bits": 4}}
+    (llama_2_7b / "config.json").write_text(json.dumps(quantised), encoding="utf-8")
+    assert main(["plan", "--model", str(llama_2_7b)]) == 1
+    assert "is quantised by awq, which cannot be split" in capsys.readouterr().err
+
+
 def test_bytes_are_whole_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     report = planned(capsys, "--model", "llama-tiny", "--batch", "2", "--fleet", "0.37,1MB")
 

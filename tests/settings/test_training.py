@@ -51,7 +51,7 @@ def test_everything_wrong_is_said_at_once() -> None:
             ["step_timeout_seconds", "in_flight"],
         ),
         (Client, {"cached_halves": -1}, ["cached_halves"]),
-        (Model, {"dtype": "int8"}, ["dtype"]),
+        (Model, {"dtype": "int4"}, ["dtype"]),
     ],
 )
 def test_what_else_a_run_is_told_is_refused_in_its_own_group(
@@ -63,6 +63,16 @@ def test_what_else_a_run_is_told_is_refused_in_its_own_group(
 
 
 def test_a_type_that_no_model_has_is_told_which_there_are() -> None:
-    wanted = r"dtype must be one of 'float32', 'bfloat16', 'float16', got 'int8'"
+    wanted = r"dtype must be one of 'float32', 'bfloat16', 'float16', 'nf4', 'int8', got 'int4'"
     with pytest.raises(ConfigError, match=wanted):
-        Model(dtype="int8")
+        Model(dtype="int4")
+
+
+def test_what_a_base_computes_in_is_its_dtype_unless_it_is_quantised() -> None:
+    assert (Model().quantised, Model().computes_in) == ("", "float32")
+    assert (Model(dtype="nf4").quantised, Model(dtype="nf4").computes_in) == ("nf4", "bfloat16")
+    assert Model(dtype="int8", computing_dtype="float32").computes_in == "float32"
+    with pytest.raises(
+        ConfigError, match="computing-dtype is 'float16': a base of dtype 'float32'"
+    ):
+        Model(computing_dtype="float16")

@@ -1,12 +1,16 @@
 """What cannot work is said before anybody trains."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flwr.app import MessageType
 
 from hsplit_flower.errors import ConfigError, InfeasibleBudgetError, UnsupportedModelError
-from hsplit_flower.settings import Training
+from hsplit_flower.settings import Model, Training
+from hsplit_flower.strategies import FedLoRA, FLoRA, FullTuning
+from tests.splitting.checkpoints import single
 from tests.strategies.clients import (
     NAMES,
     NODES,
@@ -15,7 +19,7 @@ from tests.strategies.clients import (
     node_configs,
 )
 from tests.strategies.local_grid import LocalGrid
-from tests.strategies.tiny import strategy_of
+from tests.strategies.tiny import strategy_of, training
 
 
 def test_a_budget_too_small_for_anybody_names_them_all_before_anybody_trains(
@@ -52,3 +56,20 @@ def test_a_fleet_that_cannot_be_read_is_refused_before_anybody_is_asked(
     ):
         strategy_of(model, worker=worker, fleet="plenty").start(grid, num_rounds=1)
     assert not grid.sent
+
+
+def test_a_quantised_base_is_refused_where_its_weights_are_to_change(model: str) -> None:
+    for method, does in ((FullTuning, "trains the weights"), (FLoRA, "adds the global adapter")):
+        with pytest.raises(ConfigError, match=rf"{does}.*are quantised \(nf4\)"):
+            method(Model(name=model, dtype="nf4"), training())
+    # These leave them as they are.
+    assert FedLoRA(Model(name=model, dtype="nf4"), training()).method.has_adapters
+
+
+def test_what_others_have_quantised_is_refused_when_the_strategy_is_made(tmp_path: Path) -> None:
+    folder = single("llama", tmp_path)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["quantization_config"] = {"quant_method": "gptq", "bits": 4}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(UnsupportedModelError, match="is quantised by gptq"):
+        strategy_of(str(folder))

@@ -104,8 +104,9 @@ def test_a_worker_that_is_not_there_stops_the_run(model: str) -> None:
         ({"name": "llama-tiny"}, "'llama-tiny'"),
         ({"lowest_cut": 2}, "blocks 2 to 3"),
         ({"dtype": "bfloat16"}, "computes in bfloat16, float32 is wanted"),
+        ({"dtype": "nf4"}, "computes in nf4 in bfloat16, float32 is wanted"),
     ],
-    ids=["another model", "too few blocks", "another dtype"],
+    ids=["another model", "too few blocks", "another dtype", "a quantised base"],
 )
 def test_a_worker_that_serves_something_else_is_refused(
     model: str, served: dict[str, Any], complaint: str
