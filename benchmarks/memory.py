@@ -1,11 +1,11 @@
 """Whether clients take as much memory as is predicted, and no more than they were planned to.
 
 Real rounds of a client's half, with random weights, in two families: first rounds, and later ones,
-which start from a global update. By its tensors: everything that operations make is counted, or on
-CUDA what the allocator gave out. By its process: how much the resident memory of a fresh process
-grows, where the C library gives back what is freed; a full run shows beside it what is taken where
-the library keeps that for itself. With a CUDA device, GPT-2-Large and LLaMA-2-7B in bfloat16 are
-planned for budgets of 5 to 20 GB and run.
+which start from a global update; of float bases, and of quantised ones. By its tensors: everything
+that operations make is counted, or on CUDA what the allocator gave out. By its process: how much
+the resident memory of a fresh process grows, where the C library gives back what is freed; a full
+run shows beside it what is taken where the library keeps that for itself. With a CUDA device,
+GPT-2-Large and LLaMA-2-7B in bfloat16 are planned for budgets of 5 to 20 GB and run.
 """
 
 from collections.abc import Iterator, Mapping
@@ -52,6 +52,7 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
     torch.manual_seed(settings.seeds[0])
     yield from _summary("tensors", list(configurations(quick=settings.quick)))
     yield from _summary("later rounds", list(later_rounds(quick=settings.quick)))
+    yield from _summary("quantised", list(quantised_bases(quick=settings.quick)))
     yield from _summary("planned", list(planned_fleets(quick=settings.quick)))
     returning = list(processes(quick=settings.quick, returns_freed=True))
     yield from _summary("process", returning)
@@ -126,6 +127,33 @@ def later_rounds(*, quick: bool) -> Iterator[Comparison]:
             start=start,
         )
         yield compared(f"{family} cut {cut} {start.value} update {share:g}", run, costs)
+
+
+def quantised_bases(*, quick: bool) -> Iterator[Comparison]:
+    """Bases in 4 and 8 bits; with small batches, weights and dequantised matrices are the most."""
+    others = cycle(product(Labels, (4, 2), (False, True)))
+    for family, kind, batch, cut in product(("llama", "gpt2"), ("nf4", "int8"), (1, 8), CUTS):
+        labels, dtype_bytes, checkpointing = next(others)
+        workload = Workload(
+            batch_size=batch,
+            sequence_length=32 if quick else 64,
+            dtype_bytes=dtype_bytes,
+            wire_dtype_bytes=dtype_bytes,
+            quantised=kind,
+        )
+        costs = costs_of(family, workload, quick)
+        run = ClientRun(
+            config=small(family, quick=quick),
+            workload=workload,
+            cut=cut,
+            ranks={weight.name: 4 for weight in costs.weights},
+            update_ranks=update_ranks(costs, 1 / 16),
+            labels=labels,
+            checkpointing=checkpointing,
+        )
+        name = f"{family} {kind} cut {cut} batch {batch} {labels.value} {dtype_bytes}B"
+        kept = "checkpointed" if checkpointing else "kept"
+        yield compared(f"{name} {kept}", run, costs)
 
 
 def planned_fleets(*, quick: bool) -> Iterator[Comparison]:
