@@ -155,8 +155,7 @@ class UnknownQuantisedLinear(QuantisedLinear):
     @torch.no_grad()
     def matrix(self, dtype: torch.dtype | None = None) -> Float[Tensor, "out_features in_features"]:
         """Zeros, made as the dequantised matrix is: beside the scales of its blocks."""
-        num_scales = 1 if self.kind == "int8" else self.get_buffer("scales").numel()
-        scales = torch.zeros(num_scales)
+        scales = torch.zeros(self.get_buffer("scales").numel())
         shape = (self.out_features, self.in_features)
         matrix = torch.zeros(shape, dtype=self.computes_in if dtype is None else dtype)
         del scales

@@ -1,12 +1,18 @@
 """Instructions of a server that may be anybody: what they may ask, and what they are told."""
 
+import importlib.util
 import logging
 import math
 from pathlib import Path
 
 import pytest
 
-from hsplit_flower.client.instructions_check import BYTES_A_NUMBER, check_adapters, in_our_words
+from hsplit_flower.client.instructions_check import (
+    BYTES_A_NUMBER,
+    check_adapters,
+    check_model,
+    in_our_words,
+)
 from hsplit_flower.errors import AdapterError, ConfigError, HSplitError, UnsupportedModelError
 from hsplit_flower.settings import SessionSpec
 from hsplit_flower.splitting import Parts, load_half
@@ -115,3 +121,16 @@ def test_errors_of_ours_pass_as_they_are() -> None:
     with pytest.raises(AdapterError) as refused, in_our_words("/a/path"):
         raise error
     assert refused.value is error
+
+
+def test_a_device_without_what_quantises_says_so_before_it_is_planned_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    check_model("llama-tiny", revision="", quantised="nf4")
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else find(name)
+    )
+    check_model("llama-tiny", revision="")
+    with pytest.raises(ConfigError, match=r"pip install 'hsplit-flower\[quantised\]'"):
+        check_model("llama-tiny", revision="", quantised="nf4")
