@@ -108,7 +108,7 @@ class _Asked:
         unsent = replace(workload, wire_dtype_bytes=FLOAT32_BYTES)
         if unsent not in self._traced:
             self._traced[unsent] = trace_costs(config, unsent)
-        return sent_as(self._traced[unsent], workload)
+        return sent_as(self._traced[unsent], workload.wire_dtype_bytes)
 
     def outlooks(
         self,

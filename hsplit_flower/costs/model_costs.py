@@ -245,8 +245,9 @@ class ModelCosts:
         return tuple(weight for weight in self.weights if names[weight.name] & wanted)
 
 
-def sent_as(costs: ModelCosts, workload: Workload) -> ModelCosts:
-    """The same computed, and sent as another workload's numbers are."""
+def sent_as(costs: ModelCosts, wire_dtype_bytes: int) -> ModelCosts:
+    """The same computed, and hidden states sent in numbers of so many bytes."""
+    workload = replace(costs.workload, wire_dtype_bytes=wire_dtype_bytes)
     numbers = costs.hidden_bytes / workload.dtype_bytes
     scales = workload.num_tokens * workload.wire_scale_bytes
     return replace(

@@ -7,7 +7,7 @@ from ..methods import Method
 from ..names import NUMBERED, ClientNames
 from ..settings import RunSettings, SessionSpec
 from ..simulation.lease import gpu_fractions
-from ..types import ClientInfo, ClientPlan, WireType
+from ..types import ClientInfo, ClientPlan
 from ..wire.instructions import Instructions, WholeTraining
 
 SERVER_APP_SECONDS, POOL_SECONDS = 120.0, 10.0
@@ -111,7 +111,7 @@ def session_spec(
     training = settings.training
     run = {**training.given(), **settings.link.given()}
     shared = {name: value for name, value in run.items() if name in SessionSpec.model_fields}
-    shared["wire_type"] = settings.link.wire_type or WireType(settings.model.computes_in)
+    shared["wire_type"] = settings.hidden_type
     shared["seed"] = mixed_seed(
         training.seed,
         server_round,

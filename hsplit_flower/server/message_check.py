@@ -22,7 +22,7 @@ def check_messages(settings: RunSettings, method: Method, hidden_size: int) -> N
         return
     training, link = settings.training, settings.link
     num_rows = min(training.micro_batch_size or training.batch_size, training.batch_size)
-    types = (link.wire_type or WireType(settings.model.dtype), link.wire_gradient_type)
+    types = (settings.hidden_type, link.wire_gradient_type)
     num_tokens = num_rows * training.sequence_length
     needed_bytes = largest_message_bytes(num_tokens, hidden_size, *types)
     if needed_bytes <= link.max_message_bytes:

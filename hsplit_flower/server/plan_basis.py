@@ -6,20 +6,19 @@ from ..costs import ModelCosts, Workload, fully_trained, without_cut
 from ..methods import Method
 from ..planning import session_need_bytes
 from ..settings import DTYPE_BYTES, PlanSettings, RunSettings
-from ..types import Labels, WireType
+from ..types import Labels
 from ..wire.codec import value_bytes
 
 
 def workload_of(settings: RunSettings) -> Workload:
     """What one step of a client is, at most."""
     training, model = settings.training, settings.model
-    hidden_type = settings.link.wire_type or WireType(model.computes_in)
     return Workload(
         batch_size=training.batch_size,
         sequence_length=training.sequence_length,
         dtype_bytes=DTYPE_BYTES[model.computes_in],
         quantised=model.quantised,
-        wire_dtype_bytes=value_bytes(hidden_type),
+        wire_dtype_bytes=value_bytes(settings.hidden_type),
         attention=model.attention or "sdpa",
     )
 

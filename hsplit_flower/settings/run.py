@@ -6,6 +6,7 @@ from typing import Any, TypedDict
 from pydantic import model_validator
 from typing_extensions import Self
 
+from ..types import WireType
 from .aggregation import Aggregation
 from .client import Client
 from .fields import setting
@@ -68,6 +69,11 @@ class RunSettings(Settings):
                 "workers'"
             )
         return self
+
+    @property
+    def hidden_type(self) -> WireType:
+        """What hidden states are sent as: as the base computes them, if nothing is said."""
+        return self.link.wire_type or WireType(self.model.computes_in)
 
     @property
     def lease_card_bytes(self) -> float | None:

@@ -149,13 +149,11 @@ def test_rows_may_be_as_long_as_the_frequencies_stretch(folder: Path) -> None:
     assert (found.steady_length, found.max_positions) == (STEADY, MOST)
 
 
-# Their parts do not run on a worker, whoever is beside them.
-NOT_RUNNING = {"modernbert-decoder", "rwkv", "xlstm", "phimoe", "llama4_text"}
 MOST_PARAMETERS = 3e7
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("model_type", sorted(set(CAUSAL_FAMILIES) - NOT_RUNNING))
+@pytest.mark.parametrize("model_type", sorted(CAUSAL_FAMILIES))
 def test_no_familys_numbers_depend_on_neighbours_or_on_padding(
     model_type: str, tmp_path: Path
 ) -> None:
