@@ -117,6 +117,24 @@ _SIZES = {
     "num_experts_per_tok": 2,
     "moe_intermediate_size": 8,
     "shared_expert_intermediate_size": 8,
+    "qk_rope_head_dim": 4,
+    "qk_nope_head_dim": 4,
+    "v_head_dim": 4,
+    "kv_lora_rank": 8,
+    "q_lora_rank": 8,
+}
+# Where the sizes do not fit each other, or kinds of blocks are counted.
+_OWN: dict[str, dict[str, Any]] = {
+    "blenderbot": {"encoder_attention_heads": 4, "decoder_attention_heads": 4},
+    "dots1": {"n_routed_experts": 4, "n_shared_experts": 1},
+    "granitemoehybrid": {
+        "layer_types": ["mamba", "mamba", "attention"],
+        "mamba_n_heads": 4,
+        "mamba_d_head": 8,
+    },
+    "lfm2_moe": {"layer_types": ["conv", "conv", "full_attention"]},
+    "mamba2": {"num_heads": 4, "head_dim": 8, "n_groups": 1},
+    "xmod": {"default_language": "en_XX"},
 }
 
 
@@ -126,7 +144,10 @@ def shrunk(model_type: str) -> PretrainedConfig:
     known = {name: value for name, value in _SIZES.items() if hasattr(kind(), name)}
     if isinstance(getattr(kind, "head_dim", None), property):
         del known["head_dim"]
-    return kind(**known)
+    if "kv_lora_rank" in known:
+        # Keys and values of all heads come out of one latent.
+        known["num_key_value_heads"] = known["num_attention_heads"]
+    return kind(**(known | _OWN.get(model_type, {})))
 
 
 def random_model(config: PretrainedConfig, attention: str | None = None) -> PreTrainedModel:

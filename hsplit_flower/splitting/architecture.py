@@ -99,8 +99,7 @@ def find_parts(model: PreTrainedModel) -> Architecture:
     if unused and text_config is config:
         raise unsupported(config, f"its modules {unused} do not run with a plain input")
     outside = [name for name in outside if name in order]
-    embedding = model.get_input_embeddings()
-    head = model.get_output_embeddings()
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     if head is None:
         raise unsupported(config, "it has no output head")
     return Architecture(

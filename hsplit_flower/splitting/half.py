@@ -1,6 +1,6 @@
 """One half of a decoder: the modules it keeps, and how they are run.
 
-A half is the family's own model class with the other half's modules taken out. ``Parts`` says what
+A half is the family's own model class with the other half's modules taken out. `Parts` says what
 is kept; ``Half`` runs any span of the blocks it holds, from token ids or from a hidden state that
 came over the wire, to a hidden state or to logits.
 """
@@ -19,32 +19,9 @@ from ..types import Span
 from .architecture import Architecture
 from .boundary import AbsentEmbedding, Checkpointed, Inlet, Outlet, Passthrough, Reached
 from .empty_model import causal_class
+from .parts import Parts
 from .quantisation import numbers_text
 from .rotary import DynamicRotaries
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """What one side of a cut holds: embeddings or not, a span of blocks, norm and head or not."""
-
-    embeddings: bool
-    span: Span
-    head: bool
-
-    @classmethod
-    def of_client(cls, cut: int, *, keeps_labels: bool) -> "Parts":
-        """Embeddings and blocks ``[0, cut)``; norm and head too where the labels stay."""
-        return cls(embeddings=True, span=Span(start=0, stop=cut), head=keeps_labels)
-
-    @classmethod
-    def of_worker(cls, lowest_cut: int, num_blocks: int) -> "Parts":
-        """Blocks ``[lowest_cut, num_blocks)``, norm and head, for every client's cut above it."""
-        return cls(embeddings=False, span=Span(start=lowest_cut, stop=num_blocks), head=True)
-
-    @classmethod
-    def whole(cls, num_blocks: int) -> "Parts":
-        """The unsplit model."""
-        return cls(embeddings=True, span=Span(start=0, stop=num_blocks), head=True)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -20,7 +20,8 @@ from ..errors import UnsupportedModelError
 from .architecture import Architecture
 from .checkpoint import Checkpoint, Unread
 from .empty_model import build_empty
-from .half import Half, Parts, absent_modules, half_class
+from .half import Half, absent_modules, half_class
+from .parts import Parts
 from .quantisation import (
     Quantisation,
     kind_of,
@@ -84,12 +85,6 @@ def load_half(
     architecture = architecture or read_architecture(config)
     how = _Reading(dtype=dtype, device=device, attention=attention, quantisation=quantisation)
     model = _read(checkpoint, config, architecture, parts, how)
-    if architecture.towers:
-        logger.warning(
-            "%s is used for text: %s are left out of both halves, and are not loaded",
-            source,
-            ", ".join(architecture.towers),
-        )
     return Half(freeze(model.to(device)), architecture, parts, quantised=kind_of(quantisation))
 
 
@@ -161,6 +156,12 @@ def _read(
     with checkpoint.open(lambda name: not belongs_to(name, absent), how.dtype) as tensors, _quiet():
         model, report = _read_into(half, config, tensors, options)
     _check_complete(report, checkpoint.source, config)
+    if architecture.towers:
+        logger.warning(
+            "%s is used for text: %s are left out of both halves, and are not loaded",
+            checkpoint.source,
+            ", ".join(architecture.towers),
+        )
     if how.quantisation is not None:
         take_over_(model, checkpoint.source, how.dtype)
     return model

@@ -8,7 +8,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from .architecture import Architecture, find_parts
 from .empty_model import MasksAreFull, build_empty, unsupported
-from .half import Half, Parts, absent_modules, take_out
+from .half import Half, absent_modules, take_out
+from .parts import Parts
 
 
 def read_architecture(config: PretrainedConfig) -> Architecture:

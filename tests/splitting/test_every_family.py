@@ -1,0 +1,58 @@
+"""Every causal family of transformers, tiny and random: equal at every cut, or refused by name."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, PretrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from hsplit_flower.costs import Workload, trace_costs
+from hsplit_flower.errors import UnsupportedModelError
+from hsplit_flower.splitting import Parts, load_half, read_architecture
+from tests.families import fields, random_model, save, shrunk
+
+MOST_PARAMETERS = 30_000_000
+
+
+def _small(model_type: str) -> PretrainedConfig:
+    """A configuration whose whole model runs here; a family that has none is skipped."""
+    try:
+        config = shrunk(model_type)
+        with torch.device("meta"):
+            empty = AutoModelForCausalLM.from_config(config)
+    except Exception as error:
+        pytest.skip(f"no tiny {model_type} can be made: {str(error)[:100]}")
+    size = sum(parameter.numel() for parameter in empty.parameters())
+    if size > MOST_PARAMETERS:
+        pytest.skip(f"the smallest {model_type} has {size / 1e6:.0f} million parameters")
+    return config
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("model_type", sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES))
+def test_a_family_is_equal_at_every_cut_or_refused_by_name(model_type: str, tmp_path: Path) -> None:
+    config = _small(model_type)
+    batch = fields("right")
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    model = random_model(config)
+    try:
+        with torch.no_grad():
+            wanted = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    except Exception as error:
+        pytest.skip(f"the tiny {model_type} does not run itself: {str(error)[:100]}")
+    folder = str(save(model, tmp_path))
+    try:
+        found = read_architecture(config)
+    except UnsupportedModelError as refused:
+        assert f"{config.model_type!r} cannot be split: " in str(refused)
+        return
+    for cut in range(1, found.num_blocks):
+        client = load_half(folder, Parts.of_client(cut, keeps_labels=False), architecture=found)
+        worker = load_half(folder, Parts.of_worker(cut, found.num_blocks), architecture=found)
+        with torch.no_grad():
+            got = worker.logits(client.embed(ids, mask), mask, start=cut)
+        assert bool((got == wanted)[mask.bool()].all())
+    costs = trace_costs(config, Workload(batch_size=2, sequence_length=9))
+    assert all(one.forward_flops > 0 for one in costs.passes)
