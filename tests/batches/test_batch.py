@@ -63,7 +63,6 @@ def test_a_good_batch_comes_through_unchanged(kind: str) -> None:
         ),
         *(partial(_as_numpy, kind=k) for k in ("int32", "uint16", "uint64", ">i8", ">u2")),
     ],
-    ids=str,
 )
 def test_what_holds_whole_numbers_is_taken(convert: Any) -> None:
     given = fields("unpadded") | {"labels": fields("unpadded")["input_ids"]}

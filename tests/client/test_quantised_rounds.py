@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from hsplit_flower.batches import Batch
 from hsplit_flower.client import LocalRound
-from hsplit_flower.client.batch import Batch
 from hsplit_flower.settings import SessionSpec
 from hsplit_flower.splitting import Half, Parts, load_half
 from hsplit_flower.types import Labels
