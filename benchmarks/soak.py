@@ -91,6 +91,6 @@ def _figures(
 
 BENCHMARK = Benchmark(
     name="soak",
-    summary="200 sessions in 20 rounds: does memory, threads or descriptors grow?",
+    summary="What 200 sessions in 20 rounds leave behind: memory, threads, descriptors.",
     measure=measure,
 )

@@ -141,9 +141,12 @@ _OWN: dict[str, dict[str, Any]] = {
 def shrunk(model_type: str) -> PretrainedConfig:
     """A tiny configuration of any family: the sizes that its own configuration knows."""
     kind = CONFIG_MAPPING[model_type]
-    known = {name: value for name, value in _SIZES.items() if hasattr(kind(), name)}
-    if isinstance(getattr(kind, "head_dim", None), property):
-        del known["head_dim"]
+    known = {
+        name: value
+        for name, value in _SIZES.items()
+        # What follows from other sizes is not for others to say.
+        if hasattr(kind(), name) and not isinstance(getattr(kind, name, None), property)
+    }
     if "kv_lora_rank" in known:
         # Keys and values of all heads come out of one latent.
         known["num_key_value_heads"] = known["num_attention_heads"]

@@ -106,10 +106,10 @@ def test_eight_blocks_of_llama_2_7b_against_bfloat16(quantised: str, share: floa
 def test_a_matrix_is_there_once_more_while_it_is_used() -> None:
     plain, small = large_costs(""), large_costs("nf4")
     largest = 2 * 4096 * 11008
-    more = small.block.working_bytes - plain.block.working_bytes
+    more = small.passes[0].working_bytes - plain.passes[0].working_bytes
     assert more == pytest.approx(largest, rel=0.02)
-    assert small.block.saved_bytes == plain.block.saved_bytes
-    assert small.block.flops == plain.block.flops
+    assert small.passes[0].saved_bytes == plain.passes[0].saved_bytes
+    assert small.passes[0].flops == plain.passes[0].flops
 
 
 def test_a_base_that_is_quantised_already_is_planned_for_as_it_is() -> None:

@@ -57,7 +57,7 @@ def test_shards_of_the_other_half_are_not_needed(name: str, parts: Parts, tmp_pa
     again = parameters_of(load_half(str(folder), parts))
     assert again.keys() == keys
     next(iter(folder / file for file in needed)).unlink()
-    with pytest.raises(UnsupportedModelError, match=r"has no model-000.*pickle files"):
+    with pytest.raises(UnsupportedModelError, match=r"has no model-000.*weights are"):
         load_half(str(folder), parts)
 
 

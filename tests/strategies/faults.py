@@ -136,7 +136,7 @@ def npy(header: str) -> bytes:
 FAULTS: dict[str, tuple[Train, str]] = {
     "raises": (raises, "my disk is full"),
     "no batch": (takes_no_step, "DataError: no batches"),
-    "batch without labels": (sends_a_stranger_s_batch, r"DataError: batch 1: has no \['attention"),
+    "batch without labels": (sends_a_stranger_s_batch, r"DataError: batch 1: has no \['labels'"),
     "too long": (sends_too_long_a_sequence, "30 tokens is longer than the model's 24 positions"),
     "no model": (
         has_another_model,

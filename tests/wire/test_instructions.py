@@ -56,7 +56,7 @@ def test_a_field_that_is_missing_is_named(name: str) -> None:
         ("session__ranks", "{"),
         ("session__scale_rule", "none"),
         ("session__lora_alpha", 0.0),
-        ("model__dtype", "int8"),
+        ("model__dtype", "int7"),
         ("link__max_message_mb", 0),
         ("lease_gpu_fraction", 1.5),
         ("budget_bytes", "1e9"),
