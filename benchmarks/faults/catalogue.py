@@ -104,7 +104,7 @@ def _rows() -> tuple[Fault, ...]:
         Fault(party=worker, how=stop, place=collecting),
         Fault(party=link, how=cut, place=opening),
         Fault(party=link, how=cut, place=first),
-        Fault(party=link, how=cut, place=step, is_core=True),
+        Fault(party=link, how=cut, place=step),
         Fault(party=link, how=cut, place=step, channel=tls),
         Fault(party=link, how=cut, place=step, channel=mutual),
         Fault(party=link, how=cut, place=collecting),

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import PretrainedConfig
 
-from hsplit_flower.cli import main
+from hsplit_flower.cli import main, make_plan
+from hsplit_flower.costs import ModelCosts, Workload, trace_costs
 from hsplit_flower.planning import Bottleneck
 from hsplit_flower.types import Labels
 
@@ -24,6 +26,22 @@ LLAMA_2_7B = {
     "rms_norm_eps": 1e-5,
     "tie_word_embeddings": False,
 }
+
+
+TRACED: dict[tuple[str, Workload], ModelCosts] = {}
+
+
+@pytest.fixture(autouse=True)
+def _traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Costs depend on model and workload alone: trace them once for all tests of this file."""
+
+    def traced(config: PretrainedConfig, workload: Workload) -> ModelCosts:
+        key = (config.to_json_string(), workload)
+        if key not in TRACED:
+            TRACED[key] = trace_costs(config, workload)
+        return TRACED[key]
+
+    monkeypatch.setattr(make_plan, "trace_costs", traced)
 
 
 @pytest.fixture
@@ -185,11 +203,13 @@ def test_what_would_help_is_told_with_its_gain(
     assert gains["--worker-checkpointing"]["worker_needed_bytes"] < now["worker_needed_bytes"]
 
 
-def test_the_dtype_is_the_configs_own(llama_2_7b: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = llama_2_7b / "config.json"
-    common = ("--model", str(llama_2_7b), "--fleet", "40GB,80GB", "--batch", "1", "--seq", "64")
+def test_the_dtype_is_the_configs_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    small = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+    config = {**LLAMA_2_7B, **small, "num_attention_heads": 2, "num_key_value_heads": 2}
+    common = ("--model", str(tmp_path), "--fleet", "1GB,2GB", "--batch", "1", "--seq", "16")
     for said, wanted in (("bfloat16", "bfloat16"), ("float16", "float16"), (None, "float32")):
-        file.write_text(json.dumps({**LLAMA_2_7B, "torch_dtype": said}), encoding="utf-8")
+        text = json.dumps({**config, "torch_dtype": said})
+        (tmp_path / "config.json").write_text(text, encoding="utf-8")
         assert planned(capsys, *common)["dtype"] == wanted
     assert planned(capsys, *common, "--dtype", "bfloat16")["dtype"] == "bfloat16"
 
