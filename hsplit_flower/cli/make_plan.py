@@ -1,7 +1,7 @@
 """The plan of a run, from the run's settings, and what changes of them would bring."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from transformers import PretrainedConfig
@@ -18,7 +18,7 @@ from ..splitting import Architecture, Checkpoint, read_architecture
 from ..types import DeviceProfile
 from .plan_gains import Change, Gain, changes
 from .plan_question import PlanQuestion
-from .plan_report import PlanReport, worker_parts
+from .plan_report import PlanReport, profiles_of, worker_parts
 from .run_outlook import Outlooks, RunOutlook
 
 
@@ -67,7 +67,6 @@ def make_report(settings: RunSettings, question: PlanQuestion) -> PlanReport:
         worker=worker,
         whole_model_bytes=planner.whole_model_bytes,
         run=run,
-        last_ranks=outlooks.last_ranks(run.first.plan),
         worker_lacks=worker_lacks,
         gains=[asked.gain(change, devices, worker) for change in changes(settings)],
     )
@@ -141,15 +140,8 @@ class _Asked:
             run = outlooks.run()
         except InfeasibleBudgetError:
             return Gain(words=change.words, run=None, worker_bytes=math.nan)
-        needed = worker_parts(
-            run.last.plan, planner.costs, planner.settings, outlooks.last_ranks(run.first.plan)
-        )
+        needed = worker_parts(run.last, planner.costs, planner.settings)
         return Gain(words=change.words, run=run, worker_bytes=needed.total_bytes)
-
-
-def profiles_of(devices: Sequence[Device]) -> Mapping[int, DeviceProfile]:
-    """By client."""
-    return {client: device.profile for client, device in enumerate(devices)}
 
 
 def _worker(settings: RunSettings, question: PlanQuestion) -> DeviceProfile:

@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Any
 
 from ..costs import ModelCosts, wire_bytes, worker_memory
-from ..costs.global_update import NO_UPDATE
 from ..planning import StepTime, bottleneck, step_times
 from ..settings import PlanSettings
 from ..simulation import Device
@@ -29,8 +28,6 @@ class PlanReport:
         The fleet, the worker, and what the whole model would take.
     run
         Its first round and its last.
-    last_ranks
-        Ranks of the global adapter before the last round.
     worker_lacks
         That the worker is short, in words; the plans are made as if it were not.
     gains
@@ -46,7 +43,6 @@ class PlanReport:
     worker: DeviceProfile
     whole_model_bytes: float
     run: RunOutlook
-    last_ranks: Mapping[str, int]
     worker_lacks: str
     gains: Sequence[Gain]
 
@@ -57,7 +53,7 @@ class PlanReport:
 
     @property
     def profiles(self) -> dict[int, DeviceProfile]:
-        return {client: device.profile for client, device in enumerate(self.devices)}
+        return profiles_of(self.devices)
 
     @cached_property
     def times(self) -> dict[int, StepTime]:
@@ -66,23 +62,27 @@ class PlanReport:
     @cached_property
     def worker_parts(self) -> MemoryParts:
         """What the worker needs for its half and all sessions, in the first round."""
-        return worker_parts(self.plan, self.costs, self.settings)
+        return worker_parts(self.run.first, self.costs, self.settings)
 
     @cached_property
     def last_worker_parts(self) -> MemoryParts:
         """The same in the last round."""
-        return worker_parts(self.run.last.plan, self.costs, self.settings, self.last_ranks)
+        return worker_parts(self.run.last, self.costs, self.settings)
 
 
-def worker_parts(
-    plan: Plan,
-    costs: ModelCosts,
-    settings: PlanSettings,
-    update_ranks: Mapping[str, int] = NO_UPDATE,
-) -> MemoryParts:
-    """What the worker needs for its half, and for the sessions of a plan."""
-    sessions = [(part.cut, part.ranks) for part in plan.clients.values()]
-    return worker_memory(costs, sessions=sessions, settings=settings, update_ranks=update_ranks)
+def profiles_of(devices: Sequence[Device]) -> dict[int, DeviceProfile]:
+    """By client."""
+    return {client: device.profile for client, device in enumerate(devices)}
+
+
+def worker_parts(outlook: RoundOutlook, costs: ModelCosts, settings: PlanSettings) -> MemoryParts:
+    """What the worker needs for its half, and for the sessions of a round."""
+    return worker_memory(
+        costs,
+        sessions=[(part.cut, part.ranks) for part in outlook.plan.clients.values()],
+        settings=settings,
+        update_ranks=outlook.update_ranks,
+    )
 
 
 def as_json(report: PlanReport) -> dict[str, Any]:

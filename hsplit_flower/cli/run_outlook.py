@@ -1,15 +1,15 @@
 """What a plan comes to over a run: seconds and bytes of its first round, its last, and all."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..costs import ModelCosts, PartSeconds, part_seconds, pipelined, wire_bytes
-from ..costs.global_update import NO_UPDATE
+from ..costs import ModelCosts, PartSeconds, latency_seconds, part_seconds, pipelined, wire_bytes
+from ..costs.global_update import NO_UPDATE, arriving_bytes
 from ..costs.model_costs import FLOAT32_BYTES
 from ..planning import plan, shortfalls
 from ..settings import Aggregation, PlanSettings
 from ..simulation.clock import simulate_round
-from ..types import AdapterType, ClientPlan, DeviceProfile, Labels, Plan, Weight
+from ..types import AdapterType, ClientPlan, DeviceProfile, Plan
 
 ADAPTER_BYTES = {AdapterType.FLOAT32: FLOAT32_BYTES, AdapterType.FLOAT16: 2}
 
@@ -44,8 +44,8 @@ class RoundOutlook:
 
     Attributes
     ----------
-    plan
-        Of this round.
+    plan, update_ranks
+        Of this round, and of the global adapter that it begins with.
     seconds
         Of its training: the slowest client's adapter comes and goes before and after the steps.
     traffic
@@ -53,6 +53,7 @@ class RoundOutlook:
     """
 
     plan: Plan
+    update_ranks: Mapping[str, int]
     seconds: float
     traffic: Mapping[int, Traffic]
 
@@ -136,7 +137,10 @@ class Outlooks:
             client: self.traffic(part, update_ranks) for client, part in made.clients.items()
         }
         return RoundOutlook(
-            plan=made, seconds=self._seconds(made, traffic, update_ranks), traffic=traffic
+            plan=made,
+            update_ranks=update_ranks,
+            seconds=self._seconds(made, traffic, update_ranks),
+            traffic=traffic,
         )
 
     def last_ranks(self, first: Plan) -> dict[str, int]:
@@ -157,14 +161,15 @@ class Outlooks:
     def traffic(self, part: ClientPlan, update_ranks: Mapping[str, int]) -> Traffic:
         """What a client of this part sends and receives in a round."""
         sent = wire_bytes(self.costs, self.settings.labels)
-        own = [weight for weight in self.costs.weights if weight.block in part.span]
         is_rounded = self.aggregation.is_bounded
         global_type = self.aggregation.adapter_dtype if is_rounded else AdapterType.FLOAT32
         return Traffic(
             worker_up_bytes=self.num_steps * sent.up_bytes,
             worker_down_bytes=self.num_steps * sent.down_bytes,
-            flower_up_bytes=FLOAT32_BYTES * _numbers(own, part.ranks),
-            flower_down_bytes=ADAPTER_BYTES[global_type] * _numbers(own, update_ranks),
+            flower_up_bytes=arriving_bytes(self.costs, part.cut, part.ranks),
+            flower_down_bytes=ADAPTER_BYTES[global_type]
+            / FLOAT32_BYTES
+            * arriving_bytes(self.costs, part.cut, update_ranks),
         )
 
     def _plan(self, update_ranks: Mapping[str, int]) -> Plan:
@@ -212,15 +217,11 @@ class Outlooks:
             )
             for scores in (True, False)
         )
-        exchanges = 1 if self.settings.labels is Labels.SERVER else 2
         return first, pipelined(
             other,
             num_parts=self.num_parts,
             in_flight=self.in_flight,
-            latency_seconds=exchanges * profile.round_trip_seconds,
+            latency_seconds=latency_seconds(
+                self.costs, profile=profile, labels=self.settings.labels
+            ),
         )
-
-
-def _numbers(weights: Iterable[Weight], ranks: Mapping[str, int]) -> int:
-    """Of adapters of these ranks."""
-    return sum(ranks.get(weight.name, 0) * weight.parameters_per_rank for weight in weights)

@@ -11,6 +11,7 @@ from .pipelining import pipelined as pipelined
 from .seconds import PartSeconds as PartSeconds
 from .seconds import adapter_flops as adapter_flops
 from .seconds import client_seconds as client_seconds
+from .seconds import latency_seconds as latency_seconds
 from .seconds import link_seconds as link_seconds
 from .seconds import part_seconds as part_seconds
 from .seconds import seconds_at as seconds_at

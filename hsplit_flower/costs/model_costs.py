@@ -76,6 +76,10 @@ class Workload:
         """Bytes that travel with each token's hidden state, besides its numbers."""
         return WIRE_SCALE_BYTES if self.wire_dtype_bytes == 1 else 0
 
+    def sent_bytes(self, numbers: float) -> float:
+        """Bytes on the wire of all tokens' hidden states, which are so many numbers."""
+        return float(numbers * self.wire_dtype_bytes + self.num_tokens * self.wire_scale_bytes)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SavedInput:
@@ -249,12 +253,7 @@ def sent_as(costs: ModelCosts, wire_dtype_bytes: int) -> ModelCosts:
     """The same computed, and hidden states sent in numbers of so many bytes."""
     workload = replace(costs.workload, wire_dtype_bytes=wire_dtype_bytes)
     numbers = costs.hidden_bytes / workload.dtype_bytes
-    scales = workload.num_tokens * workload.wire_scale_bytes
-    return replace(
-        costs,
-        workload=workload,
-        wire_hidden_bytes=float(numbers * workload.wire_dtype_bytes + scales),
-    )
+    return replace(costs, workload=workload, wire_hidden_bytes=workload.sent_bytes(numbers))
 
 
 def adapter_bytes(weight: Weight) -> float:

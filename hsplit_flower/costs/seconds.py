@@ -44,12 +44,17 @@ def wire_bytes(costs: ModelCosts, labels: Labels) -> WireBytes:
     return WireBytes(up_bytes=hidden + sent_labels + lengths, down_bytes=hidden)
 
 
+def latency_seconds(costs: ModelCosts, *, profile: DeviceProfile, labels: Labels) -> float:
+    """What of a step's time on the link is round trips, however much is sent."""
+    exchanges = 0 if not costs.has_cut else 1 if labels is Labels.SERVER else 2
+    return exchanges * profile.round_trip_seconds
+
+
 def link_seconds(costs: ModelCosts, *, profile: DeviceProfile, labels: Labels) -> float:
     """Time of one step on the link: ``up/rate + down/rate``, and one round trip per exchange."""
     wire = wire_bytes(costs, labels)
-    exchanges = 0 if not costs.has_cut else 1 if labels is Labels.SERVER else 2
     return (
-        exchanges * profile.round_trip_seconds
+        latency_seconds(costs, profile=profile, labels=labels)
         + wire.up_bytes / profile.up_bytes_per_second
         + wire.down_bytes / profile.down_bytes_per_second
     )

@@ -80,9 +80,7 @@ def trace_costs(config: PretrainedConfig, workload: Workload) -> ModelCosts:
         given_bytes=blocks.given_bytes,
         head=head,
         hidden_bytes=float(numbers * workload.dtype_bytes),
-        wire_hidden_bytes=float(
-            numbers * workload.wire_dtype_bytes + workload.num_tokens * workload.wire_scale_bytes
-        ),
+        wire_hidden_bytes=workload.sent_bytes(numbers),
     )
 
 
