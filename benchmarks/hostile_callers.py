@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -209,15 +209,22 @@ def _beside_waiting(place: Place, size: Size) -> Iterator[Figure | Detail]:
         place.worker.open(place.spec(1000 + index, ranks={}, train=False))
         for index in range(size.silent)
     ]
+
+    def hanging() -> AbstractContextManager[None]:
+        return hanging_calls(address, DESCRIBE, [()] * size.hanging)
+
+    def silent() -> AbstractContextManager[None]:
+        return hanging_calls(address, EXCHANGE, [_with(token) for token in tokens])
+
+    @contextmanager
+    def both() -> Iterator[None]:
+        with hanging(), silent():
+            yield
+
     kinds: tuple[tuple[str, Callable[[], AbstractContextManager[None]]], ...] = (
-        (
-            f"{size.hanging} hanging calls without a token",
-            lambda: hanging_calls(address, DESCRIBE, [()] * size.hanging),
-        ),
-        (
-            f"{size.silent} silent streams of sessions",
-            lambda: hanging_calls(address, EXCHANGE, [_with(token) for token in tokens]),
-        ),
+        (f"{size.hanging} hanging calls without a token", hanging),
+        (f"{size.silent} silent streams of sessions", silent),
+        (f"{size.hanging} such calls and {size.silent} such streams", both),
         (f"{size.idle} idle connections", lambda: idle_connections(address, size.idle)),
     )
     for name, attack in kinds:

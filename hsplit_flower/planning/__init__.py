@@ -5,7 +5,6 @@ from .cuts import WorkerOptions as WorkerOptions
 from .cuts import choose_cuts as choose_cuts
 from .cuts import makespan as makespan
 from .explain import budget_text as budget_text
-from .explain import explain as explain
 from .objective import covered_importance as covered_importance
 from .objective import improvement as improvement
 from .objective import objective as objective

@@ -21,7 +21,6 @@ from hsplit_flower.costs import (
 from hsplit_flower.errors import ConfigError, InfeasibleBudgetError
 from hsplit_flower.planning import (
     covered_importance,
-    explain,
     plan,
     planned_bytes,
     session_need_bytes,
@@ -205,7 +204,6 @@ def test_blocks_are_run_twice_where_nothing_else_fits() -> None:
     assert made.clients[0].memory.total_bytes <= between
     assert not made.clients[1].checkpointing
     assert made.clients[0].client_seconds > made.clients[1].client_seconds
-    assert "3*" in explain(made)
     without = keeping.settings.replace(checkpointing=False)
     assert list(plan(costs, profiles, device(ROOM), settings=without).left_out) == [0]
 
