@@ -108,7 +108,7 @@ class QuantisedLinear(nn.Linear):
             )
         state = QuantState(
             absmax=buffers["scales"],
-            shape=torch.Size((self.out_features, self.in_features)),
+            shape=self._shape_to_dequantise,
             dtype=dtype,
             blocksize=self.block_size,
             quant_type=self.kind,
@@ -116,7 +116,17 @@ class QuantisedLinear(nn.Linear):
             state2=of_scales,
         )
         dequantised: Tensor = dequantize_4bit(self.weight, state)
-        return dequantised
+        return dequantised.view(self.out_features, self.in_features)
+
+    @property
+    def _shape_to_dequantise(self) -> torch.Size:
+        """One long row, where blocks of numbers go on in the matrix's next row.
+
+        With AVX-512, bitsandbytes 0.50 reads the scales of such blocks from the wrong places.
+        """
+        if self.in_features % self.block_size:
+            return torch.Size((self.out_features * self.in_features,))
+        return torch.Size((self.out_features, self.in_features))
 
     def forward(
         self, x: Float[Tensor, "*batch in_features"]

@@ -1,8 +1,12 @@
 """The unsplit model as transformers and bitsandbytes quantise it, trained by PEFT."""
 
 import functools
+from typing import Any
 
 import torch
+from bitsandbytes.nn import Linear4bit
+from torch import Tensor
+from torch.nn.functional import linear
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
 from hsplit_flower.adapters import starting_points
@@ -25,13 +29,35 @@ OPTIONS = {
 
 def quantised_model(name: str, kind: str) -> PreTrainedModel:
     """The family's whole model, quantised by transformers while it is loaded."""
-    return AutoModelForCausalLM.from_pretrained(
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         checkpoint(name),
         dtype=torch.float32,
         attn_implementation=FAMILIES[name].attention,
         quantization_config=BitsAndBytesConfig(**OPTIONS[kind]),
         device_map={"": "cpu"},
     )
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            matrix = dequantised(module.weight.data, module.weight.quant_state)
+            module.forward = functools.partial(linear, weight=matrix, bias=module.bias)
+    return model
+
+
+def dequantised(codes: Tensor, state: Any) -> Tensor:
+    """A matrix of 4 bits, number by number: its code's value, times the scale of its block.
+
+    bitsandbytes' own kernel is not taken: with AVX-512 it mistakes the scales of matrices of which
+    a row is not made of whole blocks, as all of these small ones.
+    """
+    scales = state.absmax
+    if state.nested:
+        of_scales = state.state2.absmax.repeat_interleave(state.state2.blocksize)[: len(scales)]
+        scales = state.state2.code[scales.long()] * of_scales + state.offset
+    packed = codes.flatten().long()
+    values = state.code[torch.stack((packed >> 4, packed & 15), dim=1).flatten()]
+    scale_of_each = scales.repeat_interleave(state.blocksize)
+    count = state.shape.numel()
+    return (values[:count] * scale_of_each[:count]).view(state.shape)
 
 
 def quantised_steps(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from bitsandbytes.functional import quantize_4bit
 from torch import nn
 
 from hsplit_flower.errors import AdapterError, ConfigError, UnsupportedModelError
@@ -22,7 +23,7 @@ from hsplit_flower.splitting.linear import (
 )
 from hsplit_flower.splitting.quantised_linear import QuantisedLinear
 from tests.families import FAMILIES, NUM_BLOCKS, checkpoint, fields
-from tests.reference.quantised import OPTIONS, quantised_model, stored_folder
+from tests.reference.quantised import OPTIONS, dequantised, quantised_model, stored_folder
 from tests.splitting.checkpoints import single
 from tests.tolerances import distance
 
@@ -163,3 +164,26 @@ def test_random_weights_lie_as_loaded_ones_do(kind: str) -> None:
         assert {k: (t.shape, t.dtype) for k, t in of_half(built.model)} == wanted
     hidden = built.hidden(torch.randn(2, 5, 16), None, start=2)
     assert hidden.isfinite().all()
+
+
+@pytest.mark.parametrize("columns", [16, 20, 32, 48, 64, 96, 128])
+@pytest.mark.parametrize("is_double", [True, False])
+def test_every_width_is_dequantised_by_the_scales_of_its_blocks(
+    columns: int, is_double: bool
+) -> None:
+    whole = nn.Linear(columns, 24, bias=False)
+    packed, state = quantize_4bit(
+        whole.weight.data, quant_type="nf4", compress_statistics=is_double
+    )
+    stored = {"weight": packed, "scales": state.absmax}
+    if is_double:
+        of_scales = state.state2
+        stored |= {
+            "scale_scales": of_scales.absmax,
+            "scale_codes": of_scales.code,
+            "scale_offset": state.offset,
+        }
+    layer = QuantisedLinear(
+        24, columns, kind="nf4", stored=stored, bias=None, computes_in=torch.float32
+    )
+    assert distance(layer.matrix(), dequantised(packed, state)) < 1e-6
