@@ -14,6 +14,7 @@ from torch import Tensor
 from ..adapters import from_state_dict
 from ..batches import Batch, checked
 from ..devices import machine_profile
+from ..devices.cards import is_rays_process
 from ..devices.memory_budget import MemoryMeter, within_budget
 from ..simulation.lease import leased
 from ..splitting import Half, Parts, floating_dtype, load_half
@@ -73,7 +74,7 @@ def run_round(
         device = stack.enter_context(_leased(instructions))
         key = _half_of(instructions, model, device)
         # Before it is measured what is held.
-        HALVES.make_room(key, _capacity(instructions))
+        HALVES.make_room(key, _capacity(instructions, device))
         meter = stack.enter_context(
             within_budget(
                 instructions.budget_bytes,
@@ -110,17 +111,17 @@ def _half_of(instructions: Instructions, model: str, device: str) -> HalfKey:
     )
 
 
-def _capacity(instructions: Instructions) -> int:
+def _capacity(instructions: Instructions, device: str) -> int:
     """How many halves this process keeps, the instructions's own among them."""
     if instructions.lease_gpu_fraction:
         # What lies on a leased card goes with the lease.
         return 0
-    # A budget is for one half: others would count against it.
-    return (
-        min(instructions.cached_halves, 1)
-        if instructions.budget_bytes
-        else instructions.cached_halves
-    )
+    # A budget is for one half: others would count against it, but not where a virtual client's own
+    # tensors are all that is counted.
+    is_virtual = device == "cpu" and is_rays_process()
+    if instructions.budget_bytes and not is_virtual:
+        return min(instructions.cached_halves, 1)
+    return instructions.cached_halves
 
 
 def _run_half(
@@ -135,7 +136,7 @@ def _run_half(
     spec = instructions.session
     with ExitStack() as stack:
         loan = stack.enter_context(
-            HALVES.lend(key, lambda: _load(key), capacity=_capacity(instructions))
+            HALVES.lend(key, partial(_load, key), capacity=_capacity(instructions, key.device))
         )
         half = loan.half
         check_adapters(spec, half.architecture, half.parts.span, granted_bytes)

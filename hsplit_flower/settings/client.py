@@ -12,7 +12,7 @@ class Client(Settings):
     )
     cached_halves: int = setting(
         1,
-        "Loaded halves that a client's process keeps for later messages; one at most where "
-        "budgets are enforced.",
+        "Loaded halves that a client's process keeps for later messages; one at most where a "
+        "device is held to its budget, not where simulated clients share a process.",
         ge=0,
     )

@@ -56,15 +56,23 @@ def _factored() -> dict[str, LowRank]:
     return {n: u for n, u in below(FAMILY, CUT).items() if u.rank <= 4}
 
 
-def _run(
+def _run(worker: Worker, spec: SessionSpec = SPEC, **changed: Any) -> dict[str, Tensor | float]:
+    """Everything that comes home from one message, but what was measured."""
+    content = _reply(worker, spec, **changed)
+    home: dict[str, Any] = {"loss": content.metric_records[METRICS_KEY]["loss-sum"]}
+    if spec.train:
+        home |= content.array_records[UPDATE_KEY].to_torch_state_dict()
+    return home
+
+
+def _reply(
     worker: Worker,
     spec: SessionSpec = SPEC,
     *,
     updates: dict[str, LowRank] | None = None,
     batches: Any = BATCHES,
     **changed: Any,
-) -> dict[str, Tensor | float]:
-    """Everything that comes home from one message."""
+) -> RecordDict:
     updates = _factored() if updates is None else updates
     order = order_for(worker, spec, **changed)
     content = RecordDict(
@@ -77,11 +85,7 @@ def _run(
     reply = (split_train if spec.train else split_evaluate)(message, context(), batches)
     worker.worker.close(order.token)
     assert not reply.has_error(), reply.error
-    metrics = reply.content.metric_records[METRICS_KEY]
-    home: dict[str, Any] = {"loss": metrics["loss-sum"]}
-    if spec.train:
-        home |= reply.content.array_records[UPDATE_KEY].to_torch_state_dict()
-    return home
+    return reply.content
 
 
 def _is_same(got: dict[str, Any], wanted: dict[str, Any]) -> bool:
@@ -202,6 +206,21 @@ def test_who_is_held_to_a_budget_keeps_no_other_half_beside_its_own(
     # Others are gone before it is measured what is held.
     assert kept == [0, 1, 1, 0]
     assert len(round_setup.HALVES._halves) == 1
+
+
+def test_simulated_clients_keep_each_others_halves_and_hold_what_they_would_alone(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def peak_bytes(spec: SessionSpec) -> float:
+        content = _reply(worker, spec, cached_halves=3, budget_bytes=1e9)
+        return float(content.metric_records[METRICS_KEY]["peak-bytes"])
+
+    alone = peak_bytes(SPEC)
+    monkeypatch.setattr(round_setup, "is_rays_process", lambda: True)
+    peak_bytes(OTHER_CUT)
+    assert len(round_setup.HALVES._halves) == 2
+    assert peak_bytes(SPEC) == alone
+    assert len(round_setup.HALVES._halves) == 2
 
 
 def test_taking_adapters_off_leaves_the_model_as_it_was() -> None:
