@@ -221,19 +221,18 @@ def disturbed_run(
     vocabulary = tiny_model(folder / "model").vocab_size
     own, shown, node = _secured(folder / "certificates", channel)
     link, alone = None, None
-    settings = Worker(num_threads=1, **shown)
     if worker_runs_alone:
         port = free_port()
         alone = Worker(port=port, num_threads=1, operator_token=OPERATOR_TOKEN, **own)
         link = FaultyLink(port)
-        settings = settings.replace(address=link.address, operator_token=OPERATOR_TOKEN)
-    elif own:
-        settings = settings.replace(**own)
+        known = {"address": link.address, "operator_token": OPERATOR_TOKEN, **shown}
+    else:
+        known = own
     setup = Setup(
         folder=folder,
         model=str(folder / "model"),
         vocabulary=vocabulary,
-        worker=settings,
+        worker=Worker(num_threads=1, **known),
         node_config=node,
         num_rounds=num_rounds,
         num_steps=num_steps,
