@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import hf_hub_download
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -105,6 +105,16 @@ class Checkpoint:
     def files(self) -> dict[str, str | None]:
         """Which file holds each tensor; ``{file: None}`` when one file holds them all."""
         return weight_files(self.source, self._fetch)
+
+    def at_hand(self, name: str) -> Path | None:
+        """A file of the model that is on this machine already; the hub is not asked."""
+        if self.is_local:
+            return self._fetch(name)
+        try:
+            found = try_to_load_from_cache(self.location, name, revision=self.revision)
+        except HFValidationError:
+            return None
+        return Path(found) if isinstance(found, str) else None
 
     @contextmanager
     def open(

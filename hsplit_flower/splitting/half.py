@@ -18,6 +18,7 @@ from ..errors import SplitError
 from ..types import Span
 from .architecture import Architecture
 from .boundary import AbsentEmbedding, Checkpointed, Inlet, Outlet, Passthrough, Reached
+from .checkpoint import Checkpoint
 from .empty_model import causal_class
 from .parts import Parts
 from .quantisation import numbers_text
@@ -119,6 +120,8 @@ class Half:
         What ``model`` holds.
     quantised
         What the matrices of its linear layers are quantised to; empty where they are not.
+    checkpoint
+        What it was loaded from; None where it came from memory.
 
     Attributes
     ----------
@@ -134,9 +137,11 @@ class Half:
         parts: Parts,
         *,
         quantised: str = "",
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         self.checkpointing = False
         self.quantised = quantised
+        self.checkpoint = checkpoint
         self.model = model
         self.architecture = architecture
         self.parts = parts

@@ -84,8 +84,7 @@ def load_half(
     quantisation = quantisation_of(config, quantised, source=source)
     architecture = architecture or read_architecture(config)
     how = _Reading(dtype=dtype, device=device, attention=attention, quantisation=quantisation)
-    model = _read(checkpoint, config, architecture, parts, how)
-    return Half(freeze(model.to(device)), architecture, parts, quantised=kind_of(quantisation))
+    return _read(checkpoint, config, architecture, parts, how)
 
 
 def build_half(
@@ -145,7 +144,7 @@ def _read(
     architecture: Architecture,
     parts: Parts,
     how: _Reading,
-) -> Any:
+) -> Half:
     """The half, with the tensors that it needs, if all of them are there."""
     absent = absent_modules(architecture, parts)
     half = half_class(config, architecture, parts)
@@ -164,7 +163,13 @@ def _read(
         )
     if how.quantisation is not None:
         take_over_(model, checkpoint.source, how.dtype)
-    return model
+    return Half(
+        freeze(model.to(how.device)),
+        architecture,
+        parts,
+        quantised=kind_of(how.quantisation),
+        checkpoint=checkpoint,
+    )
 
 
 def _read_into(
