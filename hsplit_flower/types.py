@@ -139,12 +139,8 @@ class DeviceProfile:
     round_trip_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in (
-            "memory_bytes",
-            "flops_per_second",
-            "up_bytes_per_second",
-            "down_bytes_per_second",
-        ):
+        rates = ("flops_per_second", "up_bytes_per_second", "down_bytes_per_second")
+        for name in ("memory_bytes", *rates):
             value = getattr(self, name)
             if math.isnan(value) or value <= 0:
                 raise ValueError(f"{name} must be a positive number, got {value}")
@@ -158,7 +154,8 @@ class DeviceProfile:
 class ClientInfo:
     """One client: what its device has, how many examples it trains on, what it calls itself.
 
-    ``num_steps`` are those that it will take in a round; 0 where it does not say.
+    ``num_steps`` are those that it will take in a round; 0 where it does not say. ``base`` is what
+    of its base nobody else could confirm (`wire.base_text`).
     """
 
     profile: DeviceProfile
@@ -167,6 +164,7 @@ class ClientInfo:
     num_steps: int = 0
     partition: int | None = None
     num_partitions: int | None = None
+    base: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,13 +259,17 @@ class WireType(str, Enum):
     INT8 = "int8"
 
 
+_LEAST_OF_A_WORKER = {"num_blocks": 1, "lowest_cut": 0, "max_sessions": 1, "max_message_bytes": 0}
+
+
 @dataclass(frozen=True, kw_only=True)
 class WorkerDescription:
     """What a split worker holds and has; ``max_sessions`` of them may be open at a time.
 
     ``memory_bytes`` is what sessions and their steps may take: free memory beside its loaded half.
     ``instance`` is another one for each start of a worker: whoever knows it sees that its sessions
-    are gone.
+    are gone. ``base`` tells its base from others (`wire.base_text`). No message may be larger than
+    ``max_message_bytes``; 0 says nothing of that.
     """
 
     model: str
@@ -277,16 +279,14 @@ class WorkerDescription:
     flops_per_second: float
     dtype: str
     max_sessions: int
+    base: str = ""
+    max_message_bytes: int = 0
     instance: str = field(default="", compare=False)
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
     def __post_init__(self) -> None:
-        wrong = [
-            name
-            for name, least in (("num_blocks", 1), ("lowest_cut", 0), ("max_sessions", 1))
-            if getattr(self, name) < least
-        ]
+        wrong = [name for name, least in _LEAST_OF_A_WORKER.items() if getattr(self, name) < least]
         wrong += [
             name
             for name in ("memory_bytes", "flops_per_second")

@@ -41,8 +41,10 @@ from ..adapters import to_state_dict
 from ..devices import profile_from_node_config
 from ..devices.memory_budget import MemoryMeter
 from ..errors import ConfigError, DataError
+from ..splitting.base_digest import BaseDigest
 from ..transport.security import PLAIN
 from ..types import DeviceProfile
+from ..wire.base_text import base_to_text
 from ..wire.instructions import (
     IMPORTANCE_KEY,
     INSTRUCTIONS_KEY,
@@ -56,7 +58,7 @@ from . import site_log
 from .answers import answer, name_of, tell
 from .answers import errors_as_replies as errors_as_replies
 from .channel_security import security_of
-from .instructions_check import check_model
+from .instructions_check import checked_base
 from .round_loop import Outcome
 from .round_setup import Batches, machine_without_cache, run_round
 
@@ -64,7 +66,7 @@ from .round_setup import Batches, machine_without_cache, run_round
 def describe_device(
     msg: Message, context: Context, num_examples: int, *, num_steps: int = 0
 ) -> Message:
-    """Answer a query with what this device has and how many examples it trains on.
+    """Answer a query with what this device has, its base too, and how many examples it trains on.
 
     The node's configuration says what the device may give (``memory-gb``, ``flops``, ``up-mbps``,
     ``down-mbps``, ``rtt-ms``); what it does not say is taken from the machine.
@@ -84,13 +86,17 @@ def describe_device(
             raise DataError("this client's partition is empty: one example or more is wanted")
         asked = msg.content.config_records.get(QUERY_KEY, ConfigRecord())
         dtype = str(asked.get("dtype", "float32"))
+        base = BaseDigest()
         if model := context.node_config.get("model", asked.get("model")):
-            check_model(
+            base = checked_base(
                 str(model),
                 revision=str(asked.get("revision", "")),
+                dtype=dtype,
                 quantised=str(asked.get("quantised", "")),
             )
         record = _description(context, num_examples, dtype)
+        if told := base_to_text(base):
+            record["base"] = told
         if num_steps:
             record["num-steps"] = num_steps
         return RecordDict({PROFILE_KEY: record})

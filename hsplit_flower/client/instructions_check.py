@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from ..errors import AdapterError, ConfigError, HSplitError, UnsupportedModelError
 from ..settings import SessionSpec
 from ..sizes import size_text
-from ..splitting import Architecture
-from ..splitting.checkpoint import Checkpoint
+from ..splitting import Architecture, Checkpoint, floating_dtype
+from ..splitting.base_digest import BaseDigest
+from ..splitting.base_reading import digest_of
 from ..splitting.quantisation import quantisation_of
 from ..splitting.quantised_loading import check_installed
 from ..types import Span
@@ -53,10 +54,10 @@ def check_adapters(
         )
 
 
-def check_model(model: str, *, revision: str, quantised: str = "") -> None:
-    """See that this device has the model's configuration, before anything is planned for it.
+def checked_base(model: str, *, revision: str, dtype: str, quantised: str = "") -> BaseDigest:
+    """What of a model's base is on this device, before anything is planned for it.
 
-    And what it takes to load the model, where that is quantised.
+    Its configuration must be, and what it takes to load the model, where that is quantised.
 
     Parameters
     ----------
@@ -64,6 +65,8 @@ def check_model(model: str, *, revision: str, quantised: str = "") -> None:
         What the client's half is to be loaded from.
     revision
         Of a hub model; empty for its main branch.
+    dtype
+        What it is to compute in.
     quantised
         What it is quantised to while it is loaded; empty takes it as it is.
 
@@ -75,9 +78,11 @@ def check_model(model: str, *, revision: str, quantised: str = "") -> None:
         If what quantises is not installed.
     """
     with in_our_words(model):
-        config = Checkpoint(source=model, revision=revision or None).config()
-        if quantisation_of(config, quantised, source=model) is not None:
+        checkpoint = Checkpoint(source=model, revision=revision or None)
+        is_quantised = quantisation_of(checkpoint.config(), quantised, source=model) is not None
+        if is_quantised:
             check_installed()
+        return digest_of(checkpoint, floating_dtype(dtype), is_quantised=is_quantised)
 
 
 @contextmanager

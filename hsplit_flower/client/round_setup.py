@@ -18,11 +18,14 @@ from ..devices.cards import is_rays_process
 from ..devices.memory_budget import MemoryMeter, within_budget
 from ..simulation.lease import leased
 from ..splitting import Half, Parts, floating_dtype, load_half
+from ..splitting.base_reading import digest_of_half
 from ..transport.channel import ChannelSettings
 from ..transport.grpc_stream import GrpcStream
 from ..transport.security import PLAIN, Security
 from ..types import DeviceProfile, Labels
+from ..wire.base_text import base_from_text
 from ..wire.instructions import Instructions
+from ..wire.same_base import check_same_base
 from .half_cache import HalfCache, HalfKey
 from .instructions_check import check_adapters, in_our_words
 from .local_round import LocalRound
@@ -136,7 +139,11 @@ def _run_half(
     spec = instructions.session
     with ExitStack() as stack:
         loan = stack.enter_context(
-            HALVES.lend(key, partial(_load, key), capacity=_capacity(instructions, key.device))
+            HALVES.lend(
+                key,
+                partial(_load, key, instructions.base),
+                capacity=_capacity(instructions, key.device),
+            )
         )
         half = loan.half
         check_adapters(spec, half.architecture, half.parts.span, granted_bytes)
@@ -175,9 +182,13 @@ def _whole_round(
     return AdapterRound(half, updates, spec, training, meter)
 
 
-def _load(key: HalfKey) -> Half:
+def _load(key: HalfKey, base: str) -> Half:
+    """The half, if it is of the base that the run has.
+
+    A client may have had nothing of it when it was asked: what it has loaded is on its disk.
+    """
     with in_our_words(key.model):
-        return load_half(
+        half = load_half(
             key.model,
             key.parts,
             revision=key.revision,
@@ -186,6 +197,10 @@ def _load(key: HalfKey) -> Half:
             attention=key.attention,
             quantised=key.quantised,
         )
+        wanted = base_from_text(base)
+    if wanted.tensors:
+        check_same_base(digest_of_half(half), wanted, whose="the run")
+    return half
 
 
 def _connect(instructions: Instructions, security: Security) -> GrpcStream:

@@ -16,6 +16,7 @@ from ..settings.device import DEVICE_KEYS
 from ..types import ClientInfo, DeviceProfile
 from ..wire.error_text import MOST_NAME_CHARACTERS, one_line, signature
 from ..wire.instructions import PROFILE_KEY, QUERY_KEY
+from .run_base import RunBase
 
 QUERY_TIMEOUT_SECONDS = 120.0
 # More than anybody has, and so little that sums over clients stay within 64 bits.
@@ -23,6 +24,7 @@ LARGEST_COUNT = 2**40
 # A fleet is made with a device for each partition.
 MOST_PARTITIONS = 2**16
 NO_DESCRIPTION = "no device description"
+UNKNOWN = RunBase()
 # Free memory and speed are measured on machines that do other things too; links are told.
 NOISE = {
     "memory_bytes": 0.1,
@@ -59,7 +61,13 @@ class ClientRegistry:
         return {node: self.known[node] for node in nodes if node in self.known}
 
     def asked(
-        self, grid: Grid, nodes: Iterable[int], *, model: Model, anew: Collection[int] = ()
+        self,
+        grid: Grid,
+        nodes: Iterable[int],
+        *,
+        model: Model,
+        base: RunBase = UNKNOWN,
+        anew: Collection[int] = (),
     ) -> "ClientRegistry":
         """After those of the nodes were asked that are not known, and others once more.
 
@@ -69,6 +77,8 @@ class ClientRegistry:
             Whom to ask through what.
         model
             Which they must have, and for whose dtype they measure their speed.
+        base
+            Of that model; who has another one is unknown like who does not answer.
         anew
             Nodes that are asked again even if they are known. A node that does not answer is
             unknown from then on.
@@ -79,7 +89,7 @@ class ClientRegistry:
             return self
         if any(node not in self.known and node not in self.unanswered for node in wanted):
             log(INFO, "Asking %s nodes what their devices have", len(wanted))
-        answers = ask(grid, wanted, model=model)
+        answers = ask(grid, wanted, model=model).sorted_out(base, self.known)
         registry = self._named(answers)
         for node, reason in answers.unanswered.items():
             if self.unanswered.get(node) == reason:
@@ -138,6 +148,15 @@ class Answers:
     known: Mapping[int, ClientInfo] = field(default_factory=dict)
     unanswered: Mapping[int, str] = field(default_factory=dict)
     names: Mapping[int, str] = field(default_factory=dict)
+
+    def sorted_out(self, base: RunBase, others: Mapping[int, ClientInfo]) -> "Answers":
+        """Without those that have another base, which is why they are left out."""
+        let_in, refused = base.sorted_out(others, self.known)
+        return Answers(
+            known=let_in,
+            unanswered={**self.unanswered, **refused},
+            names={**self.names, **{node: self.known[node].name for node in refused}},
+        )
 
 
 def ask(grid: Grid, nodes: Collection[int], *, model: Model) -> Answers:
@@ -222,6 +241,7 @@ def _client_info(values: Mapping[str, Any]) -> ClientInfo:
         profile=read_profile(values),
         num_examples=read_count(values["num-examples"], "num-examples", least=1),
         num_steps=read_count(values.get("num-steps", 0), "num-steps"),
+        base=str(values.get("base", "")),
         partition=_optional(values, "partition-id"),
         num_partitions=_optional(values, "num-partitions"),
         name=one_line(str(values.get("name", "")).strip(), MOST_NAME_CHARACTERS),

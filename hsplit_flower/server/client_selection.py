@@ -13,19 +13,24 @@ from flwr.serverapp import Grid
 from ..devices.source import DevicesNow, DeviceSource
 from ..settings import Model, Sampling
 from ..types import ClientInfo
-from .client_registry import ClientRegistry
+from .client_registry import UNKNOWN, ClientRegistry
 from .node_wait import wait_for_nodes
 from .round_planner import RoundPlanner
+from .run_base import RunBase
 from .state import RunState
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selected:
-    """Who takes part in a round, what the devices of all have, and the state after asking them."""
+    """Who takes part in a round, what the devices of all have, and the state after asking them.
+
+    ``base`` is what they were held to.
+    """
 
     state: RunState
     devices: DevicesNow
     clients: Mapping[int, ClientInfo]
+    base: RunBase
 
 
 @final
@@ -69,6 +74,7 @@ class ClientSelection:
         *,
         fraction: float,
         least: int,
+        base: RunBase = UNKNOWN,
         anew: bool = False,
     ) -> Selected:
         """The clients that take part in this round; none if too few nodes are there.
@@ -82,6 +88,8 @@ class ClientSelection:
             Where they are, what is known of them, and when.
         fraction, least
             How many are wanted: a share of all, and so many at least.
+        base
+            Who has another one than this is left out.
         anew
             Whether clients that failed or were left out in the last round are asked again what
             their devices have: they had no other occasion to say so.
@@ -90,16 +98,16 @@ class ClientSelection:
         connected = self._connected(grid, state, max(self._least_available, size))
         devices = DevicesNow()
         if self._source.may_lack_some:
-            state = self._asked(grid, state, connected)
+            state = self._asked(grid, state, connected, base)
             devices = self._devices(state, connected, server_round)
         nodes = sample(connected, size=size, least=least, away=devices.away)
         doubtful = self._doubtful(state, connected) if anew and nodes else set()
-        state = self._asked(grid, state, nodes, anew=doubtful)
+        state = self._asked(grid, state, nodes, base, anew=doubtful)
         unanswered = doubtful - state.clients.known.keys()
         state = replace(state, failed=state.failed - doubtful, silent=state.silent | unanswered)
         devices = self._devices(state, connected, server_round)
         clients = state.clients.among(nodes)
-        chosen = Selected(state=state, devices=devices, clients=clients)
+        chosen = Selected(state=state, devices=devices, clients=clients, base=base)
         lacking = len(nodes) - len(self._able(chosen, clients))
         if lacking <= 0:
             return chosen
@@ -110,10 +118,10 @@ class ClientSelection:
             grid, least, limit_seconds=self._wait_seconds, known=state.clients.known.keys()
         )
 
-    def met(self, grid: Grid, state: RunState) -> ClientRegistry:
-        """What all say that are there, once there are enough."""
+    def met(self, grid: Grid, state: RunState, base: RunBase = UNKNOWN) -> ClientRegistry:
+        """What all say that are there and have this base, once there are enough."""
         connected = self._connected(grid, state, self._least_available)
-        return ClientRegistry().asked(grid, connected, model=self._model)
+        return ClientRegistry().asked(grid, connected, model=self._model, base=base)
 
     def _with_others(
         self,
@@ -138,7 +146,7 @@ class ClientSelection:
         at_a_time = size
         while strangers and len(able) < size:
             asked, strangers = strangers[:at_a_time], strangers[at_a_time:]
-            state = self._asked(grid, chosen.state, asked)
+            state = self._asked(grid, chosen.state, asked, chosen.base)
             answered = state.clients.among(asked)
             state = replace(state, silent=state.silent | (set(asked) - answered.keys()))
             devices = self._devices(state, connected, server_round)
@@ -157,9 +165,15 @@ class ClientSelection:
         return {node: client for node, client in clients.items() if node not in unfit}
 
     def _asked(
-        self, grid: Grid, state: RunState, nodes: Collection[int], *, anew: Collection[int] = ()
+        self,
+        grid: Grid,
+        state: RunState,
+        nodes: Collection[int],
+        base: RunBase,
+        *,
+        anew: Collection[int] = (),
     ) -> RunState:
-        clients = state.clients.asked(grid, nodes, model=self._model, anew=anew)
+        clients = state.clients.asked(grid, nodes, model=self._model, base=base, anew=anew)
         return replace(state, clients=clients)
 
     def _devices(

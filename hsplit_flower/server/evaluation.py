@@ -29,6 +29,11 @@ class ServerEvaluation:
         ``input_ids``, ``attention_mask`` and ``labels``.
     device
         Where it runs; by default the GPU if there is one.
+
+    Attributes
+    ----------
+    half
+        The whole model as one half.
     """
 
     def __init__(
@@ -41,7 +46,7 @@ class ServerEvaluation:
         base = Model(name=model) if isinstance(model, str) else model
         revision = base.revision or None
         architecture = read_architecture(Checkpoint(source=base.name, revision=revision).config())
-        self._half: Half = load_half(
+        self.half: Half = load_half(
             base.name,
             Parts.whole(architecture.num_blocks),
             revision=revision,
@@ -51,14 +56,14 @@ class ServerEvaluation:
             attention=base.attention or None,
             architecture=architecture,
         )
-        self._bank = AdapterBank(self._half.model, [weight.name for weight in architecture.weights])
+        self._bank = AdapterBank(self.half.model, [weight.name for weight in architecture.weights])
         self._make_batches = make_batches
 
     def __call__(self, server_round: int, arrays: ArrayRecord) -> MetricRecord:
         """Evaluate the adapter in ``arrays``, or the parameters, where these are trained."""
         tensors: Mapping[str, Tensor] = arrays.to_torch_state_dict()
         if tensors and not any(".lora_" in key for key in tensors):
-            load_weights_(self._half.model, {key: one.float() for key, one in tensors.items()})
+            load_weights_(self.half.model, {key: one.float() for key, one in tensors.items()})
             tensors = {}
         loss = self.evaluate(from_state_dict(tensors))
         return MetricRecord(
@@ -74,7 +79,7 @@ class ServerEvaluation:
         DataError
             If a batch is not what the model takes: it is checked as clients' are.
         """
-        half, device = self._half, self._half.device
+        half, device = self.half, self.half.device
         half.model.eval()
         terms = {
             name: [(update.b.to(device), update.a.to(device), 1.0)]

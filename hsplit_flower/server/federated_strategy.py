@@ -95,7 +95,7 @@ class FederatedStrategy(Strategy, ABC):
         self._open_worker = partial(
             sessions.open_worker, num_blocks=self.architecture.num_blocks, quantised=quantised
         )
-        self._setup = RoundSetup(self.planner, self.devices, settings.sampling, model=base)
+        self._setup = RoundSetup(self.planner, self.devices, settings, self.method)
         self._messages = RoundMessages(settings, self.method, self.architecture, self._sessions)
         clock = FleetClock(config, self.planner.costs, self.planner.settings, self.method)
         self._reporting = Reporting(self.architecture, clock)
@@ -146,17 +146,18 @@ class FederatedStrategy(Strategy, ABC):
         if resume is not None:
             check_resumable(resume, self.architecture, num_rounds=num_rounds)
             self._rounds_before = resume.server_round
-            self.state, arrays = self._setup.reunited(resume, grid), resume.arrays
         self._timeout_seconds = timeout
-        least = self.settings.sampling.min_available_nodes
-        card_bytes = self.settings.lease_card_bytes
-        self.devices.check(max(least, len(list(grid.get_node_ids()))), card_bytes)
+        num_nodes = max(self.settings.sampling.min_available_nodes, len(list(grid.get_node_ids())))
+        self.devices.check(num_nodes, self.settings.lease_card_bytes)
         check_place(grid, self.settings.simulation)
         with ExitStack() as stack:
             stack.enter_context(flowers_lines(rounds_before=self._rounds_before))
             stack.callback(self._sessions.close_worker)
             stack.enter_context(self._progress.watching(grid))
             self._open_worker(awaits_ray=is_simulated_here(grid))
+            self._setup.check_worker(worker := self._sessions.describe(), evaluate_fn)
+            if resume is not None:
+                self.state, arrays = self._setup.reunited(resume, grid, worker), resume.arrays
             result = super().start(
                 grid,
                 arrays,

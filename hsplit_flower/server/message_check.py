@@ -8,10 +8,20 @@ from ..types import WireType
 from ..wire.message_size import largest_message_bytes, most_tokens
 
 
-def check_messages(settings: RunSettings, method: Method, hidden_size: int) -> None:
-    """Refuse a run whose largest message is larger than the link's limit.
+def check_messages(
+    settings: RunSettings, method: Method, hidden_size: int, *, worker_bytes: int = 0
+) -> None:
+    """Refuse a run whose largest message is larger than the link's limit, or the worker's.
 
     Each client would load its half, run it, and fail at its first step, in every round.
+
+    Parameters
+    ----------
+    settings, method, hidden_size
+        Of the run, and of its model.
+    worker_bytes
+        The largest message that the worker takes, which may have been started with another limit;
+        0 where it does not say.
 
     Raises
     ------
@@ -25,19 +35,27 @@ def check_messages(settings: RunSettings, method: Method, hidden_size: int) -> N
     types = (settings.hidden_type, link.wire_gradient_type)
     num_tokens = num_rows * training.sequence_length
     needed_bytes = largest_message_bytes(num_tokens, hidden_size, *types)
-    if needed_bytes <= link.max_message_bytes:
+    is_the_workers = 0 < worker_bytes < link.max_message_bytes
+    most_bytes = worker_bytes if is_the_workers else link.max_message_bytes
+    if needed_bytes <= most_bytes:
         return
     needed_mb = -(-needed_bytes // MEBIBYTE)
-    fitting = most_tokens(link.max_message_bytes, hidden_size, *types)
+    fitting = most_tokens(most_bytes, hidden_size, *types)
+    larger = (
+        f"--max-message-mb = {needed_mb} where the worker is started"
+        if is_the_workers
+        else f"link.max-message-mb = {needed_mb}"
+    )
     ways = [
         *_smaller(fitting, training.sequence_length, sends_parts=not method.shares_server_adapter),
-        *([f"link.max-message-mb = {needed_mb}"] if needed_mb <= MOST_MESSAGE_MB else []),
+        *([larger] if needed_mb <= MOST_MESSAGE_MB else []),
         *(["link.wire-type = 'bfloat16'"] if types[0] is WireType.FLOAT32 else []),
     ]
     raise ConfigError(
         f"{num_rows} examples of {training.sequence_length} tokens at a time are messages of "
-        f"{needed_mb} MB between clients and the worker, and link.max-message-mb is "
-        f"{link.max_message_mb}: set {', or '.join(ways)}"
+        f"{needed_mb} MB between clients and the worker, and "
+        f"{'the largest that the worker takes' if is_the_workers else 'link.max-message-mb'} is "
+        f"{most_bytes // MEBIBYTE}: set {', or '.join(ways)}"
     )
 
 

@@ -21,6 +21,7 @@ from .collection import Task, TrainResults
 from .dispatch import PendingMessage
 from .memory_corrections import MemoryCorrections
 from .planned_round import NOTHING_PLANNED
+from .run_base import RunBase
 from .state import RunState
 
 
@@ -35,8 +36,8 @@ class OpenRound:
     started_seconds, sent_seconds, deadline_seconds
         On clocks that only go up: when it began, when its messages went out, and when their replies
         must be there.
-    devices, worker
-        What clients and worker have.
+    devices, worker, base
+        What clients and worker have, and the base that all must have.
     parts, clients, names
         What each client that takes part is planned to do, what is known of it, nobody's where
         the round is left out, and what clients are called.
@@ -58,6 +59,7 @@ class OpenRound:
     deadline_seconds: float = 0.0
     devices: DevicesNow = field(default_factory=DevicesNow)
     worker: DeviceProfile
+    base: RunBase = field(default_factory=RunBase)
     parts: Mapping[int, ClientPlan] = field(default_factory=dict)
     clients: Mapping[int, ClientInfo] = field(default_factory=dict)
     names: ClientNames = NUMBERED

@@ -142,9 +142,10 @@ class RoundMessages:
             budgets_bytes={node: _budget(begun, node) for node in begun.parts},
             names=begun.names,
         )
+        base = begun.base.text
         return {
             node: PendingMessage(
-                instructions=instructions,
+                instructions=instructions.replace(base=base),
                 load=begun.parts[node].worker_seconds,
                 arrays=(
                     sampling.arrayrecord_key,

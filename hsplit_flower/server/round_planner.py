@@ -85,7 +85,8 @@ class RoundPlanner:
                 f"training.sequence-length is {training.sequence_length}: the model has "
                 f"{architecture.max_positions} positions"
             )
-        check_messages(settings, method, architecture.hidden_size)
+        self.hidden_size = architecture.hidden_size
+        check_messages(settings, method, self.hidden_size)
         traced = (trace or trace_costs)(config, workload_of(settings))
         self._method = method
         self.costs = costs_for(method, traced)

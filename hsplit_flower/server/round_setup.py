@@ -7,13 +7,17 @@ from flwr.app import MessageType
 from flwr.serverapp import Grid
 
 from ..devices.source import DeviceSource
-from ..settings import Model, Sampling
+from ..methods import Method
+from ..settings import RunSettings
 from ..types import WorkerDescription
 from .client_selection import ClientSelection
+from .evaluation import ServerEvaluation
 from .left_out import without_description, without_device, without_part, without_room
+from .message_check import check_messages
 from .resumption import reunited
 from .round import OpenRound
 from .round_planner import RoundPlanner
+from .run_base import RunBase, check_evaluated, run_base
 from .state import RunState
 
 
@@ -27,16 +31,21 @@ class RoundSetup:
         Of the run's model and method.
     source
         Who has what.
-    sampling
-        How many take part.
-    model
-        Which clients must have.
+    settings, method
+        Of the run: how many take part, which base they must have, and what they send.
     """
 
     def __init__(
-        self, planner: RoundPlanner, source: DeviceSource, sampling: Sampling, *, model: Model
+        self,
+        planner: RoundPlanner,
+        source: DeviceSource,
+        settings: RunSettings,
+        method: Method,
     ) -> None:
+        sampling = settings.sampling
         self._planner = planner
+        self._settings = settings
+        self._method = method
         self._source = source
         self._sampling = sampling
         self._selection = ClientSelection(
@@ -44,12 +53,47 @@ class RoundSetup:
             source,
             least_available=sampling.min_available_nodes,
             wait_seconds=sampling.wait_seconds,
-            model=model,
+            model=settings.model,
         )
 
-    def reunited(self, state: RunState, grid: Grid) -> RunState:
+    def base(self, worker: WorkerDescription) -> RunBase:
+        """What worker and server have of the model's base.
+
+        Raises
+        ------
+        ConfigError
+            If they have another one each.
+        """
+        return run_base(
+            self._settings.model, worker, quantised=self._planner.costs.workload.quantised
+        )
+
+    def check_worker(self, worker: WorkerDescription, evaluate: object) -> None:
+        """See that worker and server go together, before clients are asked.
+
+        Parameters
+        ----------
+        worker
+            What it says of itself.
+        evaluate
+            What evaluates on the server; looked at where it is a class of ours.
+
+        Raises
+        ------
+        ConfigError
+            If they have other bases, or the messages of a step are too large for the worker.
+        """
+        limit = worker.max_message_bytes
+        hidden_size = self._planner.hidden_size
+        check_messages(self._settings, self._method, hidden_size, worker_bytes=limit)
+        base, model = self.base(worker), self._settings.model
+        if isinstance(evaluate, ServerEvaluation):
+            quantised = self._planner.costs.workload.quantised
+            check_evaluated(evaluate.half, base, model, quantised=quantised)
+
+    def reunited(self, state: RunState, grid: Grid, worker: WorkerDescription) -> RunState:
         """A state that another process left, with the ids that its clients have now."""
-        return reunited(state, self._selection.met(grid, state))
+        return reunited(state, self._selection.met(grid, state, self.base(worker)))
 
     def begin(
         self,
@@ -67,6 +111,7 @@ class RoundSetup:
             grid=grid,
             started_seconds=started_seconds,
             worker=self._source.worker(self._planner.worker_profile(worker)),
+            base=self.base(worker),
         )
 
     def with_parts(self, begun: OpenRound, state: RunState) -> tuple[OpenRound, RunState]:
@@ -87,6 +132,7 @@ class RoundSetup:
             begun.server_round,
             fraction=fraction,
             least=self.least(begun.message_type),
+            base=begun.base,
             anew=begun.trains,
         )
         registry = chosen.state.clients

@@ -108,7 +108,7 @@ class WorkerSessions:
         self.describe()
 
     def restart_dead(self) -> None:
-        """Before a round: start again who has died.
+        """Before a round: start again who has died, and ask anew what there is then.
 
         Raises
         ------
@@ -117,6 +117,7 @@ class WorkerSessions:
         """
         for line in self.group.restart_dead():
             log(WARNING, "%s", line)
+            self._description = None
         self._check_somebody_lives()
 
     def load_update(self, updates: Mapping[str, LowRank]) -> None:

@@ -45,6 +45,9 @@ class Instructions(Settings):
     server_round: int = setting(description="Which round it is.", ge=0)
     num_examples: int = setting(description="What the client has said that it trains on.", ge=0)
     model: Model = setting(description="The base, as it is loaded.")
+    base: str = setting(
+        "", "What tells that base from others; empty where neither server nor worker knows it."
+    )
     link: Link = setting(description="How the worker is talked to.")
     session: SessionSpec = setting(description="What the session on the worker was opened with.")
     whole: WholeTraining = setting(

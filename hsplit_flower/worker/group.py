@@ -4,8 +4,10 @@ import math
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Protocol, final
 
-from ..errors import WorkerUnavailableError
+from ..errors import ConfigError, WorkerUnavailableError
 from ..types import WorkerDescription
+from ..wire.base_text import base_from_text
+from ..wire.same_base import problem_with
 from .handle import WorkerHandle
 
 
@@ -88,16 +90,27 @@ def described_together(
     ----------
     members
         One or more workers' descriptions, each with the device that it runs on.
+
+    Raises
+    ------
+    ConfigError
+        If they have loaded other bases.
     """
     by_device: dict[Hashable, list[WorkerDescription]] = {}
     for device, description in members:
         by_device.setdefault(device, []).append(description)
     anyone = next(iter(by_device.values()))[0]
+    for worker in (each for workers in by_device.values() for each in workers):
+        _check_alike(worker, anyone)
     return WorkerDescription(
         model=anyone.model,
         num_blocks=anyone.num_blocks,
         lowest_cut=anyone.lowest_cut,
         dtype=anyone.dtype,
+        base=anyone.base,
+        max_message_bytes=min(
+            worker.max_message_bytes for workers in by_device.values() for worker in workers
+        ),
         memory_bytes=math.fsum(
             min(worker.memory_bytes for worker in workers) for workers in by_device.values()
         ),
@@ -108,3 +121,11 @@ def described_together(
             worker.max_sessions for workers in by_device.values() for worker in workers
         ),
     )
+
+
+def _check_alike(worker: WorkerDescription, other: WorkerDescription) -> None:
+    if worker.base == other.base:
+        return
+    own, wanted = base_from_text(worker.base), base_from_text(other.base)
+    if problem := problem_with(own, wanted, whose="another worker of the pool"):
+        raise ConfigError(f"a worker of the pool cannot be used: {problem}")

@@ -96,7 +96,7 @@ def host_worker(
     certificates = PortCertificates(worker)
     if worker.num_threads:
         torch.set_num_threads(worker.num_threads)
-    hosted = _loaded(model, worker, lowest_cut)
+    hosted = _loaded(model, worker, lowest_cut, max_message_bytes)
     server, port = serve(
         hosted,
         host=worker.host,
@@ -111,7 +111,7 @@ def host_worker(
     return hosted
 
 
-def _loaded(model: Model, worker: Worker, lowest_cut: int) -> HostedWorker:
+def _loaded(model: Model, worker: Worker, lowest_cut: int, max_message_bytes: int) -> HostedWorker:
     """The worker without anything that serves it."""
     revision = model.revision or None
     architecture = read_architecture(Checkpoint(source=model.name, revision=revision).config())
@@ -137,6 +137,7 @@ def _loaded(model: Model, worker: Worker, lowest_cut: int) -> HostedWorker:
         sessions=Sessions(
             max_sessions=worker.max_sessions, timeout_seconds=worker.session_timeout_seconds
         ),
+        max_message_bytes=max_message_bytes,
     )
 
 

@@ -10,7 +10,9 @@ from ..adapters import LowRank
 from ..errors import WorkerUnavailableError
 from ..settings import SessionSpec
 from ..splitting import Architecture, Half
+from ..splitting.base_reading import digest_of_half
 from ..types import WorkerDescription
+from ..wire.base_text import base_to_text
 from ..wire.factors import SessionResult
 from ..wire.messages import Backward, Reply, Request
 from ..wire.work_done import WorkDone
@@ -44,6 +46,8 @@ class SplitWorker:
     limits
         What a batch of several sessions' steps may be; by default what the global update and the
         open sessions leave room for.
+    max_message_bytes
+        What it is served with, to be told to who asks; 0 where it is not, or by others.
 
     Attributes
     ----------
@@ -60,6 +64,7 @@ class SplitWorker:
         flops_per_second: float,
         sessions: Sessions | None = None,
         limits: Limits | None = None,
+        max_message_bytes: int = 0,
     ) -> None:
         self.streams = StreamRegistry()
         self._is_ending = False
@@ -75,6 +80,8 @@ class SplitWorker:
             flops_per_second=flops_per_second,
             dtype=half.numbers,
             max_sessions=self._sessions.max_sessions,
+            base=base_to_text(digest_of_half(half)),
+            max_message_bytes=max_message_bytes,
             instance=secrets.token_hex(8),
         )
         self._limit_batches()

@@ -10,7 +10,7 @@ import pytest
 from hsplit_flower.client.instructions_check import (
     BYTES_A_NUMBER,
     check_adapters,
-    check_model,
+    checked_base,
     in_our_words,
 )
 from hsplit_flower.errors import AdapterError, ConfigError, HSplitError, UnsupportedModelError
@@ -126,11 +126,11 @@ def test_errors_of_ours_pass_as_they_are() -> None:
 def test_a_device_without_what_quantises_says_so_before_it_is_planned_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    check_model("llama-tiny", revision="", quantised="nf4")
+    checked_base("llama-tiny", revision="", dtype="float32", quantised="nf4")
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else find(name)
     )
-    check_model("llama-tiny", revision="")
+    assert checked_base("llama-tiny", revision="", dtype="float32").tensors
     with pytest.raises(ConfigError, match=r"pip install 'hsplit-flower\[quantised\]'"):
-        check_model("llama-tiny", revision="", quantised="nf4")
+        checked_base("llama-tiny", revision="", dtype="float32", quantised="nf4")

@@ -10,6 +10,7 @@ from hsplit_flower.methods import FED_LORA, HSPLIT_LORA, SPLIT_LORA, Method
 from hsplit_flower.server.message_check import check_messages
 from hsplit_flower.server.round_planner import RoundPlanner
 from hsplit_flower.settings import Link, RunSettings, Training
+from hsplit_flower.settings.link import MEBIBYTE
 from hsplit_flower.types import WireType
 from tests.families import FAMILIES
 from tests.rounds import architecture
@@ -52,6 +53,18 @@ def test_what_would_fit_is_named(settings: RunSettings, method: Method, ways: st
     with pytest.raises(ConfigError) as caught:
         check_messages(settings, method, WIDTH)
     assert str(caught.value).endswith(f": set {ways}")
+
+
+def test_the_smaller_limit_of_a_worker_that_runs_already_is_the_one_to_fit() -> None:
+    settings = _settings({"max_message_mb": 129})
+    with pytest.raises(ConfigError) as caught:
+        check_messages(settings, HSPLIT_LORA, WIDTH, worker_bytes=32 * MEBIBYTE)
+    assert str(caught.value).endswith(
+        "and the largest that the worker takes is 32: set training.micro-batch-size = 3, or "
+        "--max-message-mb = 129 where the worker is started, or link.wire-type = 'bfloat16'"
+    )
+    check_messages(settings, HSPLIT_LORA, WIDTH, worker_bytes=200 * MEBIBYTE)
+    check_messages(_settings(micro_batch_size=3), HSPLIT_LORA, WIDTH, worker_bytes=32 * MEBIBYTE)
 
 
 def test_what_fits_is_let_pass_and_so_are_runs_without_messages() -> None:

@@ -39,6 +39,7 @@ INSTRUCTIONS = Instructions(
     whole=WholeTraining(
         is_whole=True, trains_weights=True, merges=True, tail_decay=0.5, tail_penalty=0.25
     ),
+    base="what tells a base from others",
     trust=Trust(is_secured=True, root_certificates="of an authority"),
     address="[::1]:8600",
     token="a token",
@@ -59,4 +60,6 @@ DESCRIPTION = WorkerDescription(
     flops_per_second=1e15 / 7,
     dtype="bfloat16",
     max_sessions=2**16,
+    base="what tells a base from others",
+    max_message_bytes=2**26,
 )

@@ -1,9 +1,15 @@
 """Several workers described as one, for the planner."""
 
+from dataclasses import replace
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hsplit_flower.errors import ConfigError
+from hsplit_flower.splitting.base_digest import BaseDigest, TensorDigest
 from hsplit_flower.types import WorkerDescription
+from hsplit_flower.wire.base_text import base_to_text
 from hsplit_flower.worker.group import described_together
 
 
@@ -40,3 +46,17 @@ def test_one_device_is_not_more_for_having_more_workers(
 ) -> None:
     own = described(memory, flops)
     assert described_together([("device", own)] * count) == described(memory, flops, 100 * count)
+
+
+def test_workers_with_other_bases_cannot_be_used_together() -> None:
+    """As on nodes of a cluster whose folders are not the same."""
+    own = described(8e9, 2e10)
+    texts = [
+        base_to_text(BaseDigest(tensors={"a": TensorDigest(digest=digest)}))
+        for digest in ("00000001", "00000002")
+    ]
+    alike = [replace(own, base=texts[0], max_message_bytes=most) for most in (7, 5)]
+    together = described_together([("one", alike[0]), ("other", alike[1])])
+    assert (together.base, together.max_message_bytes) == (texts[0], 5)
+    with pytest.raises(ConfigError, match="another base than another worker of the pool: the val"):
+        described_together([("one", alike[0]), ("other", replace(own, base=texts[1]))])

@@ -16,10 +16,13 @@ from hsplit_flower.errors import (
 )
 from hsplit_flower.settings import SessionSpec
 from hsplit_flower.settings.worker import MAX_SESSIONS
+from hsplit_flower.splitting import Checkpoint
+from hsplit_flower.splitting.base_reading import digest_of
 from hsplit_flower.types import WorkerDescription
+from hsplit_flower.wire.base_text import base_to_text
 from hsplit_flower.wire.messages import Forward, Loss
 from hsplit_flower.worker import Sessions, SplitWorker
-from tests.families import NUM_BLOCKS, fields
+from tests.families import NUM_BLOCKS, checkpoint, fields
 from tests.rounds import global_update, ranks
 from tests.tolerances import assert_same
 from tests.worker.test_session import Clock
@@ -50,6 +53,7 @@ def test_it_says_what_it_holds(worker: SplitWorker) -> None:
         flops_per_second=2e12,
         dtype="float32",
         max_sessions=MAX_SESSIONS,
+        base=base_to_text(digest_of(Checkpoint(source=str(checkpoint(FAMILY))), torch.float32)),
     )
 
 
