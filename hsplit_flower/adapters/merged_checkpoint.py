@@ -24,6 +24,7 @@ from ..splitting.model_name import INDEX_FILE, SINGLE_FILE
 from ..splitting.tensor_file import DTYPES, TensorEntry, write_tensors
 from ..types import Span
 from .low_rank import LowRank
+from .peft_checkpoint import CARD_FILE
 from .whole_folder import check_is_free, whole_folder
 
 _NOT_QUANTISED = (
@@ -53,6 +54,7 @@ def merge_into(
     *,
     base: Checkpoint,
     dtype: torch.dtype | None = None,
+    card: str = "",
 ) -> Path:
     """Write the base with the updates added to its weights.
 
@@ -66,6 +68,8 @@ def merge_into(
         The model's files. Their division into shards is kept.
     dtype
         What all floating-point numbers become; None leaves each tensor its own type.
+    card
+        What its README says, such as of which revision the base is; empty for no README.
 
     Raises
     ------
@@ -88,6 +92,8 @@ def merge_into(
         _check_as_stored(by_key, tensors, base, describe(model))
         with whole_folder(folder) as fresh:
             copy_companions(base, fresh, dtype)
+            if card:
+                (fresh / CARD_FILE).write_text(card, encoding="utf-8")
             _write_shards(fresh, shards, tensors, by_key, dtype)
     return folder
 

@@ -14,9 +14,10 @@ from ..adapters.peft_state import as_written, narrowest_dtype
 from ..adapters.truncation import canonical, energy_share
 from ..adapters.whole_folder import check_is_free
 from ..errors import AdapterError, ConfigError
+from ..reports.model_card import merged_card
 from ..server.adapter_card import adapter_card, run_perplexities
 from ..server.past_run import PastRun, read_past_run
-from ..splitting import Checkpoint, floating_dtype, read_architecture
+from ..splitting import Checkpoint, floating_dtype, known_revision, read_architecture
 from .dev_set import DevSet
 from .export_order import ExportOrder
 from .export_report import Described, ExportReport, Measured, Written
@@ -178,7 +179,9 @@ def _write_merged(
     if folder is None:
         return None
     dtype = None if order.dtype is None else floating_dtype(order.dtype)
-    merge_into(updates, folder, base=_base(run), dtype=dtype)
+    revision = known_revision(run.model.name, run.model.revision)
+    card = merged_card(run.model.name, revision, run.method.title)
+    merge_into(updates, folder, base=_base(run), dtype=dtype, card=card)
     told = order.dtype or "the base's own type"
     if run.model.quantised:
         told += f"; the run trained on it in {run.model.dtype}, so this is not the same function"

@@ -1,4 +1,7 @@
-"""The model card of an adapter: what it was trained on, how, with what result, how to load it."""
+"""The model card of an adapter: what it was trained on, how, with what result, how to load it.
+
+And the shorter one of a base that an adapter was added to.
+"""
 
 import math
 import os
@@ -13,6 +16,7 @@ from ..splitting.model_name import BUILT_IN
 from .markdown import rendered
 
 TEMPLATE_FILE = "model_card.md"
+MERGED_FILE = "merged_card.md"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +77,25 @@ def model_card(facts: CardFacts) -> str:
         recipe=recipe,
         size=size_text(facts.adapter_bytes),
         held_back=_share(facts.dropped_energy),
+        version=version("hsplit-flower"),
+    )
+
+
+def merged_card(base_model: str, revision: str, method_title: str) -> str:
+    """A card in Markdown for a base with an adapter in its weights.
+
+    Parameters
+    ----------
+    base_model, revision
+        What the adapter was added to; a path is told by its last part.
+    method_title
+        Of the method that trained the adapter.
+    """
+    return rendered(
+        MERGED_FILE,
+        base=public_name(base_model),
+        revision=revision,
+        method_title=method_title,
         version=version("hsplit-flower"),
     )
 

@@ -148,6 +148,7 @@ def test_a_merged_model_is_base_and_adapter(
     both: Any = PeftModel.from_pretrained(
         AutoModelForCausalLM.from_pretrained(base), str(run / "export-exact")
     )
+    assert f"| base model | {name} |" in (tmp_path / "model" / "README.md").read_text("utf-8")
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     torch.testing.assert_close(logits(merged), logits(both))
 

@@ -11,7 +11,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from hsplit_flower.reports import CardFacts, model_card
-from hsplit_flower.reports.model_card import public_name
+from hsplit_flower.reports.model_card import merged_card, public_name
 
 FACTS = CardFacts(
     base_model="owner/base",
@@ -141,3 +141,18 @@ def test_a_built_in_base_is_loaded_from_where_it_is() -> None:
     code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0]
     compile(code, "card", "exec")
     compile(re.findall(r"```python\n(.*?)```", card(), re.DOTALL)[0], "card", "exec")
+
+
+@pytest.mark.parametrize(
+    ("base", "revision", "told"),
+    [
+        ("owner/base", "0123456789abcdef", "| revision of the base | 0123456789abcdef |"),
+        ("/home/jan/base", "", "| revision of the base | not known: no commit of a hub's model |"),
+    ],
+)
+def test_a_merged_model_says_of_which_revision_its_base_is(
+    base: str, revision: str, told: str
+) -> None:
+    text = merged_card(base, revision, "HSplitLoRA")
+    assert told in text and "jan" not in text
+    assert ModelCard(text).data.to_dict()["base_model"] == base.rpartition("/home/jan/")[2]
