@@ -35,6 +35,17 @@ class EncodedExample:
     def __len__(self) -> int:
         return len(self.input_ids)
 
+    @property
+    def num_learnt(self) -> int:
+        """How many of its tokens are learnt: the first is predicted from nothing."""
+        return sum(label != IGNORED_LABEL for label in self.labels[1:])
+
+    def up_to(self, length: int) -> "EncodedExample":
+        """Its first so many tokens."""
+        if len(self) <= length:
+            return self
+        return EncodedExample(input_ids=self.input_ids[:length], labels=self.labels[:length])
+
 
 def encode_examples(
     examples: Sequence[Example],
@@ -122,11 +133,14 @@ def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
     )
 
 
-def _start_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """What the tokenizer puts before a text by itself: its begin token, or nothing."""
-    own = tokenizer("")["input_ids"]
+def begins_texts(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokenizer puts its begin token before a text by itself."""
     begin = tokenizer.bos_token_id
-    return (int(begin),) if begin is not None and own[:1] == [begin] else ()
+    return begin is not None and list(tokenizer("")["input_ids"][:1]) == [begin]
+
+
+def _start_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    return (int(tokenizer.bos_token_id),) if begins_texts(tokenizer) else ()
 
 
 def _token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:

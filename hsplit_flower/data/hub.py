@@ -27,6 +27,17 @@ def read_hub(dataset_id: str, split: str) -> list[Example]:
     DataError
         If the data set cannot be loaded, or lacks the split, the columns or some text.
     """
+    return examples_of_table(hub_table(dataset_id, split), f"{dataset_id}, {split} split")
+
+
+def hub_table(dataset_id: str, split: str) -> "Dataset":
+    """One split of a data set on the hub; downloads it unless it is cached.
+
+    Raises
+    ------
+    DataError
+        If it cannot be loaded, or lacks the split.
+    """
     import datasets
 
     try:
@@ -34,12 +45,11 @@ def read_hub(dataset_id: str, split: str) -> list[Example]:
     except Exception as error:  # the hub's client raises a dozen unrelated types
         raise DataError(
             f"tried datasets.load_dataset({dataset_id!r}) and got "
-            f"{type(error).__name__}: {error}; check the id and the network, "
-            "or give a folder of CSV files with the columns mr and ref"
+            f"{type(error).__name__}: {error}; check the id and the network, or give a file"
         ) from error
     for name in _SPLIT_NAMES[split]:
         if name in splits:
-            return examples_of_table(splits[name], f"{dataset_id}, split {name!r}")
+            return splits[name]
     raise DataError(
         f"{dataset_id} has no {split} split: got {sorted(splits)}, "
         f"wanted one of {list(_SPLIT_NAMES[split])}"

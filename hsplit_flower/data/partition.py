@@ -1,4 +1,4 @@
-"""Which client holds which examples: IID, or unequal by label as Dirichlet draws make it.
+"""Which client holds which examples: IID, unequal by label as Dirichlet draws make it, or by label.
 
 The drawing is left to the partitioners of `flwr_datasets`; this file gives them labels and takes
 back positions, so that the examples themselves are never copied.
@@ -7,7 +7,7 @@ back positions, so that the examples themselves are never copied.
 import math
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MISSING_LABEL = "(none)"
 
-Scheme = Literal["iid", "dirichlet"]
+Scheme = Literal["iid", "dirichlet", "natural"]
 
 
 def labels_of(examples: Sequence[Example], attribute: str = "food") -> list[str]:
@@ -59,7 +59,8 @@ def partition(
     scheme
         ``"iid"`` deals the shuffled examples out equally, whatever their labels. ``"dirichlet"``
         draws, for every label, each client's share of its examples from
-        ``Dirichlet(alpha, ..., alpha)``.
+        ``Dirichlet(alpha, ..., alpha)``. ``"natural"`` gives all examples of a label to one client:
+        the largest label first, each to whoever has the fewest examples.
     alpha
         How equal the shares are: near 0, a label goes to one client; large, all clients are alike.
     seed
@@ -78,6 +79,8 @@ def partition(
     codes = np.unique(np.asarray(labels, dtype=str), return_inverse=True)[1]
     if scheme == "iid":
         return _partition_iid(codes, num_clients, seed)
+    if scheme == "natural":
+        return _partition_natural(codes, num_clients, seed, min_examples)
     return _partition_dirichlet(codes, num_clients, alpha, seed, min_examples)
 
 
@@ -85,8 +88,8 @@ def _check(
     num_examples: int, num_clients: int, scheme: str, alpha: float, seed: int, min_examples: int
 ) -> None:
     problems = []
-    if scheme not in ("iid", "dirichlet"):
-        problems.append(f"scheme must be 'iid' or 'dirichlet', got {scheme!r}")
+    if scheme not in get_args(Scheme):
+        problems.append(f"scheme must be one of {list(get_args(Scheme))}, got {scheme!r}")
     if num_clients < 1:
         problems.append(f"num_clients must be 1 or more, got {num_clients}")
     if not 0 < alpha < math.inf:
@@ -110,6 +113,27 @@ def _partition_iid(codes: np.ndarray, num_clients: int, seed: int) -> list[list[
 
     order = np.random.default_rng(seed).permutation(len(codes))  # the partitioner does not shuffle
     return _positions(IidPartitioner(num_partitions=num_clients), order, codes[order])
+
+
+def _partition_natural(
+    codes: np.ndarray, num_clients: int, seed: int, min_examples: int
+) -> list[list[int]]:
+    sizes = np.bincount(codes)
+    if len(sizes) < num_clients:
+        raise DataError(
+            f"{len(sizes)} different labels cannot give {num_clients} clients one or more each: "
+            "use fewer clients, or divide by a column with more values"
+        )
+    rng = np.random.default_rng(seed)
+    parts: list[list[int]] = [[] for _ in range(num_clients)]
+    for code in np.argsort(-sizes, kind="stable"):
+        min(parts, key=len).extend(np.flatnonzero(codes == code).tolist())
+    if short := {at: len(part) for at, part in enumerate(parts) if len(part) < min_examples}:
+        raise DataError(
+            f"the labels leave clients with fewer than {min_examples} of {len(codes)} examples "
+            f"(examples by client: {short}); use fewer clients"
+        )
+    return [rng.permutation(part).tolist() for part in parts]
 
 
 def _partition_dirichlet(

@@ -61,6 +61,26 @@ def test_small_alpha_is_less_equal_than_large() -> None:
     assert most(1000.0) < 0.25 < 0.5 < most(0.1)
 
 
+def test_a_label_is_one_clients_alone_and_clients_have_about_as_many() -> None:
+    labels = [str(min(number % 11, 7)) for number in range(600)]
+    parts = partition(labels, 3, scheme="natural", seed=4)
+    assert sorted(position for part in parts for position in part) == list(range(600))
+    held = [{labels[position] for position in part} for part in parts]
+    assert sum(map(len, held)) == len(set(labels)), "no label is held by two"
+    assert max(map(len, parts)) - min(map(len, parts)) <= max(Counter(labels).values())
+    assert all(part != sorted(part) for part in parts)
+    assert partition(labels, 3, scheme="natural", seed=4) == parts
+
+
+def test_too_few_labels_are_refused() -> None:
+    with pytest.raises(DataError, match="2 different labels cannot give 3 clients one or more"):
+        partition(["a", "b"] * 5, 3, scheme="natural")
+    with pytest.raises(
+        DataError, match=r"fewer than 4 of 13 examples \(examples by client: \{1: 3"
+    ):
+        partition(["a"] * 10 + ["b"] * 3, 2, scheme="natural", min_examples=4)
+
+
 def test_order_within_a_client_is_not_by_label() -> None:
     (part,) = partition(sorted(LABELS), 1, scheme="dirichlet")
     assert len({sorted(LABELS)[position] for position in part[:100]}) == 7

@@ -1,0 +1,158 @@
+"""Conversations as token ids, with labels on what is learnt of them.
+
+The whole text is tokenised at once, as the model reads it. A token is learnt if a character of an
+answer is in it.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from transformers import PreTrainedTokenizerBase
+
+from ...errors import ConfigError, DataError
+from ...types import IGNORED_LABEL
+from ..encode import EncodedExample, begins_texts, end_token_id
+from .answers import Learn, Spans, rendered_answers
+from .conversation import Conversation
+from .counts import EncodingCounts
+from .template import ChatTemplate
+
+OnLong = Literal["drop", "truncate", "error"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedConversations:
+    """Those that are kept, and what became of all of them."""
+
+    examples: list[EncodedExample]
+    counts: EncodingCounts
+
+
+def encode_conversations(
+    conversations: Sequence[Conversation],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_length: int,
+    learn: Learn = "answers",
+    on_long: OnLong = "drop",
+) -> EncodedConversations:
+    """The token ids of conversations, labelled where an answer is; of texts, all of it.
+
+    Parameters
+    ----------
+    max_length
+        The most tokens that a row may have.
+    learn
+        ``"answers"``, each with the token that ends it; ``"last-answer"`` of a conversation alone;
+        ``"everything"``, what others say included.
+    on_long
+        ``"drop"`` leaves longer rows out, ``"truncate"`` cuts their end off, and leaves out those
+        that have nothing to learn then; ``"error"`` refuses them. The log says how many.
+
+    Raises
+    ------
+    ConfigError
+        If `on_long` or `max_length` is not one that there is.
+    DataError
+        If the template cannot render a row or it cannot be told what is learnt of it, a row is too
+        long and that is an error, or none is left.
+    """
+    if on_long not in ("drop", "truncate", "error"):
+        raise ConfigError(f"on_long must be 'drop', 'truncate' or 'error', got {on_long!r}")
+    if max_length < 2:
+        raise ConfigError(f"max_length must be 2 or more, got {max_length}")
+    if not tokenizer.is_fast:
+        raise DataError(
+            f"the tokenizer {tokenizer.name_or_path!r} does not say which characters its tokens "
+            "are of: one with a tokenizer.json is wanted"
+        )
+    template = ChatTemplate(tokenizer)
+    rendered = [rendered_answers(template, one, learn) for one in conversations]
+    encoded = _tokenised(conversations, rendered, tokenizer)
+    return _fitted(encoded, conversations, max_length, on_long)
+
+
+def _tokenised(
+    conversations: Sequence[Conversation],
+    rendered: Sequence[tuple[str, Spans]],
+    tokenizer: PreTrainedTokenizerBase,
+) -> list[EncodedExample]:
+    if not rendered:
+        return []
+    batch = tokenizer(
+        [text for text, _ in rendered],
+        add_special_tokens=False,
+        return_attention_mask=False,
+        return_offsets_mapping=True,
+        verbose=False,
+    )
+    parts = zip(conversations, rendered, batch["input_ids"], batch["offset_mapping"], strict=True)
+    return [
+        _labelled(ids, offsets, spans) if one.messages else _whole_text(ids, tokenizer)
+        for one, (_, spans), ids, offsets in parts
+    ]
+
+
+def _labelled(
+    ids: Sequence[int], offsets: Sequence[tuple[int, int]], spans: Spans
+) -> EncodedExample:
+    labels = [
+        token if any(start < stop and end > first for first, stop in spans) else IGNORED_LABEL
+        for token, (start, end) in zip(ids, offsets, strict=True)
+    ]
+    # Nothing is before the first token, so it is learnt by nobody.
+    return EncodedExample(input_ids=tuple(ids), labels=(IGNORED_LABEL, *labels[1:]))
+
+
+def _whole_text(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> EncodedExample:
+    """A text with the tokens that a model expects at its ends, if it does not have them already."""
+    end: Any = end_token_id(tokenizer)
+    begin = [tokenizer.bos_token_id] if begins_texts(tokenizer) else []
+    start = begin if list(ids[:1]) != begin else []
+    all_ids = (*start, *ids, *(() if list(ids[-1:]) == [end] else (end,)))
+    return EncodedExample(input_ids=all_ids, labels=(IGNORED_LABEL, *all_ids[1:]))
+
+
+def _fitted(
+    encoded: Sequence[EncodedExample],
+    conversations: Sequence[Conversation],
+    max_length: int,
+    on_long: OnLong,
+) -> EncodedConversations:
+    long = [at for at, example in enumerate(encoded) if len(example) > max_length]
+    if long and on_long == "error":
+        raise DataError(
+            f"{conversations[long[0]].place} has {len(encoded[long[0]])} tokens, more than "
+            f"{max_length}, and {len(long)} of {len(encoded)} rows have: raise the sequence "
+            'length, or set on-long to "drop" or "truncate"'
+        )
+    kept = [
+        one.up_to(max_length) for one in encoded if on_long == "truncate" or len(one) <= max_length
+    ]
+    learnt = [one for one in kept if one.num_learnt]
+    counts = EncodingCounts(
+        num_rows=len(encoded),
+        num_long=len(long),
+        num_without_answer=len(kept) - len(learnt),
+        num_tokens=sum(map(len, learnt)),
+        num_learnt_tokens=sum(one.num_learnt for one in learnt),
+    )
+    if not learnt:
+        raise DataError(
+            f"none of {len(encoded)} rows is left: {len(long)} have more than {max_length} tokens; "
+            "raise the sequence length"
+        )
+    if len(learnt) < len(encoded) or long:
+        logger.warning(
+            "%s of %s rows have more than %s tokens and are %s; %s are left",
+            len(long),
+            len(encoded),
+            max_length,
+            "cut" if on_long == "truncate" else "left out",
+            len(learnt),
+        )
+    return EncodedConversations(examples=learnt, counts=counts)

@@ -1,0 +1,74 @@
+"""Where conversations come from: the built-in help desk, a file, or a data set on the hub."""
+
+import re
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+from ...errors import DataError
+from ..hub import hub_table
+from . import help_desk
+from .conversation import Conversation
+from .row import Row
+from .row_files import READERS, file_rows
+from .row_format import RowFormat
+
+HELP_DESK = "help-desk"
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def load_conversations(source: str, rows: RowFormat | None = None) -> list[Conversation]:
+    """All conversations of a set, in its order.
+
+    Parameters
+    ----------
+    source
+        ``"help-desk"`` (built in), the path of a file whose ending is one of `READERS`, or a hub
+        id as ``"owner/name"``, of which the train split is taken. A file comes before a hub id.
+        Only a hub id may use the network.
+    rows
+        How rows are read; recognised by their columns if nothing is said.
+
+    Raises
+    ------
+    DataError
+        If it is none of the three, or holds no rows; a bad row is named by file and line.
+    """
+    reading = rows or RowFormat()
+    found = [reading.conversation(row) for row in _with_group(rows_of(source), reading.group_by)]
+    if not found:
+        raise DataError(f"{source} has no rows: one or more is wanted")
+    return found
+
+
+def rows_of(source: str) -> Iterator[Row]:
+    """The rows of a set one after the other; see `load_conversations`."""
+    path = Path(source).expanduser()
+    if source == HELP_DESK:
+        yield from help_desk.rows()
+    elif source and (path.is_file() or path.suffix.lower() in READERS):
+        yield from file_rows(path)
+    elif _HUB_ID.fullmatch(source):
+        place = f"{source}, split 'train'"
+        for number, values in enumerate(hub_table(source, "train"), start=1):
+            yield Row(values=values, place=f"{place}, row {number}")
+    else:
+        raise DataError(
+            f"unknown data {source!r}: {HELP_DESK!r} (built in), a file that ends in one of "
+            f"{', '.join(READERS)} (there is none at {path.absolute()}), or a hub id 'owner/name' "
+            "is wanted"
+        )
+
+
+def _with_group(rows: Iterator[Row], group_by: str) -> Iterator[Row]:
+    """The rows; refused if the first lacks the column that they are divided by."""
+    first = next(rows, None)
+    if first is None:
+        return
+    if group_by and group_by not in first.values:
+        raise DataError(
+            f"{first.place} has no column {group_by!r} to divide by: its columns are "
+            f"{sorted(map(str, first.values))}"
+        )
+    yield from chain([first], rows)
