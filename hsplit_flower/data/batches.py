@@ -1,4 +1,7 @@
-"""Batches of encoded examples as padded tensors, for training and for evaluation."""
+"""Batches of encoded examples as padded tensors, for training and for evaluation.
+
+Rows that hold several documents have positions in place of a mask.
+"""
 
 from collections.abc import Iterator, Sequence
 from itertools import count, islice
@@ -9,11 +12,12 @@ from torch import Tensor
 
 from ..errors import ConfigError, DataError
 from ..types import IGNORED_LABEL
+from .chat.packing import PackedRow
 from .encode import EncodedExample
 
 
 def batches(
-    encoded: Sequence[EncodedExample],
+    encoded: Sequence[EncodedExample] | Sequence[PackedRow],
     batch_size: int,
     *,
     steps: int | None = None,
@@ -24,7 +28,8 @@ def batches(
     """The batches of a round of training, or of one pass of evaluation.
 
     Each is a dict of ``input_ids``, ``attention_mask`` and ``labels``, int64, ``[batch, seq]``,
-    padded on the right to its longest example.
+    padded on the right to its longest example. Of packed rows it has ``position_ids`` and no mask:
+    what pads them is a document of its own.
 
     With `steps`, exactly so many full batches are drawn from endless passes, each in a new order
     that depends on `seed` and the number of the pass alone. A batch may hold the end of one pass
@@ -101,15 +106,25 @@ def _epoch_order(num_examples: int, seeds: Sequence[int], epoch: int) -> list[in
     return order
 
 
-def _pad(group: Sequence[EncodedExample], pad_id: int, multiple: int) -> dict[str, Tensor]:
-    longest = max(len(example) for example in group)
+def _pad(
+    group: Sequence[EncodedExample | PackedRow], pad_id: int, multiple: int
+) -> dict[str, Tensor]:
+    longest = max(len(row) for row in group)
     shape = (len(group), -(-longest // multiple) * multiple)
-    input_ids = torch.full(shape, pad_id, dtype=torch.int64)
-    attention_mask = torch.zeros(shape, dtype=torch.int64)
-    labels = torch.full(shape, IGNORED_LABEL, dtype=torch.int64)
+    batch = {
+        "input_ids": torch.full(shape, pad_id, dtype=torch.int64),
+        "labels": torch.full(shape, IGNORED_LABEL, dtype=torch.int64),
+    }
+    mask = torch.zeros(shape, dtype=torch.int64)
+    positions = torch.zeros(shape, dtype=torch.int64)
     for row, example in enumerate(group):
         length = len(example)
-        input_ids[row, :length] = torch.tensor(example.input_ids)
-        attention_mask[row, :length] = 1
-        labels[row, :length] = torch.tensor(example.labels)
-    return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+        batch["input_ids"][row, :length] = torch.tensor(example.input_ids)
+        batch["labels"][row, :length] = torch.tensor(example.labels)
+        mask[row, :length] = 1
+        if isinstance(example, PackedRow):
+            positions[row, :length] = torch.tensor(example.position_ids)
+            positions[row, length:] = torch.arange(shape[1] - length)
+    if isinstance(group[0], PackedRow):
+        return {**batch, "position_ids": positions}
+    return {**batch, "attention_mask": mask}
