@@ -29,6 +29,7 @@ FLOORS = (
     ("methods", "simulation", "worker"),
     ("client", "server"),
     ("strategies",),
+    ("runs",),
     ("cli",),
     ("__init__",),
     ("apps",),
@@ -53,7 +54,7 @@ CORE = {
 
 # Where each framework may be imported; a path stands for itself and all that lies below it.
 FRAMEWORKS = {
-    "flwr": {"server", "client/app", "client/answers", "apps"},
+    "flwr": {"server", "client/app", "client/answers", "runs", "apps"},
     "flwr_datasets": {"data"},
     "grpc": {"transport", "worker/service"},
     "ray": {"simulation", "devices/cards", "worker/pool"},

@@ -70,8 +70,9 @@ def test_the_plan_of_the_command_line_is_the_plan_of_a_run(
     settings: dict[str, Any],
     capsys: pytest.CaptureFixture[str],
 ):
-    from nlg.assemble import strategy_of
     from nlg.run_config import RunConfig
+
+    from hsplit_flower.runs import strategy_of
 
     assert main(["plan", "--model", "llama-tiny", "--json", *options]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -107,8 +108,9 @@ def test_the_plan_of_the_command_line_is_the_plan_of_a_run(
 def test_what_cannot_work_is_said_before_training(
     settings: dict[str, Any], changed: dict[str, Any], error: type[Exception], message: str
 ):
-    from nlg.assemble import strategy_of
     from nlg.run_config import RunConfig
+
+    from hsplit_flower.runs import strategy_of
 
     config = RunConfig.from_run_config({**settings, **changed})
     with pytest.raises(error, match=re.escape(message)):
@@ -116,8 +118,9 @@ def test_what_cannot_work_is_said_before_training(
 
 
 def test_simulated_clients_have_a_fleet_and_deployed_ones_none(settings: dict[str, Any]):
-    from nlg.assemble import strategy_of
     from nlg.run_config import RunConfig
+
+    from hsplit_flower.runs import strategy_of
 
     config = RunConfig.from_run_config(settings)
     assert strategy_of(config).settings.simulation.fleet == "heterogeneous"
@@ -127,8 +130,9 @@ def test_simulated_clients_have_a_fleet_and_deployed_ones_none(settings: dict[st
 
 
 def test_workers_on_ray_are_started_as_the_settings_say(settings: dict[str, Any]):
-    from nlg.assemble import strategy_of
     from nlg.run_config import RunConfig
+
+    from hsplit_flower.runs import strategy_of
 
     changed = {
         "worker.placement": "ray",
@@ -144,16 +148,18 @@ def test_workers_on_ray_are_started_as_the_settings_say(settings: dict[str, Any]
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_method_is_the_one_that_is_named(settings: dict[str, Any], name: str):
-    from nlg.assemble import strategy_of
     from nlg.run_config import RunConfig
+
+    from hsplit_flower.runs import strategy_of
 
     strategy = strategy_of(RunConfig.from_run_config({**settings, "strategy": name}))
     assert strategy.method.name == name
 
 
 def test_one_node_is_enough_for_a_round_and_for_its_evaluation(settings: dict[str, Any]):
-    from nlg.assemble import strategy_of
     from nlg.run_config import RunConfig
+
+    from hsplit_flower.runs import strategy_of
 
     few = {
         "sampling.min-train-nodes": 1,
@@ -186,8 +192,9 @@ def test_an_unknown_data_set_is_refused(settings: dict[str, Any]):
 
 
 def test_an_unknown_fleet_is_refused_before_the_run(settings: dict[str, Any]):
-    from nlg.assemble import strategy_of
     from nlg.run_config import RunConfig
+
+    from hsplit_flower.runs import strategy_of
 
     strategy = strategy_of(RunConfig.from_run_config({**settings, "simulation.fleet": "huge"}))
     with pytest.raises(ConfigError, match="huge"):
@@ -195,8 +202,9 @@ def test_an_unknown_fleet_is_refused_before_the_run(settings: dict[str, Any]):
 
 
 def test_a_fleet_that_holds_no_cut_names_its_clients(settings: dict[str, Any]):
-    from nlg.assemble import strategy_of
     from nlg.run_config import RunConfig
+
+    from hsplit_flower.runs import strategy_of
 
     small = {**settings, "simulation.fleet": "1MB,2MB"}
     with pytest.raises(InfeasibleBudgetError, match=r"client 0 has 1 MB.*lacks") as caught:

@@ -11,6 +11,7 @@ import torch
 from hsplit_flower.adapters import import_adapter
 from hsplit_flower.errors import ConfigError, HSplitError
 from hsplit_flower.reports import ServerEvaluationLine
+from hsplit_flower.runs import RunRecord
 from hsplit_flower.server.past_run import read_past_run
 
 from .one_process import run_here
@@ -38,7 +39,6 @@ class PowerCut(BaseException):
 
 def cut_while_evaluating(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     """Have the server die in the evaluation after a round."""
-    from nlg.run_record import RunRecord
 
     def die(self: Any, server_round: int, metrics: Any) -> None:
         if server_round == at:

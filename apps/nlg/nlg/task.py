@@ -22,7 +22,7 @@ from hsplit_flower.data import (
     partition,
     thinned,
 )
-from hsplit_flower.errors import ConfigError
+from hsplit_flower.runs import partition_of
 from hsplit_flower.settings import Model
 from hsplit_flower.splitting import load_tokenizer
 from nlg.run_config import RunConfig
@@ -35,12 +35,12 @@ KEPT_PARTS = 1024
 
 def num_examples(config: RunConfig, context: Context) -> int:
     """How many examples this client trains on: those that are not too long."""
-    return len(_encoded_part(config, *_place(context), "train"))
+    return len(_encoded_part(config, *partition_of(context.node_config), "train"))
 
 
 def training_batches(config: RunConfig, context: Context, server_round: int) -> Batches:
     """One round's batches of this client's partition, other ones each round."""
-    position, num_clients = _place(context)
+    position, num_clients = partition_of(context.node_config)
     return batches(
         _encoded_part(config, position, num_clients, "train"),
         config.run.training.batch_size,
@@ -55,7 +55,9 @@ def evaluation_batches(config: RunConfig, context: Context | None = None) -> Bat
     encoded = (
         encoded_dev(config)
         if context is None
-        else _encoded_part(config, *_place(context), "dev")[: config.app.evaluation_examples]
+        else _encoded_part(config, *partition_of(context.node_config), "dev")[
+            : config.app.evaluation_examples
+        ]
     )
     pad_id = pad_token_id(_tokenizer(config.run.model))
     return batches(encoded, config.run.training.batch_size, pad_id=pad_id)
@@ -66,21 +68,6 @@ def encoded_dev(config: RunConfig) -> list[EncodedExample]:
     """The server's dev set, evenly thinned to what evaluation may take."""
     examples = load_examples(config.app.dataset, "dev")
     return _encode(config, thinned(examples, config.app.evaluation_examples))
-
-
-def _place(context: Context) -> tuple[int, int]:
-    """Which partition this client has, and how many there are."""
-    try:
-        position = int(context.node_config["partition-id"])
-        num_clients = int(context.node_config["num-partitions"])
-    except KeyError as error:
-        raise ConfigError(
-            f"the node config lacks {error}: start the SuperNode with "
-            "--node-config 'partition-id=0 num-partitions=2'"
-        ) from None
-    if not 0 <= position < num_clients:
-        raise ConfigError(f"partition-id = {position}: 0 to {num_clients - 1} is wanted")
-    return position, num_clients
 
 
 @lru_cache(maxsize=4)

@@ -7,20 +7,20 @@ from typing import Any
 
 from flwr.common.logger import log
 
-from hsplit_flower.reports import RunFolder, read_run
-from hsplit_flower.reports.events import TensorBoardEvents
-from hsplit_flower.reports.history import read_history
-from hsplit_flower.reports.metrics import FederatedLine, ServerEvaluationLine
-from hsplit_flower.reports.run import VOID_FILE
-from hsplit_flower.reports.run_texts import RUN_TEXTS
-from hsplit_flower.reports.summary import SUMMARY_FILE
-from hsplit_flower.server import EvaluationReport, RoundReport
-from hsplit_flower.server.adapter_card import adapter_card, run_perplexities
-from hsplit_flower.server.checkpoint import write_state
-from hsplit_flower.server.federated_strategy import FederatedStrategy
-from hsplit_flower.server.past_run import STATE_FILE
-from hsplit_flower.splitting import Checkpoint, floating_dtype
-from nlg.run_config import RunConfig
+from ..reports import RunFolder, read_run
+from ..reports.events import TensorBoardEvents
+from ..reports.history import read_history
+from ..reports.metrics import FederatedLine, ServerEvaluationLine
+from ..reports.run import VOID_FILE
+from ..reports.run_texts import RUN_TEXTS
+from ..reports.summary import SUMMARY_FILE
+from ..server import EvaluationReport, RoundReport
+from ..server.adapter_card import adapter_card, run_perplexities
+from ..server.checkpoint import write_state
+from ..server.federated_strategy import FederatedStrategy
+from ..server.past_run import STATE_FILE
+from ..splitting import Checkpoint, floating_dtype
+from .run_config import RunConfig
 
 MOST_REASONS = 3
 
@@ -49,7 +49,7 @@ class RunRecord:
         self._strategy = strategy
         self._dtype = floating_dtype(config.app.adapter_dtype or _sent_dtype(strategy))
         self._num_rounds = config.app.num_server_rounds
-        self._config = {**config.app.shown(), **strategy.settings.shown()}
+        self._config = config.shown(strategy.settings)
         self._events: TensorBoardEvents | None = None
         if config.app.tensorboard:
             last = self.history.last_completed if self.history.num_rounds else -1

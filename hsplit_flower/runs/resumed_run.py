@@ -1,13 +1,13 @@
-"""A run of this app that goes on in its folder."""
+"""A run that goes on in its folder."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hsplit_flower.errors import ConfigError
-from hsplit_flower.server.past_run import PastRun, read_past_run
-from hsplit_flower.settings import RunSettings
-from nlg.run_config import RunConfig
+from ..errors import ConfigError
+from ..server.past_run import PastRun, read_past_run
+from ..settings import RunSettings
+from .run_config import RunConfig
 
 # What may be another one than before: it changes who runs where and for how long, and not what is
 # learnt in a round.
@@ -39,7 +39,7 @@ def read_resumed(config: RunConfig, settings: RunSettings) -> PastRun | None:
     Parameters
     ----------
     config
-        Of this app.
+        Of the run's app.
     settings
         Of the run, as its method has completed them.
 
@@ -52,7 +52,7 @@ def read_resumed(config: RunConfig, settings: RunSettings) -> PastRun | None:
     if not config.app.resume:
         return None
     past = read_past_run(Path(config.app.resume))
-    now = {**config.app.shown(), **settings.shown()}
+    now = config.shown(settings)
     problems = [
         f"{key} is {now_value!r} and was {then!r} there"
         for key, then, now_value in _differences(past.config, now)
