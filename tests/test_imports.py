@@ -19,7 +19,7 @@ PACKAGE = "hsplit_flower"
 # The floors of the house, from the ground up: a room may import the rooms of lower floors.
 FLOORS = (
     ("sizes",),
-    ("errors", "names", "types"),
+    ("errors", "names", "rows", "types"),
     ("data", "metrics", "settings", "splitting"),
     ("adapters", "batches"),
     ("aggregation", "importance"),
@@ -41,6 +41,7 @@ CORE = {
         "sizes",
         "errors",
         "names",
+        "rows",
         "types",
         "settings",
         "metrics",

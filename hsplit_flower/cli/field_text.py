@@ -19,7 +19,7 @@ def default_text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, tuple):
-        return ",".join(map(default_text, value))
+        return ",".join(map(default_text, value)) or "empty"
     return str(value) or "empty"
 
 

@@ -7,7 +7,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from ..settings import GROUPS, Device, NodeCertificates, RunSettings
+from ..settings import GROUPS, Chat, Device, NodeCertificates, OwnData, RunSettings
 from ..settings.fields import Known
 from ..settings.reading import keys_of
 from .console import console
@@ -31,7 +31,22 @@ NODE_SENTENCE = (
     "What a client's node config may say of its channel to the worker; these are no keys of a "
     "run-config either."
 )
-SENTENCES = {DEVICE: DEVICE_SENTENCE, NODE: NODE_SENTENCE}
+CHAT = "chat"
+CHAT_SENTENCE = (
+    "How rows of conversations are read, and what of them is learnt: keys of apps/chat, and "
+    "options of hsplit data."
+)
+OWN_DATA = "own data"
+OWN_DATA_SENTENCE = (
+    "What a client's node config may say of its rows, to apps/chat; these are no keys of a "
+    "run-config either."
+)
+SENTENCES = {
+    CHAT: CHAT_SENTENCE,
+    DEVICE: DEVICE_SENTENCE,
+    NODE: NODE_SENTENCE,
+    OWN_DATA: OWN_DATA_SENTENCE,
+}
 # Sentences are wrapped where there is no terminal, too: they are not what a program reads.
 WIDTH_OF_A_PIPE = 120
 
@@ -82,8 +97,10 @@ def _groups() -> Iterator[tuple[str, Mapping[str, Known]]]:
     """Each group's name and keys, but for secrets, which no run-config has."""
     for name, group in GROUPS.items():
         yield name, keys_of({name: group})
+    yield CHAT, keys_of({CHAT: Chat})
     yield DEVICE, keys_of({"": Device})
     yield NODE, keys_of({"": NodeCertificates})
+    yield OWN_DATA, keys_of({"": OwnData})
 
 
 def _cells(field: Known) -> tuple[str, str, str, str]:

@@ -6,7 +6,13 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
 
-from .metrics import METRICS_FILE, AnyLine, ServerEvaluationLine, TrainingLine
+from .metrics import (
+    METRICS_FILE,
+    AnyLine,
+    ClientEvaluationLine,
+    ServerEvaluationLine,
+    TrainingLine,
+)
 from .run import read_lines
 
 
@@ -24,6 +30,8 @@ class RunHistory:
         The most that finished a round that counts.
     perplexities
         By the round after which the server measured them; 0 is before training.
+    client_perplexities
+        By the round after which clients measured them on examples of their own.
     best_round
         The completed round after which the perplexity was lowest; 0 where none was measured.
     reasons
@@ -35,6 +43,7 @@ class RunHistory:
     last_completed: int = 0
     num_clients: int = 0
     perplexities: Mapping[int, float] = field(default_factory=dict)
+    client_perplexities: Mapping[int, float] = field(default_factory=dict)
     best_round: int = 0
     reasons: tuple[str, ...] = ()
 
@@ -60,6 +69,9 @@ class RunHistory:
             return self._after_round(line)
         if isinstance(line, ServerEvaluationLine):
             return self._after_evaluation(line.server_round, line.perplexity)
+        if isinstance(line, ClientEvaluationLine) and line.perplexity is not None:
+            measured = {**self.client_perplexities, line.server_round: line.perplexity}
+            return replace(self, client_perplexities=measured)
         return self
 
     def _after_evaluation(self, number: int, perplexity: float) -> "RunHistory":

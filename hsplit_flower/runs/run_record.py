@@ -69,7 +69,9 @@ class RunRecord:
 
     def evaluated_by_clients(self, report: EvaluationReport) -> None:
         """Keep what clients have measured on examples of their own."""
-        self._add(report.record())
+        line = report.record()
+        self.history = self.history.after(line)
+        self._add(line)
 
     def evaluated(self, server_round: int, metrics: Mapping[str, Any]) -> None:
         """Keep what the server has measured, and the adapter too if it is the best so far."""
@@ -108,7 +110,7 @@ class RunRecord:
         """What the run has brought, in a line: how perplexity moved, and whether rounds lack."""
         done = self.history
         before, after = done.perplexity_before, done.perplexity_after
-        quality = "perplexity not measured"
+        quality = _of_clients(done.client_perplexities)
         if before is not None and after is not None:
             quality = f"perplexity {before:.4f} -> {after:.4f}{self._best()}"
         if done.num_completed == self._num_rounds:
@@ -178,6 +180,15 @@ def _sent_dtype(strategy: FederatedStrategy) -> str:
     """What the numbers of the adapter are that a run sends."""
     options = strategy.settings.aggregation
     return options.adapter_dtype.value if strategy.method.is_bounded(options) else "float32"
+
+
+def _of_clients(perplexities: Mapping[int, float]) -> str:
+    """What clients have measured, where the server has not."""
+    if not perplexities:
+        return "perplexity not measured"
+    first, last = min(perplexities), max(perplexities)
+    told = f"clients' perplexity {perplexities[first]:.4f} after round {first}"
+    return told if first == last else f"{told}, {perplexities[last]:.4f} after round {last}"
 
 
 def _why(reasons: tuple[str, ...]) -> str:

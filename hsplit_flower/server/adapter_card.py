@@ -11,7 +11,7 @@ from ..reports.history import RunHistory
 from ..reports.model_card import CardFacts, model_card
 from ..splitting import known_revision
 
-# Of an app's own settings, what decides about the result beside the group `training`.
+# Of an app's own settings, what decides about the result beside the groups `chat`, `training`.
 _OF_THE_APP = ("local-steps", "partition", "partition-by", "dirichlet-alpha", "prompt")
 
 
@@ -76,7 +76,7 @@ def run_perplexities(
 def recipe_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """What training was set to, by key."""
     own = {key: config[key] for key in _OF_THE_APP if key in config}
-    return {**own, **(config.get("training") or {})}
+    return {**own, **(config.get("chat") or {}), **(config.get("training") or {})}
 
 
 def padded_bytes(updates: Mapping[str, LowRank], dtype: torch.dtype) -> int:

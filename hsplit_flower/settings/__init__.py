@@ -4,6 +4,7 @@ from .aggregation import Aggregation as Aggregation
 from .certificates import Certificates as Certificates
 from .certificates import NodeCertificates as NodeCertificates
 from .certificates import Trust as Trust
+from .chat import Chat as Chat
 from .client import Client as Client
 from .comparison import Comparison as Comparison
 from .device import Device as Device
@@ -13,6 +14,7 @@ from .link import Link as Link
 from .link import WireFormat as WireFormat
 from .model import DTYPE_BYTES as DTYPE_BYTES
 from .model import Model as Model
+from .own_data import OwnData as OwnData
 from .planning import Planning as Planning
 from .planning import PlanSettings as PlanSettings
 from .reading import read as read

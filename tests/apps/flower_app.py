@@ -11,7 +11,7 @@ from typing import Any
 from hsplit_flower.cli.local_flower import LocalFlower
 from tests.ray_starts import RAY_IS_LATE, RAY_STARTS
 
-APP = Path(__file__).parents[2] / "apps" / "nlg"
+APPS = Path(__file__).parents[2] / "apps"
 TINY = {
     "num-server-rounds": 2,
     "local-steps": 2,
@@ -46,14 +46,19 @@ class Finished:
 
 
 def run_app(
-    flower: LocalFlower, output: Path, run_config: dict[str, Any], options: list[str] | None = None
+    flower: LocalFlower,
+    output: Path,
+    run_config: dict[str, Any],
+    options: list[str] | None = None,
+    *,
+    app: str = "nlg",
 ) -> Finished:
-    """``flwr run apps/nlg`` with these settings; waits for its end."""
+    """``flwr run apps/nlg``, or another app of ours, with these settings; waits for its end."""
     settings = {**TINY, "output-dir": str(output), **run_config}
     text = " ".join(f"{key}={json.dumps(value)}" for key, value in settings.items())
     for _ in range(RAY_STARTS):
         finished = subprocess.run(
-            flower.command(APP, ["--run-config", text, *(options or [])]),
+            flower.command(APPS / app, ["--run-config", text, *(options or [])]),
             env={**os.environ, **flower.environment},
             stdin=subprocess.DEVNULL,
             capture_output=True,

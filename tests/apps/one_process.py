@@ -1,5 +1,6 @@
-"""The app's server and clients in this process, without Ray and without a SuperLink."""
+"""An app's server and clients in this process, without Ray and without a SuperLink."""
 
+import importlib
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,15 +24,18 @@ def run_here(
     *,
     failing_rounds: Collection[int] = (),
     num_clients: int = NUM_CLIENTS,
+    app: str = "nlg",
+    own: Mapping[int, Mapping[str, str]] | None = None,
     change_reply: Callable[[Message, Context, int], None] = lambda reply, context, number: None,
 ) -> Path:
     """Run the app with some clients, and give the run's folder.
 
     In some rounds clients fail while they train; ``change_reply`` may do to a training's reply what
-    it likes, told whose it is and of which round.
+    it likes, told whose it is and of which round. ``own`` is what node configs say beside a place,
+    by partition.
     """
-    from nlg.client_app import app as clients
-    from nlg.server_app import app as server
+    clients = importlib.import_module(f"{app}.client_app").app
+    server = importlib.import_module(f"{app}.server_app").app
 
     config = {
         **settings,
@@ -53,8 +57,8 @@ def run_here(
         return reply
 
     nodes = {
-        node: {"partition-id": node - 1, "num-partitions": num_clients}
-        for node in range(1, num_clients + 1)
+        at + 1: {"partition-id": at, "num-partitions": num_clients, **(own or {}).get(at, {})}
+        for at in range(num_clients)
     }
     # One thread: transformers cannot load two models at a time in one process.
     with ThreadGrid(answer, nodes, num_threads=1) as grid:  # type: ignore[arg-type]

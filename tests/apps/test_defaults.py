@@ -1,5 +1,6 @@
-"""What the app's run-config states: every key, and of values those that differ from the default."""
+"""What an app's run-config states: every key, and of values those that differ from the default."""
 
+import importlib
 import re
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from hsplit_flower.settings.fields import Known
 from hsplit_flower.settings.reading import keys_of
 
-from .flower_app import APP
+from .flower_app import APPS
 
 TABLE = "tool.flwr.app.config"
 LINE = re.compile(r"^(?P<key>[\w-]+) = (?P<value>\"[^\"]*\"|[^\s#]+)(?:\s+# (?P<reason>\S.*))?$")
@@ -16,12 +17,13 @@ LINE = re.compile(r"^(?P<key>[\w-]+) = (?P<value>\"[^\"]*\"|[^\s#]+)(?:\s+# (?P<
 SHORTEST_REASON = 3
 
 pytestmark = pytest.mark.usefixtures("app_on_the_path")
+of_every_app = pytest.mark.parametrize("app_name", ["nlg", "chat"])
 
 
-def lines_of_the_config() -> dict[str, re.Match[str]]:
+def lines_of_the_config(app: str) -> dict[str, re.Match[str]]:
     """The line of each key, with dots as Flower has it, as it stands in the file."""
     table, found = "", {}
-    for line in (APP / "pyproject.toml").read_text(encoding="utf-8").splitlines():
+    for line in (APPS / app / "pyproject.toml").read_text(encoding="utf-8").splitlines():
         if line.startswith("["):
             table = line.strip("[]")
         elif line and not line.startswith("#") and f"{table}.".startswith(f"{TABLE}."):
@@ -31,12 +33,9 @@ def lines_of_the_config() -> dict[str, re.Match[str]]:
     return found
 
 
-def fields() -> dict[str, Known]:
-    from nlg.run_config import App
-
-    from hsplit_flower.settings import GROUPS
-
-    return keys_of({"": App, **GROUPS})
+def fields(app: str) -> dict[str, Known]:
+    run_config = importlib.import_module(f"{app}.run_config")
+    return keys_of(run_config.RunConfig.groups())
 
 
 def problem_of(value: Any, default: Any, reason: str | None) -> str | None:
@@ -50,17 +49,24 @@ def problem_of(value: Any, default: Any, reason: str | None) -> str | None:
     return None
 
 
-def test_every_field_is_a_key_and_every_key_a_field(settings: dict[str, Any]) -> None:
-    assert set(settings) == set(fields())
-    assert set(lines_of_the_config()) == set(settings), "all of them are read here"
+@of_every_app
+def test_every_field_is_a_key_and_every_key_a_field(
+    app_name: str, settings: dict[str, Any]
+) -> None:
+    assert set(settings) == set(fields(app_name))
+    assert set(lines_of_the_config(app_name)) == set(settings), "all of them are read here"
 
 
-def test_every_key_is_described(settings: dict[str, Any]) -> None:
-    assert all(fields()[key].description.endswith((".", "?")) for key in settings)
+@of_every_app
+def test_every_key_is_described(app_name: str, settings: dict[str, Any]) -> None:
+    assert all(fields(app_name)[key].description.endswith((".", "?")) for key in settings)
 
 
-def test_what_is_stated_differs_from_the_default_and_says_why(settings: dict[str, Any]) -> None:
-    known, lines = fields(), lines_of_the_config()
+@of_every_app
+def test_what_is_stated_differs_from_the_default_and_says_why(
+    app_name: str, settings: dict[str, Any]
+) -> None:
+    known, lines = fields(app_name), lines_of_the_config(app_name)
     problems = {
         key: problem
         for key, value in settings.items()
@@ -70,7 +76,7 @@ def test_what_is_stated_differs_from_the_default_and_says_why(settings: dict[str
 
 
 def test_a_secret_is_no_key() -> None:
-    assert "worker.operator-token" not in fields()
+    assert "worker.operator-token" not in fields("nlg")
 
 
 @pytest.mark.parametrize(

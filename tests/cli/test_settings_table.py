@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hsplit_flower.cli import main
-from hsplit_flower.settings import GROUPS, Device, NodeCertificates
+from hsplit_flower.settings import GROUPS, Chat, Device, NodeCertificates, OwnData
 from hsplit_flower.settings.reading import keys_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
@@ -66,14 +66,15 @@ def test_the_page_says_of_every_setting_what_its_field_says(capsys: pytest.Captu
     assert main(["settings", "--markdown"]) == 0
     page = capsys.readouterr().out
     rows = [line for line in page.splitlines() if line.startswith("| `")]
-    of_nodes = {**keys_of({"": Device}), **keys_of({"": NodeCertificates})}
-    known = {**keys_of(GROUPS), **of_nodes}
+    known = dict(keys_of({**GROUPS, "chat": Chat}))
+    for of_nodes in (Device, NodeCertificates, OwnData):
+        known |= keys_of({"": of_nodes})
     assert [row.split("`")[1] for row in rows] == list(known)
     for row, field in zip(rows, known.values(), strict=True):
         assert row.replace("\\", "").endswith(f"| {field.description} |")
         assert field.unit in row
     assert "`worker.operator-token`" not in page
-    for name in (*GROUPS, "device", "node"):
+    for name in (*GROUPS, "chat", "device", "node", "own data"):
         assert page.count(f"\n## {name}\n") == 1
     assert page.startswith("# ") and page.endswith("|\n")
 

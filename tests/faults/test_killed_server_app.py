@@ -14,7 +14,7 @@ import pytest
 from hsplit_flower.cli.local_flower import LocalFlower
 from hsplit_flower.server.past_run import read_past_run
 from hsplit_flower.settings import Certificates
-from tests.apps.flower_app import APP, TINY, run_app
+from tests.apps.flower_app import APPS, TINY, run_app
 from tests.apps.test_deployed import deployment
 from tests.transport.parties import Parties
 
@@ -66,7 +66,7 @@ def test_it_goes_on_from_its_folder_as_if_it_had_lived(tmp_path: Path) -> None:
     with deployment(tmp_path / "flwr", files, NODES) as flower:
         killed = {**SETTINGS, "output-dir": str(tmp_path), "run-name": "killed"}
         text = " ".join(f"{key}={json.dumps(value)}" for key, value in killed.items())
-        command = flower.command(APP, ["--run-config", text])
+        command = flower.command(APPS / "nlg", ["--run-config", text])
         folder = tmp_path / "killed"
         with subprocess.Popen(
             command, env=flower.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -42,6 +42,16 @@ def test_rounds_clients_and_perplexities_are_counted() -> None:
     assert found.reasons == ()
 
 
+def test_what_clients_measured_is_kept_apart() -> None:
+    found = history(
+        trained(1, None),
+        ClientEvaluationLine(server_round=1, perplexity=4.0),
+        ClientEvaluationLine(server_round=2),
+    )
+    assert found.client_perplexities == {1: 4.0}
+    assert found.perplexity_after is None
+
+
 def test_before_a_rounds_result_is_measured_there_is_none() -> None:
     found = history(measured(0, 47.5), trained(1, None), measured(1, 3.0), trained(2, None))
     assert found.perplexity_after is None

@@ -1,18 +1,10 @@
 """The client: its own examples, and functions of hsplit_flower."""
 
-import torch
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from hsplit_flower.client.app import (
-    describe_device,
-    errors_as_replies,
-    federated_evaluate,
-    federated_train,
-    split_evaluate,
-    split_train,
-)
-from hsplit_flower.methods import METHODS
+from hsplit_flower.client.app import describe_device, errors_as_replies
+from hsplit_flower.runs import evaluate_part, round_of, train_part
 from nlg import task
 from nlg.run_config import RunConfig
 
@@ -29,25 +21,14 @@ def query(msg: Message, context: Context) -> Message:
 
 @app.train()
 def train(msg: Message, context: Context) -> Message:
-    """Train this client's half for one round, or the whole model where the method asks for that."""
-    config = _configure(context)
-    server_round = int(
-        msg.content.config_records[config.run.sampling.configrecord_key]["server-round"]
-    )
-    train_part = split_train if METHODS[config.app.strategy].is_split else federated_train
-    return train_part(msg, context, task.training_batches(config, context, server_round))
+    """Train this client's part of the model for one round."""
+    config = RunConfig.from_run_config(context.run_config)
+    batches = task.training_batches(config, context, round_of(msg, config))
+    return train_part(msg, context, config, batches)
 
 
 @app.evaluate()
 def evaluate(msg: Message, context: Context) -> Message:
     """Evaluate the global model on this client's share of the dev set."""
-    config = _configure(context)
-    evaluate_part = split_evaluate if METHODS[config.app.strategy].is_split else federated_evaluate
-    return evaluate_part(msg, context, task.evaluation_batches(config, context))
-
-
-def _configure(context: Context) -> RunConfig:
     config = RunConfig.from_run_config(context.run_config)
-    if config.app.client_threads:
-        torch.set_num_threads(config.app.client_threads)
-    return config
+    return evaluate_part(msg, context, config, task.evaluation_batches(config, context))

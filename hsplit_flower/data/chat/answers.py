@@ -7,13 +7,11 @@ word, which is what the model is to end its turn with; where a template has no s
 last character that is not white space. Both are checked against the whole text.
 """
 
-from typing import Literal
-
 from ...errors import DataError
+from ...rows import Learn
 from .conversation import ASSISTANT, Conversation
 from .template import ChatTemplate
 
-Learn = Literal["answers", "last-answer", "everything"]
 Spans = tuple[tuple[int, int], ...]
 
 

@@ -7,19 +7,18 @@ answer is in it.
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from ...errors import ConfigError, DataError
+from ...rows import Learn, OnLong
 from ...types import IGNORED_LABEL
 from ..encode import EncodedExample, begins_texts, end_token_id
-from .answers import Learn, Spans, rendered_answers
+from .answers import Spans, rendered_answers
 from .conversation import Conversation
 from .counts import EncodingCounts
 from .template import ChatTemplate
-
-OnLong = Literal["drop", "truncate", "error"]
 
 logger = logging.getLogger(__name__)
 

@@ -6,11 +6,12 @@ from types import MappingProxyType
 from typing import Any
 
 from ...errors import ConfigError, DataError
+from ...rows import RowFormatName
 from ..partition import MISSING_LABEL
 from .conversation import ASSISTANT, ROLES, Conversation, Message
 from .row import Row
 
-FORMATS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+FORMATS: Mapping[RowFormatName, tuple[str, ...]] = MappingProxyType(
     {
         "messages": ("messages",),
         "prompt": ("prompt", "completion"),
@@ -33,7 +34,7 @@ class RowFormat:
     Attributes
     ----------
     name
-        One of `FORMATS`; empty is recognised by the columns of each row.
+        One of `FORMATS`; None is recognised by the columns of each row.
     columns
         What the set calls a column of ours, where it has another name: ``{"prompt": "question"}``.
         ``role`` and ``content`` are the keys of a message.
@@ -41,7 +42,7 @@ class RowFormat:
         The column that a set is divided among clients by; empty where it is not.
     """
 
-    name: str = ""
+    name: RowFormatName | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     group_by: str = ""
 
@@ -58,7 +59,9 @@ class RowFormat:
             raise ConfigError("; ".join(problems))
 
     @classmethod
-    def of(cls, name: str, renamed: Iterable[str], group_by: str = "") -> "RowFormat":
+    def of(
+        cls, name: RowFormatName | None, renamed: Iterable[str], group_by: str = ""
+    ) -> "RowFormat":
         """The format that settings say; a column of another name is ``ours=theirs``.
 
         Raises
@@ -75,7 +78,7 @@ class RowFormat:
         names = {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
         return cls(name=name, columns=names, group_by=group_by)
 
-    def recognised(self, columns: Iterable[str], place: str) -> str:
+    def recognised(self, columns: Iterable[str], place: str) -> RowFormatName:
         """Which of `FORMATS` a row with these columns has.
 
         Raises

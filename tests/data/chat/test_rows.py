@@ -122,7 +122,7 @@ def test_format_and_columns_can_be_said_otherwise(tmp_path: Path) -> None:
     talk = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
     jsonl(path, [{"conversations": talk, "text": "both"}])
     renamed = ("messages=conversations", "role = from", "content=value")
-    (one,) = load_conversations(str(path), RowFormat.of("", renamed))
+    (one,) = load_conversations(str(path), RowFormat.of(None, renamed))
     assert turns(one) == [("user", "a"), ("assistant", "b")]
     (one,) = load_conversations(str(path), RowFormat(name="text"))
     assert one.text == "both"
@@ -132,11 +132,11 @@ def test_format_and_columns_can_be_said_otherwise(tmp_path: Path) -> None:
     ("name", "renamed", "message"),
     [
         ("chat", (), "there is no format 'chat'; wanted one of"),
-        ("", ("prompt",), "columns has ['prompt']: ours=theirs is wanted"),
-        ("", ("question=prompt",), "there is no column 'question' to call otherwise"),
+        (None, ("prompt",), "columns has ['prompt']: ours=theirs is wanted"),
+        (None, ("question=prompt",), "there is no column 'question' to call otherwise"),
     ],
 )
-def test_wrong_formats_are_refused(name: str, renamed: tuple[str, ...], message: str) -> None:
+def test_wrong_formats_are_refused(name: Any, renamed: tuple[str, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         RowFormat.of(name, renamed)
 

@@ -1,0 +1,40 @@
+"""The app's settings: its data, and what every app and every run of the library has."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from hsplit_flower.data.chat import HELP_DESK
+from hsplit_flower.runs import AppSettings, run_config
+from hsplit_flower.settings import Chat, setting
+
+
+class App(AppSettings):
+    """What this app adds to a run: its data."""
+
+    dataset: str = setting(
+        HELP_DESK,
+        "help-desk (built in), a file (.jsonl, .ndjson, .json, .csv, .parquet) or a hub id: what "
+        "clients without data in their node config have parts of.",
+    )
+    held_out: str = setting(
+        "",
+        "File that the server evaluates on; empty is what is held out of dataset in a simulation, "
+        "and no evaluation by the server on a SuperLink whose clients have data of their own.",
+    )
+    partition: Literal["iid", "dirichlet", "natural"] = setting(
+        "dirichlet",
+        "How dataset is divided among the clients: natural gives all rows with one value of "
+        "partition-by to one client.",
+    )
+    partition_by: str = setting(
+        "topic", "Column whose values decide who has a row, but for iid; topic is help-desk's."
+    )
+    dirichlet_alpha: float = setting(0.5, "Small is uneven.", gt=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(run_config.RunConfig):
+    """The run-config as values: the app's own, its rows', and the run's."""
+
+    app: App
+    chat: Chat = field(default_factory=Chat)

@@ -1,0 +1,145 @@
+"""The app's data: this client's rows, its own file's or its part of a set, and held-out ones.
+
+What is read, divided and tokenised is kept, because a process may serve many clients' messages: the
+parts of all clients together are the data set once. Nothing rests on it.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+from flwr.app import Context
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from chat.run_config import RunConfig
+from hsplit_flower.data import EncodedExample, batches, pad_token_id, partition, thinned
+from hsplit_flower.data.chat import (
+    Conversation,
+    PackedRow,
+    encode_conversations,
+    held_out_split,
+    load_conversations,
+    pack,
+)
+from hsplit_flower.data.chat.row_format import RowFormat
+from hsplit_flower.runs import partition_of
+from hsplit_flower.settings import Model, OwnData
+from hsplit_flower.splitting import load_tokenizer
+
+Batches = Iterator[dict[str, Tensor]]
+Sides = tuple[list[Conversation], list[Conversation]]
+"""To train on, and held out."""
+
+KEPT_PARTS = 1024
+"""Of training and held-out rows together: more clients than one process of a simulation has."""
+
+
+def num_examples(config: RunConfig, context: Context) -> int:
+    """How many rows this client trains on: those that are kept of its own."""
+    return len(_encoded(config, *_place(context), is_held_out=False))
+
+
+def training_batches(config: RunConfig, context: Context, server_round: int) -> Batches:
+    """One round's batches of this client's rows, other ones each round."""
+    training, (own, position, num_clients) = config.run.training, _place(context)
+    encoded = _encoded(config, own, position, num_clients, is_held_out=False)
+    rows: Sequence[EncodedExample] | Sequence[PackedRow] = encoded
+    if config.chat.packing:
+        rows = pack(encoded, training.sequence_length)
+    return batches(
+        rows,
+        training.batch_size,
+        steps=config.app.local_steps,
+        seed=(training.seed, server_round, position),
+        pad_id=pad_token_id(_tokenizer(config.run.model)),
+    )
+
+
+def evaluation_batches(config: RunConfig, context: Context) -> Batches:
+    """One pass over what this client holds out."""
+    held_out = _encoded(config, *_place(context), is_held_out=True)
+    return _one_pass(config, held_out[: config.app.evaluation_examples])
+
+
+def server_batches(config: RunConfig) -> Batches:
+    """One pass over what the server evaluates on."""
+    return _one_pass(config, encoded_for_server(config))
+
+
+@lru_cache(maxsize=2)
+def encoded_for_server(config: RunConfig) -> list[EncodedExample]:
+    """The server's rows, evenly thinned to what evaluation may take."""
+    if config.app.held_out:
+        held_out = load_conversations(config.app.held_out, _row_format(config))
+    else:
+        everything = load_conversations(config.app.dataset, _row_format(config))
+        held_out = held_out_split(everything, config.chat.held_out_share)[1]
+    return _encode(config, thinned(held_out, config.app.evaluation_examples))
+
+
+def _place(context: Context) -> tuple[OwnData, int, int]:
+    """A client's own files, or else which part of the set it has, and of how many."""
+    own = OwnData.of_node(context.node_config)
+    if own.data:
+        return own, int(context.node_config.get("partition-id", 0)), 1
+    return own, *partition_of(context.node_config)
+
+
+@lru_cache(maxsize=4)
+def _divided(config: RunConfig, num_clients: int) -> list[list[Conversation]]:
+    """The rows of every client."""
+    app = config.app
+    group_by = "" if app.partition == "iid" else app.partition_by
+    everything = load_conversations(app.dataset, _row_format(config, group_by))
+    parts = partition(
+        [one.group for one in everything],
+        num_clients,
+        scheme=app.partition,
+        alpha=app.dirichlet_alpha,
+        seed=config.run.training.seed,
+        min_examples=2,
+    )
+    return [[everything[index] for index in part] for part in parts]
+
+
+def _sides(config: RunConfig, own: OwnData, position: int, num_clients: int) -> Sides:
+    if own.held_out:
+        files = (load_conversations(path, _row_format(config)) for path in (own.data, own.held_out))
+        train, held_out = files
+        return train, held_out
+    if own.data:
+        rows = load_conversations(own.data, _row_format(config))
+    else:
+        rows = _divided(config, num_clients)[position]
+    return held_out_split(rows, config.chat.held_out_share)
+
+
+@lru_cache(maxsize=KEPT_PARTS)
+def _encoded(
+    config: RunConfig, own: OwnData, position: int, num_clients: int, *, is_held_out: bool
+) -> list[EncodedExample]:
+    return _encode(config, _sides(config, own, position, num_clients)[is_held_out])
+
+
+def _encode(config: RunConfig, rows: Sequence[Conversation]) -> list[EncodedExample]:
+    return encode_conversations(
+        rows,
+        _tokenizer(config.run.model),
+        max_length=config.run.training.sequence_length,
+        learn=config.chat.learn,
+        on_long=config.chat.on_long,
+    ).examples
+
+
+def _one_pass(config: RunConfig, encoded: Sequence[EncodedExample]) -> Batches:
+    pad_id = pad_token_id(_tokenizer(config.run.model))
+    return batches(encoded, config.run.training.batch_size, pad_id=pad_id)
+
+
+def _row_format(config: RunConfig, group_by: str = "") -> RowFormat:
+    return RowFormat.of(config.chat.format, config.chat.columns, group_by)
+
+
+@lru_cache(maxsize=2)
+def _tokenizer(model: Model) -> PreTrainedTokenizerBase:
+    return load_tokenizer(model.name, revision=model.revision or None)

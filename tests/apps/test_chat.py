@@ -1,0 +1,156 @@
+"""The app for conversations: who trains on which rows, and a run of it in one process."""
+
+import json
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from hsplit_flower.errors import ConfigError, DataError
+from hsplit_flower.reports import read_run
+
+from .one_process import flowers_log, run_here
+
+pytestmark = [
+    pytest.mark.usefixtures("app_on_the_path"),
+    pytest.mark.parametrize("app_name", ["chat"]),
+]
+SECRET = "zwyntrab"
+"""In every row of a client's file, and nowhere else."""
+
+
+def node(**config: Any) -> Any:
+    """What of a client's context is read here."""
+    return SimpleNamespace(node_config={key.replace("_", "-"): config[key] for key in config})
+
+
+def part(position: int, num_parts: int = 3) -> Any:
+    return node(partition_id=position, num_partitions=num_parts)
+
+
+def file_of(path: Path, count: int = 30, start: int = 0) -> Path:
+    rows = [
+        {"prompt": f"Where is the {SECRET} {number}?", "completion": f"It is at {number}."}
+        for number in range(start, start + count)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def rows_of(encoded: Any) -> set[tuple[int, ...]]:
+    return {one.input_ids for one in encoded}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"partition": "iid"},
+        {"partition": "dirichlet", "partition-by": "office", "dirichlet-alpha": 5.0},
+        {"partition": "natural", "partition-by": "office"},
+    ],
+    ids=lambda changed: changed["partition"],
+)
+def test_a_set_is_divided_and_nobody_trains_on_what_is_held_out(
+    settings: dict[str, Any], changed: dict[str, Any]
+) -> None:
+    from chat import task
+    from chat.run_config import RunConfig
+
+    config = RunConfig.from_run_config({**settings, **changed, "evaluation-examples": 10_000})
+    trained, held_out = set(), set()
+    for position in range(3):
+        place = task._place(part(position))
+        trained |= rows_of(task._encoded(config, *place, is_held_out=False))
+        held_out |= rows_of(task._encoded(config, *place, is_held_out=True))
+        assert task.num_examples(config, part(position)) > 10
+    assert not trained & held_out
+    # What the server measures on is what all of the clients hold out.
+    assert rows_of(task.encoded_for_server(config)) == held_out
+
+
+def test_a_client_has_its_own_file_and_holds_out_of_it(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    from chat import task
+    from chat.run_config import RunConfig
+
+    config = RunConfig.from_run_config({**settings, "chat.held-out-share": 0.4})
+    own = node(data=str(file_of(tmp_path / "own.jsonl")))
+    num_train = task.num_examples(config, own)
+    (held_out,) = list(task.evaluation_batches(config, own))
+    assert num_train + len(held_out["labels"]) == 30
+    other = node(
+        data=str(tmp_path / "own.jsonl"),
+        held_out=str(file_of(tmp_path / "held.jsonl", count=5, start=50)),
+    )
+    assert task.num_examples(config, other) == 30
+    (held_out,) = list(task.evaluation_batches(config, other))
+    assert len(held_out["labels"]) == 5
+
+
+def test_packed_batches_have_positions_and_the_planned_size(settings: dict[str, Any]) -> None:
+    from chat import task
+    from chat.run_config import RunConfig
+
+    config = RunConfig.from_run_config({**settings, "chat.packing": True, "local-steps": 2})
+    padded = RunConfig.from_run_config({**settings, "local-steps": 2})
+    packed = list(task.training_batches(config, part(0), 1))
+    assert len(packed) == 2
+    for batch, other in zip(packed, task.training_batches(padded, part(0), 1), strict=True):
+        assert "attention_mask" not in batch
+        assert batch["input_ids"].shape[0] == 16 and batch["input_ids"].shape[1] <= 224
+        assert (batch["labels"] >= 0).sum() > (other["labels"] >= 0).sum()
+    # What is measured is not packed: its numbers are those of the same rows in any order.
+    assert "attention_mask" in next(task.evaluation_batches(config, part(0)))
+    again = next(task.training_batches(config, part(0), 2))
+    assert not again["input_ids"].equal(packed[0]["input_ids"])
+
+
+def test_what_a_node_config_lacks_is_said(settings: dict[str, Any], tmp_path: Path) -> None:
+    from chat import task
+    from chat.run_config import RunConfig
+
+    config = RunConfig.from_run_config(settings)
+    with pytest.raises(ConfigError, match="the node config lacks 'partition-id'"):
+        task.num_examples(config, node())
+    with pytest.raises(ConfigError, match="held-out is given without data"):
+        task.num_examples(config, node(held_out="x.jsonl"))
+    with pytest.raises(ConfigError, match="data = 7: text is wanted"):
+        task.num_examples(config, node(data=7))
+    with pytest.raises(DataError, match=r"gone\.jsonl cannot be read"):
+        task.num_examples(config, node(data=str(tmp_path / "gone.jsonl")))
+
+
+def test_on_a_superlink_the_server_evaluates_on_rows_of_its_own_only(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    from chat.run_config import RunConfig
+    from chat.server_app import evaluation_of
+
+    config = RunConfig.from_run_config(settings)
+    assert evaluation_of(config, is_deployed=True) is None
+    named = {**settings, "held-out": str(file_of(tmp_path / "held.jsonl"))}
+    assert evaluation_of(RunConfig.from_run_config(named), is_deployed=True) is not None
+    gone = {**settings, "held-out": str(tmp_path / "gone.jsonl")}
+    with pytest.raises(DataError, match=r"gone\.jsonl cannot be read"):
+        evaluation_of(RunConfig.from_run_config(gone), is_deployed=True)
+
+
+def test_a_run_on_two_clients_own_files_shows_nothing_of_them(
+    settings: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = {at: {"data": str(file_of(tmp_path / f"{at}.jsonl", 12, 100 * at))} for at in range(2)}
+    changed = {"server-evaluation": False, "num-server-rounds": 1, "chat.packing": True}
+    with caplog.at_level(logging.DEBUG), flowers_log() as told:
+        folder = run_here(settings, tmp_path / "out", changed, app="chat", own=own)
+    run = read_run(folder)
+    (measured,) = [line.perplexity for line in run.client_evaluations]
+    assert measured is not None
+    (last,) = [line for line in told if "adapter: " in line]
+    assert last.startswith(f"clients' perplexity {measured:.4f} after round 1 in ")
+    assert {client.counts for line in run.training for client in line.clients.values()} == {True}
+    written = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    said = "\n".join([*told, caplog.text])
+    assert SECRET.encode() not in written and SECRET not in said
