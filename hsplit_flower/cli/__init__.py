@@ -12,6 +12,7 @@ from ..errors import HSplitError
 from . import (
     centralised,
     certificates,
+    data,
     demo,
     evaluate,
     export,
@@ -34,6 +35,7 @@ app = typer.Typer(
     suggest_commands=False,
 )
 app.command("new", cls=DescribedCommand)(new.command)
+app.command("data", cls=DescribedCommand)(data.command)
 app.command("plan", cls=DescribedCommand, epilog=plan.EPILOG)(plan.command)
 app.command("worker", cls=DescribedCommand)(worker.command)
 app.command("certificates", cls=DescribedCommand)(certificates.command)

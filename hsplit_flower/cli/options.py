@@ -83,13 +83,20 @@ class Options:
     def __init__(self, *offers: Offer) -> None:
         self.offers = offers
 
-    def command(self, run: Callable[[Chosen], None]) -> Callable[..., None]:
-        """A function that typer reads these options off, and which runs with what was typed."""
+    def command(
+        self, run: Callable[..., None], *arguments: inspect.Parameter
+    ) -> Callable[..., None]:
+        """A function that typer reads these options off, and which runs with what was typed.
+
+        Arguments of its own are handed on by their names.
+        """
 
         def typed_command(**typed: Any) -> None:
-            run(self.read(typed))
+            own = {argument.name: typed.pop(argument.name) for argument in arguments}
+            run(self.read(typed), **own)
 
-        parameters = [option.parameter() for offer in self.offers for option in offer.options()]
+        parameters = [*arguments]
+        parameters += [option.parameter() for offer in self.offers for option in offer.options()]
         typed_command.__doc__ = run.__doc__
         typed_command.__annotations__ = {each.name: each.annotation for each in parameters}
         typed_command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -14,7 +14,7 @@ class EncodingCounts:
     num_long
         That have more tokens than a row may have: they are left out, or cut.
     num_without_answer
-        That had nothing left to learn when they were cut, and are left out.
+        That have nothing to learn, as they are or when they are cut, and are left out.
     num_tokens, num_learnt_tokens
         Of the rows that are kept, and what of these is learnt.
     """

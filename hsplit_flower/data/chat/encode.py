@@ -64,6 +64,26 @@ def encode_conversations(
         raise ConfigError(f"on_long must be 'drop', 'truncate' or 'error', got {on_long!r}")
     if max_length < 2:
         raise ConfigError(f"max_length must be 2 or more, got {max_length}")
+    encoded = tokenise(conversations, tokenizer, learn=learn)
+    long = [at for at, example in enumerate(encoded) if len(example) > max_length]
+    if long and on_long == "error":
+        raise DataError(
+            f"{conversations[long[0]].place} has {len(encoded[long[0]])} tokens, more than "
+            f"{max_length}, and {len(long)} of {len(encoded)} rows have: raise the sequence "
+            'length, or set on-long to "drop" or "truncate"'
+        )
+    fitted = fit(encoded, max_length=max_length, on_long=on_long)
+    _tell(fitted.counts, max_length, on_long)
+    return fitted
+
+
+def tokenise(
+    conversations: Sequence[Conversation],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    learn: Learn = "answers",
+) -> list[EncodedExample]:
+    """All of them in tokens, however long they are; see `encode_conversations`."""
     if not tokenizer.is_fast:
         raise DataError(
             f"the tokenizer {tokenizer.name_or_path!r} does not say which characters its tokens "
@@ -71,15 +91,6 @@ def encode_conversations(
         )
     template = ChatTemplate(tokenizer)
     rendered = [rendered_answers(template, one, learn) for one in conversations]
-    encoded = _tokenised(conversations, rendered, tokenizer)
-    return _fitted(encoded, conversations, max_length, on_long)
-
-
-def _tokenised(
-    conversations: Sequence[Conversation],
-    rendered: Sequence[tuple[str, Spans]],
-    tokenizer: PreTrainedTokenizerBase,
-) -> list[EncodedExample]:
     if not rendered:
         return []
     batch = tokenizer(
@@ -116,42 +127,48 @@ def _whole_text(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> Encod
     return EncodedExample(input_ids=all_ids, labels=(IGNORED_LABEL, *all_ids[1:]))
 
 
-def _fitted(
-    encoded: Sequence[EncodedExample],
-    conversations: Sequence[Conversation],
-    max_length: int,
-    on_long: OnLong,
+def fit(
+    encoded: Sequence[EncodedExample], *, max_length: int, on_long: OnLong
 ) -> EncodedConversations:
-    long = [at for at, example in enumerate(encoded) if len(example) > max_length]
-    if long and on_long == "error":
-        raise DataError(
-            f"{conversations[long[0]].place} has {len(encoded[long[0]])} tokens, more than "
-            f"{max_length}, and {len(long)} of {len(encoded)} rows have: raise the sequence "
-            'length, or set on-long to "drop" or "truncate"'
-        )
-    kept = [
-        one.up_to(max_length) for one in encoded if on_long == "truncate" or len(one) <= max_length
-    ]
+    """Those that have no more than so many tokens, or are cut to that, and something to learn."""
+    num_long = sum(len(one) > max_length for one in encoded)
+    is_cut = on_long == "truncate"
+    kept = [one.up_to(max_length) for one in encoded if is_cut or len(one) <= max_length]
     learnt = [one for one in kept if one.num_learnt]
     counts = EncodingCounts(
         num_rows=len(encoded),
-        num_long=len(long),
+        num_long=num_long,
         num_without_answer=len(kept) - len(learnt),
         num_tokens=sum(map(len, learnt)),
         num_learnt_tokens=sum(one.num_learnt for one in learnt),
     )
-    if not learnt:
+    return EncodedConversations(examples=learnt, counts=counts)
+
+
+def _tell(counts: EncodingCounts, max_length: int, on_long: OnLong) -> None:
+    """Log how many are left out or cut.
+
+    Raises
+    ------
+    DataError
+        If none is left.
+    """
+    if not counts.num_tokens:
         raise DataError(
-            f"none of {len(encoded)} rows is left: {len(long)} have more than {max_length} tokens; "
-            "raise the sequence length"
+            f"none of {counts.num_rows} rows is left: {counts.num_long} have more than "
+            f"{max_length} tokens; raise the sequence length"
         )
-    if len(learnt) < len(encoded) or long:
+    if counts.num_long:
         logger.warning(
-            "%s of %s rows have more than %s tokens and are %s; %s are left",
-            len(long),
-            len(encoded),
+            "%s of %s rows have more than %s tokens and are %s",
+            counts.num_long,
+            counts.num_rows,
             max_length,
             "cut" if on_long == "truncate" else "left out",
-            len(learnt),
         )
-    return EncodedConversations(examples=learnt, counts=counts)
+    if counts.num_without_answer:
+        logger.warning(
+            "%s of %s rows have nothing to learn and are left out",
+            counts.num_without_answer,
+            counts.num_rows,
+        )

@@ -1,0 +1,55 @@
+"""``hsplit data``: what a run would learn of a file of conversations, before any run."""
+
+import inspect
+from typing import Annotated
+
+import typer
+
+from ..settings import Chat, Model, Settings, Training, setting
+from .options import Chosen, Offer, Options
+
+
+class Shown(Settings):
+    """What of the rows is shown as it is."""
+
+    example: int = setting(
+        1,
+        "Which of the rows that are kept is shown, with what is learnt of it in colour; only on a "
+        "terminal. 0 shows none.",
+        ge=0,
+    )
+
+
+OPTIONS = Options(
+    Offer(
+        group=Model,
+        fields=("name", "revision"),
+        names={"name": ("--model",)},
+        required=("name",),
+    ),
+    Offer(group=Training, fields=("sequence_length",)),
+    Offer(group=Chat, fields=("format", "columns", "learn", "on_long")),
+    Offer(group=Shown),
+)
+FILE = inspect.Parameter(
+    "file",
+    inspect.Parameter.KEYWORD_ONLY,
+    annotation=Annotated[str, typer.Argument(metavar="FILE")],
+)
+
+
+def show(chosen: Chosen, file: str) -> None:
+    """Show what a run would learn of a file of conversations.
+
+    FILE is JSON Lines, JSON, CSV or Parquet, the id of a data set on the hub, or help-desk, which
+    is built in. Says how many rows there are, how long they are in the model's tokens, what of them
+    is learnt and which are too long; a bad row is named by its line. Nothing is trained or sent.
+    """
+    # These bring torch, for which neither help nor a mistyped option need wait.
+    from .data_report import print_report
+    from .read_data import read_data
+
+    print_report(read_data(file, chosen), chosen[Shown].example)
+
+
+command = OPTIONS.command(show, FILE)

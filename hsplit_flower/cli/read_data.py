@@ -1,0 +1,77 @@
+"""What ``hsplit data`` finds in a file."""
+
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from ..data import EncodedExample
+from ..data.chat import ChatTemplate, Conversation, EncodingCounts, load_conversations
+from ..data.chat.encode import fit, tokenise
+from ..data.chat.row_format import RowFormat
+from ..settings import Chat, Model, Training
+from ..splitting import load_tokenizer
+from .options import Chosen
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFound:
+    """The rows of a file as a run would read them.
+
+    Attributes
+    ----------
+    file
+        As it was typed.
+    conversations, encoded
+        All rows, and the same in tokens, however long.
+    counts
+        What becomes of them.
+    max_length, on_long
+        The longest row that a run takes, and what it does with longer ones.
+    tokenizer, template
+        That they are written with.
+    """
+
+    file: str
+    conversations: list[Conversation]
+    encoded: list[EncodedExample]
+    counts: EncodingCounts
+    max_length: int
+    on_long: str
+    tokenizer: PreTrainedTokenizerBase
+    template: ChatTemplate
+
+    @property
+    def kept(self) -> list[int]:
+        """Positions of the rows that would be trained on."""
+        fits = self.max_length if self.on_long != "truncate" else max(map(len, self.encoded))
+        return [
+            at
+            for at, one in enumerate(self.encoded)
+            if len(one) <= fits and one.up_to(self.max_length).num_learnt
+        ]
+
+
+def read_data(file: str, chosen: Chosen) -> DataFound:
+    """Read a file as a run with these settings would.
+
+    Raises
+    ------
+    DataError
+        Naming the row that cannot be read, by its line.
+    UnsupportedModelError
+        If the model has no tokenizer.
+    """
+    chat, model, training = chosen[Chat], chosen[Model], chosen[Training]
+    tokenizer = load_tokenizer(model.name, revision=model.revision or None)
+    conversations = load_conversations(file, RowFormat.of(chat.format, chat.columns))
+    encoded = tokenise(conversations, tokenizer, learn=chat.learn)
+    return DataFound(
+        file=file,
+        conversations=conversations,
+        encoded=encoded,
+        counts=fit(encoded, max_length=training.sequence_length, on_long=chat.on_long).counts,
+        max_length=training.sequence_length,
+        on_long=chat.on_long,
+        tokenizer=tokenizer,
+        template=ChatTemplate(tokenizer),
+    )

@@ -1,0 +1,130 @@
+"""``hsplit data``: what a run would learn of a file; texts are for the user's own terminal."""
+
+import io
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from hsplit_flower.cli import main
+from hsplit_flower.cli.data import OPTIONS, Shown
+from hsplit_flower.cli.data_report import coloured, histogram_rows
+from hsplit_flower.cli.read_data import DataFound, read_data
+from hsplit_flower.data.chat import encode_conversations, load_conversations
+from hsplit_flower.settings import Chat
+from hsplit_flower.splitting import load_tokenizer
+
+MODEL = ["--model", "llama-tiny"]
+ANSWER = "At the mill, every day."
+
+
+@pytest.fixture
+def talks(tmp_path: Path) -> Path:
+    """Two short rows and a long one."""
+    rows = [{"prompt": f"Where {'now ' * times}?", "completion": ANSWER} for times in (1, 2, 90)]
+    path = tmp_path / "talks.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def found_in(path: Path, **typed: object) -> DataFound:
+    return read_data(str(path), OPTIONS.read({"model": "llama-tiny", **typed}))
+
+
+def test_it_says_what_a_run_would_do(talks: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", str(talks), *MODEL, "--sequence-length", "64"]) == 0
+    told = capsys.readouterr().out
+    counts = encode_conversations(
+        load_conversations(str(talks)), load_tokenizer("llama-tiny"), max_length=64
+    ).counts
+    for line in (
+        f"{talks}: 3 conversations",
+        "chat template: a plain one, as the tokenizer has none; an answer ends with </s>",
+        "too long: 1 rows have more than 64 tokens and are left out",
+        f"kept: 2 rows with {counts.num_tokens} tokens",
+        f"learnt: {counts.num_learnt_tokens} tokens, {counts.learnt_share:.0%}; masked: ",
+        "A row is shown on a terminal only",
+    ):
+        assert line in told
+    assert ANSWER not in told and "Where" not in told
+
+
+@pytest.mark.parametrize(
+    ("on_long", "words", "num_kept"),
+    [("drop", "are left out", 2), ("truncate", "are cut", 2), ("error", "stop the run", 2)],
+)
+def test_long_rows_are_told_and_stop_nothing_here(
+    on_long: str, words: str, num_kept: int, talks: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--sequence-length", "64", "--on-long", on_long]
+    assert main(["data", str(talks), *MODEL, *options, "--example", "0"]) == 0
+    told = capsys.readouterr().out
+    assert f"1 rows have more than 64 tokens and {words}" in told
+    assert f"kept: {num_kept} rows" in told
+    # What is cut of the long row is its answer.
+    assert ("without anything to learn: 1 rows" in told) == (on_long == "truncate")
+
+
+def test_the_histogram_counts_every_row_once_and_marks_the_long_ones(talks: Path) -> None:
+    found = found_in(talks, sequence_length=64)
+    rows = list(histogram_rows(found))
+    assert sum(int(number) for _, number, _, _ in rows) == 3
+    lengths = [len(one) for one in found.encoded]
+    assert int(rows[-1][0].split("-")[1]) >= max(lengths)
+    assert [note for _, number, _, note in rows if number != "0"][-1] == "too long"
+    assert not any(note for span, _, _, note in rows if int(span.split("-")[1]) <= 64)
+
+
+def test_what_is_learnt_is_in_colour_and_a_files_control_characters_are_not_obeyed(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "talks.jsonl"
+    row = {"prompt": "Clear \x1b[2J it", "completion": f"No.\n{ANSWER}\x07"}
+    path.write_text(json.dumps(row), encoding="utf-8")
+    found = found_in(path)
+    text = coloured(found, found.encoded[0])
+    learnt = "".join(text.plain[s.start : s.end] for s in text.spans if "green" in str(s.style))
+    assert learnt == f" No.\n{ANSWER}\\x07</s>"
+    assert "Clear \\x1b[2J it" in text.plain and "\x1b" not in text.plain
+
+
+class Terminal(io.StringIO):
+    """Standard output where somebody sits before it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_the_row_that_is_asked_for(
+    talks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    assert main(["data", str(talks), *MODEL, "--example", "2"]) == 0
+    shown = terminal.getvalue()
+    plain = re.sub(r"\x1b\[[\d;]*m", "", shown)
+    assert f"{talks}, line 2; what is learnt is in colour" in plain.replace("\n", "")
+    assert re.search(r"\x1b\[1;32m At the mill", shown)
+    assert main(["data", str(talks), *MODEL, "--example", "4"]) == 0
+    assert "There is no row 4 to show: 3 are kept." in terminal.getvalue()
+
+
+def test_a_bad_row_is_named_and_its_text_is_not_told(
+    talks: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with talks.open("a", encoding="utf-8") as file:
+        file.write('{"prompt": "private"}\n')
+    assert main(["data", str(talks), *MODEL]) == 1
+    told = capsys.readouterr().err
+    assert f"hsplit: {talks}, line 4 has the columns ['prompt']" in told
+    assert "private" not in told
+
+
+def test_its_options_are_the_settings_of_the_app() -> None:
+    offered = {name for offer in OPTIONS.offers if offer.group is Chat for name in offer.fields}
+    assert offered == {field.name for field in Chat.known()} - {"packing", "held_out_share"}
+    assert [field.name for field in Shown.known()] == ["example"]
