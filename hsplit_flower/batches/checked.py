@@ -16,6 +16,8 @@ from .whole_numbers import whole_numbers
 
 logger = logging.getLogger(__name__)
 
+ROWS_ARE_NONE = "; of a data set's rows hsplit_flower.data.collated makes batches with a collator"
+
 
 def checked(
     batches: Iterable[Mapping[str, Any]],
@@ -103,6 +105,7 @@ def _check(values: Mapping[str, Any], architecture: Architecture) -> Batch:
             raise DataError(
                 f"{name} has shape {list(tensor.shape)}: whole numbers of shape "
                 f"{list(shape) if len(shape) == 2 else '[batch, seq]'} are wanted"
+                f"{ROWS_ARE_NONE if tensor.ndim == 1 else ''}"
             )
     if 0 in shape:
         raise DataError(f"is empty: shape {list(shape)}")

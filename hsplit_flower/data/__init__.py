@@ -6,6 +6,8 @@ nor `datasets`; partitioning and hub data sets import them when they are used.
 """
 
 from .batches import batches as batches
+from .collated import collated as collated
+from .collated import formatted as formatted
 from .dataset import RESTAURANTS as RESTAURANTS
 from .dataset import SPLITS as SPLITS
 from .dataset import describe as describe

@@ -59,30 +59,33 @@ def batches(
     DataError
         If there are no examples.
     """
-    seeds = (seed,) if isinstance(seed, int) else tuple(seed)
-    _check(batch_size=batch_size, pad_to_multiple_of=pad_to_multiple_of, steps=steps, seeds=seeds)
-    if not encoded:
-        raise DataError("there are no examples to make batches of; wanted at least one")
-    rows = _rows(len(encoded), batch_size, steps, seeds)
+    if pad_to_multiple_of < 1:
+        raise ConfigError(f"pad_to_multiple_of must be 1 or more, got {pad_to_multiple_of}")
+    rows = batch_rows(len(encoded), batch_size, steps=steps, seed=seed)
     return (_pad([encoded[row] for row in group], pad_id, pad_to_multiple_of) for group in rows)
 
 
-def _check(
-    *, batch_size: int, pad_to_multiple_of: int, steps: int | None, seeds: Sequence[int]
-) -> None:
-    for name, value in (("batch_size", batch_size), ("pad_to_multiple_of", pad_to_multiple_of)):
-        if value < 1:
-            raise ConfigError(f"{name} must be 1 or more, got {value}")
+def batch_rows(
+    num_examples: int, batch_size: int, *, steps: int | None, seed: int | Sequence[int]
+) -> Iterator[Sequence[int]]:
+    """Which examples are in each batch; see `batches`.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of range.
+    DataError
+        If there are no examples.
+    """
+    seeds = (seed,) if isinstance(seed, int) else tuple(seed)
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be 1 or more, got {batch_size}")
     if steps is not None and steps < 0:
         raise ConfigError(f"steps must be zero or more, or None for one pass, got {steps}")
     if any(number < 0 for number in seeds):
-        raise ConfigError(f"seed must be of numbers zero or more, got {tuple(seeds)}")
-
-
-def _rows(
-    num_examples: int, batch_size: int, steps: int | None, seeds: Sequence[int]
-) -> Iterator[Sequence[int]]:
-    """Which examples are in each batch."""
+        raise ConfigError(f"seed must be of numbers zero or more, got {seeds}")
+    if not num_examples:
+        raise DataError("there are no examples to make batches of; wanted at least one")
     if steps is None:
         return _evaluation_rows(num_examples, batch_size)
     return islice(_training_rows(num_examples, batch_size, seeds), steps)

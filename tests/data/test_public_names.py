@@ -6,8 +6,9 @@ import hsplit_flower.data
 
 PUBLIC = {
     "EncodedExample", "Example", "PROMPT_STYLES", "RESTAURANTS", "SPLITS",
-    "batches", "describe", "encode_examples", "encode_prompts", "end_token_id", "format_prompt",
-    "labels_of", "load_examples", "pad_token_id", "parse_meaning", "partition", "thinned",
+    "batches", "collated", "describe", "encode_examples", "encode_prompts", "end_token_id",
+    "format_prompt", "formatted", "labels_of", "load_examples", "pad_token_id",
+    "parse_meaning", "partition", "thinned",
     "write_meaning",
 }  # fmt: skip
 

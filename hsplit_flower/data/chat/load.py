@@ -1,9 +1,10 @@
 """Where conversations come from: the built-in help desk, a file, or a data set on the hub."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from ...errors import DataError
 from ..hub import hub_table
@@ -35,11 +36,33 @@ def load_conversations(source: str, rows: RowFormat | None = None) -> list[Conve
     DataError
         If it is none of the three, or holds no rows; a bad row is named by file and line.
     """
-    reading = rows or RowFormat()
-    found = [reading.conversation(row) for row in _with_group(rows_of(source), reading.group_by)]
-    if not found:
-        raise DataError(f"{source} has no rows: one or more is wanted")
-    return found
+    return _conversations(rows_of(source), rows or RowFormat(), source)
+
+
+def conversations_of(
+    rows: Iterable[Mapping[str, Any]], row_format: RowFormat | None = None, *, name: str = "the set"
+) -> list[Conversation]:
+    """All conversations of rows that are read already, such as a `datasets.Dataset`.
+
+    Parameters
+    ----------
+    rows
+        Mappings from column to value.
+    row_format
+        How they are read; recognised by their columns if nothing is said.
+    name
+        What messages call the set.
+
+    Raises
+    ------
+    DataError
+        If there are no rows; a bad one is named by its number.
+    """
+    numbered = (
+        Row(values=values, place=f"{name}, row {number}")
+        for number, values in enumerate(rows, start=1)
+    )
+    return _conversations(numbered, row_format or RowFormat(), name)
 
 
 def rows_of(source: str) -> Iterator[Row]:
@@ -59,6 +82,13 @@ def rows_of(source: str) -> Iterator[Row]:
             f"{', '.join(READERS)} (there is none at {path.absolute()}), or a hub id 'owner/name' "
             "is wanted"
         )
+
+
+def _conversations(rows: Iterator[Row], row_format: RowFormat, name: str) -> list[Conversation]:
+    found = [row_format.conversation(row) for row in _with_group(rows, row_format.group_by)]
+    if not found:
+        raise DataError(f"{name} has no rows: one or more is wanted")
+    return found
 
 
 def _with_group(rows: Iterator[Row], group_by: str) -> Iterator[Row]:
