@@ -114,15 +114,11 @@ def _columns(rows: Rows, at: int) -> dict[str, Any]:
 
 
 def _texts(rows: Rows, function: FormattingFunction) -> Iterator[str]:
-    """One for each row; whether the function wants a row or columns, the first row tells."""
-    wants_columns = False
+    """One for each row; what the function takes, the first row tells."""
+    takes_columns = _takes_columns(function, rows[0])
     for at in range(len(rows)):
         row = rows[at]
-        told = None if wants_columns else _told_of_row(row, function)
-        if not isinstance(told, str):
-            wants_columns = wants_columns or at == 0
-            told = function({name: [value] for name, value in row.items()})
-            told = told[0] if not isinstance(told, str) and len(told) == 1 else None
+        told = function(_as_columns(row))[0] if takes_columns else function(row)
         if not isinstance(told, str):
             raise DataError(
                 f"row {at}: the formatting function does not give its text: a text, or for columns "
@@ -131,9 +127,14 @@ def _texts(rows: Rows, function: FormattingFunction) -> Iterator[str]:
         yield told
 
 
-def _told_of_row(row: Any, function: FormattingFunction) -> Any:
+def _takes_columns(function: FormattingFunction, row: Any) -> bool:
+    """Whether it gives a list with one text for the columns of one row."""
     try:
-        return function(row)
-    except (IndexError, TypeError):
-        # It takes texts for columns of texts.
-        return None
+        told = function(_as_columns(row))
+    except Exception:  # a function of rows may fail with columns as it likes
+        return False
+    return isinstance(told, list) and len(told) == 1
+
+
+def _as_columns(row: Mapping[str, Any]) -> dict[str, list[Any]]:
+    return {name: [value] for name, value in row.items()}

@@ -1,0 +1,1 @@
+"""A FlowerTune client that holds a part of the model in place of all of it."""
