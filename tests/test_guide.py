@@ -4,6 +4,7 @@ import ast
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,8 +19,10 @@ import pytest
 import typer
 
 import hsplit_flower
+from hsplit_flower.adapters import import_adapter
 from hsplit_flower.cli import app
 from hsplit_flower.cli.local_flower import flower_environment, local_superlink
+from hsplit_flower.reports import read_run
 from hsplit_flower.settings import GROUPS
 from hsplit_flower.settings.reading import keys_of
 from tests.documents import GUIDE, ROOT, blocks, pages, script
@@ -32,7 +35,7 @@ CODE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 GAP = re.compile(r"…|%[-+.\d]*[sdrgf]")
 KEY = re.compile(rf"(?<![\w./-])(?:{'|'.join(GROUPS)})\.(?!(?:log|md)\b)[a-z][a-z0-9-]+(?![\w(.])")
-TESTS = {"", "skip", "quick", "long", "deployment", "project"}
+TESTS = {"", "skip", "quick", "long", "deployment", "conversations", "project"}
 
 
 def linked_pages() -> list[Path]:
@@ -139,8 +142,8 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 def typed(page: Path, test: str, folder: Path, environment: dict[str, str]) -> str:
-    """What comes of a page's commands, typed in an empty folder."""
-    folder.mkdir()
+    """What comes of a page's commands, typed in a folder that is empty unless it is there."""
+    folder.mkdir(exist_ok=True)
     done = subprocess.run(
         ["bash", "-c", script(page, test)],
         cwd=folder,
@@ -188,6 +191,22 @@ def test_the_first_project_runs_in_three_minutes(
 def test_the_deployment_on_one_machine_trains(tmp_path: Path, environment: dict[str, str]) -> None:
     said = typed(GUIDE / "deployment.md", "deployment", tmp_path / "here", environment)
     assert re.search(r"round 1: perplexity [\d.]+", said), said[-6000:]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_three_clients_train_on_files_of_their_own_in_three_formats(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    here = tmp_path / "here"
+    shutil.copytree(ROOT / "apps" / "chat", here / "apps" / "chat")
+    said = typed(GUIDE / "conversations.md", "conversations", here, environment)
+    first, last = map(float, re.findall(r"([\d.]+) after round \d", said))
+    assert last < first, said[-6000:]
+    run = read_run(here / "outputs" / "offices")
+    for line in (*run.training, *run.client_evaluations):
+        assert set(line.clients) == {"harbour", "market", "castle"}
+    assert import_adapter(here / "outputs" / "offices" / "adapter")
 
 
 @pytest.mark.long

@@ -113,7 +113,7 @@ def test_what_a_node_config_lacks_is_said(settings: dict[str, Any], tmp_path: Pa
     from chat.run_config import RunConfig
 
     config = RunConfig.from_run_config(settings)
-    with pytest.raises(ConfigError, match="the node config lacks 'partition-id'"):
+    with pytest.raises(ConfigError, match=r"lacks 'partition-id'.*; or name this client's own"):
         task.num_examples(config, node())
     with pytest.raises(ConfigError, match="held-out is given without data"):
         task.num_examples(config, node(held_out="x.jsonl"))

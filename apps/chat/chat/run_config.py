@@ -1,6 +1,6 @@
 """The app's settings: its data, and what every app and every run of the library has."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from hsplit_flower.data.chat import HELP_DESK
@@ -12,9 +12,10 @@ class App(AppSettings):
     """What this app adds to a run: its data."""
 
     dataset: str = setting(
-        HELP_DESK,
-        "help-desk (built in), a file (.jsonl, .ndjson, .json, .csv, .parquet) or a hub id: what "
-        "clients without data in their node config have parts of.",
+        "",
+        "A set that clients have parts of unless their node config names data of their own: "
+        "help-desk (built in), a file (.jsonl, .ndjson, .json, .csv, .parquet) or a hub id; empty "
+        "is help-desk.",
     )
     held_out: str = setting(
         "",
@@ -31,6 +32,11 @@ class App(AppSettings):
     )
     dirichlet_alpha: float = setting(0.5, "Small is uneven.", gt=0)
 
+    @property
+    def divided(self) -> str:
+        """The set that clients have parts of, if they have nothing of their own."""
+        return self.dataset or HELP_DESK
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(run_config.RunConfig):
@@ -38,3 +44,7 @@ class RunConfig(run_config.RunConfig):
 
     app: App
     chat: Chat = field(default_factory=Chat)
+
+    def with_divided_set(self) -> "RunConfig":
+        """The same with its set by name, for a run whose clients have nothing else."""
+        return replace(self, app=self.app.replace(dataset=self.app.divided))

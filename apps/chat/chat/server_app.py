@@ -18,6 +18,8 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Fine-tune; a run of which no round was completed ends with an error."""
     config = RunConfig.from_run_config(context.run_config)
+    if not is_deployed(grid):
+        config = config.with_divided_set()
     run_rounds(grid, config, evaluation_of(config, is_deployed=is_deployed(grid)))
 
 

@@ -22,6 +22,7 @@ from hsplit_flower.data.chat import (
     pack,
 )
 from hsplit_flower.data.chat.row_format import RowFormat
+from hsplit_flower.errors import ConfigError
 from hsplit_flower.runs import partition_of
 from hsplit_flower.settings import Model, OwnData
 from hsplit_flower.splitting import load_tokenizer
@@ -72,7 +73,7 @@ def encoded_for_server(config: RunConfig) -> list[EncodedExample]:
     if config.app.held_out:
         held_out = load_conversations(config.app.held_out, _row_format(config))
     else:
-        everything = load_conversations(config.app.dataset, _row_format(config))
+        everything = load_conversations(config.app.divided, _row_format(config))
         held_out = held_out_split(everything, config.chat.held_out_share)[1]
     return _encode(config, thinned(held_out, config.app.evaluation_examples))
 
@@ -82,7 +83,10 @@ def _place(context: Context) -> tuple[OwnData, int, int]:
     own = OwnData.of_node(context.node_config)
     if own.data:
         return own, int(context.node_config.get("partition-id", 0)), 1
-    return own, *partition_of(context.node_config)
+    try:
+        return own, *partition_of(context.node_config)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; or name this client's own file, with data=…") from None
 
 
 @lru_cache(maxsize=4)
@@ -90,7 +94,7 @@ def _divided(config: RunConfig, num_clients: int) -> list[list[Conversation]]:
     """The rows of every client."""
     app = config.app
     group_by = "" if app.partition == "iid" else app.partition_by
-    everything = load_conversations(app.dataset, _row_format(config, group_by))
+    everything = load_conversations(app.divided, _row_format(config, group_by))
     parts = partition(
         [one.group for one in everything],
         num_clients,
