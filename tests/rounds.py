@@ -102,9 +102,13 @@ def training_spec(name: str, cut: int, **settings: Any) -> SessionSpec:
 
 
 def unsplit_steps(
-    name: str, spec: SessionSpec, batches: Iterable[Mapping[str, Tensor]]
+    name: str, spec: SessionSpec, batches: Iterable[Mapping[str, Tensor]], **recipe: Any
 ) -> list[Step]:
-    """What the whole model does with the batches of a session, from where the session starts."""
+    """What the whole model does with the batches of a session, from where the session starts.
+
+    ``recipe`` is what else `train` takes.
+    """
     at = start(name, spec)
     model = with_peft(base_model(name, at.merged), at.trained, spec.scaling, at.frozen)
-    return train(model, batches, learning_rate=spec.learning_rate, weight_decay=spec.weight_decay)
+    rate, decay = spec.learning_rate, spec.weight_decay
+    return train(model, batches, learning_rate=rate, weight_decay=decay, **recipe)

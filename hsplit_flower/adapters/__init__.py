@@ -10,6 +10,9 @@ from .batched import NotRowwiseError as NotRowwiseError
 from .low_rank import LowRank as LowRank
 from .low_rank import compress as compress
 from .low_rank import concatenate as concatenate
+from .optimizer import adamw as adamw
+from .optimizer import adapter_optimizer as adapter_optimizer
+from .optimizer import take_step as take_step
 from .peft_checkpoint import export_adapter as export_adapter
 from .peft_checkpoint import import_adapter as import_adapter
 from .peft_config import PeftSettings as PeftSettings
@@ -24,6 +27,5 @@ from .start import StartingPoint as StartingPoint
 from .start import initial_update as initial_update
 from .start import starting_point as starting_point
 from .trainable import Trainable as Trainable
-from .trainable import adapter_optimizer as adapter_optimizer
 from .trainable import collect as collect
 from .update_sum import UpdateSum as UpdateSum

@@ -1,12 +1,10 @@
-"""The factors of one weight while they are being trained, and their optimizer."""
+"""The factors of one weight while they are being trained."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
-from ..settings import Recipe
 from ..types import Scaling
 from .low_rank import LowRank
 from .start import fold
@@ -34,20 +32,3 @@ class Trainable:
 def collect(trainables: Mapping[str, Trainable], *, scaling: Scaling) -> dict[str, LowRank]:
     """The trained updates with their scales folded in, cut loose from the graph."""
     return {name: t.folded(scaling.of(t.rank)) for name, t in trainables.items()}
-
-
-def adapter_optimizer(
-    trainables: Mapping[str, Trainable], recipe: Recipe
-) -> torch.optim.Optimizer | None:
-    """AdamW over the factors, the same on both sides of a cut; None where nothing is trained.
-
-    In one fused operation for all of them: there are hundreds, and small ones.
-    """
-    parameters = [
-        factor for trainable in trainables.values() for factor in (trainable.a, trainable.b)
-    ]
-    if not parameters:
-        return None
-    return torch.optim.AdamW(
-        parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
-    )

@@ -34,7 +34,13 @@ OPTIONS = Options(
         group=Training,
         fields=(
             "learning_rate",
+            "schedule",
+            "warmup_steps",
+            "final_learning_rate",
             "weight_decay",
+            "adam_beta1",
+            "adam_beta2",
+            "adam_epsilon",
             "lora_alpha",
             "scale_rule",
             "batch_size",

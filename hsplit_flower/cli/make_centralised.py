@@ -124,6 +124,7 @@ def _trained(
         **shared,
         client=0,
         cut=architecture.num_blocks,
+        num_steps=job.steps,
         ranks={weight.name: job.rank for weight in architecture.weights},
     )
     steps = AdapterRound(half, {}, spec, WholeTraining(is_whole=True), Unmetered())

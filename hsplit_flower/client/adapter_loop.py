@@ -47,8 +47,7 @@ class AdapterLoop(RoundLoop):
         *,
         merges: bool = False,
     ) -> None:
-        super().__init__(half, meter)
-        self._spec = spec
+        super().__init__(half, spec, meter)
         self._has_merged = bool(
             merged_names(self._weights, updates, half.matrix_dtype, merges=merges)
         )

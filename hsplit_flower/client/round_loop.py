@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from ..adapters import LowRank
+from ..adapters import LowRank, take_step
 from ..batches import Batch
 from ..devices.memory_budget import MemoryMeter
 from ..errors import NonFiniteError
 from ..importance import check_finite, probing
 from ..metrics import TokenLoss
+from ..settings import SessionSpec
 from ..splitting import Half
 from ..transport.traffic import Traffic
 
@@ -56,12 +57,15 @@ class RoundLoop(ABC):
     ----------
     half
         What the client has of the model.
+    spec
+        The recipe, and which round it is.
     meter
         Holds the round to a memory budget.
     """
 
-    def __init__(self, half: Half, meter: MemoryMeter) -> None:
+    def __init__(self, half: Half, spec: SessionSpec, meter: MemoryMeter) -> None:
         self._half = half
+        self._spec = spec
         self._meter = meter
         self._weights = half.architecture.weights_in(half.parts.span)
         self._optimizer: torch.optim.Optimizer | None = None
@@ -120,7 +124,7 @@ class RoundLoop(ABC):
                     importance = stack.enter_context(probing(self._half.model, names))
                 losses.append(self._run(num_steps, batch, is_probe=is_probe))
                 if torch.is_grad_enabled():
-                    self._apply()
+                    self._apply(num_steps)
             num_examples += batch.num_examples
             num_batch_tokens += math.prod(batch.shape)
         quarter = -(-num_steps // 4)
@@ -142,11 +146,10 @@ class RoundLoop(ABC):
         """What the steps have sent and waited for; nothing where the client has it all."""
         return Traffic()
 
-    def _apply(self) -> None:
+    def _apply(self, number: int) -> None:
         gradients = [one.grad for one in self._parameters if one.grad is not None]
         # One number for all of them: a device is waited for once, not once a factor.
         if gradients and not bool(get_total_norm(gradients, math.inf).isfinite()):
             raise NonFiniteError("a gradient on the client is not finite: lower the learning rate")
         if self._optimizer is not None:
-            self._optimizer.step()
-            self._optimizer.zero_grad(set_to_none=True)
+            take_step(self._optimizer, self._spec, number)

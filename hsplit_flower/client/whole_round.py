@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ..adapters import LowRank, SelfPruning
+from ..adapters import LowRank, SelfPruning, adamw
 from ..batches import Batch
 from ..devices.memory_budget import MemoryMeter
 from ..errors import NonFiniteError
@@ -100,18 +100,13 @@ class WeightRound(WholeRound):
     def __init__(
         self, half: Half, weights: Mapping[str, Tensor], spec: SessionSpec, meter: MemoryMeter
     ) -> None:
-        super().__init__(half, meter)
+        super().__init__(half, spec, meter)
         self._trains = spec.train
         self._has_changed = spec.train or bool(weights)
         load_weights_(half.model, weights)
         half.model.requires_grad_(spec.train)
         if spec.train:
-            self._optimizer = torch.optim.AdamW(
-                self._parameters,
-                lr=spec.learning_rate,
-                weight_decay=spec.weight_decay,
-                fused=True,
-            )
+            self._optimizer = adamw(self._parameters, spec)
 
     def release_half(self) -> bool:
         """Freeze the model again."""

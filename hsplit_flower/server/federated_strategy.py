@@ -101,7 +101,7 @@ class FederatedStrategy(Strategy, ABC):
         self._reporting = Reporting(self.architecture, clock)
         self._progress, self._log = Progress(look), RoundLog()
         self._timeout_seconds = 3600.0
-        self._rounds_before = 0
+        self._num_rounds, self._rounds_before = 1, 0
         self._open_round: OpenRound | None = None
 
     @abstractmethod
@@ -142,7 +142,7 @@ class FederatedStrategy(Strategy, ABC):
         ``num_rounds`` in all. The other parameters are those of Flower's ``Strategy.start``.
         """
         arrays = starting_arrays(initial_arrays, initial_config)
-        self._rounds_before = 0
+        self._num_rounds, self._rounds_before = num_rounds, 0
         if resume is not None:
             check_resumable(resume, self.architecture, num_rounds=num_rounds)
             self._rounds_before = resume.server_round
@@ -265,6 +265,7 @@ class FederatedStrategy(Strategy, ABC):
                 begun,
                 self.state,
                 config,
+                num_rounds=self._num_rounds,
                 least=self._setup.least(message_type),
                 timeout_seconds=self._timeout_seconds,
             )

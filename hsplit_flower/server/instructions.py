@@ -2,7 +2,9 @@
 
 import hashlib
 from collections.abc import Mapping
+from functools import partial
 
+from ..errors import ConfigError
 from ..methods import Method
 from ..names import NUMBERED, ClientNames
 from ..settings import RunSettings, SessionSpec
@@ -20,6 +22,7 @@ def instructions_for(
     clients: Mapping[int, ClientInfo],
     *,
     server_round: int,
+    num_rounds: int,
     train: bool,
     budgets_bytes: Mapping[int, float],
     names: ClientNames = NUMBERED,
@@ -32,8 +35,8 @@ def instructions_for(
         Of the run.
     parts, clients
         What each client is planned to do, and what is known of it.
-    server_round, train
-        Which round it is, and whether it trains.
+    server_round, num_rounds, train
+        Which round it is of how many, and whether it trains.
     budgets_bytes, names
         What each client has, and what it is called.
 
@@ -43,18 +46,17 @@ def instructions_for(
         Naming everyone whose lease no card can give.
     """
     leases = _leases(settings, {names.of(node): own for node, own in budgets_bytes.items()})
+    spec_of = partial(
+        session_spec,
+        settings,
+        method,
+        server_round=server_round,
+        num_rounds=num_rounds,
+        train=train,
+    )
     instructions = {}
     for node, part in parts.items():
-        spec = session_spec(
-            settings,
-            method,
-            part,
-            node=node,
-            client=clients[node],
-            name=names.of(node),
-            server_round=server_round,
-            train=train,
-        )
+        spec = spec_of(part, node=node, client=clients[node], name=names.of(node))
         instructions[node] = instructions_of(
             settings, method, spec, part, clients[node], server_round=server_round
         ).replace(
@@ -105,10 +107,23 @@ def session_spec(
     client: ClientInfo,
     name: str = "",
     server_round: int,
+    num_rounds: int = 1,
     train: bool,
 ) -> SessionSpec:
-    """The session that a client's part of the plan asks for: the run's fields, and its own."""
+    """The session that a client's part of the plan asks for: the run's fields, and its own.
+
+    Raises
+    ------
+    ConfigError
+        If the learning rate follows its steps, and it does not say how many it takes.
+    """
     training = settings.training
+    if train and training.follows_steps and not client.num_steps:
+        raise ConfigError(
+            f"training.schedule goes by steps, and client {name or node} does not say how many it "
+            "takes in a round: say it in the ClientApp, describe_device(..., num_steps=10), or set "
+            'training.schedule-over = "by-round"'
+        )
     run = {**training.given(), **settings.link.given()}
     shared = {name: value for name, value in run.items() if name in SessionSpec.model_fields}
     shared["wire_type"] = settings.hidden_type
@@ -123,6 +138,9 @@ def session_spec(
         client_name=name,
         cut=part.cut,
         ranks=dict(part.ranks),
+        server_round=server_round,
+        num_rounds=num_rounds,
+        num_steps=client.num_steps,
         max_tokens=training.batch_size * training.sequence_length,
         shares_adapters=method.shares_server_adapter,
         # Who trains nothing evaluates all of it.

@@ -55,6 +55,7 @@ class RoundMessages:
         state: RunState,
         config: ConfigRecord,
         *,
+        num_rounds: int,
         least: int,
         timeout_seconds: float,
     ) -> tuple[OpenRound, list[Message]]:
@@ -68,6 +69,8 @@ class RoundMessages:
             Of the run, with the global adapter.
         config
             The user's own, which is sent along.
+        num_rounds
+            How many the run has.
         least
             With fewer clients the round could not count.
         timeout_seconds
@@ -76,7 +79,7 @@ class RoundMessages:
         if len(begun.parts) < max(1, least):
             return _too_few(begun, max(1, least)), []
         self._sessions.load_update(state.method.updates)
-        pending = self._pending(begun, state, config)
+        pending = self._pending(begun, state, config, num_rounds)
         outgoing = written(
             pending,
             self._sessions,
@@ -128,7 +131,7 @@ class RoundMessages:
         return opened, [own.message for own in outgoing.values()]
 
     def _pending(
-        self, begun: OpenRound, state: RunState, config: ConfigRecord
+        self, begun: OpenRound, state: RunState, config: ConfigRecord, num_rounds: int
     ) -> dict[int, PendingMessage]:
         sampling = self._settings.sampling
         user_config = ConfigRecord({**config, "server-round": begun.server_round})
@@ -138,6 +141,7 @@ class RoundMessages:
             begun.parts,
             begun.clients,
             server_round=begun.server_round,
+            num_rounds=num_rounds,
             train=begun.trains,
             budgets_bytes={node: _budget(begun, node) for node in begun.parts},
             names=begun.names,

@@ -10,6 +10,9 @@ from .comparison import Comparison as Comparison
 from .device import Device as Device
 from .fields import setting as setting
 from .group import Settings as Settings
+from .learning_rate import LearningRate as LearningRate
+from .learning_rate import Schedule as Schedule
+from .learning_rate import ScheduleOver as ScheduleOver
 from .link import Link as Link
 from .link import WireFormat as WireFormat
 from .model import DTYPE_BYTES as DTYPE_BYTES

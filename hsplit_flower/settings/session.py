@@ -28,6 +28,11 @@ class SessionSpec(Recipe, WireFormat):
         WireType.FLOAT32, "Type of hidden states on the wire.", strict=False
     )
     seed: int = setting(0, "Of fresh factors.", ge=0)
+    server_round: int = setting(1, "Which round of the run it is.", ge=0)
+    num_rounds: int = setting(1, "How many the run has.", ge=0)
+    num_steps: int = setting(
+        0, "Steps that the client says it takes in the round; 0 where it does not say.", ge=0
+    )
     max_tokens: int = setting(
         2**20, "Tokens that one request may bring, padding included.", unit="tokens", ge=1
     )
@@ -48,6 +53,15 @@ class SessionSpec(Recipe, WireFormat):
         "otherwise it has the others, too, frozen.",
     )
     train: bool = setting(True, "Whether the session trains, or only evaluates.")
+
+    def rate_of_step(self, step: int) -> float:
+        """The learning rate of a step of the round, counted from 1."""
+        return self.rate_of(
+            step,
+            num_steps=self.num_steps,
+            server_round=self.server_round,
+            num_rounds=self.num_rounds,
+        )
 
     @property
     def shown_client(self) -> str:

@@ -2,18 +2,20 @@
 
 from ..types import Labels, ScaleRule, Scaling, Start
 from .fields import setting
-from .group import Settings
+from .learning_rate import LearningRate, Schedule
 
 
-class Recipe(Settings):
+class Recipe(LearningRate):
     """What a client and its session on the worker must do alike."""
 
-    learning_rate: float = setting(
-        1e-3,
-        "AdamW's. Larger bases want a smaller one (GPT-2 medium about 2e-4), tiny ones a larger.",
-        gt=0,
-    )
     weight_decay: float = setting(0.0, "AdamW's.", ge=0)
+    adam_beta1: float = setting(
+        0.9, "How much of the mean of gradients AdamW keeps at each step.", ge=0, lt=1
+    )
+    adam_beta2: float = setting(
+        0.999, "How much of the mean of squared gradients AdamW keeps at each step.", ge=0, lt=1
+    )
+    adam_epsilon: float = setting(1e-8, "What AdamW adds to the root that it divides by.", gt=0)
     lora_alpha: float = setting(
         32.0, "What the scale of an adapter's product is made from, by scale-rule.", gt=0
     )
@@ -37,9 +39,16 @@ class Recipe(Settings):
     def __str__(self) -> str:
         """In a line, for the log."""
         return (
-            f"AdamW {self.learning_rate:g}, alpha {self.lora_alpha:g} ({self.scale_rule.value}), "
+            f"AdamW {self._rate_in_words}, alpha {self.lora_alpha:g} ({self.scale_rule.value}), "
             f"{self.start.value}, labels on the {self.labels.value}"
         )
+
+    @property
+    def _rate_in_words(self) -> str:
+        rate = f"{self.learning_rate:g}"
+        if self.schedule is not Schedule.CONSTANT:
+            rate = f"{rate} to {self.final_learning_rate:g} ({self.schedule.value})"
+        return rate
 
     @property
     def scaling(self) -> Scaling:

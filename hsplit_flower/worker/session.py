@@ -12,7 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..adapters import Active, Trainable, collect
+from ..adapters import Active, Trainable, collect, take_step
 from ..errors import AuthenticationError, WorkerRejectedError
 from ..settings import SessionSpec, Worker
 from ..wire.factors import SessionResult
@@ -139,8 +139,7 @@ class Session:
         if self.progress.num_done < self.progress.num_micro_batches:
             return
         if self.progress.train and self.optimizer is not None:
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
+            take_step(self.optimizer, self.spec, self.num_steps + 1)
         self.progress = None
         self.num_steps += 1
 

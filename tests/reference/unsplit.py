@@ -1,13 +1,14 @@
 """The unsplit model trained by PEFT, transformers and torch: what splitting must not change."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
 from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
@@ -117,19 +118,30 @@ def train(
     *,
     learning_rate: float,
     weight_decay: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    epsilon: float = 1e-8,
+    scheduled: Callable[[torch.optim.Optimizer], LRScheduler] | None = None,
 ) -> list[Step]:
-    """AdamW over the adapter's factors, one step a batch."""
+    """AdamW over the adapter's factors, one step a batch, its rate as a scheduler has it."""
     model.train()
     factors = trainable_factors(model)
     optimizer = torch.optim.AdamW(
-        factors.values(), lr=learning_rate, weight_decay=weight_decay, fused=True
+        factors.values(),
+        lr=learning_rate,
+        betas=betas,
+        eps=epsilon,
+        weight_decay=weight_decay,
+        fused=True,
     )
+    scheduler = scheduled(optimizer) if scheduled else None
     steps = []
     for batch in batches:
         output = model(**batch, use_cache=False)
         output.loss.backward()
         gradients = {name: factor.grad.clone() for name, factor in factors.items()}
         optimizer.step()
+        if scheduler is not None:
+            scheduler.step()
         optimizer.zero_grad()
         steps.append(
             Step(

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from hsplit_flower.errors import ConfigError
 from hsplit_flower.methods import HSPLIT_LORA, SPLIT_LORA, Method
 from hsplit_flower.server.instructions import (
     POOL_SECONDS,
@@ -18,6 +19,8 @@ from hsplit_flower.settings import (
     Link,
     Model,
     RunSettings,
+    Schedule,
+    ScheduleOver,
     SessionSpec,
     Simulation,
     Training,
@@ -37,7 +40,7 @@ from hsplit_flower.types import (
 from hsplit_flower.wire.instructions import Instructions
 
 PROFILE = DeviceProfile(memory_bytes=1e9, flops_per_second=1e9)
-CLIENT = ClientInfo(profile=PROFILE, num_examples=11, partition=3, num_partitions=5)
+CLIENT = ClientInfo(profile=PROFILE, num_examples=11, num_steps=7, partition=3, num_partitions=5)
 SETTINGS = RunSettings(
     model=Model(name="m", revision="a-branch", dtype="bfloat16", attention="eager"),
     training=Training(
@@ -51,6 +54,13 @@ SETTINGS = RunSettings(
         start=Start.RESTART,
         seed=5,
         micro_batch_size=2,
+        schedule=Schedule.COSINE,
+        schedule_over=ScheduleOver.ROUND,
+        warmup_steps=0.25,
+        final_learning_rate=1e-5,
+        adam_beta1=0.8,
+        adam_beta2=0.95,
+        adam_epsilon=1e-7,
     ),
     link=Link(
         wire_type=WireType.BFLOAT16,
@@ -72,14 +82,19 @@ NODE = 13816022929839679101
 
 
 def told(
-    settings: RunSettings = SETTINGS, *, method: Method = HSPLIT_LORA, train: bool = True
+    settings: RunSettings = SETTINGS,
+    *,
+    method: Method = HSPLIT_LORA,
+    train: bool = True,
+    client: ClientInfo = CLIENT,
 ) -> Instructions:
     return instructions_for(
         settings,
         method,
         {NODE: PART},
-        {NODE: CLIENT},
+        {NODE: client},
         server_round=6,
+        num_rounds=9,
         train=train,
         budgets_bytes={NODE: 1e9},
     )[NODE]
@@ -91,9 +106,10 @@ def test_instructions_say_all_that_the_settings_say() -> None:
     assert (spec.client, spec.cut, spec.ranks) == (NODE, 2, {"w": 3})
     run = {**SETTINGS.training.given(), **SETTINGS.link.given()}
     shared = run.keys() & type(spec).model_fields.keys() - {"seed"}
-    assert len(shared) == 14
+    assert len(shared) == 21
     for name in shared:
         assert getattr(spec, name) == run[name], name
+    assert (spec.server_round, spec.num_rounds, spec.num_steps) == (6, 9, 7)
     assert one.model == SETTINGS.model
     assert one.link.replace(patience_seconds=None) == SETTINGS.link
     assert one.micro_batch_size == SETTINGS.training.micro_batch_size
@@ -116,6 +132,15 @@ def test_who_is_not_held_to_a_budget_and_leases_nothing_is_told_of_neither() -> 
 def test_hidden_states_travel_as_the_base_computes_where_nothing_else_is_said(dtype: str) -> None:
     settings = SETTINGS.replace(link=Link(), model=Model(name="m", dtype=dtype))
     assert told(settings).session.wire_type is WireType(dtype)
+
+
+def test_a_schedule_that_goes_by_steps_wants_to_know_how_many_there_are() -> None:
+    silent = replace(CLIENT, num_steps=0)
+    with pytest.raises(ConfigError, match="does not say how many it takes"):
+        told(client=silent)
+    assert told(client=silent, train=False).session.num_steps == 0
+    by_round = SETTINGS.training.replace(schedule_over=ScheduleOver.BY_ROUND)
+    told(SETTINGS.replace(training=by_round), client=silent)
 
 
 def test_evaluation_probes_nothing() -> None:
