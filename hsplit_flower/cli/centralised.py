@@ -41,6 +41,8 @@ OPTIONS = Options(
             "adam_beta1",
             "adam_beta2",
             "adam_epsilon",
+            "gradient_accumulation_steps",
+            "label_smoothing",
             "lora_alpha",
             "scale_rule",
             "batch_size",

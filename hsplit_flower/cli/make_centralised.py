@@ -91,7 +91,7 @@ def _texts(job: Job, model: Model, training: Training) -> tuple[_Batches, Any]:
     train = own(
         encoded(load_examples(job.dataset, "train")),
         training.batch_size,
-        steps=job.steps,
+        steps=job.steps * training.gradient_accumulation_steps,
         seed=training.seed,
     )
     held_out = encoded(thinned(load_examples(job.dataset, "dev"), job.evaluation_examples))
@@ -128,6 +128,7 @@ def _trained(
         ranks={weight.name: job.rank for weight in architecture.weights},
     )
     steps = AdapterRound(half, {}, spec, WholeTraining(is_whole=True), Unmetered())
-    shown = track(train, total=job.steps, description="training", transient=True)
+    num_batches = job.steps * training.gradient_accumulation_steps
+    shown = track(train, total=num_batches, description="training", transient=True)
     outcome = steps.train(checked(shown, architecture, is_training=True), probe=False)
     return outcome.updates, outcome.loss.mean

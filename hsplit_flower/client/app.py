@@ -78,7 +78,8 @@ def describe_device(
     num_examples
         Training examples of this client: its weight in the aggregation.
     num_steps
-        Steps that it will take in a round, for the server's progress bar; 0 says nothing.
+        Steps that it will take in a round: the progress bar and a schedule of the learning rate go
+        by them; 0 says nothing.
     """
 
     def describe() -> RecordDict:
@@ -105,14 +106,15 @@ def describe_device(
 
 
 def split_train(msg: Message, context: Context, batches: Batches) -> Message:
-    """Train this client's half for one round, one step a batch.
+    """Train this client's half for one round, a step for every batch or several.
 
     Parameters
     ----------
     msg, context
         As Flower hands them to the app.
     batches
-        The user's own batches; as many as the client is to take steps.
+        The user's own batches; as many as the client is to take steps, times
+        ``gradient-accumulation-steps``.
     """
     return answer(msg, context, lambda: _trained(msg, context, batches, is_whole=False))
 
@@ -131,7 +133,7 @@ def split_evaluate(msg: Message, context: Context, batches: Batches) -> Message:
 
 
 def federated_train(msg: Message, context: Context, batches: Batches) -> Message:
-    """Train the whole model on this client for one round, one step a batch.
+    """Train the whole model on this client for one round, a step for every batch or several.
 
     What is trained, adapters or all parameters, the strategy's method says.
 
@@ -140,7 +142,8 @@ def federated_train(msg: Message, context: Context, batches: Batches) -> Message
     msg, context
         As Flower hands them to the app.
     batches
-        The user's own batches; as many as the client is to take steps.
+        The user's own batches; as many as the client is to take steps, times
+        ``gradient-accumulation-steps``.
     """
     return answer(msg, context, lambda: _trained(msg, context, batches, is_whole=True))
 

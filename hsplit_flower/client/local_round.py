@@ -4,6 +4,7 @@ A batch may be cut into micro-batches (`PipelinedStep`), and one optimizer step 
 """
 
 import math
+from collections.abc import Sequence
 
 from ..adapters import LowRank
 from ..batches import Batch
@@ -53,8 +54,8 @@ class LocalRound(AdapterLoop):
         self._stream = stream
         self._step = PipelinedStep(half, spec, stream, micro_batch_size, max_message_bytes)
 
-    def _run(self, number: int, batch: Batch, *, is_probe: bool) -> TokenLoss:
-        return self._step.run(number, batch, is_probe=is_probe)
+    def _run(self, number: int, batches: Sequence[Batch], *, is_probe: bool) -> TokenLoss:
+        return self._step.run(number, batches, is_probe=is_probe)
 
     @property
     def _traffic(self) -> Traffic:

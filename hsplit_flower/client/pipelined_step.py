@@ -6,6 +6,7 @@ sides of the cut, to those of the whole batch.
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -80,13 +81,19 @@ class PipelinedStep:
         self._max_message_bytes = max_message_bytes
         self._protection = Protection(spec)
 
-    def run(self, step: int, batch: Batch, *, is_probe: bool) -> TokenLoss:
-        """The loss of a step; where gradients are on, they have been added up when it is there."""
-        parts = deque(enumerate(self._parts(batch, is_probe=is_probe)))
+    def run(self, step: int, batches: Sequence[Batch], *, is_probe: bool) -> TokenLoss:
+        """The loss of a step; where gradients are on, they have been added up when it is there.
+
+        To the worker several batches are one, in micro-batches.
+        """
+        first, *others = batches
+        told = self._parts(first, is_probe=is_probe)
+        told += [part for batch in others for part in self._parts(batch, is_probe=False)]
+        parts = deque(enumerate(told))
         step_of = _Step(
             number=step,
             num_micro_batches=len(parts),
-            total_tokens=count_label_tokens(batch.labels),
+            total_tokens=sum(count_label_tokens(batch.labels) for batch in batches),
             is_probe=is_probe,
         )
         loss, flights = TokenLoss(), deque[Flight]()
@@ -192,7 +199,9 @@ class PipelinedStep:
         labels = batch.labels.to(device)
         # Norm and head look at one token at a time.
         logits = half.logits(last, None, start=half.architecture.num_blocks)
-        loss_sum, num_tokens = summed_token_loss(logits, labels), count_label_tokens(labels)
+        smoothing = self._spec.label_smoothing if torch.is_grad_enabled() else 0.0
+        loss_sum = summed_token_loss(logits, labels, label_smoothing=smoothing)
+        num_tokens = count_label_tokens(labels)
         if last.requires_grad:
             (loss_sum / total_tokens).backward()
         loss = TokenLoss(loss_sum=_finite(float(loss_sum.detach())), num_tokens=num_tokens)

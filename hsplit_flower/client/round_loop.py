@@ -3,9 +3,10 @@
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +50,7 @@ class Outcome:
 
 
 class RoundLoop(ABC):
-    """One step a batch, within a memory budget, until something is not finite.
+    """Steps on batches, within a memory budget, until something is not finite.
 
     A subclass sets up what is trained, and says what a step is.
 
@@ -71,7 +72,7 @@ class RoundLoop(ABC):
         self._optimizer: torch.optim.Optimizer | None = None
 
     @abstractmethod
-    def _run(self, number: int, batch: Batch, *, is_probe: bool) -> TokenLoss:
+    def _run(self, number: int, batches: Sequence[Batch], *, is_probe: bool) -> TokenLoss:
         """The loss of a step; where gradients are on, they are there afterwards."""
 
     @property
@@ -88,7 +89,7 @@ class RoundLoop(ABC):
         """Leave the model to others, and say whether it is what it was before this round."""
 
     def train(self, batches: Iterable[Batch], *, probe: bool) -> Outcome:
-        """One step a batch; the first one also scores the weights' importance if asked.
+        """One step a batch, or as many batches as accumulate; the first one scores if asked.
 
         Raises
         ------
@@ -115,18 +116,20 @@ class RoundLoop(ABC):
         num_steps, num_examples, num_batch_tokens = 0, 0, 0
         losses: list[TokenLoss] = []
         importance: dict[str, float] = {}
-        for num_steps, batch in enumerate(batches, start=1):
+        size = self._spec.gradient_accumulation_steps if torch.is_grad_enabled() else 1
+        for num_steps, own in enumerate(_in_groups(batches, size), start=1):
+            shapes = [batch.shape for batch in own]
             with ExitStack() as stack:
-                stack.enter_context(self._meter.step(batch.shape))
+                stack.enter_context(self._meter.step(max(shapes, key=math.prod)))
                 is_probe = probe and num_steps == 1
                 if is_probe:
                     names = [weight.name for weight in self._weights]
                     importance = stack.enter_context(probing(self._half.model, names))
-                losses.append(self._run(num_steps, batch, is_probe=is_probe))
+                losses.append(self._run(num_steps, own, is_probe=is_probe))
                 if torch.is_grad_enabled():
                     self._apply(num_steps)
-            num_examples += batch.num_examples
-            num_batch_tokens += math.prod(batch.shape)
+            num_examples += sum(batch.num_examples for batch in own)
+            num_batch_tokens += sum(map(math.prod, shapes))
         quarter = -(-num_steps // 4)
         return Outcome(
             loss=sum(losses, TokenLoss()),
@@ -153,3 +156,10 @@ class RoundLoop(ABC):
             raise NonFiniteError("a gradient on the client is not finite: lower the learning rate")
         if self._optimizer is not None:
             take_step(self._optimizer, self._spec, number)
+
+
+def _in_groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    """So many at a time, of which the last ones may be fewer."""
+    rest = iter(batches)
+    while group := list(islice(rest, size)):
+        yield group

@@ -24,20 +24,29 @@ from .round_loop import Outcome, RoundLoop
 
 
 class WholeRound(RoundLoop):
-    """Steps on the whole model, each with the mean loss over its batch's tokens."""
+    """Steps on the whole model, each with the mean loss over the tokens of its batches."""
 
-    def _run(self, number: int, batch: Batch, *, is_probe: bool) -> TokenLoss:
-        here = batch.to(self._half.device)
-        logits = self._half.logits_of(here.input_ids, here.attention_mask, here.position_ids)
-        loss_sum = summed_token_loss(logits, here.labels)
-        num_tokens = count_label_tokens(here.labels)
-        del logits
-        value = float(loss_sum.detach())
-        if not math.isfinite(value):
-            raise NonFiniteError(f"the loss is {value}: lower the learning rate")
-        if torch.is_grad_enabled():
-            (loss_sum / num_tokens + self._penalty()).backward()
-        return TokenLoss(loss_sum=value, num_tokens=num_tokens)
+    def _run(self, number: int, batches: Sequence[Batch], *, is_probe: bool) -> TokenLoss:
+        total_tokens = sum(count_label_tokens(batch.labels) for batch in batches)
+        loss = TokenLoss()
+        for index, batch in enumerate(batches):
+            here = batch.to(self._half.device)
+            loss_sum = self._loss_sum(here)
+            value = float(loss_sum.detach())
+            if not math.isfinite(value):
+                raise NonFiniteError(f"the loss is {value}: lower the learning rate")
+            if torch.is_grad_enabled():
+                # Of the step, whatever the number of its batches.
+                penalty = 0.0 if index else self._penalty()
+                (loss_sum / total_tokens + penalty).backward()
+            num_tokens = count_label_tokens(here.labels)
+            loss += TokenLoss(loss_sum=value, num_tokens=num_tokens)
+        return loss
+
+    def _loss_sum(self, batch: Batch) -> Tensor:
+        smoothing = self._spec.label_smoothing if torch.is_grad_enabled() else 0.0
+        logits = self._half.logits_of(batch.input_ids, batch.attention_mask, batch.position_ids)
+        return summed_token_loss(logits, batch.labels, label_smoothing=smoothing)
 
     def _penalty(self) -> Tensor | float:
         """What the method adds to the loss."""

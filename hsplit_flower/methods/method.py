@@ -121,6 +121,12 @@ class Method:
         if self.shares_server_adapter and training.micro_batch_size:
             size = training.micro_batch_size
             yield f"training.micro-batch-size is {size}: whole batches are sent"
+        if self.shares_server_adapter and training.gradient_accumulation_steps > 1:
+            count = training.gradient_accumulation_steps
+            yield (
+                f"training.gradient-accumulation-steps is {count}: others step the worker's "
+                "adapter between two batches"
+            )
 
     def _other_problems(self, settings: RunSettings) -> Iterator[str]:
         worker, options = settings.worker, settings.aggregation

@@ -61,19 +61,25 @@ class TokenLoss:
 
 
 def summed_token_loss(
-    logits: Float[Tensor, "batch seq vocab"], labels: Int[Tensor, "batch seq"]
+    logits: Float[Tensor, "batch seq vocab"],
+    labels: Int[Tensor, "batch seq"],
+    *,
+    label_smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
     """The summed cross entropy of every label under the logits one position before it.
 
     ``-sum_t log softmax(logits[t])[labels[t + 1]]`` over the labels that are not -100. Computed in
     float32 whatever the logits' dtype, and differentiable; divide by `count_label_tokens` for the
-    loss that Hugging Face models return.
+    loss that Hugging Face models return. With smoothing ``ε`` the target of each is
+    ``1 − ε + ε / vocab`` of the label and ``ε / vocab`` of every other token (Szegedy et al. 2016,
+    arXiv 1512.00567, section 7).
     """
     return cross_entropy(
         logits.flatten(0, 1).float(),
         next_labels(labels).flatten(),
         ignore_index=IGNORED_LABEL,
         reduction="sum",
+        label_smoothing=label_smoothing,
     )
 
 

@@ -37,7 +37,7 @@ class Measured(Record):
         description="What remains until the round's last reply: for others, for a process of its "
         "own in a simulation, and for Flower's messages.",
     )
-    num_steps: int = Field(default=0, description="Steps, one a batch.")
+    num_steps: int = Field(default=0, description="Optimizer steps.")
     num_tokens: int = Field(default=0, description="Labelled tokens, of which the loss is.")
     num_batch_tokens: int = Field(
         default=0, description="All tokens of its batches, padding included."

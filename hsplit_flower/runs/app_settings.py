@@ -28,6 +28,12 @@ class AppSettings(Settings):
     )
     num_server_rounds: int = setting(3, "Rounds of federated training.", unit="rounds", ge=1)
     local_steps: int = setting(10, "Optimizer steps of each client in each round.", ge=1)
+    local_epochs: float = setting(
+        0.0,
+        "Passes of each client over its own examples in each round, in the place of local-steps; "
+        "0 takes these.",
+        ge=0,
+    )
     round_timeout_seconds: float = setting(
         3600.0,
         "After so long a round goes on without the clients that have not answered; so long, and a "

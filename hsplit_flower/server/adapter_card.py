@@ -12,7 +12,14 @@ from ..reports.model_card import CardFacts, model_card
 from ..splitting import known_revision
 
 # Of an app's own settings, what decides about the result beside the groups `chat`, `training`.
-_OF_THE_APP = ("local-steps", "partition", "partition-by", "dirichlet-alpha", "prompt")
+_OF_THE_APP = (
+    "local-steps",
+    "local-epochs",
+    "partition",
+    "partition-by",
+    "dirichlet-alpha",
+    "prompt",
+)
 
 
 def adapter_card(

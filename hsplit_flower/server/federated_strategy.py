@@ -97,7 +97,8 @@ class FederatedStrategy(Strategy, ABC):
         )
         self._setup = RoundSetup(self.planner, self.devices, settings, self.method)
         self._messages = RoundMessages(settings, self.method, self.architecture, self._sessions)
-        clock = FleetClock(config, self.planner.costs, self.planner.settings, self.method)
+        a_step = settings.training.gradient_accumulation_steps
+        clock = FleetClock(config, self.planner.costs, self.planner.settings, self.method, a_step)
         self._reporting = Reporting(self.architecture, clock)
         self._progress, self._log = Progress(look), RoundLog()
         self._timeout_seconds = 3600.0

@@ -26,6 +26,8 @@ class FleetClock:
         Of its plans.
     method
         Whose rounds they are.
+    batches_per_step
+        How many are passed through the model for one optimizer step.
     """
 
     def __init__(
@@ -34,7 +36,9 @@ class FleetClock:
         costs: ModelCosts,
         settings: PlanSettings,
         method: Method = HSPLIT_LORA,
+        batches_per_step: int = 1,
     ) -> None:
+        self._batches_per_step = batches_per_step
         self._config = config
         self._costs = costs
         self._settings = settings
@@ -66,7 +70,8 @@ class FleetClock:
                 )
                 for scores in (self._method.is_split, False)
             )
-            steps[node] = [first, *[other] * (report.num_steps - 1)][: report.num_steps]
+            num_batches = report.num_steps * self._batches_per_step
+            steps[node] = [first, *[other] * (num_batches - 1)][:num_batches]
         return simulate_round(steps)
 
     def _step(
@@ -78,7 +83,7 @@ class FleetClock:
         update_ranks: Mapping[str, int],
         scores: bool,
     ) -> PartSeconds:
-        """One step of a client's round, of as many tokens as its steps had in the mean."""
+        """One batch of a client's round, of as many tokens as its batches had in the mean."""
 
         def seconds(costs: ModelCosts) -> PartSeconds:
             return part_seconds(
@@ -94,7 +99,8 @@ class FleetClock:
         # A smaller batch counts as one of shorter rows, and no client's word for more than was
         # planned for.
         workload = self._costs.workload
-        length = max(0.0, report.num_batch_tokens / (report.num_steps * workload.batch_size))
+        num_rows = report.num_steps * self._batches_per_step * workload.batch_size
+        length = max(0.0, report.num_batch_tokens / num_rows)
         if length >= workload.sequence_length:
             return seconds(self._costs)
         known = (self._costs, self._shorter_costs)

@@ -1,5 +1,7 @@
 """How adapters are trained: the recipe that both sides of a cut follow, and the batches."""
 
+import math
+
 from ..types import Labels, ScaleRule, Scaling, Start
 from .fields import setting
 from .learning_rate import LearningRate, Schedule
@@ -16,6 +18,19 @@ class Recipe(LearningRate):
         0.999, "How much of the mean of squared gradients AdamW keeps at each step.", ge=0, lt=1
     )
     adam_epsilon: float = setting(1e-8, "What AdamW adds to the root that it divides by.", gt=0)
+    gradient_accumulation_steps: int = setting(
+        1,
+        "Batches whose gradients add up to one optimizer step, to that of the mean loss over the "
+        "tokens of all of them.",
+        ge=1,
+    )
+    label_smoothing: float = setting(
+        0.0,
+        "How much of a target's probability is spread evenly over the vocabulary, in training; "
+        "losses of training then are of that.",
+        ge=0,
+        lt=1,
+    )
     lora_alpha: float = setting(
         32.0, "What the scale of an adapter's product is made from, by scale-rule.", gt=0
     )
@@ -81,3 +96,11 @@ class Training(Recipe):
         "such as partitions and batches.",
         ge=0,
     )
+
+    def steps_of(self, num_examples: int, *, epochs: float) -> int:
+        """The optimizer steps of so many passes over its examples, of which the last may end early.
+
+        One at least: a client with few examples takes them more than once.
+        """
+        a_step = self.batch_size * self.gradient_accumulation_steps
+        return max(1, math.ceil(epochs * num_examples / a_step))

@@ -25,8 +25,9 @@ from ..types import IGNORED_LABEL
 from ..wire.messages import Forward, Request
 from .session import Session
 
-Group = tuple[bool, int]
-"""Whether its requests train, and the length that all of them have, or 0 for any."""
+Group = tuple[bool, int, float]
+"""Whether its requests train, the length that all of them have, or 0 for any, and how their labels
+are smoothed."""
 
 
 def group_of(request: Request, spec: SessionSpec, steady_length: int | None = None) -> Group | None:
@@ -50,7 +51,7 @@ def group_of(request: Request, spec: SessionSpec, steady_length: int | None = No
     is_regular = mask is None or bool((mask[:, 1:] <= mask[:, :-1]).all())
     length = request.hidden.shape[1]
     is_steady = steady_length is None or length <= steady_length
-    return request.train, 0 if is_regular and is_steady else length
+    return request.train, 0 if is_regular and is_steady else length, spec.label_smoothing
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -112,7 +113,8 @@ def _run_in_order(half: Half, bank: AdapterBank, parts: Sequence[Part]) -> list[
     half.model.train(train)
     with torch.set_grad_enabled(train), bank.activate(active):
         leaves = _leaves(half, parts, num_positions)
-        sums = _loss_sums(half, _carry_on(half, parts, leaves, num_positions), targets)
+        smoothing = parts[0].session.spec.label_smoothing if train else 0.0
+        sums = _loss_sums(half, _carry_on(half, parts, leaves, num_positions), targets, smoothing)
         if train and any(targets.num_tokens):
             _mean_losses(sums, parts, targets).sum().backward()
     gradients = _gradients(parts, leaves) if train else [None] * len(parts)
@@ -160,14 +162,19 @@ def _carry_on(
     return hidden
 
 
-def _loss_sums(half: Half, last: Tensor, targets: _Targets) -> Tensor:
+def _loss_sums(half: Half, last: Tensor, targets: _Targets, smoothing: float) -> Tensor:
     """The summed cross entropy of each session's targets, in float32."""
     if not any(targets.num_tokens):
         return torch.zeros(len(targets.num_tokens))
     chosen = last.flatten(0, 1).index_select(0, targets.places.to(last.device))
     # As many rows of one token: norm and head look at one at a time.
     logits = half.logits(chosen[:, None], None, start=half.architecture.num_blocks)[:, 0]
-    losses = cross_entropy(logits.float(), targets.labels.to(last.device), reduction="none")
+    losses = cross_entropy(
+        logits.float(),
+        targets.labels.to(last.device),
+        reduction="none",
+        label_smoothing=smoothing,
+    )
     return torch.stack([each.sum() for each in losses.split(targets.num_tokens)])
 
 

@@ -1,5 +1,6 @@
 """A recipe is followed on both sides of a cut as PEFT and PyTorch follow it on the whole model."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -75,7 +76,7 @@ def assert_equal_factors(found: dict[str, Tensor], spec: SessionSpec, wanted: St
 
 
 ADAM = {"adam_beta1": 0.8, "adam_beta2": 0.97, "adam_epsilon": 1e-5}
-SCHEDULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "AdamW's own": (ADAM, {"betas": (0.8, 0.97), "epsilon": 1e-5}),
     "linear after a warm-up": (
         {"schedule": Schedule.LINEAR, "warmup_steps": 3.0},
@@ -85,18 +86,26 @@ SCHEDULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"schedule": Schedule.COSINE, "final_learning_rate": 1e-3},
         {"scheduled": lambda o: CosineAnnealingLR(o, NUM_STEPS, eta_min=1e-3)},
     ),
+    "smoothed labels": ({"label_smoothing": 0.1}, {"label_smoothing": 0.1}),
+    "accumulated gradients": ({"gradient_accumulation_steps": 2}, {"accumulated": 2}),
 }
 
 
+@functools.cache
+def _unsplit(family: str, name: str) -> list[Step]:
+    return unsplit_steps(family, training_spec(family, CUT), BATCHES, **RECIPES[name][1])
+
+
 @pytest.mark.parametrize("labels", Labels)
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_twenty_steps_are_those_of_torchs_optimizer_and_schedulers(
+@pytest.mark.parametrize("name", RECIPES)
+def test_twenty_batches_are_learnt_from_as_torch_and_peft_do(
     worker: Worker, family: str, labels: Labels, name: str
 ) -> None:
-    recipe, reference = SCHEDULES[name]
-    spec = training_spec(family, CUT, labels=labels, num_steps=NUM_STEPS, **recipe)
-    _, found = split_round(worker, spec, BATCHES)
-    assert_equal_factors(found, spec, unsplit_steps(family, spec, BATCHES, **reference)[-1])
+    spec = training_spec(family, CUT, labels=labels, num_steps=NUM_STEPS, **RECIPES[name][0])
+    outcome, found = split_round(worker, spec, BATCHES)
+    wanted = _unsplit(family, name)
+    assert outcome.num_steps == len(wanted)
+    assert_equal_factors(found, spec, wanted[-1])
 
 
 def test_rounds_go_on_with_the_schedule_where_the_last_one_left_it(
@@ -117,3 +126,34 @@ def test_rounds_go_on_with_the_schedule_where_the_last_one_left_it(
     _, found = split_round(worker, spec, batches)
     wanted = unsplit_steps(family, spec, batches, scheduled=halfway)[-1]
     assert_equal_factors(found, spec, wanted)
+
+
+@pytest.mark.parametrize("size", [0, 2])
+@pytest.mark.parametrize("labels", Labels)
+def test_the_last_batches_make_a_step_and_micro_batches_change_nothing(
+    worker: Worker, family: str, labels: Labels, size: int
+) -> None:
+    """Seven batches are two steps of three and one of one, and their loss is that of all tokens."""
+    recipe: dict[str, Any] = {"gradient_accumulation_steps": 3, "label_smoothing": 0.2}
+    spec = training_spec(family, CUT, labels=labels, in_flight=2, **recipe)
+    outcome, found = split_round(worker, spec, BATCHES[:7], micro_batch_size=size)
+    wanted = unsplit_steps(family, spec, BATCHES[:7], accumulated=3, label_smoothing=0.2)
+    assert outcome.num_steps == len(wanted) == 3
+    assert (outcome.num_examples, outcome.num_batch_tokens) == (7 * 3, 7 * 3 * 9)
+    assert outcome.last_loss.mean == pytest.approx(wanted[-1].loss, rel=1e-5)
+    assert_equal_factors(found, spec, wanted[-1])
+
+
+@pytest.mark.parametrize("labels", Labels)
+def test_evaluation_smooths_and_accumulates_nothing(
+    worker: Worker, family: str, labels: Labels
+) -> None:
+    losses = []
+    for recipe in ({}, {"gradient_accumulation_steps": 3, "label_smoothing": 0.2}):
+        spec = SessionSpec(client=0, cut=CUT, labels=labels, train=False, **recipe)
+        client = load_client(family, CUT, keeps_labels=labels is Labels.CLIENT)
+        token = worker.worker.open(spec)
+        with exchange(in_process, worker, token) as stream:
+            local_round = LocalRound(client, below(family, CUT), spec, stream)
+            losses.append(local_round.evaluate([Batch(**batch) for batch in BATCHES[:4]]).loss)
+    assert losses[0] == losses[1]

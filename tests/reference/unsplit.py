@@ -1,5 +1,6 @@
 """The unsplit model trained by PEFT, transformers and torch: what splitting must not change."""
 
+import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -8,12 +9,13 @@ from dataclasses import dataclass
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from hsplit_flower.types import ScaleRule, Scaling
-from tests.families import FAMILIES, checkpoint
+from tests.families import FAMILIES, IGNORED, checkpoint
 
 Factors = dict[str, tuple[Tensor, Tensor]]
 """``(b, a)`` by weight name, the scale not folded in."""
@@ -112,6 +114,30 @@ def trainable_factors(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     return found
 
 
+def _passed_back(
+    model: PeftModel, group: list[Mapping[str, Tensor]], label_smoothing: float
+) -> tuple[float, Tensor]:
+    """The mean loss over the targets of a group of batches, and the logits of its last batch."""
+    num_tokens = sum(int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in group)
+    loss = 0.0
+    for batch in group:
+        logits = model(**batch, use_cache=False).logits
+        part = _loss_sum(logits, batch["labels"], label_smoothing) / num_tokens
+        part.backward()
+        loss += part.item()
+    return loss, logits.detach()
+
+
+def _loss_sum(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
+    return cross_entropy(
+        logits[:, :-1].flatten(0, 1).float(),
+        labels[:, 1:].flatten(),
+        ignore_index=IGNORED,
+        reduction="sum",
+        label_smoothing=label_smoothing,
+    )
+
+
 def train(
     model: PeftModel,
     batches: Iterable[Mapping[str, Tensor]],
@@ -121,8 +147,13 @@ def train(
     betas: tuple[float, float] = (0.9, 0.999),
     epsilon: float = 1e-8,
     scheduled: Callable[[torch.optim.Optimizer], LRScheduler] | None = None,
+    accumulated: int = 1,
+    label_smoothing: float = 0.0,
 ) -> list[Step]:
-    """AdamW over the adapter's factors, one step a batch, its rate as a scheduler has it."""
+    """AdamW over the adapter's factors, a step for so many batches, its rate as a scheduler has it.
+
+    The loss of a step is the mean over the target tokens of all its batches.
+    """
     model.train()
     factors = trainable_factors(model)
     optimizer = torch.optim.AdamW(
@@ -135,9 +166,9 @@ def train(
     )
     scheduler = scheduled(optimizer) if scheduled else None
     steps = []
-    for batch in batches:
-        output = model(**batch, use_cache=False)
-        output.loss.backward()
+    rest = iter(batches)
+    while group := list(itertools.islice(rest, accumulated)):
+        loss, logits = _passed_back(model, group, label_smoothing)
         gradients = {name: factor.grad.clone() for name, factor in factors.items()}
         optimizer.step()
         if scheduler is not None:
@@ -145,8 +176,8 @@ def train(
         optimizer.zero_grad()
         steps.append(
             Step(
-                loss=output.loss.item(),
-                logits=output.logits.detach(),
+                loss=loss,
+                logits=logits,
                 gradients=gradients,
                 factors={name: factor.detach().clone() for name, factor in factors.items()},
             )

@@ -61,6 +61,8 @@ SETTINGS = RunSettings(
         adam_beta1=0.8,
         adam_beta2=0.95,
         adam_epsilon=1e-7,
+        gradient_accumulation_steps=3,
+        label_smoothing=0.1,
     ),
     link=Link(
         wire_type=WireType.BFLOAT16,
@@ -106,7 +108,7 @@ def test_instructions_say_all_that_the_settings_say() -> None:
     assert (spec.client, spec.cut, spec.ranks) == (NODE, 2, {"w": 3})
     run = {**SETTINGS.training.given(), **SETTINGS.link.given()}
     shared = run.keys() & type(spec).model_fields.keys() - {"seed"}
-    assert len(shared) == 21
+    assert len(shared) == 23
     for name in shared:
         assert getattr(spec, name) == run[name], name
     assert (spec.server_round, spec.num_rounds, spec.num_steps) == (6, 9, 7)

@@ -38,14 +38,23 @@ def num_examples(config: RunConfig, context: Context) -> int:
     return len(_encoded_part(config, *partition_of(context.node_config), "train"))
 
 
+def num_steps(config: RunConfig, context: Context) -> int:
+    """How many optimizer steps this client takes in a round."""
+    if not config.app.local_epochs:
+        return config.app.local_steps
+    epochs = config.app.local_epochs
+    return config.run.training.steps_of(num_examples(config, context), epochs=epochs)
+
+
 def training_batches(config: RunConfig, context: Context, server_round: int) -> Batches:
     """One round's batches of this client's partition, other ones each round."""
     position, num_clients = partition_of(context.node_config)
+    training = config.run.training
     return batches(
         _encoded_part(config, position, num_clients, "train"),
-        config.run.training.batch_size,
-        steps=config.app.local_steps,
-        seed=(config.run.training.seed, server_round, position),
+        training.batch_size,
+        steps=num_steps(config, context) * training.gradient_accumulation_steps,
+        seed=(training.seed, server_round, position),
         pad_id=pad_token_id(_tokenizer(config.run.model)),
     )
 
