@@ -12,6 +12,7 @@ from .low_rank import compress as compress
 from .low_rank import concatenate as concatenate
 from .optimizer import adamw as adamw
 from .optimizer import adapter_optimizer as adapter_optimizer
+from .optimizer import squared_norm_of as squared_norm_of
 from .optimizer import take_step as take_step
 from .peft_checkpoint import export_adapter as export_adapter
 from .peft_checkpoint import import_adapter as import_adapter

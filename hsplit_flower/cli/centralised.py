@@ -43,6 +43,7 @@ OPTIONS = Options(
             "adam_epsilon",
             "gradient_accumulation_steps",
             "label_smoothing",
+            "max_gradient_norm",
             "lora_alpha",
             "scale_rule",
             "batch_size",

@@ -4,7 +4,10 @@ A batch may be cut into micro-batches (`PipelinedStep`), and one optimizer step 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import torch
 
 from ..adapters import LowRank
 from ..batches import Batch
@@ -16,6 +19,7 @@ from ..transport.streams import Stream
 from ..transport.traffic import Traffic
 from .adapter_loop import AdapterLoop
 from .pipelined_step import PipelinedStep
+from .round_loop import Outcome
 
 
 class LocalRound(AdapterLoop):
@@ -56,6 +60,15 @@ class LocalRound(AdapterLoop):
 
     def _run(self, number: int, batches: Sequence[Batch], *, is_probe: bool) -> TokenLoss:
         return self._step.run(number, batches, is_probe=is_probe)
+
+    def _whole_squared_norm(self, squared_norm: float) -> float:
+        return self._step.whole_squared_norm(squared_norm)
+
+    def _stepped(self, batches: Iterable[Batch], *, probe: bool) -> Outcome:
+        outcome = super()._stepped(batches, probe=probe)
+        if outcome.num_steps and torch.is_grad_enabled():
+            self._step.end(outcome.num_steps)
+        return replace(outcome, traffic=self._traffic)
 
     @property
     def _traffic(self) -> Traffic:

@@ -20,7 +20,7 @@ from ..splitting import Half
 from ..transport.streams import Stream
 from ..types import Labels
 from ..wire.message_size import largest_message_bytes
-from ..wire.messages import Backward, Forward, Gradient, LastHidden, Loss
+from ..wire.messages import Backward, Forward, Gradient, LastHidden, Loss, Settle, Settled
 from .protection import Protection
 
 
@@ -80,6 +80,8 @@ class PipelinedStep:
         self._micro_batch_size = micro_batch_size
         self._max_message_bytes = max_message_bytes
         self._protection = Protection(spec)
+        # Of the gradients in the last step, on either side, where they are clipped.
+        self._own_squared_norm = self._worker_squared_norm = 0.0
 
     def run(self, step: int, batches: Sequence[Batch], *, is_probe: bool) -> TokenLoss:
         """The loss of a step; where gradients are on, they have been added up when it is there.
@@ -107,6 +109,23 @@ class PipelinedStep:
             else:
                 loss += flight
         return loss
+
+    def whole_squared_norm(self, squared_norm: float) -> float:
+        """That of the step's gradients on both sides, from those here; the next request says it.
+
+        The worker takes its own step when it hears of it. So both sides shorten their gradients by
+        one norm, and no request is sent for it.
+        """
+        self._own_squared_norm = squared_norm
+        return squared_norm + self._worker_squared_norm
+
+    def end(self, num_steps: int) -> None:
+        """After the last step: have the worker take it, too, where it waits for the norm."""
+        if not self._spec.max_gradient_norm:
+            return
+        reply = self._stream.exchange(Settle(step=num_steps, squared_norm=self._own_squared_norm))
+        if not isinstance(reply, Settled):
+            raise TransportError(f"the worker sent {type(reply).__name__}, out of turn")
 
     def _parts(self, batch: Batch, *, is_probe: bool) -> list[Batch]:
         """What of a batch is sent at a time; where it is scored, that which is scored first.
@@ -139,6 +158,7 @@ class PipelinedStep:
                 attention_mask=batch.attention_mask,
                 position_ids=batch.position_ids,
                 train=torch.is_grad_enabled(),
+                earlier_squared_norm=0.0 if index else self._own_squared_norm,
                 probe=step.is_probe and index == 0,
                 micro_batch=index,
                 num_micro_batches=step.num_micro_batches,
@@ -161,6 +181,9 @@ class PipelinedStep:
             gradient: Tensor | None = reply.gradient
         else:
             loss, gradient = self._loss_of(reply, flight.batch, step.total_tokens)
+        if isinstance(reply, Loss | Gradient):
+            # With the last micro-batch of the step.
+            self._worker_squared_norm = reply.squared_norm
         if not torch.is_grad_enabled():
             return loss
         if self._spec.labels is Labels.CLIENT and flight.loss is None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from ..adapters import LowRank, take_step
+from ..adapters import LowRank, squared_norm_of, take_step
 from ..batches import Batch
 from ..devices.memory_budget import MemoryMeter
 from ..errors import NonFiniteError
@@ -154,8 +154,15 @@ class RoundLoop(ABC):
         # One number for all of them: a device is waited for once, not once a factor.
         if gradients and not bool(get_total_norm(gradients, math.inf).isfinite()):
             raise NonFiniteError("a gradient on the client is not finite: lower the learning rate")
+        squared_norm = 0.0
+        if self._spec.max_gradient_norm:
+            squared_norm = self._whole_squared_norm(squared_norm_of(self._optimizer))
         if self._optimizer is not None:
-            take_step(self._optimizer, self._spec, number)
+            take_step(self._optimizer, self._spec, number, squared_norm=squared_norm)
+
+    def _whole_squared_norm(self, squared_norm: float) -> float:
+        """That of the gradients of the whole model, from that of those here."""
+        return squared_norm
 
 
 def _in_groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:

@@ -121,6 +121,11 @@ class Method:
         if self.shares_server_adapter and training.micro_batch_size:
             size = training.micro_batch_size
             yield f"training.micro-batch-size is {size}: whole batches are sent"
+        if self.shares_server_adapter and training.max_gradient_norm:
+            yield (
+                f"training.max-gradient-norm is {training.max_gradient_norm:g}: the worker's "
+                "adapter would wait for the norm of one client's gradients while others step it"
+            )
         if self.shares_server_adapter and training.gradient_accumulation_steps > 1:
             count = training.gradient_accumulation_steps
             yield (

@@ -68,6 +68,11 @@ class RunSettings(Settings):
                 "clients want some, too: say with worker.num-workers how many cards are the "
                 "workers'"
             )
+        if self.training.max_gradient_norm and (self.link.hidden_noise or self.link.gradient_noise):
+            raise ValueError(
+                "training.max-gradient-norm tells the worker the norm of a client's gradients, "
+                "which no noise of link covers: set one of them to 0"
+            )
         return self
 
     @property

@@ -31,6 +31,12 @@ class Recipe(LearningRate):
         ge=0,
         lt=1,
     )
+    max_gradient_norm: float = setting(
+        0.0,
+        "Longest gradient of a step, of the factors on both sides of the cut together; a longer "
+        "one is shortened to it. 0 for no limit.",
+        ge=0,
+    )
     lora_alpha: float = setting(
         32.0, "What the scale of an adapter's product is made from, by scale-rule.", gt=0
     )

@@ -3,13 +3,24 @@
 from dataclasses import dataclass
 
 from ..errors import CodecError
-from .messages import Backward, Forward, Gradient, LastHidden, Loss, Reply, Request, reply_from_wire
+from .messages import (
+    Backward,
+    Gradient,
+    LastHidden,
+    Loss,
+    Reply,
+    Request,
+    Settle,
+    Settled,
+    reply_from_wire,
+)
 from .parsing import parsed
 from .proto.split_pb2 import StepReply
 
 # Values of four bytes, and a scale for each row: the widest that a tensor may be on the wire.
 VALUE_BYTES = 4
 FRAME_BYTES = 4096
+NO_TENSOR = 0, 0, 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,23 +32,22 @@ class ExpectedReply:
 
     step: int
     micro_batch: int
-    kind: type[Loss] | type[LastHidden] | type[Gradient]
+    kind: type[Reply]
     shape: tuple[int, ...]
 
     @classmethod
     def to(cls, request: Request) -> "ExpectedReply":
         """The reply that belongs to a request."""
-        if isinstance(request, Backward):
-            kind: type[Loss] | type[LastHidden] | type[Gradient] = Gradient
+        kind: type[Reply] = Gradient
+        shape: tuple[int, ...] = NO_TENSOR
+        if isinstance(request, Settle):
+            kind = Settled
+        elif isinstance(request, Backward):
+            shape = tuple(request.gradient.shape)
         else:
             kind = LastHidden if request.labels is None else Loss
-        shown = request.hidden if isinstance(request, Forward) else request.gradient
-        return cls(
-            step=request.step,
-            micro_batch=request.micro_batch,
-            kind=kind,
-            shape=tuple(shown.shape),
-        )
+            shape = tuple(request.hidden.shape)
+        return cls(step=request.step, micro_batch=request.micro_batch, kind=kind, shape=shape)
 
     @property
     def most_bytes(self) -> int:

@@ -1,7 +1,8 @@
-"""How large the messages of a step are, from its shape alone."""
+"""How large the messages of a step are: from its shape alone, and those that are there."""
 
 from ..types import WireType
 from .codec import SCALE_BYTES, value_bytes
+from .messages import Backward, Forward, LastHidden, Reply, Request, Settle, Settled
 
 INTEGER_BYTES = 4
 # Labels, positions and a mask of a token; what a message has besides its tensors.
@@ -32,3 +33,19 @@ def most_tokens(message_bytes: int, hidden_size: int, *wire_types: WireType | No
     """With how many tokens no message of a step is larger than so; 0 where one is too many."""
     own = largest_message_bytes(1, hidden_size, *wire_types) - FRAME_BYTES
     return max(0, (message_bytes - FRAME_BYTES) // own)
+
+
+def rows_and_positions(request: Request) -> tuple[int, int]:
+    """How many rows of how many tokens a request brings."""
+    if isinstance(request, Settle):
+        return 0, 0
+    tensor = request.gradient if isinstance(request, Backward) else request.hidden
+    return tensor.shape[0], tensor.shape[1]
+
+
+def tensor_bytes(message: Request | Reply) -> int:
+    """What a message's hidden state or gradient takes before it is on the wire."""
+    if isinstance(message, Settle | Settled):
+        return 0
+    tensor = message.hidden if isinstance(message, Forward | LastHidden) else message.gradient
+    return 0 if tensor is None else tensor.nbytes

@@ -8,6 +8,7 @@ state back; its gradient there, the hidden state's gradient back).
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -15,10 +16,10 @@ from torch import Tensor
 
 from ..errors import CodecError
 from ..types import WireType
-from .codec import CheckShape, decode, encode_into
+from .codec import CheckShape, encode_into
 from .fingerprint import fingerprint_of
-from .proto.split_pb2 import Forward as ForwardMessage
-from .proto.split_pb2 import Payload, StepReply, StepRequest
+from .payloads import hidden_like, integers, put_mask, take_mask
+from .proto.split_pb2 import StepReply, StepRequest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,8 @@ class Forward:
     optimizer steps after the last one's gradient. ``total_tokens`` counts the target tokens of the
     whole step, so that gradients add up to those of its mean loss; 0 is this batch's own count.
     With ``position_ids`` no mask means that documents in a row are kept apart where these begin
-    anew; without them, that no row is padded.
+    anew; without them, that no row is padded. ``earlier_squared_norm`` is that of the client's own
+    gradients in the step before, which the worker takes when it knows it, where they are clipped.
     """
 
     step: int
@@ -42,13 +44,14 @@ class Forward:
     micro_batch: int = 0
     num_micro_batches: int = 1
     total_tokens: int = 0
+    earlier_squared_norm: float = 0.0
 
     @cached_property
     def fingerprint(self) -> int:
         """The same for a request that comes again, and hardly for another."""
         tensors = self.hidden, self.labels, self.attention_mask, self.position_ids
         values = self.train, self.probe, self.num_micro_batches, self.total_tokens
-        return fingerprint_of(values, tensors)
+        return fingerprint_of((*values, self.earlier_squared_norm), tensors)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,13 +70,33 @@ class Backward:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Settle:
+    """The squared norm of the client's gradients in the last step, which is to be taken now."""
+
+    step: int
+    squared_norm: float
+    micro_batch: ClassVar[int] = 0
+    num_micro_batches: ClassVar[int] = 1
+
+    @property
+    def fingerprint(self) -> int:
+        """The same for a request that comes again, and hardly for another."""
+        return fingerprint_of(self.squared_norm, ())
+
+
+@dataclass(frozen=True, kw_only=True)
 class Loss:
-    """Summed loss over the target tokens, and the gradient of their mean; none in evaluation."""
+    """Summed loss over the target tokens, and the gradient of their mean; none in evaluation.
+
+    ``squared_norm`` is, with the last micro-batch of a step whose gradients are clipped, that of
+    the worker's gradients; so it is of a `Gradient`.
+    """
 
     step: int
     loss_sum: float
     num_tokens: int
     gradient: Float[Tensor, "batch seq hidden"] | None = None
+    squared_norm: float = 0.0
     micro_batch: int = 0
     worker_seconds: float = field(default=0.0, compare=False)
 
@@ -94,12 +117,23 @@ class Gradient:
 
     step: int
     gradient: Float[Tensor, "batch seq hidden"]
+    squared_norm: float = 0.0
     micro_batch: int = 0
     worker_seconds: float = field(default=0.0, compare=False)
 
 
-Request = Forward | Backward
-Reply = Loss | LastHidden | Gradient
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """The last step is taken."""
+
+    step: int
+    micro_batch: ClassVar[int] = 0
+    squared_norm: ClassVar[float] = 0.0
+    worker_seconds: float = field(default=0.0, compare=False)
+
+
+Request = Forward | Backward | Settle
+Reply = Loss | LastHidden | Gradient | Settled
 
 
 def request_to_wire(
@@ -114,16 +148,20 @@ def request_to_wire(
     if isinstance(request, Backward):
         encode_into(message.backward.gradient, request.gradient, gradient_type or wire_type)
         return message
+    if isinstance(request, Settle):
+        message.settle.squared_norm = request.squared_norm
+        return message
     forward = message.forward
     encode_into(forward.hidden, request.hidden, wire_type)
     forward.train, forward.probe = request.train, request.probe
     forward.total_tokens = request.total_tokens
+    forward.squared_norm = request.earlier_squared_norm
     if request.labels is not None:
         encode_into(forward.labels, request.labels.to(torch.int32))
     if request.position_ids is not None:
         encode_into(forward.positions, request.position_ids.to(torch.int32))
     if request.attention_mask is not None:
-        _put_mask(forward, request.attention_mask, leaves_out=request.position_ids is None)
+        put_mask(forward, request.attention_mask, leaves_out=request.position_ids is None)
     return message
 
 
@@ -145,33 +183,37 @@ def request_from_wire(message: StepRequest, check_shape: CheckShape | None = Non
     """
     kind = message.WhichOneof("content")
     if kind == "backward":
-        gradient = _hidden_like(message.backward.gradient, "gradient", check_shape)
+        gradient = hidden_like(message.backward.gradient, "gradient", check_shape)
         return Backward(
             step=message.step,
             gradient=gradient,
             micro_batch=message.micro_batch,
             num_micro_batches=message.num_micro_batches or 1,
         )
+    if kind == "settle":
+        norm = _zero_or_more(message.settle.squared_norm, "a squared norm")
+        return Settle(step=message.step, squared_norm=norm)
     if kind != "forward":
-        raise CodecError("an empty step request: forward or backward is wanted")
+        raise CodecError("an empty step request: forward, backward or settle is wanted")
     forward = message.forward
-    hidden = _hidden_like(forward.hidden, "hidden state", check_shape)
+    hidden = hidden_like(forward.hidden, "hidden state", check_shape)
     batch, seq = hidden.shape[:2]
     has_labels, has_positions = forward.HasField("labels"), forward.HasField("positions")
     wanted = batch, seq
     return Forward(
         step=message.step,
         hidden=hidden,
-        labels=_integers(forward.labels, wanted, "labels").long() if has_labels else None,
-        attention_mask=_take_mask(forward, batch, seq),
+        labels=integers(forward.labels, wanted, "labels").long() if has_labels else None,
+        attention_mask=take_mask(forward, batch, seq),
         position_ids=(
-            _integers(forward.positions, wanted, "positions").long() if has_positions else None
+            integers(forward.positions, wanted, "positions").long() if has_positions else None
         ),
         train=forward.train,
         probe=forward.probe,
         micro_batch=message.micro_batch,
         num_micro_batches=message.num_micro_batches or 1,
         total_tokens=forward.total_tokens,
+        earlier_squared_norm=_zero_or_more(forward.squared_norm, "a squared norm"),
     )
 
 
@@ -187,18 +229,16 @@ def reply_to_wire(
         encode_into(message.hidden, reply.hidden, wire_type)
     elif isinstance(reply, Gradient):
         encode_into(message.gradient, reply.gradient, gradient_type)
+        message.squared_norm = reply.squared_norm
+    elif isinstance(reply, Settled):
+        message.settled.SetInParent()
     else:
+        message.squared_norm = reply.squared_norm
         message.loss.SetInParent()
         message.loss.loss_sum, message.loss.num_tokens = reply.loss_sum, reply.num_tokens
         if reply.gradient is not None:
             encode_into(message.loss.gradient, reply.gradient, gradient_type)
     return message
-
-
-def tensor_bytes(message: Request | Reply) -> int:
-    """What a message's hidden state or gradient takes before it is on the wire."""
-    tensor = message.hidden if isinstance(message, Forward | LastHidden) else message.gradient
-    return 0 if tensor is None else tensor.nbytes
 
 
 def reply_from_wire(message: StepReply, check_shape: CheckShape | None = None) -> Reply:
@@ -211,90 +251,39 @@ def reply_from_wire(message: StepReply, check_shape: CheckShape | None = None) -
     """
     kind = message.WhichOneof("content")
     step, micro_batch = message.step, message.micro_batch
-    seconds = _seconds(message.worker_seconds)
+    seconds = _zero_or_more(message.worker_seconds, "seconds of work")
+    norm = _zero_or_more(message.squared_norm, "a squared norm")
     if kind == "hidden":
-        hidden = _hidden_like(message.hidden, "last hidden state", check_shape)
+        hidden = hidden_like(message.hidden, "last hidden state", check_shape)
         return LastHidden(step=step, hidden=hidden, micro_batch=micro_batch, worker_seconds=seconds)
     if kind == "gradient":
-        gradient = _hidden_like(message.gradient, "gradient", check_shape)
+        gradient = hidden_like(message.gradient, "gradient", check_shape)
         return Gradient(
-            step=step, gradient=gradient, micro_batch=micro_batch, worker_seconds=seconds
+            step=step,
+            gradient=gradient,
+            squared_norm=norm,
+            micro_batch=micro_batch,
+            worker_seconds=seconds,
         )
+    if kind == "settled":
+        return Settled(step=step, worker_seconds=seconds)
     if kind != "loss":
-        raise CodecError("an empty step reply: loss, hidden or gradient is wanted")
+        raise CodecError("an empty step reply: loss, hidden, gradient or settled is wanted")
     loss_gradient: Tensor | None = None
     if message.loss.HasField("gradient"):
-        loss_gradient = _hidden_like(message.loss.gradient, "gradient", check_shape)
+        loss_gradient = hidden_like(message.loss.gradient, "gradient", check_shape)
     return Loss(
         step=step,
         loss_sum=message.loss.loss_sum,
         num_tokens=message.loss.num_tokens,
         gradient=loss_gradient,
+        squared_norm=norm,
         micro_batch=micro_batch,
         worker_seconds=seconds,
     )
 
 
-def _seconds(told: float) -> float:
+def _zero_or_more(told: float, what: str) -> float:
     if not 0.0 <= told < math.inf:
-        raise CodecError(f"the worker says that it took {told} seconds: zero or more are wanted")
+        raise CodecError(f"{what} of {told}: zero or more is wanted")
     return told
-
-
-def _put_mask(forward: ForwardMessage, mask: Tensor, *, leaves_out: bool) -> None:
-    """Lengths for rows padded on the right, else the mask itself; of a full batch nothing.
-
-    Unless it ``leaves_out`` nothing, because no mask would mean another one.
-    """
-    lengths = mask.sum(dim=1)
-    seq = mask.shape[1]
-    if leaves_out and bool((lengths == seq).all()):
-        return
-    positions = torch.arange(seq, device=mask.device)
-    if bool((mask.bool() == (positions < lengths[:, None])).all()):
-        encode_into(forward.lengths, lengths.to(torch.int32))
-    else:
-        encode_into(forward.mask, mask.to(torch.uint8))
-
-
-def _take_mask(forward: ForwardMessage, batch: int, seq: int) -> Tensor | None:
-    if forward.HasField("lengths"):
-        lengths = _integers(forward.lengths, (batch,), "lengths")
-        if bool(((lengths < 1) | (lengths > seq)).any()):
-            shortest, longest = int(lengths.min()), int(lengths.max())
-            raise CodecError(f"lengths must be in [1, {seq}], got {shortest} to {longest}")
-        return (torch.arange(seq) < lengths[:, None]).long()
-    if forward.HasField("mask"):
-        mask = _integers(forward.mask, (batch, seq), "mask")
-        if bool(((mask < 0) | (mask > 1)).any()):
-            raise CodecError("a mask holds zeros and ones only")
-        return mask.long()
-    return None
-
-
-def _hidden_like(payload: Payload, what: str, check_shape: CheckShape | None) -> Tensor:
-    def check(shape: tuple[int, ...]) -> None:
-        if len(shape) != 3 or 0 in shape:
-            raise CodecError(
-                f"a {what} of shape {list(shape)}: [batch, seq, hidden] is wanted, none of them 0"
-            )
-        if check_shape is not None:
-            check_shape(shape)
-
-    tensor = decode(payload, check)
-    if not tensor.is_floating_point():
-        raise CodecError(f"a {what} of {tensor.dtype}: floating-point numbers are wanted")
-    return tensor
-
-
-def _integers(payload: Payload, wanted: tuple[int, ...], what: str) -> Tensor:
-    def check_shape(shape: tuple[int, ...]) -> None:
-        if shape != wanted:
-            raise CodecError(
-                f"{what} of shape {list(shape)}: integers of shape {list(wanted)} are wanted"
-            )
-
-    tensor = decode(payload, check_shape)
-    if tensor.is_floating_point():
-        raise CodecError(f"{what} of {tensor.dtype}: integers are wanted")
-    return tensor

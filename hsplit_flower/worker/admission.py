@@ -14,7 +14,7 @@ from ..settings import SessionSpec
 from ..settings.link import GRANT_MORE
 from ..splitting import Architecture
 from ..types import IGNORED_LABEL, Labels
-from ..wire.messages import Backward, Forward, Request
+from ..wire.messages import Backward, Forward, Request, Settle
 from .session import Session
 
 MAX_MICRO_BATCHES = 2**10
@@ -113,8 +113,14 @@ def check_can_share(spec: SessionSpec) -> None:
     Raises
     ------
     AdapterError
-        If its labels stay on the client: its graph would wait while others change the factors.
+        If its labels stay on the client, or its gradients are clipped: its graph, or its step,
+        would wait while others change the factors.
     """
+    if spec.max_gradient_norm:
+        raise AdapterError(
+            "sessions share an adapter only where no step waits for the client's norm: "
+            "max_gradient_norm = 0 is wanted"
+        )
     if spec.labels is Labels.CLIENT:
         raise AdapterError(
             "sessions share an adapter only where the worker computes the loss: labels on the "
@@ -152,6 +158,9 @@ def check_turn(request: Request, session: Session) -> None:
     WorkerRejectedError
         If it is out of turn.
     """
+    if isinstance(request, Settle):
+        _check_settle(request, session)
+        return
     if request.step != session.num_steps + 1:
         raise WorkerRejectedError(
             f"step {request.step} is out of turn: step {session.num_steps + 1} is next"
@@ -160,6 +169,13 @@ def check_turn(request: Request, session: Session) -> None:
         _check_backward(request, session)
     else:
         _check_micro_batch(request, session)
+
+
+def _check_settle(request: Settle, session: Session) -> None:
+    if session.unsettled is None or request.step != session.num_steps:
+        raise WorkerRejectedError(
+            f"step {request.step} does not wait for the norm of the client's gradients"
+        )
 
 
 def _check_backward(request: Backward, session: Session) -> None:

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
-from torch import Tensor
 
-from ..adapters import Active, Trainable, collect, take_step
+from ..adapters import Active, Trainable, collect, squared_norm_of, take_step
 from ..errors import AuthenticationError, WorkerRejectedError
 from ..settings import SessionSpec, Worker
 from ..wire.factors import SessionResult
 from ..wire.messages import Forward, Reply, Request
+from .progress import Progress
 
 ReplyKey = tuple[int, int, str]
 """Step, micro-batch, and kind of request."""
@@ -25,31 +25,6 @@ ReplyKey = tuple[int, int, str]
 def key_of(request: Request) -> ReplyKey:
     """By what a request's reply is remembered."""
     return request.step, request.micro_batch, type(request).__name__
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class WaitingGraph:
-    """A forward pass that waits for its gradient, where the labels stay on the client."""
-
-    hidden: Tensor
-    last: Tensor
-    is_probe: bool
-    scores: dict[str, float]
-
-
-@dataclass(kw_only=True)
-class Progress:
-    """How far a step has come: how many of its micro-batches were carried on, how many are done.
-
-    ``waiting`` are those in between, by their number.
-    """
-
-    num_micro_batches: int
-    total_tokens: int
-    train: bool
-    num_started: int = 0
-    num_done: int = 0
-    waiting: dict[int, WaitingGraph] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +40,10 @@ class Session:
     """Adapters, optimizer and step counter of one client; touched by the executor's thread only.
 
     ``num_tokens`` are those that came, padding included. ``progress`` is that of the step that is
-    under way, None between steps. ``last_replies`` are those of the last step, as many as the
-    client may be waiting for: a repeated request is answered again instead of applied again.
+    under way, None between steps. ``unsettled`` is the squared norm of the gradients of a step that
+    is taken when the client's is known, where they are clipped. ``last_replies`` are those of the
+    last step, as many as the client may be waiting for: a repeated request is answered again
+    instead of applied again.
     """
 
     spec: SessionSpec
@@ -76,6 +53,7 @@ class Session:
     num_steps: int = 0
     num_tokens: int = 0
     progress: Progress | None = None
+    unsettled: float | None = None
     last_replies: dict[ReplyKey, Answered] = field(default_factory=dict)
     importance: dict[str, float] = field(default_factory=dict)
 
@@ -132,16 +110,30 @@ class Session:
         self.num_tokens += math.prod(request.hidden.shape[:2])
         return self.progress
 
-    def finish_micro_batch(self) -> None:
-        """Count a micro-batch as done; after the last one, take the optimizer's step."""
+    def finish_micro_batch(self) -> float:
+        """Count a micro-batch as done; after the last one, take the optimizer's step.
+
+        Where gradients are clipped this waits for `settle`; the answer is their squared norm.
+        """
         assert self.progress is not None
         self.progress.num_done += 1
         if self.progress.num_done < self.progress.num_micro_batches:
-            return
-        if self.progress.train and self.optimizer is not None:
+            return 0.0
+        if self.progress.train and self.spec.max_gradient_norm:
+            self.unsettled = squared_norm_of(self.optimizer)
+        elif self.progress.train and self.optimizer is not None:
             take_step(self.optimizer, self.spec, self.num_steps + 1)
         self.progress = None
         self.num_steps += 1
+        return self.unsettled or 0.0
+
+    def settle(self, squared_norm: float) -> None:
+        """Take the step that waits for the squared norm of the client's gradients, if one does."""
+        if self.unsettled is None:
+            return
+        whole, self.unsettled = self.unsettled + squared_norm, None
+        if self.optimizer is not None:
+            take_step(self.optimizer, self.spec, self.num_steps, squared_norm=whole)
 
     def forget_step(self) -> None:
         """Leave nothing of the step that is under way: it may be sent again from its beginning."""

@@ -20,7 +20,7 @@ from ..errors import SplitError
 from ..settings import SessionSpec
 from ..splitting import Half
 from ..types import Span
-from ..wire.messages import Forward, Loss, Reply, Request
+from ..wire.messages import Forward, Loss, Reply, Request, Settle, Settled
 from .admission import (
     check_alike,
     check_can_share,
@@ -175,6 +175,11 @@ class Stage:
                     outcomes[index] = repeated
                     continue
                 check_turn(request, session)
+                if isinstance(request, Settle):
+                    outcomes[index] = self._settled(session, request)
+                    continue
+                if isinstance(request, Forward):
+                    session.settle(request.earlier_squared_norm)
                 if isinstance(request, Forward) and request.labels is not None:
                     joining[index] = Part(session=session, request=request)
                 else:
@@ -233,23 +238,31 @@ class Stage:
             return error
         return self._complete(part, result, scores)
 
+    def _settled(self, session: Session, request: Settle) -> Reply:
+        """Take a session's last step."""
+        session.settle(request.squared_norm)
+        reply = Settled(step=request.step)
+        session.remember(request, reply)
+        return reply
+
     def _complete(
         self, part: Part, result: PassResult, scores: Mapping[str, float] | None = None
     ) -> Outcome:
         """Count a pass in for one of its sessions, unless something of it is not finite."""
         session, request = part.session, part.request
         try:
-            reply = Loss(
-                step=request.step,
-                loss_sum=finite(result.loss_sum, "loss"),
-                num_tokens=result.num_tokens,
-                gradient=result.gradient,
-                micro_batch=request.micro_batch,
-            )
+            loss_sum = finite(result.loss_sum, "loss")
             session.start(request)
             if request.train:
                 check_gradients(session, result.gradient, scores or {})
-            session.finish_micro_batch()
+            reply = Loss(
+                step=request.step,
+                loss_sum=loss_sum,
+                num_tokens=result.num_tokens,
+                gradient=result.gradient,
+                squared_norm=session.finish_micro_batch(),
+                micro_batch=request.micro_batch,
+            )
         except Exception as error:
             session.forget_step()
             return error

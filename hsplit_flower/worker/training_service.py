@@ -10,7 +10,8 @@ from ..settings import SessionSpec
 from ..transport.credentials import SESSION_TOKEN_KEY
 from ..transport.gate import Call, Guarded, hang_up, next_message, token_in
 from ..transport.grpc_stream import EXCHANGE
-from ..wire.messages import Reply, Request, reply_to_wire, request_from_wire, tensor_bytes
+from ..wire.message_size import tensor_bytes
+from ..wire.messages import Reply, Request, reply_to_wire, request_from_wire
 from ..wire.parsing import parsed
 from ..wire.proto.split_pb2 import StepRequest
 from .admission import check_message, check_shape

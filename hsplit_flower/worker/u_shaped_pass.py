@@ -9,10 +9,11 @@ from torch import Tensor
 
 from ..adapters import AdapterBank
 from ..splitting import Half
-from ..wire.messages import Backward, Forward, Gradient, LastHidden, Reply, Request
+from ..wire.messages import Backward, Forward, Gradient, LastHidden, Reply
 from .finiteness import check_gradients
 from .probing import probing_above_cut
-from .session import Session, WaitingGraph
+from .progress import WaitingGraph
+from .session import Session
 
 
 class UShapedPass:
@@ -30,7 +31,7 @@ class UShapedPass:
         self._half = half
         self._bank = bank
 
-    def run(self, session: Session, request: Request) -> Reply:
+    def run(self, session: Session, request: Forward | Backward) -> Reply:
         """A request of a client that keeps its labels: its graph waits for its own gradient."""
         try:
             if isinstance(request, Backward):
@@ -79,11 +80,14 @@ class UShapedPass:
         ):
             torch.autograd.backward(flight.last, gradient)
         check_gradients(session, flight.hidden.grad, flight.scores)
-        session.finish_micro_batch()
+        squared_norm = session.finish_micro_batch()
         session.importance.update(flight.scores)
         assert flight.hidden.grad is not None
         return Gradient(
-            step=request.step, gradient=flight.hidden.grad, micro_batch=request.micro_batch
+            step=request.step,
+            gradient=flight.hidden.grad,
+            squared_norm=squared_norm,
+            micro_batch=request.micro_batch,
         )
 
 

@@ -14,7 +14,8 @@ from ..splitting.base_reading import digest_of_half
 from ..types import WorkerDescription
 from ..wire.base_text import base_to_text
 from ..wire.factors import SessionResult
-from ..wire.messages import Backward, Reply, Request
+from ..wire.message_size import rows_and_positions
+from ..wire.messages import Reply, Request
 from ..wire.work_done import WorkDone
 from .admission import check_content
 from .batch_limits import limits_for
@@ -144,11 +145,11 @@ class SplitWorker:
         check_content(request, session.spec, architecture)
         if self._is_ending and session.begins(request) and not self._executor.has_work(id(session)):
             raise WorkerUnavailableError("the split worker is ending: it begins no more steps")
-        shown = request.gradient if isinstance(request, Backward) else request.hidden
+        num_rows, num_positions = rows_and_positions(request)
         demand = Demand(
             group=group_of(request, session.spec, architecture.steady_length),
-            num_rows=shown.shape[0],
-            num_positions=shown.shape[1],
+            num_rows=num_rows,
+            num_positions=num_positions,
         )
         return self._executor.submit(
             (session, request),

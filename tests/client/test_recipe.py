@@ -16,11 +16,20 @@ from hsplit_flower.settings import Schedule, SessionSpec
 from hsplit_flower.types import Labels
 from tests.families import fields
 from tests.reference.unsplit import Step
-from tests.rounds import below, global_update, training_spec, unsplit_steps
+from tests.rounds import architecture, below, global_update, training_spec, unsplit_steps
 from tests.tolerances import assert_same
-from tests.workers import Worker, exchange, in_process, load_client, running_worker
+from tests.workers import (
+    TRANSPORTS,
+    Connect,
+    Worker,
+    exchange,
+    in_process,
+    load_client,
+    running_worker,
+)
 
-FAMILIES = ("gpt2", "llama")
+# Each way of having labels is tried with one family; all of both are tried without a recipe.
+FAMILIES = {"gpt2": Labels.SERVER, "llama": Labels.CLIENT}
 CUT, NUM_STEPS = 2, 20
 KINDS = ("right", "unpadded", "left")
 BATCHES = [fields(KINDS[seed % len(KINDS)], seed) for seed in range(NUM_STEPS)]
@@ -38,14 +47,24 @@ def family(worker: Worker) -> str:
     return worker.half.architecture.model_type
 
 
+@pytest.fixture
+def labels(family: str) -> Labels:
+    return FAMILIES[family]
+
+
 def split_round(
-    worker: Worker, spec: SessionSpec, batches: Sequence[dict[str, Tensor]], **options: Any
+    worker: Worker,
+    spec: SessionSpec,
+    batches: Sequence[dict[str, Tensor]],
+    *,
+    connect: Connect = in_process,
+    **options: Any,
 ) -> tuple[Outcome, dict[str, Tensor]]:
     """What a client brings home, and the factors of both sides after it, scale folded in."""
     family = worker.half.architecture.model_type
     client = load_client(family, spec.cut, keeps_labels=spec.labels is Labels.CLIENT)
     token = worker.worker.open(spec)
-    with exchange(in_process, worker, token) as stream:
+    with exchange(connect, worker, token) as stream:
         local_round = LocalRound(client, below(family, spec.cut), spec, stream, **options)
         outcome = local_round.train([Batch(**batch) for batch in batches], probe=False)
         updates = {**outcome.updates, **worker.worker.collect(token).updates}
@@ -75,6 +94,7 @@ def assert_equal_factors(found: dict[str, Tensor], spec: SessionSpec, wanted: St
     )
 
 
+NORM = 1.0
 ADAM = {"adam_beta1": 0.8, "adam_beta2": 0.97, "adam_epsilon": 1e-5}
 RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "AdamW's own": (ADAM, {"betas": (0.8, 0.97), "epsilon": 1e-5}),
@@ -87,6 +107,8 @@ RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"scheduled": lambda o: CosineAnnealingLR(o, NUM_STEPS, eta_min=1e-3)},
     ),
     "smoothed labels": ({"label_smoothing": 0.1}, {"label_smoothing": 0.1}),
+    # Of norms from 0.8 to 6, so that some are clipped and some are not.
+    "clipped gradients": ({"max_gradient_norm": NORM}, {"max_norm": NORM}),
     "accumulated gradients": ({"gradient_accumulation_steps": 2}, {"accumulated": 2}),
 }
 
@@ -96,7 +118,6 @@ def _unsplit(family: str, name: str) -> list[Step]:
     return unsplit_steps(family, training_spec(family, CUT), BATCHES, **RECIPES[name][1])
 
 
-@pytest.mark.parametrize("labels", Labels)
 @pytest.mark.parametrize("name", RECIPES)
 def test_twenty_batches_are_learnt_from_as_torch_and_peft_do(
     worker: Worker, family: str, labels: Labels, name: str
@@ -129,7 +150,6 @@ def test_rounds_go_on_with_the_schedule_where_the_last_one_left_it(
 
 
 @pytest.mark.parametrize("size", [0, 2])
-@pytest.mark.parametrize("labels", Labels)
 def test_the_last_batches_make_a_step_and_micro_batches_change_nothing(
     worker: Worker, family: str, labels: Labels, size: int
 ) -> None:
@@ -144,7 +164,6 @@ def test_the_last_batches_make_a_step_and_micro_batches_change_nothing(
     assert_equal_factors(found, spec, wanted[-1])
 
 
-@pytest.mark.parametrize("labels", Labels)
 def test_evaluation_smooths_and_accumulates_nothing(
     worker: Worker, family: str, labels: Labels
 ) -> None:
@@ -157,3 +176,30 @@ def test_evaluation_smooths_and_accumulates_nothing(
             local_round = LocalRound(client, below(family, CUT), spec, stream)
             losses.append(local_round.evaluate([Batch(**batch) for batch in BATCHES[:4]]).loss)
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("connect", TRANSPORTS.values(), ids=TRANSPORTS)
+def test_the_norm_by_which_both_sides_clip_is_that_of_the_whole_model(
+    worker: Worker, family: str, labels: Labels, connect: Connect
+) -> None:
+    """Of all micro-batches of a step; and the last step is taken on both sides, too."""
+    recipe: dict[str, Any] = {"max_gradient_norm": NORM, "gradient_accumulation_steps": 2}
+    spec = training_spec(family, CUT, labels=labels, in_flight=2, **recipe)
+    _, found = split_round(worker, spec, BATCHES[:5], connect=connect, micro_batch_size=2)
+    wanted = unsplit_steps(family, spec, BATCHES[:5], accumulated=2, max_norm=NORM)
+    norms = [
+        torch.stack([gradient.norm() for gradient in step.gradients.values()]).norm().item()
+        for step in wanted
+    ]
+    assert max(norms) > NORM, "something is clipped"
+    assert_equal_factors(found, spec, wanted[-1])
+
+
+def test_a_client_that_trains_nothing_has_the_workers_norm_alone(
+    worker: Worker, family: str
+) -> None:
+    above = {w.name: 2 for w in architecture(family).weights if w.block >= CUT}
+    spec = training_spec(family, CUT, max_gradient_norm=0.5).replace(ranks=above)
+    _, found = split_round(worker, spec, BATCHES[:3])
+    wanted = unsplit_steps(family, spec, BATCHES[:3], max_norm=0.5)[-1]
+    assert_equal_factors(found, spec, wanted)

@@ -79,6 +79,8 @@ def test_another_row_leaves_the_start_to_the_settings(row: Method, start: Start)
     [
         ({"labels": Labels.CLIENT}, ["training.labels is 'client'"]),
         ({"micro_batch_size": 2}, ["training.micro-batch-size is 2"]),
+        ({"gradient_accumulation_steps": 2}, ["training.gradient-accumulation-steps is 2"]),
+        ({"max_gradient_norm": 1.0}, ["training.max-gradient-norm is 1"]),
         (
             {"labels": Labels.CLIENT, "micro_batch_size": 2},
             ["training.labels is 'client'", "training.micro-batch-size is 2"],

@@ -149,6 +149,7 @@ def train(
     scheduled: Callable[[torch.optim.Optimizer], LRScheduler] | None = None,
     accumulated: int = 1,
     label_smoothing: float = 0.0,
+    max_norm: float = 0.0,
 ) -> list[Step]:
     """AdamW over the adapter's factors, a step for so many batches, its rate as a scheduler has it.
 
@@ -170,6 +171,8 @@ def train(
     while group := list(itertools.islice(rest, accumulated)):
         loss, logits = _passed_back(model, group, label_smoothing)
         gradients = {name: factor.grad.clone() for name, factor in factors.items()}
+        if max_norm:
+            torch.nn.utils.clip_grad_norm_(factors.values(), max_norm)
         optimizer.step()
         if scheduler is not None:
             scheduler.step()

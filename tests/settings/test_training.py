@@ -5,7 +5,7 @@ import math
 import pytest
 
 from hsplit_flower.errors import ConfigError
-from hsplit_flower.settings import Client, Link, Model, Training
+from hsplit_flower.settings import Client, Link, Model, RunSettings, Training
 from hsplit_flower.types import Labels, ScaleRule, Scaling, Start
 
 
@@ -76,3 +76,19 @@ def test_what_a_base_computes_in_is_its_dtype_unless_it_is_quantised() -> None:
         ConfigError, match="computing-dtype is 'float16': a base of dtype 'float32'"
     ):
         Model(computing_dtype="float16")
+
+
+@pytest.mark.parametrize("noise", ["hidden", "gradient"])
+def test_no_norm_is_told_to_the_worker_where_there_is_noise(noise: str) -> None:
+    link = Link(**{f"{noise}_noise": 0.5, f"{noise}_clip_norm": 1.0})
+    with pytest.raises(ConfigError, match="no noise of link covers: set one of them to 0"):
+        RunSettings(training=Training(max_gradient_norm=1.0), link=link)
+    RunSettings(training=Training(), link=link)
+
+
+def test_epochs_are_so_many_steps_over_a_clients_own_examples() -> None:
+    training = Training(batch_size=4, gradient_accumulation_steps=2)
+    assert training.steps_of(80, epochs=1.0) == 10
+    assert training.steps_of(81, epochs=1.0) == 11
+    assert training.steps_of(80, epochs=0.25) == 3
+    assert training.steps_of(1, epochs=0.1) == 1

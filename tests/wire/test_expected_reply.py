@@ -17,6 +17,8 @@ from hsplit_flower.wire.messages import (
     Loss,
     Reply,
     Request,
+    Settle,
+    Settled,
     reply_to_wire,
 )
 
@@ -26,6 +28,7 @@ WITHOUT = replace(WITH_LABELS, labels=None)
 BACK = Backward(step=5, gradient=HIDDEN, micro_batch=1)
 LOSS = Loss(step=5, micro_batch=1, loss_sum=1.0, num_tokens=6, gradient=HIDDEN)
 LAST = LastHidden(step=5, micro_batch=1, hidden=HIDDEN)
+SETTLE, SETTLED = Settle(step=5, squared_norm=1.0), Settled(step=5)
 GRADIENT = Gradient(step=5, micro_batch=1, gradient=HIDDEN)
 
 
@@ -36,7 +39,8 @@ def _read(request: Request, reply: Reply, wire_type: WireType = WireType.FLOAT32
 
 @pytest.mark.parametrize("wire_type", WireType)
 @pytest.mark.parametrize(
-    ("request_", "reply"), [(WITH_LABELS, LOSS), (WITHOUT, LAST), (BACK, GRADIENT)]
+    ("request_", "reply"),
+    [(WITH_LABELS, LOSS), (WITHOUT, LAST), (BACK, GRADIENT), (SETTLE, SETTLED)],
 )
 def test_the_reply_to_a_request_is_read(
     request_: Request, reply: Reply, wire_type: WireType
@@ -55,6 +59,8 @@ def test_an_evaluations_reply_has_no_gradient() -> None:
         (BACK, replace(GRADIENT, micro_batch=7), "micro-batch 7"),
         (WITH_LABELS, LAST, "sent LastHidden, out of turn: Loss is wanted"),
         (WITHOUT, LOSS, "sent Loss, out of turn"),
+        (SETTLE, replace(GRADIENT, micro_batch=0, gradient=torch.ones(0)), "bytes|shape|gradient"),
+        (SETTLE, Settled(step=4), "answered step 4"),
         (BACK, LAST, "sent LastHidden, out of turn: Gradient"),
         (WITHOUT, replace(LAST, hidden=torch.ones(3, 2, 4)), r"shape \[3, 2, 4\]"),
         (BACK, replace(GRADIENT, gradient=torch.ones(2, 3, 1)), r"\[2, 3, 4\] is wanted"),

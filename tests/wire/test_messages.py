@@ -1,5 +1,6 @@
 """Requests and replies come back from the wire; a message that holds something else is refused."""
 
+import math
 from dataclasses import fields
 from typing import Any
 
@@ -20,6 +21,8 @@ from hsplit_flower.wire.messages import (
     Loss,
     Reply,
     Request,
+    Settle,
+    Settled,
     reply_from_wire,
     reply_to_wire,
     request_from_wire,
@@ -61,6 +64,8 @@ REQUESTS = [
     Forward(step=4, hidden=HIDDEN, micro_batch=2, num_micro_batches=5, total_tokens=2**33),
     Forward(step=5, hidden=HIDDEN, position_ids=POSITIONS),
     Forward(step=6, hidden=HIDDEN, position_ids=POSITIONS, attention_mask=FULL),
+    Forward(step=7, hidden=HIDDEN, earlier_squared_norm=1e70),
+    Settle(step=9, squared_norm=0.0),
     Backward(step=2**40, gradient=HIDDEN),
     Backward(step=4, gradient=HIDDEN, micro_batch=4, num_micro_batches=5),
 ]
@@ -72,6 +77,9 @@ REPLIES = [
     Loss(step=5, loss_sum=0.0, num_tokens=0, micro_batch=1),
     LastHidden(step=5, hidden=HIDDEN, micro_batch=2),
     Gradient(step=5, gradient=HIDDEN, micro_batch=3),
+    Gradient(step=5, gradient=HIDDEN, squared_norm=1e-70),
+    Loss(step=6, loss_sum=1.0, num_tokens=1, squared_norm=2.5),
+    Settled(step=7),
 ]
 
 
@@ -187,6 +195,11 @@ BAD_REQUESTS: dict[str, tuple[StepRequest, str]] = {
     "mask of weights": (_changed(mask=encode(ZEROS + 2)), "zeros and ones only"),
     "negative mask": (_changed(mask=encode(ZEROS - 1)), "zeros and ones only"),
     "gradient of whole numbers": (_backward(HIDDEN.long()), "gradient .* floating-point"),
+    "norm that is negative": (StepRequest(step=1, settle={"squared_norm": -1.0}), "zero or more"),
+    "norm that is no number": (
+        StepRequest(step=1, forward={"hidden": encode(HIDDEN), "squared_norm": math.nan}),
+        "zero or more",
+    ),
     "gradient of one row": (_backward(HIDDEN[0]), r"gradient of shape \[9, 4\]"),
 }
 
@@ -208,6 +221,7 @@ def _reply(**content: Any) -> StepReply:
         (_reply(), "empty step reply"),
         (_reply(hidden=encode(HIDDEN[0])), "last hidden state of shape"),
         (_reply(gradient=encode(LABELS)), "gradient of shape"),
+        (_reply(settled={}, squared_norm=math.inf), "zero or more"),
         (_reply(loss={"loss_sum": 1.0, "gradient": encode(LABELS)}), "gradient of shape"),
     ],
 )

@@ -43,23 +43,25 @@ class Payload(_message.Message):
     def __init__(self, data_type: _Optional[_Union[DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ..., scales: _Optional[bytes] = ...) -> None: ...
 
 class StepRequest(_message.Message):
-    __slots__ = ("step", "forward", "backward", "goodbye", "micro_batch", "num_micro_batches")
+    __slots__ = ("step", "forward", "backward", "goodbye", "settle", "micro_batch", "num_micro_batches")
     STEP_FIELD_NUMBER: _ClassVar[int]
     FORWARD_FIELD_NUMBER: _ClassVar[int]
     BACKWARD_FIELD_NUMBER: _ClassVar[int]
     GOODBYE_FIELD_NUMBER: _ClassVar[int]
+    SETTLE_FIELD_NUMBER: _ClassVar[int]
     MICRO_BATCH_FIELD_NUMBER: _ClassVar[int]
     NUM_MICRO_BATCHES_FIELD_NUMBER: _ClassVar[int]
     step: int
     forward: Forward
     backward: Backward
     goodbye: Empty
+    settle: Settle
     micro_batch: int
     num_micro_batches: int
-    def __init__(self, step: _Optional[int] = ..., forward: _Optional[_Union[Forward, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ..., goodbye: _Optional[_Union[Empty, _Mapping]] = ..., micro_batch: _Optional[int] = ..., num_micro_batches: _Optional[int] = ...) -> None: ...
+    def __init__(self, step: _Optional[int] = ..., forward: _Optional[_Union[Forward, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ..., goodbye: _Optional[_Union[Empty, _Mapping]] = ..., settle: _Optional[_Union[Settle, _Mapping]] = ..., micro_batch: _Optional[int] = ..., num_micro_batches: _Optional[int] = ...) -> None: ...
 
 class Forward(_message.Message):
-    __slots__ = ("hidden", "labels", "lengths", "mask", "train", "probe", "total_tokens", "positions")
+    __slots__ = ("hidden", "labels", "lengths", "mask", "train", "probe", "total_tokens", "positions", "squared_norm")
     HIDDEN_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     LENGTHS_FIELD_NUMBER: _ClassVar[int]
@@ -68,6 +70,7 @@ class Forward(_message.Message):
     PROBE_FIELD_NUMBER: _ClassVar[int]
     TOTAL_TOKENS_FIELD_NUMBER: _ClassVar[int]
     POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    SQUARED_NORM_FIELD_NUMBER: _ClassVar[int]
     hidden: Payload
     labels: Payload
     lengths: Payload
@@ -76,7 +79,8 @@ class Forward(_message.Message):
     probe: bool
     total_tokens: int
     positions: Payload
-    def __init__(self, hidden: _Optional[_Union[Payload, _Mapping]] = ..., labels: _Optional[_Union[Payload, _Mapping]] = ..., lengths: _Optional[_Union[Payload, _Mapping]] = ..., mask: _Optional[_Union[Payload, _Mapping]] = ..., train: _Optional[bool] = ..., probe: _Optional[bool] = ..., total_tokens: _Optional[int] = ..., positions: _Optional[_Union[Payload, _Mapping]] = ...) -> None: ...
+    squared_norm: float
+    def __init__(self, hidden: _Optional[_Union[Payload, _Mapping]] = ..., labels: _Optional[_Union[Payload, _Mapping]] = ..., lengths: _Optional[_Union[Payload, _Mapping]] = ..., mask: _Optional[_Union[Payload, _Mapping]] = ..., train: _Optional[bool] = ..., probe: _Optional[bool] = ..., total_tokens: _Optional[int] = ..., positions: _Optional[_Union[Payload, _Mapping]] = ..., squared_norm: _Optional[float] = ...) -> None: ...
 
 class Backward(_message.Message):
     __slots__ = ("gradient",)
@@ -84,21 +88,31 @@ class Backward(_message.Message):
     gradient: Payload
     def __init__(self, gradient: _Optional[_Union[Payload, _Mapping]] = ...) -> None: ...
 
+class Settle(_message.Message):
+    __slots__ = ("squared_norm",)
+    SQUARED_NORM_FIELD_NUMBER: _ClassVar[int]
+    squared_norm: float
+    def __init__(self, squared_norm: _Optional[float] = ...) -> None: ...
+
 class StepReply(_message.Message):
-    __slots__ = ("step", "loss", "hidden", "gradient", "micro_batch", "worker_seconds")
+    __slots__ = ("step", "loss", "hidden", "gradient", "settled", "micro_batch", "worker_seconds", "squared_norm")
     STEP_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_FIELD_NUMBER: _ClassVar[int]
     GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    SETTLED_FIELD_NUMBER: _ClassVar[int]
     MICRO_BATCH_FIELD_NUMBER: _ClassVar[int]
     WORKER_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SQUARED_NORM_FIELD_NUMBER: _ClassVar[int]
     step: int
     loss: Loss
     hidden: Payload
     gradient: Payload
+    settled: Empty
     micro_batch: int
     worker_seconds: float
-    def __init__(self, step: _Optional[int] = ..., loss: _Optional[_Union[Loss, _Mapping]] = ..., hidden: _Optional[_Union[Payload, _Mapping]] = ..., gradient: _Optional[_Union[Payload, _Mapping]] = ..., micro_batch: _Optional[int] = ..., worker_seconds: _Optional[float] = ...) -> None: ...
+    squared_norm: float
+    def __init__(self, step: _Optional[int] = ..., loss: _Optional[_Union[Loss, _Mapping]] = ..., hidden: _Optional[_Union[Payload, _Mapping]] = ..., gradient: _Optional[_Union[Payload, _Mapping]] = ..., settled: _Optional[_Union[Empty, _Mapping]] = ..., micro_batch: _Optional[int] = ..., worker_seconds: _Optional[float] = ..., squared_norm: _Optional[float] = ...) -> None: ...
 
 class Loss(_message.Message):
     __slots__ = ("loss_sum", "num_tokens", "gradient")
