@@ -13,6 +13,7 @@ from hsplit_flower.settings import SessionSpec
 from hsplit_flower.splitting import Architecture, read_architecture
 from hsplit_flower.types import ScaleRule
 from tests.families import FAMILIES
+from tests.reference.dropout import with_dropout
 from tests.reference.unsplit import Factors, Step, base_model, train, with_peft
 
 UPDATE_RANKS = (0, 2, 4, 12)
@@ -110,5 +111,7 @@ def unsplit_steps(
     """
     at = start(name, spec)
     model = with_peft(base_model(name, at.merged), at.trained, spec.scaling, at.frozen)
+    if spec.lora_dropout:
+        recipe["before_pass"] = with_dropout(model, spec.lora_dropout, spec.dropout_seed)
     rate, decay = spec.learning_rate, spec.weight_decay
     return train(model, batches, learning_rate=rate, weight_decay=decay, **recipe)

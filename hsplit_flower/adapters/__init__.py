@@ -7,6 +7,8 @@ from .batched import Active as Active
 from .batched import BatchedAdapters as BatchedAdapters
 from .batched import BatchMember as BatchMember
 from .batched import NotRowwiseError as NotRowwiseError
+from .dropout import DropoutMasks as DropoutMasks
+from .dropout import dropout_of as dropout_of
 from .low_rank import LowRank as LowRank
 from .low_rank import compress as compress
 from .low_rank import concatenate as concatenate

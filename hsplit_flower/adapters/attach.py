@@ -19,6 +19,7 @@ from transformers.pytorch_utils import Conv1D
 from ..errors import AdapterError
 from ..splitting.linear import add_product_to_weight_, linear_at, shape_of
 from ..types import ScaleRule, Scaling
+from .dropout import DropoutMasks
 from .start import StartingPoint
 from .trainable import Trainable
 
@@ -32,6 +33,7 @@ def attach(
     starts: Mapping[str, StartingPoint] | Iterable[tuple[str, StartingPoint]],
     *,
     scaling: Scaling,
+    masks: DropoutMasks | None = None,
 ) -> dict[str, Trainable]:
     """Attach frozen and trainable factors to the named weights of a model.
 
@@ -45,6 +47,8 @@ def attach(
         another, none is held when the next one is made, only its factors.
     scaling
         What the trainable products are multiplied by, by their ranks.
+    masks
+        Of what they do not see in training; None where they see everything.
 
     Returns
     -------
@@ -72,7 +76,7 @@ def attach(
         del start
     _inject(model, GLOBAL, frozen, scaling=AS_IT_IS)
     _inject(model, LOCAL, trained, scaling=scaling)
-    return _activated(model)
+    return _activated(model, masks)
 
 
 def detach(model: nn.Module) -> None:
@@ -121,7 +125,7 @@ def _inject(
         layer.lora_A[adapter].weight = nn.Parameter(a)
 
 
-def _activated(model: nn.Module) -> dict[str, Trainable]:
+def _activated(model: nn.Module, masks: DropoutMasks | None) -> dict[str, Trainable]:
     """Have every layer add all its adapters, of which the local one alone is trained."""
     trainables = {}
     for name, layer in _lora_layers(model):
@@ -132,6 +136,8 @@ def _activated(model: nn.Module) -> dict[str, Trainable]:
         if LOCAL in layer.lora_A:
             b, a = layer.lora_B[LOCAL].weight, layer.lora_A[LOCAL].weight
             assert isinstance(b, nn.Parameter) and isinstance(a, nn.Parameter)
+            if masks is not None and (masked := masks.module(name)) is not None:
+                layer.lora_dropout[LOCAL] = masked
             trainables[name] = Trainable(b=b, a=a)
     return trainables
 

@@ -80,7 +80,10 @@ class AdapterBank:
             if shared is not None and shares is not None:
                 output = add_shared(shared, shares, args[0], output)
             for b, a, scale in active.terms.get(name, ()):
-                product = (args[0].to(a.dtype) @ a.T) @ b.T
+                seen = args[0].to(a.dtype)
+                if active.dropout is not None:
+                    seen = active.dropout.of(name, seen)
+                product = (seen @ a.T) @ b.T
                 output = output + (product if scale == 1.0 else product * scale).to(output.dtype)
             return output
 

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import AdapterError
+from .dropout import Dropout, dropped
 from .low_rank import LowRank
 
 Term = tuple[Tensor, Tensor, float]
@@ -33,19 +34,22 @@ class Active:
     """What one session adds to each weight.
 
     ``terms`` are low-rank terms ``(b, a, scale)``. ``shares`` says how much it adds of each of the
-    leading directions of the update that all sessions share (`AdapterBank.share`).
+    leading directions of the update that all sessions share (`AdapterBank.share`). ``dropout`` is
+    what the terms do not see of their layers' inputs.
     """
 
     terms: Mapping[str, Sequence[Term]]
     shares: Mapping[str, Float[Tensor, " direction"]] = field(default_factory=dict)
+    dropout: Dropout | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchMember:
-    """A session in a pass, and how many rows of the batch are its own."""
+    """A session in a pass, how many rows of the batch are its own, and how long it sent them."""
 
     active: Active
     num_rows: int
+    num_positions: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,6 +101,7 @@ class BatchedAdapters:
     ----------
     members
         In the order of their rows. Those that join later, because their cut is higher, come last.
+        All have dropout, of one probability, or none has.
     num_positions
         Length of the batch's rows.
     """
@@ -134,6 +139,7 @@ class BatchedAdapters:
             self._stacks[name] = list(self._stacked(name, count))
         if shared is not None:
             y = self._add_shared(name, shared, count, x, y)
+        x = self._seen(name, count, x)
         stacks = self._stacks[name]
         if len(stacks) == 1:
             return stacks[0].add(x, y).view_as(output)
@@ -171,6 +177,21 @@ class BatchedAdapters:
         members = self._members[:count]
         for num_rows, run in itertools.groupby(members, key=lambda member: member.num_rows):
             yield _stack(name, list(run), num_rows * self._num_positions)
+
+    def _seen(self, name: str, count: int, x: Tensor) -> Tensor:
+        """The input as the sessions' terms see it: each without what its own masks take."""
+        members = self._members[:count]
+        if members[0].active.dropout is None:
+            return x
+        rows = x.view(-1, self._num_positions, x.shape[-1])
+        kept = torch.ones(rows.shape, dtype=torch.bool, device=x.device)
+        parts = kept.split([member.num_rows for member in members])
+        for member, part in zip(members, parts, strict=True):
+            dropout = member.active.dropout
+            assert dropout is not None
+            own = part[:, : member.num_positions]
+            own.copy_(dropout.kept(name, tuple(own.shape), x.device))
+        return dropped(rows.float(), kept, members[0].active.dropout.probability).view_as(x)
 
     def _add_shared(self, name: str, shared: LowRank, count: int, x: Tensor, y: Tensor) -> Tensor:
         """``Y + (X Aᵀ ∘ shares) Bᵀ``, each token with its own session's shares."""

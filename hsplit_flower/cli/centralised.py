@@ -42,6 +42,7 @@ OPTIONS = Options(
             "adam_beta2",
             "adam_epsilon",
             "gradient_accumulation_steps",
+            "lora_dropout",
             "label_smoothing",
             "max_gradient_norm",
             "lora_alpha",

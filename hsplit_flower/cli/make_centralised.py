@@ -125,6 +125,7 @@ def _trained(
         client=0,
         cut=architecture.num_blocks,
         num_steps=job.steps,
+        dropout_seed=training.seed,
         ranks={weight.name: job.rank for weight in architecture.weights},
     )
     steps = AdapterRound(half, {}, spec, WholeTraining(is_whole=True), Unmetered())

@@ -61,7 +61,9 @@ class AdapterLoop(RoundLoop):
             dtype=half.matrix_dtype,
             merges=merges,
         )
-        self._trainables: dict[str, Trainable] = attach(half.model, points, scaling=spec.scaling)
+        self._trainables: dict[str, Trainable] = attach(
+            half.model, points, scaling=spec.scaling, masks=self._masks
+        )
         self._optimizer = adapter_optimizer(self._trainables, spec)
 
     def release_half(self) -> bool:

@@ -56,7 +56,9 @@ class LocalRound(AdapterLoop):
     ) -> None:
         super().__init__(half, updates, spec, meter or Unmetered())
         self._stream = stream
-        self._step = PipelinedStep(half, spec, stream, micro_batch_size, max_message_bytes)
+        self._step = PipelinedStep(
+            half, spec, stream, self._masks, micro_batch_size, max_message_bytes
+        )
 
     def _run(self, number: int, batches: Sequence[Batch], *, is_probe: bool) -> TokenLoss:
         return self._step.run(number, batches, is_probe=is_probe)

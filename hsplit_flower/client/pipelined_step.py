@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..adapters import DropoutMasks
 from ..batches import Batch
 from ..errors import NonFiniteError, TransportError
 from ..metrics import TokenLoss, count_label_tokens, summed_token_loss
@@ -60,6 +61,8 @@ class PipelinedStep:
         step are on the wire.
     stream
         The exchange with that session.
+    masks
+        Of the adapters on the half; told which micro-batch runs.
     micro_batch_size
         Examples that are sent at a time; 0 for the whole batch.
     max_message_bytes
@@ -71,12 +74,14 @@ class PipelinedStep:
         half: Half,
         spec: SessionSpec,
         stream: Stream,
+        masks: DropoutMasks,
         micro_batch_size: int,
         max_message_bytes: float = math.inf,
     ) -> None:
         self._half = half
         self._spec = spec
         self._stream = stream
+        self._masks = masks
         self._micro_batch_size = micro_batch_size
         self._max_message_bytes = max_message_bytes
         self._protection = Protection(spec)
@@ -148,6 +153,7 @@ class PipelinedStep:
 
     def _send_off(self, step: _Step, index: int, batch: Batch) -> Flight:
         """Run a micro-batch through this half and send what comes out."""
+        self._masks.at(step.number, index)
         hidden = self._protection.of_hidden(self._embed(batch), step.number, index)
         labels = batch.labels if self._spec.labels is Labels.SERVER else None
         self._stream.send(
@@ -201,6 +207,8 @@ class PipelinedStep:
         if gradient is None or gradient.shape != hidden.shape:
             raise TransportError("the worker's reply has no gradient of the hidden state's shape")
         if hidden.requires_grad:
+            # Checkpointed blocks run once more.
+            self._masks.at(step.number, flight.index)
             hidden.backward(gradient.to(hidden.device, hidden.dtype))
         return loss
 

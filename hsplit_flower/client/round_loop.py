@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from ..adapters import LowRank, squared_norm_of, take_step
+from ..adapters import DropoutMasks, LowRank, squared_norm_of, take_step
 from ..batches import Batch
 from ..devices.memory_budget import MemoryMeter
 from ..errors import NonFiniteError
@@ -67,6 +67,7 @@ class RoundLoop(ABC):
     def __init__(self, half: Half, spec: SessionSpec, meter: MemoryMeter) -> None:
         self._half = half
         self._spec = spec
+        self._masks = DropoutMasks(spec)
         self._meter = meter
         self._weights = half.architecture.weights_in(half.parts.span)
         self._optimizer: torch.optim.Optimizer | None = None

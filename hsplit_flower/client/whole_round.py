@@ -30,6 +30,7 @@ class WholeRound(RoundLoop):
         total_tokens = sum(count_label_tokens(batch.labels) for batch in batches)
         loss = TokenLoss()
         for index, batch in enumerate(batches):
+            self._masks.at(number, index)
             here = batch.to(self._half.device)
             loss_sum = self._loss_sum(here)
             value = float(loss_sum.detach())

@@ -1,9 +1,12 @@
 """How many bytes adapters keep from the forward pass for the backward pass: inputs and products."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from ..types import Span, Weight
-from .model_costs import AdapterInputs, ModelCosts
+from .model_costs import FLOAT32_BYTES, AdapterInputs, ModelCosts, PassCosts, SavedInput
+
+MASK_BYTES = 1
 
 
 def adapted_weights(costs: ModelCosts, span: Span, ranks: Mapping[str, int]) -> list[Weight]:
@@ -38,3 +41,28 @@ def kept_for_adapters(
     kept = [(adapter_inputs(costs, b), products_bytes(costs, b, ranks)) for b in blocks.values()]
     none = (AdapterInputs(), 0.0)
     return max(kept, key=lambda pair: pair[0].total_bytes + pair[1], default=none)
+
+
+def with_dropout(costs: ModelCosts) -> ModelCosts:
+    """The same where each adapter keeps its own input, masked in float32, and the mask."""
+    passes = []
+    for block, one in enumerate(costs.passes):
+        own = [weight for weight in costs.weights if weight.block == block]
+        masked = tuple(_masked(costs, one, weight) for weight in own)
+        passes.append(replace(one, saved_inputs=masked))
+    return replace(costs, passes=tuple(passes))
+
+
+def _masked(costs: ModelCosts, one: PassCosts, weight: Weight) -> SavedInput:
+    path = costs.path_in_block(weight)
+    numbers = float(costs.workload.num_tokens * weight.in_features)
+    for kept in one.saved_inputs:
+        # That of an expert has fewer tokens.
+        if path in kept.weights:
+            width = FLOAT32_BYTES if kept.is_copy else costs.workload.dtype_bytes
+            numbers = min(numbers, kept.saved_bytes / width)
+    return SavedInput(
+        weights=frozenset({path}),
+        saved_bytes=numbers * (FLOAT32_BYTES + MASK_BYTES),
+        is_copy=True,
+    )

@@ -38,6 +38,8 @@ class Workload:
     quantised
         What the model's linear layers are quantised to, ``"nf4"`` or ``"int8"``; empty is as its
         configuration says.
+    has_dropout
+        Whether adapters see their inputs through masks, and so keep their own.
     """
 
     batch_size: int
@@ -46,6 +48,7 @@ class Workload:
     wire_dtype_bytes: int = FLOAT32_BYTES
     attention: str = "sdpa"
     quantised: str = ""
+    has_dropout: bool = False
 
     def __post_init__(self) -> None:
         wrong = [

@@ -25,6 +25,7 @@ from ..metrics import next_labels
 from ..splitting import Architecture, Half, MasksAreFull, Parts, build_empty, describe
 from ..splitting.quantisation import quantisation_of, quantise_empty_, skipped_modules
 from ..types import Span, Weight
+from .adapter_activations import with_dropout
 from .block_kinds import block_calls, first_alike
 from .block_pass import BlockCall, BlockPass, run_block
 from .metering import LiveBytes, SavedBytes
@@ -64,7 +65,7 @@ def trace_costs(config: PretrainedConfig, workload: Workload) -> ModelCosts:
             f"({type(error).__name__}: {error})"
         ) from error
     numbers = workload.num_tokens * architecture.hidden_size
-    return ModelCosts(
+    costs = ModelCosts(
         workload=workload,
         model_type=architecture.model_type,
         blocks=architecture.blocks,
@@ -82,6 +83,7 @@ def trace_costs(config: PretrainedConfig, workload: Workload) -> ModelCosts:
         hidden_bytes=float(numbers * workload.dtype_bytes),
         wire_hidden_bytes=workload.sent_bytes(numbers),
     )
+    return with_dropout(costs) if workload.has_dropout else costs
 
 
 def _bytes_of(modules: Iterable[nn.Module]) -> float:

@@ -127,11 +127,10 @@ def session_spec(
     run = {**training.given(), **settings.link.given()}
     shared = {name: value for name, value in run.items() if name in SessionSpec.model_fields}
     shared["wire_type"] = settings.hidden_type
-    shared["seed"] = mixed_seed(
-        training.seed,
-        server_round,
-        "all" if method.shares_draw(training.start) else _identity(node, client),
-    )
+    own = _identity(node, client)
+    drawn_by = "all" if method.shares_draw(training.start) else own
+    shared["seed"] = mixed_seed(training.seed, server_round, drawn_by)
+    shared["dropout_seed"] = mixed_seed(training.seed, server_round, f"dropout/{own}")
     return SessionSpec(
         **shared,
         client=node,

@@ -20,6 +20,7 @@ def workload_of(settings: RunSettings) -> Workload:
         quantised=model.quantised,
         wire_dtype_bytes=value_bytes(settings.hidden_type),
         attention=model.attention or "sdpa",
+        has_dropout=training.lora_dropout > 0,
     )
 
 

@@ -28,6 +28,7 @@ class SessionSpec(Recipe, WireFormat):
         WireType.FLOAT32, "Type of hidden states on the wire.", strict=False
     )
     seed: int = setting(0, "Of fresh factors.", ge=0)
+    dropout_seed: int = setting(0, "Of what adapters do not see in training.", ge=0)
     server_round: int = setting(1, "Which round of the run it is.", ge=0)
     num_rounds: int = setting(1, "How many the run has.", ge=0)
     num_steps: int = setting(

@@ -24,6 +24,13 @@ class Recipe(LearningRate):
         "tokens of all of them.",
         ge=1,
     )
+    lora_dropout: float = setting(
+        0.0,
+        "Which share of the numbers of its layer's input an adapter does not see, other ones in "
+        "each step of training.",
+        ge=0,
+        lt=1,
+    )
     label_smoothing: float = setting(
         0.0,
         "How much of a target's probability is spread evenly over the vocabulary, in training; "

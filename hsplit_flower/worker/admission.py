@@ -136,7 +136,7 @@ def check_alike(spec: SessionSpec, other: SessionSpec) -> None:
     AdapterError
         Naming what is different.
     """
-    own = {"client", "client_name", "num_steps", "round_timeout_seconds"}
+    own = {"client", "client_name", "dropout_seed", "num_steps", "round_timeout_seconds"}
     differing = [
         name
         for name, value in spec.given().items()

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ..adapters import AdapterBank, BatchedAdapters, BatchMember
+from ..adapters import Active, AdapterBank, BatchedAdapters, BatchMember
 from ..metrics import next_labels
 from ..settings import SessionSpec
 from ..splitting import Half
@@ -25,9 +25,9 @@ from ..types import IGNORED_LABEL
 from ..wire.messages import Forward, Request
 from .session import Session
 
-Group = tuple[bool, int, float]
-"""Whether its requests train, the length that all of them have, or 0 for any, and how their labels
-are smoothed."""
+Group = tuple[bool, int, float, float]
+"""Whether its requests train, the length that all of them have, or 0 for any, and how labels are
+smoothed and adapters' inputs dropped."""
 
 
 def group_of(request: Request, spec: SessionSpec, steady_length: int | None = None) -> Group | None:
@@ -51,7 +51,8 @@ def group_of(request: Request, spec: SessionSpec, steady_length: int | None = No
     is_regular = mask is None or bool((mask[:, 1:] <= mask[:, :-1]).all())
     length = request.hidden.shape[1]
     is_steady = steady_length is None or length <= steady_length
-    return request.train, 0 if is_regular and is_steady else length, spec.label_smoothing
+    length = 0 if is_regular and is_steady else length
+    return request.train, length, spec.label_smoothing, spec.lora_dropout
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,6 +65,10 @@ class Part:
     @property
     def cut(self) -> int:
         return self.session.spec.cut
+
+    @property
+    def active(self) -> Active:
+        return self.session.active_in(self.request)
 
     @property
     def num_rows(self) -> int:
@@ -107,8 +112,11 @@ def run_pass(half: Half, bank: AdapterBank, parts: Sequence[Part]) -> list[PassR
 def _run_in_order(half: Half, bank: AdapterBank, parts: Sequence[Part]) -> list[PassResult]:
     train = parts[0].request.train
     num_positions = max(part.num_positions for part in parts)
-    members = [BatchMember(active=p.session.active, num_rows=p.num_rows) for p in parts]
-    active = BatchedAdapters(members, num_positions) if len(parts) > 1 else parts[0].session.active
+    members = [
+        BatchMember(active=p.active, num_rows=p.num_rows, num_positions=p.num_positions)
+        for p in parts
+    ]
+    active = BatchedAdapters(members, num_positions) if len(parts) > 1 else members[0].active
     targets = _targets(parts, num_positions)
     half.model.train(train)
     with torch.set_grad_enabled(train), bank.activate(active):

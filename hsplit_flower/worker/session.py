@@ -6,16 +6,16 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
 
-from ..adapters import Active, Trainable, collect, squared_norm_of, take_step
+from ..adapters import Active, Trainable, collect, dropout_of, squared_norm_of, take_step
 from ..errors import AuthenticationError, WorkerRejectedError
 from ..settings import SessionSpec, Worker
 from ..wire.factors import SessionResult
-from ..wire.messages import Forward, Reply, Request
+from ..wire.messages import Backward, Forward, Reply, Request
 from .progress import Progress
 
 ReplyKey = tuple[int, int, str]
@@ -69,6 +69,14 @@ class Session:
         Reckoned once: it is asked of all open sessions whenever one is opened or closed.
         """
         return 4 * sum(factor.nbytes for factor in self.factors)
+
+    def active_in(self, request: Forward | Backward) -> Active:
+        """What the session adds to each weight in the pass of a request, forth or back."""
+        trains = isinstance(request, Backward) or request.train
+        if not (self.spec.lora_dropout and trains):
+            return self.active
+        dropout = dropout_of(self.spec, request.step, request.micro_batch)
+        return replace(self.active, dropout=dropout)
 
     def remember(self, request: Request, reply: Reply) -> None:
         """Keep a reply in case its request comes again.

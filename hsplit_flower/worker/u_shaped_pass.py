@@ -52,7 +52,7 @@ class UShapedPass:
         self._half.model.train(request.train)
         with (
             torch.set_grad_enabled(request.train),
-            self._bank.activate(session.active),
+            self._bank.activate(session.active_in(request)),
             probing_above_cut(self._half, session, is_probe=is_probe) as scores,
         ):
             # Cut loose: a request that is handled twice must not add its gradients up.
@@ -75,7 +75,7 @@ class UShapedPass:
         # Checkpointed blocks run once more, as they were: with this session's terms, and scored.
         self._half.model.train()
         with (
-            self._bank.activate(session.active),
+            self._bank.activate(session.active_in(request)),
             probing_above_cut(self._half, session, is_probe=flight.is_probe),
         ):
             torch.autograd.backward(flight.last, gradient)

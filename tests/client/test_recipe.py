@@ -1,7 +1,7 @@
 """A recipe is followed on both sides of a cut as PEFT and PyTorch follow it on the whole model."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -10,11 +10,16 @@ from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from transformers import get_linear_schedule_with_warmup
 
+from hsplit_flower.adapters import LowRank
 from hsplit_flower.batches import Batch
 from hsplit_flower.client import LocalRound, Outcome
+from hsplit_flower.client.whole_round import AdapterRound
+from hsplit_flower.devices.memory_budget import Unmetered
 from hsplit_flower.settings import Schedule, SessionSpec
+from hsplit_flower.splitting import Parts, load_half
 from hsplit_flower.types import Labels
-from tests.families import fields
+from hsplit_flower.wire.instructions import WholeTraining
+from tests.families import NUM_BLOCKS, checkpoint, fields
 from tests.reference.unsplit import Step
 from tests.rounds import architecture, below, global_update, training_spec, unsplit_steps
 from tests.tolerances import assert_same
@@ -31,6 +36,7 @@ from tests.workers import (
 # Each way of having labels is tried with one family; all of both are tried without a recipe.
 FAMILIES = {"gpt2": Labels.SERVER, "llama": Labels.CLIENT}
 CUT, NUM_STEPS = 2, 20
+ROWS = slice(0, 2), slice(2, 3)
 KINDS = ("right", "unpadded", "left")
 BATCHES = [fields(KINDS[seed % len(KINDS)], seed) for seed in range(NUM_STEPS)]
 
@@ -58,17 +64,23 @@ def split_round(
     batches: Sequence[dict[str, Tensor]],
     *,
     connect: Connect = in_process,
+    is_checkpointed: bool = False,
     **options: Any,
 ) -> tuple[Outcome, dict[str, Tensor]]:
     """What a client brings home, and the factors of both sides after it, scale folded in."""
     family = worker.half.architecture.model_type
     client = load_client(family, spec.cut, keeps_labels=spec.labels is Labels.CLIENT)
+    client.checkpointing = is_checkpointed
     token = worker.worker.open(spec)
     with exchange(connect, worker, token) as stream:
         local_round = LocalRound(client, below(family, spec.cut), spec, stream, **options)
         outcome = local_round.train([Batch(**batch) for batch in batches], probe=False)
         updates = {**outcome.updates, **worker.worker.collect(token).updates}
-    return outcome, {
+    return outcome, by_factor(updates)
+
+
+def by_factor(updates: Mapping[str, LowRank]) -> dict[str, Tensor]:
+    return {
         f"{name}.{kind}": factor
         for name, update in updates.items()
         for kind, factor in (("a", update.a), ("b", update.b))
@@ -109,13 +121,15 @@ RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "smoothed labels": ({"label_smoothing": 0.1}, {"label_smoothing": 0.1}),
     # Of norms from 0.8 to 6, so that some are clipped and some are not.
     "clipped gradients": ({"max_gradient_norm": NORM}, {"max_norm": NORM}),
+    "dropout": ({"lora_dropout": 0.3, "dropout_seed": 17}, {}),
     "accumulated gradients": ({"gradient_accumulation_steps": 2}, {"accumulated": 2}),
 }
 
 
 @functools.cache
 def _unsplit(family: str, name: str) -> list[Step]:
-    return unsplit_steps(family, training_spec(family, CUT), BATCHES, **RECIPES[name][1])
+    recipe, reference = RECIPES[name]
+    return unsplit_steps(family, training_spec(family, CUT, **recipe), BATCHES, **reference)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -203,3 +217,60 @@ def test_a_client_that_trains_nothing_has_the_workers_norm_alone(
     _, found = split_round(worker, spec, BATCHES[:3])
     wanted = unsplit_steps(family, spec, BATCHES[:3], max_norm=0.5)[-1]
     assert_equal_factors(found, spec, wanted)
+
+
+@pytest.mark.parametrize("is_checkpointed", [False, True])
+def test_masks_belong_to_micro_batches_and_come_again_when_blocks_run_again(
+    worker: Worker, family: str, labels: Labels, is_checkpointed: bool
+) -> None:
+    """Two micro-batches are on the wire at a time, so that backward passes come late."""
+    recipe: dict[str, Any] = {"lora_dropout": 0.3, "dropout_seed": 17}
+    spec = training_spec(family, CUT, labels=labels, in_flight=2, **recipe)
+    worker.half.checkpointing = is_checkpointed
+    try:
+        _, found = split_round(
+            worker, spec, BATCHES[:3], micro_batch_size=2, is_checkpointed=is_checkpointed
+        )
+    finally:
+        worker.half.checkpointing = False
+    parts = [{k: v[rows] for k, v in b.items()} for b in BATCHES[:3] for rows in ROWS]
+    wanted = unsplit_steps(family, spec, parts, accumulated=len(ROWS))
+    assert_equal_factors(found, spec, wanted[-1])
+
+
+ALL: dict[str, Any] = {
+    **ADAM,
+    "schedule": Schedule.LINEAR,
+    "warmup_steps": 2.0,
+    "num_steps": 4,
+    "lora_dropout": 0.2,
+    "dropout_seed": 17,
+    "label_smoothing": 0.1,
+    "max_gradient_norm": NORM,
+    "gradient_accumulation_steps": 2,
+}
+ALL_OF_TORCH: dict[str, Any] = {
+    "betas": (0.8, 0.97),
+    "epsilon": 1e-5,
+    "scheduled": lambda o: get_linear_schedule_with_warmup(o, 2, 4),
+    "label_smoothing": 0.1,
+    "max_norm": NORM,
+    "accumulated": 2,
+}
+
+
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_all_of_a_recipe_at_once(worker: Worker, family: str, is_whole: bool) -> None:
+    """On two halves, and on a client that has the whole model."""
+    cut = NUM_BLOCKS if is_whole else CUT
+    spec = training_spec(family, cut, labels=FAMILIES[family], **ALL)
+    if is_whole:
+        half = load_half(str(checkpoint(family)), Parts.whole(NUM_BLOCKS))
+        whole = WholeTraining(is_whole=True)
+        loop = AdapterRound(half, dict(global_update(family)), spec, whole, Unmetered())
+        found = loop.train([Batch(**batch) for batch in BATCHES[:8]], probe=False).updates
+        factors = by_factor(found)
+    else:
+        _, factors = split_round(worker, spec, BATCHES[:8])
+    wanted = unsplit_steps(family, spec, BATCHES[:8], **ALL_OF_TORCH)
+    assert_equal_factors(factors, spec, wanted[-1])

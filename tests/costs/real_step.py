@@ -1,19 +1,24 @@
 """Real training steps of a half, measured: what predictions are held to."""
 
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from transformers import PretrainedConfig
 
-from hsplit_flower.adapters import LowRank, adapter_optimizer, attach, take_starting_points
+from hsplit_flower.adapters import (
+    DropoutMasks,
+    LowRank,
+    adapter_optimizer,
+    attach,
+    take_starting_points,
+)
 from hsplit_flower.costs import Workload
 from hsplit_flower.costs.metering import LiveBytes
 from hsplit_flower.importance import probing
 from hsplit_flower.metrics import summed_token_loss
-from hsplit_flower.settings import Recipe
+from hsplit_flower.settings import Recipe, SessionSpec
 from hsplit_flower.splitting import Half, Parts, build_half
 from hsplit_flower.types import Labels, Scaling, Start, Weight
 from tests.reference.planning import saved_storages
@@ -42,6 +47,7 @@ def measure_client(
     start: Start = Start.RESTART,
     labels: Labels = Labels.SERVER,
     is_scored: bool = False,
+    dropout: float = 0.0,
 ) -> Measured:
     """Train a client's half on random tokens against a worker that answers with noise.
 
@@ -51,7 +57,7 @@ def measure_client(
     weights = half.architecture.weights_in(half.parts.span)
     resident = [*half.model.parameters(), *half.model.buffers()]
     tokens, mask = a_batch(workload)
-    names = [weight.name for weight in weights]
+    masks = DropoutMasks(SessionSpec(client=0, cut=cut, lora_dropout=dropout))
     with LiveBytes(ignore=[*resident, tokens, mask]) as live:
         points = take_starting_points(
             weights,
@@ -62,14 +68,15 @@ def measure_client(
             seed=0,
             dtype=half.matrix_dtype,
         )
-        trainables = attach(half.model, points, scaling=Scaling(alpha=2.0))
+        trainables = attach(half.model, points, scaling=Scaling(alpha=2.0), masks=masks)
         optimizer = adapter_optimizer(trainables, Recipe(learning_rate=1e-3, weight_decay=0.0))
         assert optimizer is not None
         there_anyway = [*resident, *(factor for t in trainables.values() for factor in (t.b, t.a))]
         for step in range(2):
-            # As in a round: the first step scores, the second has the optimizer's moments.
-            score = probing(half.model, names) if is_scored and step == 0 else nullcontext()
-            with score:
+            # The first step scores, the second has the optimizer's moments.
+            names = [weight.name for weight in weights] if is_scored and step == 0 else []
+            masks.at(step + 1, 0)
+            with probing(half.model, names):
                 with saved_storages(there_anyway) as saved:
                     hidden = half.embed(tokens, mask)
                 saved_bytes = sum(saved.values())

@@ -1,5 +1,6 @@
 """The unsplit model trained by PEFT, transformers and torch: what splitting must not change."""
 
+import functools
 import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -115,12 +116,16 @@ def trainable_factors(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 
 
 def _passed_back(
-    model: PeftModel, group: list[Mapping[str, Tensor]], label_smoothing: float
+    model: PeftModel,
+    group: list[Mapping[str, Tensor]],
+    label_smoothing: float,
+    tell: Callable[[int], None],
 ) -> tuple[float, Tensor]:
     """The mean loss over the targets of a group of batches, and the logits of its last batch."""
     num_tokens = sum(int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in group)
     loss = 0.0
-    for batch in group:
+    for index, batch in enumerate(group):
+        tell(index)
         logits = model(**batch, use_cache=False).logits
         part = _loss_sum(logits, batch["labels"], label_smoothing) / num_tokens
         part.backward()
@@ -150,6 +155,7 @@ def train(
     accumulated: int = 1,
     label_smoothing: float = 0.0,
     max_norm: float = 0.0,
+    before_pass: Callable[[int, int], None] = lambda step, index: None,
 ) -> list[Step]:
     """AdamW over the adapter's factors, a step for so many batches, its rate as a scheduler has it.
 
@@ -169,7 +175,8 @@ def train(
     steps = []
     rest = iter(batches)
     while group := list(itertools.islice(rest, accumulated)):
-        loss, logits = _passed_back(model, group, label_smoothing)
+        tell = functools.partial(before_pass, len(steps) + 1)
+        loss, logits = _passed_back(model, group, label_smoothing, tell)
         gradients = {name: factor.grad.clone() for name, factor in factors.items()}
         if max_norm:
             torch.nn.utils.clip_grad_norm_(factors.values(), max_norm)

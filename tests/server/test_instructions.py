@@ -63,6 +63,7 @@ SETTINGS = RunSettings(
         adam_epsilon=1e-7,
         gradient_accumulation_steps=3,
         label_smoothing=0.1,
+        lora_dropout=0.2,
         max_gradient_norm=1.5,
     ),
     link=Link(
@@ -109,7 +110,7 @@ def test_instructions_say_all_that_the_settings_say() -> None:
     assert (spec.client, spec.cut, spec.ranks) == (NODE, 2, {"w": 3})
     run = {**SETTINGS.training.given(), **SETTINGS.link.given()}
     shared = run.keys() & type(spec).model_fields.keys() - {"seed"}
-    assert len(shared) == 24
+    assert len(shared) == 25
     for name in shared:
         assert getattr(spec, name) == run[name], name
     assert (spec.server_round, spec.num_rounds, spec.num_steps) == (6, 9, 7)

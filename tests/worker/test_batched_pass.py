@@ -13,6 +13,7 @@ from tests.tolerances import assert_same
 from tests.worker.steps import factors_of, is_equal
 from tests.worker.together import (
     ALIKE,
+    DROPPING,
     MIXED,
     Client,
     Trace,
@@ -34,6 +35,10 @@ def test_each_trains_as_if_alone(name: str, clients: list[Client]) -> None:
         wanted_factors = factors_of(wanted.session)
         for factor, value in factors_of(got.session).items():
             assert (value - wanted_factors[factor]).abs().max() < 1e-3, "of steps of 1e-2"
+
+
+def test_each_drops_and_smooths_as_if_alone() -> None:
+    test_each_trains_as_if_alone("gpt2", DROPPING)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -1,6 +1,6 @@
 """Clients of all kinds, trained alone and together, and what is compared of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -35,6 +35,8 @@ class Client:
     lora_alpha: float = 4.0
     scale_rule: ScaleRule = ScaleRule.LORA
     start: Start = Start.CONTINUE
+    lora_dropout: float = 0.0
+    label_smoothing: float = 0.0
 
     def spec(self, name: str, client: int) -> SessionSpec:
         weights = architecture(name).weights
@@ -45,6 +47,9 @@ class Client:
             lora_alpha=self.lora_alpha,
             scale_rule=self.scale_rule,
             start=self.start,
+            lora_dropout=self.lora_dropout,
+            label_smoothing=self.label_smoothing,
+            dropout_seed=client,
             learning_rate=1e-2,
             seed=client,
         )
@@ -68,6 +73,12 @@ MIXED = [
     Client(cut=2, rows=3, seq=7, padding="left", rank=0),
     Client(cut=1, rows=3, seq=6, rank=5, start=Start.RESTART, scale_rule=ScaleRule.RSLORA),
     Client(cut=2, rows=2, seq=12, padding="right", scale_rule=ScaleRule.CONSTANT),
+]
+# Who sees all of its input, and whose labels are as they are, runs apart from the others.
+DROPPING = [
+    *(replace(client, lora_dropout=0.3) for client in MIXED),
+    replace(MIXED[0], lora_dropout=0.3, label_smoothing=0.2),
+    MIXED[1],
 ]
 ALIKE = [Client(cut=2, rows=3, seq=9, rank=4) for _ in range(4)]
 
