@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ..settings import Model, Settings, Training, setting
+from ..settings import Model, Planning, Settings, Training, setting
 from .model_offer import MODEL
 from .options import Chosen, Offer, Options
 
@@ -52,6 +52,7 @@ OPTIONS = Options(
             "seed",
         ),
     ),
+    Offer(group=Planning, fields=("target_modules",)),
 )
 
 
@@ -66,4 +67,4 @@ def command(chosen: Chosen) -> None:
     # These bring torch, for which neither help nor a mistyped option need wait.
     from .make_centralised import make_centralised
 
-    make_centralised(chosen[Job], chosen[Model], chosen[Training])
+    make_centralised(chosen[Job], chosen[Model], chosen[Training], chosen[Planning])

@@ -1,7 +1,7 @@
 """Plain LoRA on the whole model and all texts, in one process."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ..devices.memory_budget import Unmetered
 from ..reports import RunFolder
 from ..reports.metrics import CentralisedLine
 from ..server import ServerEvaluation
-from ..settings import Model, SessionSpec, Training
+from ..settings import Model, Planning, SessionSpec, Training
 from ..splitting import (
     Architecture,
     Checkpoint,
@@ -28,6 +28,8 @@ from ..splitting import (
     load_tokenizer,
     read_architecture,
 )
+from ..splitting.target_modules import target_weights
+from ..types import Weight
 from ..wire.instructions import WholeTraining
 from .centralised import Job
 from .console import console
@@ -35,13 +37,13 @@ from .console import console
 _Batches = Iterator[dict[str, Tensor]]
 
 
-def make_centralised(job: Job, model: Model, training: Training) -> Path:
+def make_centralised(job: Job, model: Model, training: Training, planning: Planning) -> Path:
     """Train, measure before and after, and give the folder that holds the result.
 
     Raises
     ------
     ConfigError
-        If the folder holds a run already.
+        If the folder holds a run already, or a name of target-modules is no weight's.
     DataError, UnsupportedModelError
         If texts or model cannot be read.
     NonFiniteError
@@ -50,6 +52,9 @@ def make_centralised(job: Job, model: Model, training: Training) -> Path:
     path = Path(job.out or Path("outputs") / time.strftime("centralised-%Y%m%d-%H%M%S"))
     base = Checkpoint(source=model.name, revision=model.revision or None)
     architecture = read_architecture(base.config())
+    targets = target_weights(
+        architecture.weights, planning.target_modules, model_type=architecture.model_type
+    )
     train, dev = _texts(job, model, training)
     device = job.device or ("cuda" if torch.cuda.is_available() else "cpu")
     with RunFolder(path) as folder:
@@ -58,7 +63,7 @@ def make_centralised(job: Job, model: Model, training: Training) -> Path:
         before = evaluation.evaluate({}).perplexity
         folder.add_metrics(CentralisedLine(step=0, perplexity=before))
         started = time.perf_counter()
-        updates, loss = _trained(job, model, training, architecture, train, device)
+        updates, loss = _trained(job, model, training, architecture, targets, train, device)
         seconds = time.perf_counter() - started
         after = evaluation.evaluate(updates).perplexity
         folder.add_metrics(
@@ -103,6 +108,7 @@ def _trained(
     model: Model,
     training: Training,
     architecture: Architecture,
+    targets: Sequence[Weight],
     train: _Batches,
     device: str,
 ) -> tuple[Mapping[str, LowRank], float]:
@@ -126,7 +132,7 @@ def _trained(
         cut=architecture.num_blocks,
         num_steps=job.steps,
         dropout_seed=training.seed,
-        ranks={weight.name: job.rank for weight in architecture.weights},
+        ranks={weight.name: job.rank for weight in targets},
     )
     steps = AdapterRound(half, {}, spec, WholeTraining(is_whole=True), Unmetered())
     num_batches = job.steps * training.gradient_accumulation_steps

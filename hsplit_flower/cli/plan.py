@@ -49,7 +49,7 @@ OPTIONS = Options(
         group=Planning,
         # Without what decides when a run plans anew.
         fields=(
-            "targets",
+            "target_modules",
             "min_cut",
             "max_cut",
             "makespan_slack",

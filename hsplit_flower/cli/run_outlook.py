@@ -152,7 +152,7 @@ class Outlooks:
         rounds_before = self.num_rounds - 1
         bound = self.aggregation.mean_rank if self.aggregation.is_bounded else None
         ranks = {}
-        for weight in self.costs.target_weights(self.settings.targets):
+        for weight in self.costs.target_weights(self.settings.target_modules):
             added = sum(part.ranks.get(weight.name, 0) for part in first.clients.values())
             possible = min(weight.in_features, weight.out_features, rounds_before * added)
             ranks[weight.name] = possible if bound is None else min(possible, bound)

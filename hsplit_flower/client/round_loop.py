@@ -124,7 +124,8 @@ class RoundLoop(ABC):
                 stack.enter_context(self._meter.step(max(shapes, key=math.prod)))
                 is_probe = probe and num_steps == 1
                 if is_probe:
-                    names = [weight.name for weight in self._weights]
+                    # Those that may be adapted, with whatever rank in this round.
+                    names = [one.name for one in self._weights if one.name in self._spec.ranks]
                     importance = stack.enter_context(probing(self._half.model, names))
                 losses.append(self._run(num_steps, own, is_probe=is_probe))
                 if torch.is_grad_enabled():

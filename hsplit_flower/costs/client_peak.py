@@ -156,7 +156,7 @@ def whole_model_memory(
     """What it takes to train the unsplit model with adapters of one rank on every weight."""
     settings = settings or PlanSettings()
     unsplit = settings.replace(labels=Labels.CLIENT)
-    ranks = {weight.name: rank for weight in costs.target_weights(settings.targets)}
+    ranks = {weight.name: rank for weight in costs.target_weights(settings.target_modules)}
     parts = client_memory(costs, cut=costs.num_blocks, ranks=ranks, settings=unsplit)
     return replace(parts, smashed_data_bytes=0.0)
 

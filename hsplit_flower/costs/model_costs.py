@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import ConfigError
+from ..splitting.target_modules import target_weights
 from ..types import Weight
 
 FLOAT32_BYTES = 4
@@ -231,25 +232,15 @@ class ModelCosts:
         """``self_attn.q_proj`` of ``model.layers.3.self_attn.q_proj``."""
         return weight.name.removeprefix(f"{self.blocks}.{weight.block}.")
 
-    def target_weights(self, targets: Sequence[str] | None) -> tuple[Weight, ...]:
-        """The weights whose last path component, or whole path in the block, is in ``targets``.
+    def target_weights(self, names: Sequence[str] | None) -> tuple[Weight, ...]:
+        """The weights that may be adapted, by the ends of their names.
 
         Raises
         ------
         ConfigError
-            If a target names no weight, with the names there are.
+            If a name is no weight's.
         """
-        if targets is None:
-            return self.weights
-        names = {weight.name: _names_of(self.path_in_block(weight)) for weight in self.weights}
-        known = frozenset().union(*names.values())
-        if unknown := [target for target in targets if target not in known]:
-            raise ConfigError(
-                f"no linear layer of a {self.model_type} is called {', '.join(unknown)}; "
-                f"wanted some of {', '.join(sorted(known))}"
-            )
-        wanted = frozenset(targets)
-        return tuple(weight for weight in self.weights if names[weight.name] & wanted)
+        return target_weights(self.weights, names, model_type=self.model_type)
 
 
 def sent_as(costs: ModelCosts, wire_dtype_bytes: int) -> ModelCosts:
@@ -262,7 +253,3 @@ def sent_as(costs: ModelCosts, wire_dtype_bytes: int) -> ModelCosts:
 def adapter_bytes(weight: Weight) -> float:
     """Parameters, gradients and moments of one trained rank: ``16 · (in + out)``."""
     return float(weight.parameters_per_rank * ADAPTER_BYTES_PER_PARAMETER)
-
-
-def _names_of(path: str) -> frozenset[str]:
-    return frozenset({path, path.rpartition(".")[2]})

@@ -42,7 +42,7 @@ class Tables:
     @cached_property
     def weights(self) -> tuple[Weight, ...]:
         """The weights that may be adapted."""
-        return self.costs.target_weights(self.settings.targets)
+        return self.costs.target_weights(self.settings.target_modules)
 
     @property
     def cuts(self) -> range:

@@ -40,7 +40,7 @@ def settings_for(method: Method, settings: RunSettings, costs: ModelCosts) -> Pl
         return granted(made, costs)
     num_blocks = costs.num_blocks
     whole = made.replace(labels=Labels.CLIENT, min_cut=num_blocks, max_cut=num_blocks)
-    return whole if method.has_adapters else whole.replace(targets=None)
+    return whole if method.has_adapters else whole.replace(target_modules=None)
 
 
 def held_ranks(method: Method, ranks: Mapping[str, int], costs: ModelCosts) -> Mapping[str, int]:

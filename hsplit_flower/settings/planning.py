@@ -15,10 +15,10 @@ from .worker import Worker
 class Planning(Settings):
     """Limits and preferences of adaptive rank and split configuration (ARMSC)."""
 
-    targets: Annotated[tuple[str, ...], Field(min_length=1)] | None = setting(
+    target_modules: Annotated[tuple[str, ...], Field(min_length=1)] | None = setting(
         None,
-        "Which weights are adapted, by the last part of their names (q_proj); none named adapts "
-        "all linear layers of the blocks.",
+        "Which weights may be adapted, by the ends of their names as PEFT takes them (q_proj, or "
+        "self_attn.q_proj); all-linear, or none named, is every linear layer of the blocks.",
         wanted="one or more names, or none for all",
         strict=False,
     )

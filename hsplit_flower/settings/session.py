@@ -22,7 +22,9 @@ class SessionSpec(Recipe, WireFormat):
     client_name: str = setting("", "What the client is called; empty is its id.")
     cut: int = setting(description="Blocks on the client.", ge=0)
     ranks: Mapping[str, Annotated[int, Field(ge=0)]] = setting(
-        {}, "Rank of each weight's adapter; 0 or missing adapts nothing.", wanted="zero or more"
+        {},
+        "Rank of the adapter of each weight that may have one; 0 adapts nothing in this round.",
+        wanted="zero or more",
     )
     wire_type: WireType = setting(
         WireType.FLOAT32, "Type of hidden states on the wire.", strict=False

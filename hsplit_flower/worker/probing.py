@@ -13,6 +13,7 @@ def probing_above_cut(
     """Score the weights above a session's cut in the pass inside, or do nothing."""
     if not is_probe:
         return nullcontext({})
-    cut = session.spec.cut
-    weights = half.architecture.weights_in(half.parts.span)
-    return probing(half.model, [weight.name for weight in weights if weight.block >= cut])
+    spec = session.spec
+    above = [one for one in half.architecture.weights_in(half.parts.span) if one.block >= spec.cut]
+    # Those that may be adapted, with whatever rank in this round.
+    return probing(half.model, [one.name for one in above if one.name in spec.ranks])

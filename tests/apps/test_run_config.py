@@ -35,8 +35,8 @@ def test_what_is_not_said_has_the_fields_default(settings: dict[str, Any]):
 def test_lists_are_said_with_commas(settings: dict[str, Any]):
     from nlg.run_config import RunConfig
 
-    config = RunConfig.from_run_config({**settings, "planning.targets": "q_proj, up_proj"})
-    assert config.run.planning.targets == ("q_proj", "up_proj")
+    config = RunConfig.from_run_config({**settings, "planning.target-modules": "q_proj, up_proj"})
+    assert config.run.planning.target_modules == ("q_proj", "up_proj")
 
 
 def test_all_problems_are_reported_at_once(settings: dict[str, Any]):

@@ -14,7 +14,7 @@ from hsplit_flower.types import Labels, WireType
 
 OPTIONS = Options(
     Offer(group=Model, fields=("name",), names={"name": ("--model",)}, required=("name",)),
-    Offer(group=Planning, fields=("targets", "max_rank", "rank_unit", "checkpointing")),
+    Offer(group=Planning, fields=("target_modules", "max_rank", "rank_unit", "checkpointing")),
     Offer(
         group=Training,
         fields=("batch_size", "labels"),
@@ -44,7 +44,7 @@ def test_what_is_not_typed_is_left_to_the_field():
 def test_what_is_typed_becomes_settings_of_a_run():
     typed = {
         "model": "llama-tiny",
-        "targets": "q_proj, v_proj",
+        "target_modules": "q_proj, v_proj",
         "checkpointing": False,
         "batch_size": 4,
         "labels": "client",
@@ -53,7 +53,7 @@ def test_what_is_typed_becomes_settings_of_a_run():
     }
     assert OPTIONS.read(typed).run_settings() == RunSettings(
         model=Model(name="llama-tiny"),
-        planning=Planning(targets=("q_proj", "v_proj"), checkpointing=False),
+        planning=Planning(target_modules=("q_proj", "v_proj"), checkpointing=False),
         training=Training(batch_size=4, labels=Labels.CLIENT),
         link=Link(wire_type=WireType.INT8),
         worker=Worker(port=0),

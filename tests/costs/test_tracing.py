@@ -143,16 +143,6 @@ def test_llama2_7b_needs_nothing_but_its_configuration() -> None:
     assert len(costs.weights) == 224
 
 
-def test_target_weights_by_name() -> None:
-    costs = costs_of("llama")
-    chosen = costs.target_weights(("q_proj", "mlp.up_proj"))
-    assert {weight.name.rpartition(".")[2] for weight in chosen} == {"q_proj", "up_proj"}
-    assert len(chosen) == 2 * costs.num_blocks
-    assert costs.target_weights(None) == costs.weights
-    with pytest.raises(ConfigError, match=r"no linear layer .* called w_proj; wanted .*q_proj"):
-        costs.target_weights(("q_proj", "w_proj"))
-
-
 def test_a_model_that_cannot_be_split_is_named() -> None:
     with pytest.raises(UnsupportedModelError, match="t5"):
         trace_costs(shrunk("t5"), workload())

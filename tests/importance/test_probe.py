@@ -22,7 +22,8 @@ from tests.workers import TRANSPORTS, exchange, load_client, running_worker
 def _spec(family: str, cut: int, is_trained_above_only: bool) -> SessionSpec:
     everywhere = ranks(family)
     lowest = 1 if is_trained_above_only else 0
-    here = {w.name: everywhere[w.name] for w in architecture(family).weights if w.block >= lowest}
+    held = architecture(family).weights
+    here = {w.name: everywhere[w.name] if w.block >= lowest else 0 for w in held}
     return SessionSpec(client=0, cut=cut, ranks=here, seed=1)
 
 
@@ -71,6 +72,18 @@ def test_both_halves_score_every_weight(
             wanted = _plain_scores(family, kind, is_trained_above_only)
             assert {**here, **there} == pytest.approx(wanted, rel=1e-5)
             assert min(wanted.values()) > 0
+
+
+def test_only_weights_that_may_be_adapted_are_scored() -> None:
+    own = {name: rank for name, rank in ranks("llama").items() if name.endswith("q_proj")}
+    spec = SessionSpec(client=0, cut=2, ranks=own)
+    with running_worker("llama") as worker:
+        token = worker.worker.open(spec)
+        with exchange(TRANSPORTS["in-process"], worker, token) as stream:
+            local_round = LocalRound(load_client("llama", 2), {}, spec, stream)
+            here = local_round.train([Batch(**fields())], probe=True).importance
+            there = worker.worker.collect(token).importance
+    assert here.keys() | there.keys() == own.keys()
 
 
 def test_without_probing_nothing_is_scored() -> None:

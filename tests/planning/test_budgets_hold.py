@@ -26,7 +26,7 @@ def situations(draw: st.DrawFn) -> dict[str, object]:
     chosen = PlanSettings(
         labels=draw(st.sampled_from(list(Labels))),
         start=draw(st.sampled_from(list(Start))),
-        targets=draw(
+        target_modules=draw(
             st.sampled_from([None, ("q_proj", "down_proj")])
             if costs.model_type == "llama"
             else st.sampled_from([None, ("c_attn",)])
@@ -74,7 +74,7 @@ def test_no_prediction_exceeds_a_budget(situation: dict[str, object]) -> None:
         assert part.memory.total_bytes == pytest.approx(predicted[client])
         assert chosen.min_cut <= part.cut <= costs.num_blocks - 1
         assert set(part.ranks.values()) <= set(chosen.allowed_ranks)
-        assert part.ranks.keys() == {w.name for w in costs.target_weights(chosen.targets)}
+        assert part.ranks.keys() == {w.name for w in costs.target_weights(chosen.target_modules)}
     sessions = [(part.cut, part.ranks) for part in made.clients.values()]
     needed = worker_memory(costs, sessions=sessions, settings=chosen, update_ranks=updates)
     assert needed.total_bytes <= worker.memory_bytes * (1 + 1e-9)
@@ -91,7 +91,7 @@ def test_a_client_is_left_out_only_if_its_smallest_cut_does_not_fit(
         made = plan(**ample)
     except InfeasibleBudgetError:
         return
-    lowest = {w.name: chosen.rank_unit for w in costs.target_weights(chosen.targets)}
+    lowest = {w.name: chosen.rank_unit for w in costs.target_weights(chosen.target_modules)}
     least = min(
         client_memory(
             costs,

@@ -80,8 +80,8 @@ def test_every_key_takes_its_own_default(key: str) -> None:
 
 
 def test_a_list_is_a_text_with_commas() -> None:
-    groups = read(GROUPS, {"planning.targets": "q_proj, v_proj"})
-    assert groups["planning"] == Planning(targets=("q_proj", "v_proj"))
+    groups = read(GROUPS, {"planning.target-modules": "q_proj, v_proj"})
+    assert groups["planning"] == Planning(target_modules=("q_proj", "v_proj"))
 
 
 def test_secrets_are_no_keys() -> None:

@@ -17,7 +17,9 @@ def strategy_of(model: str, worker: WatchedWorker, **settings: Any) -> SplitStra
     settings = {
         "training": Training(batch_size=3, sequence_length=9),
         # Few weights: what is tested here does not depend on how many there are.
-        "planning": Planning(max_rank=4, targets=("q_proj", "up_proj"), worker_session_rank=0),
+        "planning": Planning(
+            max_rank=4, target_modules=("q_proj", "up_proj"), worker_session_rank=0
+        ),
         "fleet": "0.5,0.8,1",
         "worker": worker,
     } | settings

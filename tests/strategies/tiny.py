@@ -11,7 +11,7 @@ FLEET = "0.35,0.6,1"
 MAX_RANK = 6
 # Enough where it does not matter how many weights there are. What a session has is the worker's
 # memory, of which there is plenty.
-FEW = Planning(max_rank=MAX_RANK, targets=("q_proj", "up_proj"), worker_session_rank=0)
+FEW = Planning(max_rank=MAX_RANK, target_modules=("q_proj", "up_proj"), worker_session_rank=0)
 
 
 def training(**settings: Any) -> Training:
