@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ..settings import Model, Planning, Settings, Training, setting
+from ..settings import Planning, Settings, Training, setting
 from .model_offer import MODEL
 from .options import Chosen, Offer, Options
 
@@ -33,6 +33,7 @@ OPTIONS = Options(
     Offer(
         group=Training,
         fields=(
+            "preset",
             "learning_rate",
             "schedule",
             "warmup_steps",
@@ -67,4 +68,5 @@ def command(chosen: Chosen) -> None:
     # These bring torch, for which neither help nor a mistyped option need wait.
     from .make_centralised import make_centralised
 
-    make_centralised(chosen[Job], chosen[Model], chosen[Training], chosen[Planning])
+    run = chosen.run_settings()
+    make_centralised(chosen[Job], run.model, run.training, run.planning)

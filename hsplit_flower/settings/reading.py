@@ -13,6 +13,7 @@ from typing import Any
 from ..errors import ConfigError
 from .fields import Known, kinds_of
 from .group import Settings, shown
+from .presets import preset_values
 
 DESCRIBED_IN = "docs/settings.md"
 
@@ -45,7 +46,7 @@ def read(
     groups
         By the name that their keys begin with.
     values
-        By key; what is not there has its default.
+        By key; what is not there is as a preset has it, if one is named, or has its default.
     subject
         What is said to have problems.
 
@@ -59,12 +60,13 @@ def read(
         f"unknown key {shown(key)}{_near(str(key), known)}"
         for key in sorted(set(values) - set(known), key=str)
     ]
+    chosen = {**preset_values(values.get("training.preset")), **_said(values)}
     made: dict[str, Settings] = {}
     for prefix, group in groups.items():
         own = {
-            field.name: _value(field, values[key])
+            field.name: _value(field, chosen[key])
             for key, field in _keys_in(prefix, group)
-            if key in values and not _is_default(values[key])
+            if key in chosen
         }
         one, wrong = group.read(own, lambda name, *rest, at=prefix: as_key(_key(at, name), *rest))
         problems += [_in_keys(problem, prefix, group) for problem in wrong]
@@ -97,8 +99,9 @@ def _key(prefix: str, name: str) -> str:
     return f"{prefix}.{key}" if prefix else key
 
 
-def _is_default(value: object) -> bool:
-    return isinstance(value, str) and not value
+def _said(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the keys that are left to their defaults."""
+    return {key: value for key, value in values.items() if value != ""}
 
 
 def _value(field: Known, value: Any) -> Any:

@@ -14,6 +14,7 @@ from .group import Settings
 from .link import Link
 from .model import Model
 from .planning import Planning
+from .presets import with_preset
 from .sampling import Sampling
 from .simulation import Simulation
 from .training import Training
@@ -58,6 +59,14 @@ class RunSettings(Settings):
         given: dict[str, Any] = {"model": named, "training": training or Training(), **groups}
         asked = {name: group for name, group in given.items() if group is not None}
         return cls(**{**asked, "model": named})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, values: dict[str, Any]) -> dict[str, Any]:
+        training = values.get("training")
+        if not isinstance(training, Training) or not training.preset:
+            return values
+        return {**values, **with_preset(training.preset, values, GROUPS)}
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:

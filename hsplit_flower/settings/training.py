@@ -5,6 +5,7 @@ import math
 from ..types import Labels, ScaleRule, Scaling, Start
 from .fields import setting
 from .learning_rate import LearningRate, Schedule
+from .presets import PRESETS
 
 
 class Recipe(LearningRate):
@@ -87,6 +88,13 @@ class Recipe(LearningRate):
 class Training(Recipe):
     """How every client of a run trains."""
 
+    preset: str = setting(
+        "",
+        f"A published recipe, one of {', '.join(PRESETS)}: what it says of training, model and "
+        "planning holds where nothing else is said.",
+        wanted=f"one of {', '.join(map(repr, PRESETS))}",
+        pattern=f"^({'|'.join(['', *PRESETS])})$",
+    )
     batch_size: int = setting(
         16, "Examples in a step; plans are made for it, and the worker refuses more.", ge=1
     )
