@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .client.app import describe_device as describe_device
     from .client.app import split_evaluate as split_evaluate
     from .client.app import split_train as split_train
+    from .client.step_log import StepDone as StepDone
     from .errors import HSplitError as HSplitError
     from .server import RoundReport as RoundReport
     from .server import RunState as RunState
@@ -43,6 +44,7 @@ _ROOM_OF = {
     "describe_device": "client.app",
     "split_evaluate": "client.app",
     "split_train": "client.app",
+    "StepDone": "client.step_log",
     "HSplitError": "errors",
     "RoundReport": "server",
     "RunState": "server",

@@ -24,6 +24,7 @@ the strategy leaves it out.
 """
 
 from dataclasses import fields
+from functools import partial
 from logging import INFO
 from typing import Any
 
@@ -61,6 +62,7 @@ from .channel_security import security_of
 from .instructions_check import checked_base
 from .round_loop import Outcome
 from .round_setup import Batches, machine_without_cache, run_round
+from .step_log import OnStep, StepDone, StepLog
 
 
 def describe_device(
@@ -105,7 +107,9 @@ def describe_device(
     return answer(msg, context, describe)
 
 
-def split_train(msg: Message, context: Context, batches: Batches) -> Message:
+def split_train(
+    msg: Message, context: Context, batches: Batches, *, on_step: OnStep | None = None
+) -> Message:
     """Train this client's half for one round, a step for every batch or several.
 
     Parameters
@@ -115,8 +119,11 @@ def split_train(msg: Message, context: Context, batches: Batches) -> Message:
     batches
         The user's own batches; as many as the client is to take steps, times
         ``gradient-accumulation-steps``.
+    on_step
+        Is told of each step as it was taken: its loss, its learning rate, how long it took. What it
+        raises ends the round.
     """
-    return answer(msg, context, lambda: _trained(msg, context, batches, is_whole=False))
+    return answer(msg, context, lambda: _trained(msg, context, batches, on_step, is_whole=False))
 
 
 def split_evaluate(msg: Message, context: Context, batches: Batches) -> Message:
@@ -132,7 +139,9 @@ def split_evaluate(msg: Message, context: Context, batches: Batches) -> Message:
     return answer(msg, context, lambda: _evaluated(msg, context, batches, is_whole=False))
 
 
-def federated_train(msg: Message, context: Context, batches: Batches) -> Message:
+def federated_train(
+    msg: Message, context: Context, batches: Batches, *, on_step: OnStep | None = None
+) -> Message:
     """Train the whole model on this client for one round, a step for every batch or several.
 
     What is trained, adapters or all parameters, the strategy's method says.
@@ -144,8 +153,10 @@ def federated_train(msg: Message, context: Context, batches: Batches) -> Message
     batches
         The user's own batches; as many as the client is to take steps, times
         ``gradient-accumulation-steps``.
+    on_step
+        As for `split_train`.
     """
-    return answer(msg, context, lambda: _trained(msg, context, batches, is_whole=True))
+    return answer(msg, context, lambda: _trained(msg, context, batches, on_step, is_whole=True))
 
 
 def federated_evaluate(msg: Message, context: Context, batches: Batches) -> Message:
@@ -161,11 +172,13 @@ def federated_evaluate(msg: Message, context: Context, batches: Batches) -> Mess
     return answer(msg, context, lambda: _evaluated(msg, context, batches, is_whole=True))
 
 
-def _trained(msg: Message, context: Context, batches: Batches, *, is_whole: bool) -> RecordDict:
+def _trained(
+    msg: Message, context: Context, batches: Batches, on_step: OnStep | None, *, is_whole: bool
+) -> RecordDict:
     instructions = _instructions_of(msg, is_whole=is_whole)
     # As the device is before the model is loaded: the next plan is made for this.
     device = _description(context, instructions.num_examples, instructions.model.computes_in)
-    outcome = _outcome(instructions, msg, context, batches)
+    outcome = _outcome(instructions, msg, context, batches, _told_and_logged(on_step))
     scores = outcome.importance
     arrays = ArrayRecord({**to_state_dict(outcome.updates), **outcome.weights})
     _tell_end(instructions, outcome, array_bytes=sum(len(one.data) for one in arrays.values()))
@@ -200,8 +213,24 @@ def _description(context: Context, num_examples: int, dtype: str) -> ConfigRecor
     return ConfigRecord(values)
 
 
+def _told_and_logged(on_step: OnStep | None) -> OnStep:
+    """Has the site's own log hear of a step, at times, and whoever wants to."""
+    log = StepLog(partial(tell, INFO))
+
+    def told(done: StepDone) -> None:
+        log(done)
+        if on_step is not None:
+            on_step(done)
+
+    return told
+
+
 def _outcome(
-    instructions: Instructions, msg: Message, context: Context, batches: Batches
+    instructions: Instructions,
+    msg: Message,
+    context: Context,
+    batches: Batches,
+    on_step: OnStep | None = None,
 ) -> Outcome:
     tell(INFO, site_log.asked(instructions))
     machine = machine_without_cache(instructions.model.computes_in)
@@ -213,6 +242,7 @@ def _outcome(
         model=str(context.node_config.get("model", instructions.model.name)),
         security=security_of(instructions.trust, context.node_config) if has_channel else PLAIN,
         take_arrays=lambda meter: _arrays_in(msg, meter),
+        on_step=on_step,
     )
 
 

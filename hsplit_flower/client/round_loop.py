@@ -21,6 +21,7 @@ from ..metrics import TokenLoss
 from ..settings import SessionSpec
 from ..splitting import Half
 from ..transport.traffic import Traffic
+from .step_log import OnStep, StepDone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,7 @@ class RoundLoop(ABC):
         self._masks = DropoutMasks(spec)
         self._meter = meter
         self._weights = half.architecture.weights_in(half.parts.span)
+        self._on_step: OnStep | None = None
         self._optimizer: torch.optim.Optimizer | None = None
 
     @abstractmethod
@@ -89,8 +91,12 @@ class RoundLoop(ABC):
     def release_half(self) -> bool:
         """Leave the model to others, and say whether it is what it was before this round."""
 
-    def train(self, batches: Iterable[Batch], *, probe: bool) -> Outcome:
+    def train(
+        self, batches: Iterable[Batch], *, probe: bool, on_step: OnStep | None = None
+    ) -> Outcome:
         """One step a batch, or as many batches as accumulate; the first one scores if asked.
+
+        ``on_step`` is told of each.
 
         Raises
         ------
@@ -102,6 +108,7 @@ class RoundLoop(ABC):
             If the round needs more memory than the meter allows.
         """
         self._half.model.train()
+        self._on_step = on_step
         outcome = self._stepped(batches, probe=probe)
         check_finite(outcome.importance)
         return self._with_trained(outcome)
@@ -113,7 +120,7 @@ class RoundLoop(ABC):
         return self._stepped(batches, probe=False)
 
     def _stepped(self, batches: Iterable[Batch], *, probe: bool) -> Outcome:
-        started = time.perf_counter()
+        started = began = time.perf_counter()
         num_steps, num_examples, num_batch_tokens = 0, 0, 0
         losses: list[TokenLoss] = []
         importance: dict[str, float] = {}
@@ -130,8 +137,11 @@ class RoundLoop(ABC):
                 losses.append(self._run(num_steps, own, is_probe=is_probe))
                 if torch.is_grad_enabled():
                     self._apply(num_steps)
+            step_tokens = sum(map(math.prod, shapes))
+            self._tell(num_steps, losses[-1], step_tokens, time.perf_counter() - began)
+            began = time.perf_counter()
             num_examples += sum(batch.num_examples for batch in own)
-            num_batch_tokens += sum(map(math.prod, shapes))
+            num_batch_tokens += step_tokens
         quarter = -(-num_steps // 4)
         return Outcome(
             loss=sum(losses, TokenLoss()),
@@ -145,6 +155,20 @@ class RoundLoop(ABC):
             peak_bytes=self._meter.peak_bytes,
             importance=importance,
         )
+
+    def _tell(self, number: int, loss: TokenLoss, num_tokens: int, seconds: float) -> None:
+        if self._on_step is None:
+            return
+        done = StepDone(
+            server_round=self._spec.server_round,
+            number=number,
+            num_steps=self._spec.num_steps,
+            loss=loss,
+            learning_rate=self._spec.rate_of_step(number),
+            num_tokens=num_tokens,
+            seconds=seconds,
+        )
+        self._on_step(done)
 
     @property
     def _traffic(self) -> Traffic:

@@ -30,6 +30,7 @@ from .half_cache import HalfCache, HalfKey
 from .instructions_check import check_adapters, in_our_words
 from .local_round import LocalRound
 from .round_loop import Outcome, RoundLoop
+from .step_log import OnStep
 from .whole_round import AdapterRound, WeightRound
 
 HALVES = HalfCache()
@@ -48,6 +49,7 @@ def run_round(
     take_arrays: TakeArrays,
     granted_bytes: float = math.inf,
     security: Security = PLAIN,
+    on_step: OnStep | None = None,
 ) -> Outcome:
     """A round inside its lease of a card, if it has one, and inside its memory budget.
 
@@ -66,6 +68,8 @@ def run_round(
         What this device may give, whatever the instructions say.
     security
         Of the channel to the worker, if there is one.
+    on_step
+        Is told of each step of training.
 
     Raises
     ------
@@ -86,7 +90,9 @@ def run_round(
             )
         )
         connect = partial(_connect, instructions, security)
-        outcome = _run_half(instructions, take_arrays, batches, key, meter, connect, granted_bytes)
+        outcome = _run_half(
+            instructions, take_arrays, batches, key, meter, connect, granted_bytes, on_step
+        )
         all_seconds = time.perf_counter() - started
         return replace(outcome, setup_seconds=max(0.0, all_seconds - outcome.seconds))
 
@@ -135,6 +141,7 @@ def _run_half(
     meter: MemoryMeter,
     connect: Callable[[], GrpcStream],
     granted_bytes: float,
+    on_step: OnStep | None,
 ) -> Outcome:
     spec = instructions.session
     with ExitStack() as stack:
@@ -163,7 +170,7 @@ def _run_half(
             batches, half.architecture, is_training=spec.train, max_tokens=spec.max_tokens
         )
         if spec.train:
-            outcome = local_round.train(ready, probe=instructions.probe)
+            outcome = local_round.train(ready, probe=instructions.probe, on_step=on_step)
         else:
             outcome = local_round.evaluate(ready)
         loan.is_as_loaded = local_round.release_half()

@@ -16,6 +16,7 @@ from flwr.common.constant import ErrorCode
 from torch import Tensor
 
 from benchmarks.tools.threads import be_the_server
+from hsplit_flower import StepDone
 from hsplit_flower.adapters import from_state_dict, to_state_dict
 from hsplit_flower.batches import Batch
 from hsplit_flower.client import LocalRound, round_setup
@@ -196,6 +197,21 @@ def test_training_brings_home_what_a_local_round_trains(worker: Worker, labels: 
     got_scores = dict(zip(scores["weights"], scores["scores"], strict=True))
     assert got_scores == pytest.approx(dict(wanted.importance), rel=1e-4)
     assert set(got_scores) == names
+
+
+def test_each_step_is_told_to_whoever_wants_to_know(worker: Worker) -> None:
+    told: list[StepDone] = []
+    spec = SPEC.replace(server_round=2, num_steps=len(BATCHES))
+    order = message(order_for(worker, spec))
+    reply = split_train(order, context(), BATCHES, on_step=told.append)
+    metrics = reply.content.metric_records[METRICS_KEY]
+    assert [(one.server_round, one.number, one.num_steps) for one in told] == [
+        (2, number, len(BATCHES)) for number in range(1, len(BATCHES) + 1)
+    ]
+    assert sum(one.loss.loss_sum for one in told) == pytest.approx(metrics["loss-sum"])
+    assert sum(one.num_tokens for one in told) == metrics["num-batch-tokens"]
+    assert sum(one.seconds for one in told) <= metrics["seconds"]
+    assert {one.learning_rate for one in told} == {spec.learning_rate}
 
 
 def test_evaluation_brings_home_a_loss_and_nothing_else(worker: Worker) -> None:
