@@ -16,6 +16,7 @@ from . import (
     demo,
     evaluate,
     export,
+    generate,
     new,
     plan,
     report,
@@ -44,6 +45,7 @@ app.command("export", cls=DescribedCommand)(export.command)
 app.command("report", cls=DescribedCommand)(report.command)
 app.command("centralised", cls=DescribedCommand)(centralised.command)
 app.command("evaluate", cls=DescribedCommand)(evaluate.command)
+app.command("generate", cls=DescribedCommand)(generate.command)
 app.command("settings", cls=DescribedCommand)(settings_table.command)
 
 

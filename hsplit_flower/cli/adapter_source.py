@@ -71,14 +71,12 @@ class AdapterSource:
         AdapterError
             If the adapter does not fit it.
         """
-        with _quiet():
+        with quiet_loading():
             model = self._load(device)
         return model.to(device).eval()
 
     def _load(self, device: str) -> Any:
-        base = self._load_base(device)
-        # What a model's folder says of decoding would fill what a search leaves open.
-        base.generation_config = GenerationConfig()
+        base = load_base(self.base, device)
         try:
             return PeftModel.from_pretrained(base, str(self.folder))
         except (RuntimeError, ValueError, KeyError, UserWarning) as error:
@@ -89,26 +87,36 @@ class AdapterSource:
                 f"base that it was trained on as --model ({told})"
             ) from error
 
-    def _load_base(self, device: str) -> Any:
-        """The base, quantised as a run has it."""
-        config, dtype = self.checkpoint.config(), floating_dtype(self.base.computes_in)
-        quantisation = quantisation_of(config, self.base.quantised, source=self.base.name)
-        more: dict[str, Any] = {}
-        if quantisation is not None:
-            config, more = loading_options(config, quantisation, dtype=dtype, device=device)
-        base = AutoModelForCausalLM.from_pretrained(
-            locate(self.base.name),
-            config=config,
-            revision=self.base.revision or None,
-            dtype=dtype,
-            attn_implementation=self.base.attention or None,
-            use_safetensors=True,
-            trust_remote_code=False,
-            **more,
-        )
-        if quantisation is not None:
-            take_over_(base, self.base.name, dtype)
-        return base
+
+def load_base(model: Model, device: str) -> Any:
+    """A base as a run has it, quantised if it says so.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If there is no such base.
+    """
+    checkpoint = Checkpoint(source=model.name, revision=model.revision or None)
+    config, dtype = checkpoint.config(), floating_dtype(model.computes_in)
+    quantisation = quantisation_of(config, model.quantised, source=model.name)
+    more: dict[str, Any] = {}
+    if quantisation is not None:
+        config, more = loading_options(config, quantisation, dtype=dtype, device=device)
+    base = AutoModelForCausalLM.from_pretrained(
+        locate(model.name),
+        config=config,
+        revision=checkpoint.revision,
+        dtype=dtype,
+        attn_implementation=model.attention or None,
+        use_safetensors=True,
+        trust_remote_code=False,
+        **more,
+    )
+    if quantisation is not None:
+        take_over_(base, model.name, dtype)
+    # What a model's folder says of decoding would fill what a caller leaves open.
+    base.generation_config = GenerationConfig()
+    return base
 
 
 def read_adapter_source(folder: Path, *, model: str | None, prompt: str | None) -> AdapterSource:
@@ -158,7 +166,7 @@ def check_device(name: str | None) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_loading() -> Iterator[None]:
     """Without transformers' bar and its warning of what PEFT asks; what is missing is an error."""
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()

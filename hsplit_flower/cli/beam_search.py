@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+from ..client.text_writer import new_tokens_within, padded_left
 from ..data import end_token_id, pad_token_id
-from ..errors import DataError
 from .evaluation_order import BeamOptions
 
 
@@ -40,12 +40,8 @@ class BeamSearch:
         DataError
             If a prompt leaves no room for a text in the model.
         """
-        longest = max(map(len, prompts))
-        ids = torch.full((len(prompts), longest), self._pad_id, dtype=torch.int64)
-        mask = torch.zeros_like(ids)
-        for row, prompt in enumerate(prompts):
-            ids[row, longest - len(prompt) :] = torch.tensor(prompt)
-            mask[row, longest - len(prompt) :] = 1
+        ids, mask = padded_left(prompts, self._pad_id)
+        longest = ids.shape[1]
         written = self._model.generate(
             input_ids=ids.to(self._model.device),
             attention_mask=mask.to(self._model.device),
@@ -66,23 +62,13 @@ class BeamSearch:
             do_sample=False,
             use_cache=True,
             no_repeat_ngram_size=options.no_repeat_ngram,
-            max_new_tokens=min(options.max_new_tokens, self._room(length)),
+            max_new_tokens=new_tokens_within(
+                most_positions(self._model.config), length, options.max_new_tokens
+            ),
             eos_token_id=self._end_id,
             pad_token_id=self._pad_id,
             **beams,
         )
-
-    def _room(self, length: int) -> int:
-        """How many tokens a model has positions for after so many."""
-        positions = most_positions(self._model.config)
-        if positions is None:
-            return self._options.max_new_tokens
-        if length >= positions:
-            raise DataError(
-                f"a prompt has {length} tokens, and the model has {positions} positions for prompt "
-                "and text; take a shorter --prompt format, or leave the input out"
-            )
-        return positions - length
 
 
 def most_positions(config: Any) -> int | None:

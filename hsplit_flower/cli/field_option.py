@@ -37,6 +37,7 @@ class FieldOption:
     names: tuple[str, ...]
     other: OtherDefault | None
     is_required: bool
+    is_argument: bool = False
 
     @property
     def parameter_name(self) -> str:
@@ -57,12 +58,15 @@ class FieldOption:
     def parameter(self) -> inspect.Parameter:
         """As typer reads it off a function."""
         choices = choices_text(self.field)
-        option = typer.Option(
-            *self._declarations(),
-            help=self.help,
-            click_type=click.Choice(choices) if choices else None,
-            show_default=False,
-        )
+        if self.is_argument:
+            option = typer.Argument(help=self.help, show_default=False)
+        else:
+            option = typer.Option(
+                *self._declarations(),
+                help=self.help,
+                click_type=click.Choice(choices) if choices else None,
+                show_default=False,
+            )
         kind = self._kind()
         return inspect.Parameter(
             self.parameter_name,

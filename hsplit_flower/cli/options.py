@@ -32,6 +32,8 @@ class Offer:
         By field, where the command's is not the field's.
     required
         Fields that must be given.
+    arguments
+        Fields that are typed without a name.
     """
 
     group: type[Settings]
@@ -39,6 +41,7 @@ class Offer:
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     defaults: Mapping[str, OtherDefault] = field(default_factory=dict)
     required: Sequence[str] = ()
+    arguments: Sequence[str] = ()
 
     def options(self) -> Iterator[FieldOption]:
         """An option for each field."""
@@ -49,6 +52,7 @@ class Offer:
                 names=self.names.get(name, (f"--{known[name].key}",)),
                 other=self.defaults.get(name),
                 is_required=name in self.required,
+                is_argument=name in self.arguments,
             )
 
 

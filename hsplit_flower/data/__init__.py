@@ -18,6 +18,7 @@ from .encode import encode_examples as encode_examples
 from .encode import encode_prompts as encode_prompts
 from .encode import end_token_id as end_token_id
 from .encode import pad_token_id as pad_token_id
+from .encode import start_ids as start_ids
 from .example import Example as Example
 from .example import parse_meaning as parse_meaning
 from .example import write_meaning as write_meaning

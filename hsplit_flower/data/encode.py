@@ -103,7 +103,7 @@ def encode_prompts(
     ConfigError
         If there is no such style.
     """
-    start = _start_ids(tokenizer)
+    start = start_ids(tokenizer)
     texts = [format_prompt(example, style) for example in examples]
     return [(*start, *ids) for ids in _token_ids(tokenizer, texts)]
 
@@ -139,7 +139,8 @@ def begins_texts(tokenizer: PreTrainedTokenizerBase) -> bool:
     return begin is not None and list(tokenizer("")["input_ids"][:1]) == [begin]
 
 
-def _start_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+def start_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """What the tokenizer puts before a text by itself: its begin token, or nothing."""
     return (int(tokenizer.bos_token_id),) if begins_texts(tokenizer) else ()
 
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from ...errors import ConfigError, DataError
 from ...rows import Learn, OnLong
 from ...types import IGNORED_LABEL
-from ..encode import EncodedExample, begins_texts, end_token_id
+from ..encode import EncodedExample, end_token_id, start_ids
 from .answers import Spans, rendered_answers
 from .conversation import Conversation
 from .counts import EncodingCounts
@@ -121,7 +121,7 @@ def _labelled(
 def _whole_text(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> EncodedExample:
     """A text with the tokens that a model expects at its ends, if it does not have them already."""
     end: Any = end_token_id(tokenizer)
-    begin = [tokenizer.bos_token_id] if begins_texts(tokenizer) else []
+    begin = list(start_ids(tokenizer))
     start = begin if list(ids[:1]) != begin else []
     all_ids = (*start, *ids, *(() if list(ids[-1:]) == [end] else (end,)))
     return EncodedExample(input_ids=all_ids, labels=(IGNORED_LABEL, *all_ids[1:]))

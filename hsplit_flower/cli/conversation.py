@@ -1,0 +1,70 @@
+"""Texts shown while they are written: one that goes on from a prompt, or the answers of a talk."""
+
+import sys
+from collections.abc import Iterable, Sequence
+
+from transformers import PreTrainedTokenizerBase, TextStreamer
+
+from ..client.text_writer import TextWriter
+from ..settings import Decoding
+
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+"""For tokenizers without a chat template: a line a turn, which says first whose it is."""
+PROMPT_SIGN = "> "
+
+
+def show_text(writer: TextWriter, prompt: Sequence[int], decoding: Decoding) -> str:
+    """Print what follows a prompt, tokens as they come where one text is followed; and give it."""
+    if decoding.num_beams == 1:
+        streamer = TextStreamer(
+            writer.tokenizer,
+            skip_prompt=True,
+            skip_special_tokens=True,
+            clean_up_tokenization_spaces=False,
+        )
+        (text,) = writer.texts([prompt], decoding, streamer=streamer)
+    else:
+        (text,) = writer.texts([prompt], decoding)
+        print(text, flush=True)
+    return text
+
+
+def hold_conversation(writer: TextWriter, lines: Iterable[str], decoding: Decoding) -> None:
+    """Answer line after line, each with all that was said before it, until there are no more.
+
+    Empty lines are passed over.
+    """
+    messages: list[dict[str, str]] = []
+    for line in _asked_for(lines):
+        messages.append({"role": "user", "content": line})
+        answer = show_text(writer, turn_ids(writer.tokenizer, messages), decoding)
+        messages.append({"role": "assistant", "content": answer.strip()})
+
+
+def turn_ids(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> list[int]:
+    """The token ids of a conversation up to where the next answer begins."""
+    text = tokenizer.apply_chat_template(
+        messages,
+        chat_template=None if tokenizer.chat_template else PLAIN_TEMPLATE,
+        add_generation_prompt=True,
+        tokenize=False,
+    )
+    ids: list[int] = tokenizer(text, add_special_tokens=not tokenizer.chat_template)["input_ids"]
+    return ids
+
+
+def _asked_for(lines: Iterable[str]) -> Iterable[str]:
+    """The lines that say something; at a terminal, whoever types is asked for each."""
+    asks = sys.stdin.isatty()
+    source = iter(lines)
+    while True:
+        if asks:
+            print(PROMPT_SIGN, end="", file=sys.stderr, flush=True)
+        line = next(source, None)
+        if line is None:
+            return
+        if line.strip():
+            yield line.strip()

@@ -1,0 +1,61 @@
+"""``hsplit generate``: texts of a base with an adapter, whole or split with a worker."""
+
+import sys
+
+from ..errors import ConfigError
+from ..settings import Decoding, Model, Settings, setting
+from .field_option import OtherDefault
+from .options import Chosen, Offer, Options
+
+
+class Asked(Settings):
+    """What a text is asked for with."""
+
+    prompt: str = setting("", "What the text goes on from.")
+    adapter: str = setting(
+        "", "Folder of a PEFT adapter, or of a run, whose adapter is taken then; empty takes none."
+    )
+    chat: bool = setting(
+        False,
+        "Whether lines of standard input are the turns of a conversation, each answered in the "
+        "tokenizer's chat template, or a plain one where it has none.",
+    )
+    device: str = setting(
+        "", "Where the model runs, as cpu or cuda; empty takes a GPU if there is one."
+    )
+
+
+OPTIONS = Options(
+    Offer(group=Asked, arguments=("prompt",)),
+    Offer(
+        group=Model,
+        names={"name": ("--model",)},
+        defaults={
+            "name": OtherDefault(value=None, reason="the adapter's own, llama-tiny without one")
+        },
+    ),
+    Offer(group=Decoding),
+)
+
+
+@OPTIONS.command
+def command(chosen: Chosen) -> None:
+    """Write on from PROMPT, or answer a conversation.
+
+    Tokens are shown as they come; of several beams, the text when it is there.
+    """
+    asked = chosen[Asked]
+    if asked.chat == bool(asked.prompt):
+        raise ConfigError(
+            'a prompt is wanted, as in hsplit generate "The first line", or --chat, which reads '
+            "standard input, and not both"
+        )
+    # These bring torch, for which neither help nor a mistyped option need wait.
+    from .conversation import hold_conversation, show_text
+    from .make_generation import whole_writer
+
+    writer = whole_writer(asked.adapter, chosen[Model], asked.device)
+    if asked.chat:
+        hold_conversation(writer, sys.stdin, chosen[Decoding])
+    else:
+        show_text(writer, writer.encoded(asked.prompt), chosen[Decoding])

@@ -1,0 +1,127 @@
+"""``hsplit generate``: it writes what transformers writes, and answers line by line."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from hsplit_flower.cli import main
+from hsplit_flower.cli.conversation import PLAIN_TEMPLATE, turn_ids
+from tests.cli.evaluating import write_adapter
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`is_gradient_checkpointing`:FutureWarning"  # PEFT asks for it
+)
+PROMPT = "The name of the place"
+TEMPLATE = (
+    "{% for message in messages %}<{{ message.role }}>{{ message.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_adapter(tmp_path_factory.mktemp("learnt") / "adapter", size=0.05)
+
+
+@torch.no_grad()
+def written(base: Path, ids: list[int], adapter: Path | None = None, **options: Any) -> str:
+    """What transformers writes."""
+    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    if adapter is not None:
+        model = PeftModel.from_pretrained(model, str(adapter))
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    torch.manual_seed(5)
+    rows = torch.tensor([ids])
+    out = model.eval().generate(
+        input_ids=rows, attention_mask=torch.ones_like(rows), max_new_tokens=12, **options
+    )
+    return tokenizer.decode(out[0, len(ids) :], skip_special_tokens=True)  # type: ignore[no-any-return]
+
+
+def generated(capsys: pytest.CaptureFixture[str], *more: object) -> str:
+    arguments = ["generate", "--max-new-tokens", "12", "--device", "cpu", *map(str, more)]
+    assert main(arguments) == 0, capsys.readouterr().err
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("typed", "options"),
+    [
+        ((), {"do_sample": False}),
+        (("--num-beams", 3), {"do_sample": False, "num_beams": 3}),
+        (
+            ("--temperature", 0.7, "--top-p", 0.9, "--top-k", 20, "--seed", 5),
+            {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "top_k": 20},
+        ),
+    ],
+    ids=["greedy", "beams", "drawn"],
+)
+def test_texts_are_those_of_transformers(
+    typed: tuple[object, ...],
+    options: dict[str, Any],
+    adapter: Path,
+    llama_tiny: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ids = AutoTokenizer.from_pretrained(llama_tiny)(PROMPT)["input_ids"]
+    text = generated(capsys, PROMPT, "--adapter", adapter, *typed)
+    assert text.rstrip("\n") == written(llama_tiny, ids, adapter, **options).rstrip("\n")
+
+
+def test_the_adapter_changes_what_is_written(
+    adapter: Path, llama_tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = generated(capsys, PROMPT, "--model", llama_tiny)
+    assert bare != generated(capsys, PROMPT, "--adapter", adapter)
+
+
+def test_a_turn_is_answered_with_all_that_was_said(
+    llama_tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(llama_tiny)
+    monkeypatch.setattr("sys.stdin", io.StringIO("Who is it?\n\nAnd now?\n"))
+    shown = generated(capsys, "--chat")
+    first = [{"role": "user", "content": "Who is it?"}]
+    answer = written(llama_tiny, turn_ids(tokenizer, first), do_sample=False)
+    said = [*first, {"role": "assistant", "content": answer.strip()}]
+    said.append({"role": "user", "content": "And now?"})
+    second = written(llama_tiny, turn_ids(tokenizer, said), do_sample=False)
+    assert shown == f"{answer}\n{second}\n"
+
+
+def test_a_conversation_is_put_in_the_tokenizer_s_template(llama_tiny: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(llama_tiny)
+    messages = [{"role": "user", "content": "Hello"}]
+    plain = tokenizer.decode(turn_ids(tokenizer, messages), skip_special_tokens=True)
+    assert plain == "user: Hello\nassistant: "
+    assert tokenizer.chat_template is None, PLAIN_TEMPLATE
+    tokenizer.chat_template = TEMPLATE
+    own = tokenizer.decode(turn_ids(tokenizer, messages))
+    assert own == "<user>Hello\n<assistant>"
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ((), "a prompt is wanted"),
+        (("Hello", "--chat"), "a prompt is wanted"),
+        (("Hello", "--top-p", "0"), "--top-p is 0.0: a positive number of at most 1 is wanted"),
+        (
+            ("Hello", "--num-beams", "2", "--temperature", "1"),
+            "--num-beams = 2 and --temperature = 1: several texts are followed, or tokens are",
+        ),
+        (("Hello", "--device", "tpu"), "--device is 'tpu'"),
+        (("Hello", "--adapter", "nowhere"), "nowhere has no adapter_config.json"),
+        (("word " * 600,), "the model has 256 positions for prompt and text"),
+    ],
+)
+def test_what_cannot_be_written_is_said(
+    typed: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["generate", *typed]) == 1
+    assert says in capsys.readouterr().err
