@@ -8,11 +8,13 @@ came over the wire, to a hidden state or to logits.
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
+from transformers.cache_utils import Cache
 
 from ..errors import SplitError
 from ..types import Span
@@ -20,6 +22,7 @@ from .architecture import Architecture
 from .boundary import AbsentEmbedding, Checkpointed, Inlet, Outlet, Passthrough, Reached
 from .checkpoint import Checkpoint
 from .empty_model import causal_class
+from .kept_keys import CACHE, new_cache, seen_in
 from .parts import Parts
 from .quantisation import numbers_text
 from .rotary import DynamicRotaries
@@ -27,16 +30,22 @@ from .rotary import DynamicRotaries
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Given:
-    """What a half is run on: token ids, or a hidden state, with the mask and positions of both."""
+    """What a half is run on: token ids, or a hidden state, with the mask and positions of both.
+
+    With a ``cache`` these are the tokens after those in it, and the mask is of both.
+    """
 
     input_ids: Tensor | None = None
     hidden: Tensor | None = None
     mask: Tensor | None = None
     positions: Tensor | None = None
+    cache: Cache | None = None
 
-    def arguments(self) -> dict[str, Tensor | None]:
+    def arguments(self, span: Span) -> dict[str, Any]:
         """As the model's forward takes it; a key is left out that not every family's takes."""
-        named: dict[str, Tensor | None] = {"attention_mask": self.mask}
+        named: dict[str, Any] = {"attention_mask": self.mask, "use_cache": False}
+        if self.cache is not None:
+            named |= {CACHE: seen_in(self.cache, span), "use_cache": True}
         if self.hidden is None:
             named["input_ids"] = self.input_ids
         else:
@@ -170,6 +179,10 @@ class Half:
         """What it computes with, as it is told to others: ``float32``, or ``nf4 in bfloat16``."""
         return numbers_text(str(self.dtype).removeprefix("torch."), self.quantised)
 
+    def new_cache(self) -> Cache:
+        """Where runs of this half keep keys and values; empty. A model without any is refused."""
+        return new_cache(self.model, self.architecture.inputs)
+
     def block(self, index: int) -> nn.Module:
         """The block of this index in the whole model."""
         return self.model.get_submodule(f"{self.architecture.blocks}.{index}")
@@ -177,35 +190,39 @@ class Half:
     def embed(
         self,
         input_ids: Int[Tensor, "batch seq"],
-        attention_mask: Int[Tensor, "batch seq"] | None,
+        attention_mask: Int[Tensor, "batch seen"] | None,
         position_ids: Int[Tensor, "batch seq"] | None = None,
+        *,
+        cache: Cache | None = None,
     ) -> Float[Tensor, "batch seq hidden"]:
         """Hidden state after the last block of this half, from token ids.
 
         ``position_ids`` are the model's own where they are not given. Where they are, and no mask
-        is, documents in a row are kept apart, as transformers does it.
+        is, documents in a row are kept apart, as transformers does it. With a ``cache`` the tokens
+        follow those in it, whose mask comes before theirs, and are added to it.
         """
         self._require(self.parts.embeddings, "embeddings")
-        given = Given(input_ids=input_ids, mask=attention_mask, positions=position_ids)
+        given = Given(input_ids=input_ids, mask=attention_mask, positions=position_ids, cache=cache)
         return self._run(self.parts.span, given, to_logits=False)
 
     def hidden(
         self,
         hidden: Float[Tensor, "batch seq hidden"],
-        attention_mask: Int[Tensor, "batch seq"] | None,
+        attention_mask: Int[Tensor, "batch seen"] | None,
         position_ids: Int[Tensor, "batch seq"] | None = None,
         *,
         start: int,
         stop: int | None = None,
+        cache: Cache | None = None,
     ) -> Float[Tensor, "batch seq hidden"]:
         """Hidden state before block ``stop``, from the one before block ``start``.
 
-        Without ``stop``, that after the last block of this half.
+        Without ``stop``, that after the last block of this half. ``cache`` is as for `embed`.
         """
         span = self._span_from(start, stop)
         if not len(span):
             return hidden
-        given = Given(hidden=hidden, mask=attention_mask, positions=position_ids)
+        given = Given(hidden=hidden, mask=attention_mask, positions=position_ids, cache=cache)
         return self._run(span, given, to_logits=False)
 
     def logits(
@@ -254,7 +271,7 @@ class Half:
         self._rotaries.forget()
         with self._walk(span, given.hidden, to_logits=to_logits):
             try:
-                output = self.model(**given.arguments(), use_cache=False)
+                output = self.model(**given.arguments(span))
             except Reached as reached:
                 return reached.hidden
         return output.logits  # type: ignore[no-any-return]
