@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .client.app import describe_device as describe_device
     from .client.app import split_evaluate as split_evaluate
     from .client.app import split_train as split_train
+    from .client.split_generation import split_generate as split_generate
     from .client.step_log import StepDone as StepDone
     from .errors import HSplitError as HSplitError
     from .server import RoundReport as RoundReport
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
     from .server import ServerEvaluation as ServerEvaluation
     from .settings import Aggregation as Aggregation
     from .settings import Client as Client
+    from .settings import Decoding as Decoding
     from .settings import Link as Link
     from .settings import Model as Model
     from .settings import Planning as Planning
     from .settings import Sampling as Sampling
     from .settings import Simulation as Simulation
+    from .settings import SplitText as SplitText
     from .settings import Training as Training
     from .settings import Worker as Worker
     from .splitting import load_half as load_half
@@ -45,17 +48,20 @@ _ROOM_OF = {
     "split_evaluate": "client.app",
     "split_train": "client.app",
     "StepDone": "client.step_log",
+    "split_generate": "client.split_generation",
     "HSplitError": "errors",
     "RoundReport": "server",
     "RunState": "server",
     "ServerEvaluation": "server",
     "Aggregation": "settings",
     "Client": "settings",
+    "Decoding": "settings",
     "Link": "settings",
     "Model": "settings",
     "Planning": "settings",
     "Sampling": "settings",
     "Simulation": "settings",
+    "SplitText": "settings",
     "Training": "settings",
     "Worker": "settings",
     "load_half": "splitting",

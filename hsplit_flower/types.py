@@ -269,7 +269,8 @@ class WorkerDescription:
     ``memory_bytes`` is what sessions and their steps may take: free memory beside its loaded half.
     ``instance`` is another one for each start of a worker: whoever knows it sees that its sessions
     are gone. ``base`` tells its base from others (`wire.base_text`). No message may be larger than
-    ``max_message_bytes``; 0 says nothing of that.
+    ``max_message_bytes``; 0 says nothing of that. ``adapter`` tells which one it was given to write
+    texts with; empty is none.
     """
 
     model: str
@@ -282,6 +283,7 @@ class WorkerDescription:
     base: str = ""
     max_message_bytes: int = 0
     instance: str = field(default="", compare=False)
+    adapter: str = ""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 

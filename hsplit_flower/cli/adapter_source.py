@@ -13,6 +13,7 @@ from peft import PeftConfig, PeftModel
 from transformers import AutoModelForCausalLM, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
+from ..adapters import LowRank, import_adapter
 from ..adapters.peft_checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from ..data import PROMPT_STYLES
 from ..errors import AdapterError, ConfigError
@@ -134,8 +135,7 @@ def read_adapter_source(folder: Path, *, model: str | None, prompt: str | None) 
     """
     if prompt is not None and prompt not in PROMPT_STYLES:
         raise ConfigError(f"--prompt is {prompt!r}: one of {', '.join(PROMPT_STYLES)} is wanted")
-    own = folder if (folder / CONFIG_FILE).is_file() else folder / ADAPTER
-    _check_files(folder, own)
+    own = adapter_folder(folder)
     run = read_known_run(own.resolve().parent)
     return AdapterSource(
         folder=own,
@@ -143,6 +143,17 @@ def read_adapter_source(folder: Path, *, model: str | None, prompt: str | None) 
         prompt=prompt or (run.prompt if run else None) or next(iter(PROMPT_STYLES)),
         sequence_length=run.training.sequence_length if run else None,
     )
+
+
+def read_updates(folder: str) -> dict[str, LowRank]:
+    """What the adapter of a folder, or of a run's folder, adds to the base; nothing without one.
+
+    Raises
+    ------
+    AdapterError
+        If there is no adapter, or it is more than plain LoRA.
+    """
+    return import_adapter(adapter_folder(Path(folder))) if folder else {}
 
 
 def check_device(name: str | None) -> str:
@@ -182,7 +193,15 @@ def quiet_loading() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _check_files(given: Path, folder: Path) -> None:
+def adapter_folder(given: Path) -> Path:
+    """The folder itself if it has an adapter, else the one in it.
+
+    Raises
+    ------
+    AdapterError
+        If there is none either.
+    """
+    folder = given if (given / CONFIG_FILE).is_file() else given / ADAPTER
     if not (folder / CONFIG_FILE).is_file():
         raise AdapterError(
             f"{given} has no {CONFIG_FILE}, and no folder {ADAPTER!r} with one: the folder of a "
@@ -193,6 +212,7 @@ def _check_files(given: Path, folder: Path) -> None:
             f"{folder} has no {WEIGHTS_FILE} (pickle files are refused); save the adapter again "
             "as safetensors"
         )
+    return folder
 
 
 def _base(folder: Path, run: KnownRun | None, model: str | None) -> Model:

@@ -3,7 +3,7 @@
 import sys
 
 from ..errors import ConfigError
-from ..settings import Decoding, Model, Settings, setting
+from ..settings import Decoding, Link, Model, Settings, SplitText, Worker, setting
 from .field_option import OtherDefault
 from .options import Chosen, Offer, Options
 
@@ -35,6 +35,20 @@ OPTIONS = Options(
         },
     ),
     Offer(group=Decoding),
+    Offer(
+        group=Worker,
+        fields=(
+            "address",
+            "operator_token_file",
+            "ssl_ca_certfile",
+            "ssl_certfile",
+            "ssl_keyfile",
+            "insecure",
+        ),
+        names={"address": ("--worker",), "operator_token_file": ("--token-file",)},
+    ),
+    Offer(group=SplitText),
+    Offer(group=Link, fields=("wire_type",)),
 )
 
 
@@ -42,7 +56,8 @@ OPTIONS = Options(
 def command(chosen: Chosen) -> None:
     """Write on from PROMPT, or answer a conversation.
 
-    Tokens are shown as they come; of several beams, the text when it is there.
+    Tokens are shown as they come; of several beams, the text when it is there. With --worker this
+    device has the first blocks only, and the worker the rest, with the same adapter.
     """
     asked = chosen[Asked]
     if asked.chat == bool(asked.prompt):
@@ -52,10 +67,13 @@ def command(chosen: Chosen) -> None:
         )
     # These bring torch, for which neither help nor a mistyped option need wait.
     from .conversation import hold_conversation, show_text
-    from .make_generation import whole_writer
+    from .make_generation import writer_of
 
-    writer = whole_writer(asked.adapter, chosen[Model], asked.device)
-    if asked.chat:
-        hold_conversation(writer, sys.stdin, chosen[Decoding])
-    else:
-        show_text(writer, writer.encoded(asked.prompt), chosen[Decoding])
+    try:
+        with writer_of(asked.adapter, asked.device, chosen) as writer:
+            if asked.chat:
+                hold_conversation(writer, sys.stdin, chosen[Decoding])
+            else:
+                show_text(writer, writer.encoded(asked.prompt), chosen[Decoding])
+    except ConfigError as error:
+        raise ConfigError(OPTIONS.spoken(str(error))) from error

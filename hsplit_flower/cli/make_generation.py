@@ -1,10 +1,13 @@
-"""What writes texts for ``hsplit generate``: a whole model on this machine."""
+"""What writes texts for ``hsplit generate``: a whole model here, or a half here and a worker."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from ..client.split_generation import split_writer
 from ..client.text_writer import TextWriter, end_ids_of
-from ..settings import Model
+from ..settings import Decoding, Link, Model, SplitText, Worker
 from ..splitting import Checkpoint, load_tokenizer
 from .adapter_source import (
     AdapterSource,
@@ -14,19 +17,22 @@ from .adapter_source import (
     read_adapter_source,
 )
 from .beam_search import most_positions
+from .options import Chosen
 
 
-def whole_writer(adapter: str, model: Model, device: str) -> TextWriter:
-    """A base, with an adapter beside its weights if one is named.
+@contextmanager
+def writer_of(adapter: str, device: str, chosen: Chosen) -> Iterator[TextWriter]:
+    """What writes, until the block ends.
 
     Parameters
     ----------
     adapter
         Folder of an adapter or a run; empty for none.
-    model
-        The base; what is not given of it is the adapter's run's own.
     device
-        Where it runs; empty for a GPU if there is one.
+        Where what is here of the model runs; empty for a GPU if there is one.
+    chosen
+        The base, of which what is not given is the adapter's run's own; the worker, if there is
+        one; and how they write.
 
     Raises
     ------
@@ -36,15 +42,33 @@ def whole_writer(adapter: str, model: Model, device: str) -> TextWriter:
         If the device cannot be used.
     UnsupportedModelError
         If there is no such base.
+    TransportError
+        If there is a worker, and it cannot be reached or refuses.
     """
     place = check_device(device or None)
-    source = adapter_source(adapter, model)
-    base = model if source is None else source.base
+    source = _source(adapter, chosen[Model])
+    base = chosen[Model] if source is None else source.base
+    if not chosen[Worker].address:
+        yield _whole_writer(source, base, place)
+        return
+    with split_writer(
+        base,
+        chosen[Worker],
+        adapter="" if source is None else source.folder,
+        text=chosen[SplitText],
+        link=chosen[Link],
+        device=place,
+        num_rows=chosen[Decoding].num_beams,
+    ) as writer:
+        yield writer
+
+
+def _whole_writer(source: AdapterSource | None, base: Model, device: str) -> TextWriter:
     if source is None:
         with quiet_loading():
-            loaded = load_base(base, place).to(place).eval()
+            loaded = load_base(base, device).to(device).eval()
     else:
-        loaded = source.load(place)
+        loaded = source.load(device)
     checkpoint = Checkpoint(source=base.name, revision=base.revision or None)
     return TextWriter(
         loaded,
@@ -54,7 +78,7 @@ def whole_writer(adapter: str, model: Model, device: str) -> TextWriter:
     )
 
 
-def adapter_source(adapter: str, model: Model) -> AdapterSource | None:
+def _source(adapter: str, model: Model) -> AdapterSource | None:
     """The adapter that is named, on the base that is given, or else on its own; None without."""
     if not adapter:
         return None

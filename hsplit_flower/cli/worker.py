@@ -35,6 +35,11 @@ class OwnProcess(Settings):
         "have.",
         ge=1,
     )
+    adapter: str = setting(
+        "",
+        "Folder of a PEFT adapter, or of a run, whose adapter is taken then: texts are written "
+        "with it, until a run loads another one. Empty takes none.",
+    )
     operator_token_file: str = setting(
         "",
         "File that holds the operator's token; made with a new token if there is none. Empty reads "
@@ -92,7 +97,9 @@ def command(chosen: Chosen) -> None:
     token = operator_token(Path(alone.operator_token_file) if alone.operator_token_file else None)
     # This brings torch, for which neither help nor a mistyped option need wait.
     from ..worker.hosting import host_worker
+    from .adapter_source import read_updates
 
+    updates = read_updates(alone.adapter)
     try:
         worker = host_worker(
             chosen[Model],
@@ -104,11 +111,14 @@ def command(chosen: Chosen) -> None:
         raise ConfigError(f"--lowest-cut is {alone.lowest_cut}: {error}") from error
     except ConfigError as error:
         raise ConfigError(OPTIONS.spoken(str(error))) from error
+    if updates:
+        worker.use_adapter(updates)
     description = worker.describe()
     print(
         f"split worker of {description.model}: blocks {description.lowest_cut} to "
         f"{description.num_blocks - 1}, on {worker.address}"
-        f"{' over TLS' if worker.trust.is_secured else ''}",
+        f"{' over TLS' if worker.trust.is_secured else ''}"
+        f"{f', adapter {description.adapter}' if description.adapter else ''}",
         flush=True,
     )
     try:

@@ -8,6 +8,7 @@ from .chat import Chat as Chat
 from .client import Client as Client
 from .comparison import Comparison as Comparison
 from .decoding import Decoding as Decoding
+from .decoding import SplitText as SplitText
 from .device import Device as Device
 from .fields import setting as setting
 from .group import Settings as Settings

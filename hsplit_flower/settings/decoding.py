@@ -43,3 +43,20 @@ class Decoding(Settings):
                 "texts are followed, or tokens are drawn; leave one of the two out"
             )
         return self
+
+
+class SplitText(Settings):
+    """Where a model is cut to write with a worker, and how long texts may be there."""
+
+    cut: int = setting(
+        0,
+        "Blocks on this device; 0 has as few as the worker allows. The first ones, at least one.",
+        ge=0,
+    )
+    context_tokens: int = setting(
+        1024,
+        "Tokens of prompt and text together, at most: the worker keeps room for the keys and "
+        "values of so many, for each text at a time.",
+        unit="tokens",
+        ge=2,
+    )

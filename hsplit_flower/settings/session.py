@@ -56,6 +56,25 @@ class SessionSpec(Recipe, WireFormat):
         "otherwise it has the others, too, frozen.",
     )
     train: bool = setting(True, "Whether the session trains, or only evaluates.")
+    kept_tokens: int = setting(
+        0,
+        "Tokens of all its rows, padding included, whose keys and values the session may keep to "
+        "write texts; 0 is for a session that trains or evaluates.",
+        unit="tokens",
+        ge=0,
+    )
+
+    @property
+    def writes(self) -> bool:
+        """Whether texts are written in it, and nothing is trained or evaluated."""
+        return self.kept_tokens > 0
+
+    @property
+    def purpose(self) -> str:
+        """What it is for, in a word."""
+        if self.writes:
+            return "write"
+        return "train" if self.train else "evaluate"
 
     def rate_of_step(self, step: int) -> float:
         """The learning rate of a step of the round, counted from 1."""

@@ -1,5 +1,6 @@
 """Which reply a request may have: looked at before anything is made of what came."""
 
+import math
 from dataclasses import dataclass
 
 from ..errors import CodecError
@@ -14,6 +15,7 @@ from .messages import (
     Settled,
     reply_from_wire,
 )
+from .next_tokens import Extend, NextTokens
 from .parsing import parsed
 from .proto.split_pb2 import StepReply
 
@@ -22,38 +24,35 @@ VALUE_BYTES = 4
 FRAME_BYTES = 4096
 NO_TENSOR = 0, 0, 0
 
+Kind = type[Loss] | type[LastHidden] | type[Gradient] | type[Settled] | type[NextTokens]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExpectedReply:
     """What the reply to one request must be.
 
     ``shape`` is that of the hidden state, or gradient, which was sent: what comes back has it too.
+    Of next tokens it is rows and choices.
     """
 
     step: int
     micro_batch: int
-    kind: type[Reply]
+    kind: Kind
     shape: tuple[int, ...]
 
     @classmethod
     def to(cls, request: Request) -> "ExpectedReply":
         """The reply that belongs to a request."""
-        kind: type[Reply] = Gradient
-        shape: tuple[int, ...] = NO_TENSOR
-        if isinstance(request, Settle):
-            kind = Settled
-        elif isinstance(request, Backward):
-            shape = tuple(request.gradient.shape)
-        else:
-            kind = LastHidden if request.labels is None else Loss
-            shape = tuple(request.hidden.shape)
+        kind, shape = _kind_and_shape(request)
         return cls(step=request.step, micro_batch=request.micro_batch, kind=kind, shape=shape)
 
     @property
     def most_bytes(self) -> int:
         """More than the reply can take on the wire."""
-        batch, seq, width = self.shape
-        return batch * seq * (width + 1) * VALUE_BYTES + FRAME_BYTES
+        *rows, width = self.shape
+        # A scale a row; of next tokens their numbers, too.
+        num_values = 2 * width + 1 if self.kind is NextTokens else width + 1
+        return math.prod(rows) * num_values * VALUE_BYTES + FRAME_BYTES
 
     def read(self, data: bytes) -> Reply:
         """The reply that bytes stand for.
@@ -79,10 +78,10 @@ class ExpectedReply:
                 f"the worker sent {type(reply).__name__}, out of turn: "
                 f"{self.kind.__name__} is wanted"
             )
-        batch, seq, _ = self.shape
-        if isinstance(reply, Loss) and reply.num_tokens > batch * seq:
+        num_sent = math.prod(self.shape[:2])
+        if isinstance(reply, Loss) and reply.num_tokens > num_sent:
             raise CodecError(
-                f"the worker counts {reply.num_tokens} target tokens: {batch * seq} were sent"
+                f"the worker counts {reply.num_tokens} target tokens: {num_sent} were sent"
             )
         return reply
 
@@ -92,3 +91,14 @@ class ExpectedReply:
                 f"the worker's reply has the shape {list(shape)}: {list(self.shape)} is wanted, "
                 "that of what was sent"
             )
+
+
+def _kind_and_shape(request: Request) -> tuple[Kind, tuple[int, ...]]:
+    if isinstance(request, Extend):
+        return NextTokens, (request.hidden.shape[0], request.num_choices)
+    if isinstance(request, Settle):
+        return Settled, NO_TENSOR
+    if isinstance(request, Backward):
+        return Gradient, tuple(request.gradient.shape)
+    kind: Kind = LastHidden if request.labels is None else Loss
+    return kind, tuple(request.hidden.shape)

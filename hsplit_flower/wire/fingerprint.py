@@ -1,10 +1,12 @@
 """A number that tells two requests apart, so that one which comes again is known by its content."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 import xxhash
 from torch import Tensor
+
+from ..adapters import LowRank
 
 
 def fingerprint_of(values: object, tensors: Iterable[Tensor | None]) -> int:
@@ -23,3 +25,12 @@ def fingerprint_of(values: object, tensors: Iterable[Tensor | None]) -> int:
         if plain.numel():
             digest.update(plain.flatten().view(torch.uint8).numpy().data)
     return digest.intdigest()
+
+
+def fingerprint_of_updates(updates: Mapping[str, LowRank]) -> str:
+    """A short text that is the same for one adapter wherever it is read; empty for none."""
+    if not updates:
+        return ""
+    names = sorted(updates)
+    factors = (factor for name in names for factor in (updates[name].b, updates[name].a))
+    return f"{fingerprint_of(names, factors):016x}"

@@ -3,6 +3,7 @@
 from ..types import WireType
 from .codec import SCALE_BYTES, value_bytes
 from .messages import Backward, Forward, LastHidden, Reply, Request, Settle, Settled
+from .next_tokens import Extend, NextTokens
 
 INTEGER_BYTES = 4
 # Labels, positions and a mask of a token; what a message has besides its tensors.
@@ -44,8 +45,11 @@ def rows_and_positions(request: Request) -> tuple[int, int]:
 
 
 def tensor_bytes(message: Request | Reply) -> int:
-    """What a message's hidden state or gradient takes before it is on the wire."""
+    """What a message's hidden state, gradient or logits take before they are on the wire."""
     if isinstance(message, Settle | Settled):
         return 0
-    tensor = message.hidden if isinstance(message, Forward | LastHidden) else message.gradient
-    return 0 if tensor is None else tensor.nbytes
+    if isinstance(message, NextTokens):
+        return message.logits.nbytes
+    if isinstance(message, Forward | Extend | LastHidden):
+        return message.hidden.nbytes
+    return 0 if message.gradient is None else message.gradient.nbytes

@@ -18,6 +18,7 @@ from ..errors import CodecError
 from ..types import WireType
 from .codec import CheckShape, encode_into
 from .fingerprint import fingerprint_of
+from .next_tokens import Extend, NextTokens, extend_from_wire, next_from_wire, put_extend, put_next
 from .payloads import hidden_like, integers, put_mask, take_mask
 from .proto.split_pb2 import StepReply, StepRequest
 
@@ -132,19 +133,19 @@ class Settled:
     worker_seconds: float = field(default=0.0, compare=False)
 
 
-Request = Forward | Backward | Settle
-Reply = Loss | LastHidden | Gradient | Settled
+Request = Forward | Backward | Settle | Extend
+Reply = Loss | LastHidden | Gradient | Settled | NextTokens
 
 
 def request_to_wire(
     request: Request, wire_type: WireType, gradient_type: WireType | None = None
 ) -> StepRequest:
     """A request in its form on the wire; gradients have the hidden states' type by default."""
-    message = StepRequest(
-        step=request.step,
-        micro_batch=request.micro_batch,
-        num_micro_batches=request.num_micro_batches,
-    )
+    message = StepRequest(step=request.step, micro_batch=request.micro_batch)
+    if isinstance(request, Extend):
+        put_extend(message.extend, request, wire_type)
+        return message
+    message.num_micro_batches = request.num_micro_batches
     if isinstance(request, Backward):
         encode_into(message.backward.gradient, request.gradient, gradient_type or wire_type)
         return message
@@ -193,8 +194,10 @@ def request_from_wire(message: StepRequest, check_shape: CheckShape | None = Non
     if kind == "settle":
         norm = _zero_or_more(message.settle.squared_norm, "a squared norm")
         return Settle(step=message.step, squared_norm=norm)
+    if kind == "extend":
+        return extend_from_wire(message.step, message.extend, check_shape)
     if kind != "forward":
-        raise CodecError("an empty step request: forward, backward or settle is wanted")
+        raise CodecError("an empty step request: forward, backward, settle or extend is wanted")
     forward = message.forward
     hidden = hidden_like(forward.hidden, "hidden state", check_shape)
     batch, seq = hidden.shape[:2]
@@ -232,6 +235,8 @@ def reply_to_wire(
         message.squared_norm = reply.squared_norm
     elif isinstance(reply, Settled):
         message.settled.SetInParent()
+    elif isinstance(reply, NextTokens):
+        put_next(message.next, reply)
     else:
         message.squared_norm = reply.squared_norm
         message.loss.SetInParent()
@@ -267,8 +272,10 @@ def reply_from_wire(message: StepReply, check_shape: CheckShape | None = None) -
         )
     if kind == "settled":
         return Settled(step=step, worker_seconds=seconds)
+    if kind == "next":
+        return next_from_wire(step, message.next, seconds, check_shape)
     if kind != "loss":
-        raise CodecError("an empty step reply: loss, hidden, gradient or settled is wanted")
+        raise CodecError("an empty step reply: loss, hidden, gradient, settled or next is wanted")
     loss_gradient: Tensor | None = None
     if message.loss.HasField("gradient"):
         loss_gradient = hidden_like(message.loss.gradient, "gradient", check_shape)

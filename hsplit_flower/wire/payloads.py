@@ -1,4 +1,4 @@
-"""The tensors of a message, each of the kind that its place asks for; masks in few bytes."""
+"""Tensors of messages, put there, and taken out again if they are what their place asks for."""
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ def put_mask(forward: ForwardMessage, mask: Tensor, *, leaves_out: bool) -> None
 
 
 def take_mask(forward: ForwardMessage, batch: int, seq: int) -> Tensor | None:
-    """The mask that was put so."""
+    """The mask that a message has in one form or the other; None for a full one."""
     if forward.HasField("lengths"):
         lengths = integers(forward.lengths, (batch,), "lengths")
         if bool(((lengths < 1) | (lengths > seq)).any()):
@@ -34,15 +34,26 @@ def take_mask(forward: ForwardMessage, batch: int, seq: int) -> Tensor | None:
             raise CodecError(f"lengths must be in [1, {seq}], got {shortest} to {longest}")
         return (torch.arange(seq) < lengths[:, None]).long()
     if forward.HasField("mask"):
-        mask = integers(forward.mask, (batch, seq), "mask")
-        if bool(((mask < 0) | (mask > 1)).any()):
-            raise CodecError("a mask holds zeros and ones only")
-        return mask.long()
+        return plain_mask(forward.mask, (batch, seq))
     return None
 
 
+def plain_mask(payload: Payload, wanted: tuple[int, ...]) -> Tensor:
+    """A mask of this shape.
+
+    Raises
+    ------
+    CodecError
+        If it is of another, or holds anything but zeros and ones.
+    """
+    mask = integers(payload, wanted, "mask")
+    if bool(((mask < 0) | (mask > 1)).any()):
+        raise CodecError("a mask holds zeros and ones only")
+    return mask.long()
+
+
 def hidden_like(payload: Payload, what: str, check_shape: CheckShape | None) -> Tensor:
-    """A hidden state, or a gradient of one."""
+    """A tensor ``[batch, seq, hidden]`` of floating-point numbers, none of whose sizes is 0."""
 
     def check(shape: tuple[int, ...]) -> None:
         if len(shape) != 3 or 0 in shape:

@@ -15,7 +15,9 @@ from ..settings.link import GRANT_MORE
 from ..splitting import Architecture
 from ..types import IGNORED_LABEL, Labels
 from ..wire.messages import Backward, Forward, Request, Settle
+from ..wire.next_tokens import Extend
 from .session import Session
+from .writing_admission import check_extend
 
 MAX_MICRO_BATCHES = 2**10
 
@@ -75,8 +77,14 @@ def check_content(request: Request, spec: SessionSpec, architecture: Architectur
     NonFiniteError
         If its hidden state is not finite.
     """
+    if isinstance(request, Extend) != spec.writes:
+        raise CodecError(f"{type(request).__name__} in a session that was opened to {spec.purpose}")
     if isinstance(request, Forward):
         _check_forward(request, spec, architecture)
+    if isinstance(request, Extend):
+        check_shape(tuple(request.hidden.shape), spec, architecture)
+        _check_finite(request.hidden)
+        check_extend(request, architecture)
 
 
 def check_names(names: Iterable[str], architecture: Architecture) -> None:
@@ -167,7 +175,7 @@ def check_turn(request: Request, session: Session) -> None:
         )
     if isinstance(request, Backward):
         _check_backward(request, session)
-    else:
+    elif isinstance(request, Forward):
         _check_micro_batch(request, session)
 
 
@@ -251,7 +259,11 @@ def _check_forward(request: Forward, spec: SessionSpec, architecture: Architectu
         _check_labels(request, request.labels, architecture.vocabulary_size)
     if request.position_ids is not None:
         _check_positions(request.position_ids, architecture)
-    if not bool(request.hidden.isfinite().all()):
+    _check_finite(request.hidden)
+
+
+def _check_finite(hidden: Tensor) -> None:
+    if not bool(hidden.isfinite().all()):
         raise NonFiniteError("the hidden state is not finite")
 
 

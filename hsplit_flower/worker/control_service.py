@@ -129,8 +129,7 @@ class ControlService:
         if call.cancelled():
             self._worker.close(token)
             raise WorkerUnavailableError("whoever asked for the session waits no longer")
-        purpose = "train" if spec.train else "evaluate"
-        logger.info("client %s may %s, cut at block %s", spec.shown_client, purpose, spec.cut)
+        logger.info("client %s may %s, cut at block %s", spec.shown_client, spec.purpose, spec.cut)
         await _write(call, SessionTicket(token=token))
 
     def _close_again(self, opening: "Future[str]") -> None:

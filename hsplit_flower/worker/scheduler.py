@@ -10,12 +10,14 @@ from typing import Any
 class Demand:
     """What a task asks of a pass over the base, and with which others it may share one.
 
-    Tasks of one ``group`` may share a pass; a group of None shares with none.
+    Tasks of one ``group`` may share a pass; a group of None shares with none. Where ``pads_freely``
+    padding costs the products of attention alone, not those of the base, and may be of any share.
     """
 
     group: Hashable
     num_rows: int
     num_positions: int
+    pads_freely: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,7 +95,10 @@ def fits(batch: Sequence[Task], limits: Limits) -> bool:
     longest = max(demand.num_positions for demand in demands)
     padded = sum(demand.num_rows for demand in demands) * longest
     wanted = sum(demand.num_rows * demand.num_positions for demand in demands)
-    return padded <= limits.max_tokens and padded - wanted <= limits.max_padding_share * padded
+    if padded > limits.max_tokens:
+        return False
+    pads_freely = all(demand.pads_freely for demand in demands)
+    return pads_freely or padded - wanted <= limits.max_padding_share * padded
 
 
 def _arrival(task: Task) -> int:

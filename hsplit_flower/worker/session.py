@@ -244,7 +244,8 @@ class Sessions:
         """How many steps each open session has done, by client."""
         with self._lock:
             self._drop_silent()
-            return {s.spec.client: s.num_steps for s in self._sessions.values()}
+            training = (s for s in self._sessions.values() if not s.spec.writes)
+            return {s.spec.client: s.num_steps for s in training}
 
     def num_tokens(self) -> int:
         """How many tokens, padding included, have come to the open sessions."""
@@ -258,13 +259,13 @@ class Sessions:
             self._drop_silent()
             return list(self._sessions.values())
 
-    def held_bytes(self) -> int:
-        """What all open sessions take."""
+    def held_bytes(self, of: type[Session] = Session) -> int:
+        """What all open sessions of a kind take."""
         with self._lock:
             self._drop_silent()
+            kind = (s for s in self._sessions.values() if isinstance(s, of))
             # Sessions that share an adapter have one dictionary of factors.
-            held = {id(s.trainables): s.held_bytes for s in self._sessions.values()}
-            return sum(held.values())
+            return sum({id(s.trainables): s.held_bytes for s in kind}.values())
 
     def remove(self, token: str) -> None:
         """Close a session; closing one that is gone already is no error."""

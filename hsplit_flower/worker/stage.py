@@ -21,6 +21,7 @@ from ..settings import SessionSpec
 from ..splitting import Half
 from ..types import Span
 from ..wire.messages import Forward, Loss, Reply, Request, Settle, Settled
+from ..wire.next_tokens import Extend
 from .admission import (
     check_alike,
     check_can_share,
@@ -34,6 +35,9 @@ from .finiteness import check_gradients, finite
 from .probing import probing_above_cut
 from .session import Session
 from .u_shaped_pass import UShapedPass
+from .writing_admission import check_follows
+from .writing_pass import WritingPart, run_writing_pass
+from .writing_session import WritingSession, token_bytes_by_block, writing_session
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +59,10 @@ class Stage:
         self._bank = AdapterBank(half.model, [weight.name for weight in self._weights])
         self._updates: dict[str, LowRank] = {}
         self._shared: Session | None = None
+        self._global = Active(terms={})
         self._u_shaped = UShapedPass(half, self._bank)
         self._can_join = True
+        self._token_bytes: dict[int, int] | None = None
 
     @property
     def update_bytes(self) -> int:
@@ -81,6 +87,8 @@ class Stage:
         merges = {name: point.merge for name, point in points.items() if point.merge is not None}
         self._bank.merge(merges)
         self._bank.share(held)
+        shares = {name: point.frozen_shares().to(device) for name, point in points.items()}
+        self._global = Active(terms={}, shares={n: s for n, s in shares.items() if s.any()})
 
     def open(self, spec: SessionSpec) -> Session:
         """A session that starts from the global adapter.
@@ -98,6 +106,8 @@ class Stage:
         if spec.cut < lowest:
             raise SplitError(f"cut {spec.cut} is below {lowest}, the first block of this worker")
         check_ranks(spec, self.half.architecture)
+        if spec.writes:
+            return writing_session(spec, self._global, self._token_bytes_above(spec.cut))
         if not spec.shares_adapters:
             return self._fresh(spec)
         if self._shared is None:
@@ -110,6 +120,12 @@ class Stage:
             trainables=self._shared.trainables,
             optimizer=self._shared.optimizer,
         )
+
+    def _token_bytes_above(self, cut: int) -> int:
+        """What keys and values of a token take in the blocks above a cut."""
+        if self._token_bytes is None:
+            self._token_bytes = token_bytes_by_block(self.half)
+        return sum(num_bytes for block, num_bytes in self._token_bytes.items() if block >= cut)
 
     def _fresh(self, spec: SessionSpec) -> Session:
         """A session with factors and an optimizer of its own."""
@@ -169,6 +185,7 @@ class Stage:
         """
         outcomes: dict[int, Outcome] = {}
         joining: dict[int, Part] = {}
+        writing: dict[int, WritingPart] = {}
         for index, (session, request) in enumerate(asked):
             try:
                 if (repeated := session.repeated(request)) is not None:
@@ -177,6 +194,11 @@ class Stage:
                 check_turn(request, session)
                 if isinstance(request, Settle):
                     outcomes[index] = self._settled(session, request)
+                    continue
+                if isinstance(request, Extend):
+                    assert isinstance(session, WritingSession)
+                    check_follows(request, session, self.half.architecture)
+                    writing[index] = WritingPart(session=session, request=request)
                     continue
                 if isinstance(request, Forward):
                     session.settle(request.earlier_squared_norm)
@@ -194,7 +216,20 @@ class Stage:
             parts = [joining[index] for index in indices]
             run = self._run_each if group is None else self._run_batched
             outcomes.update(zip(indices, run(parts), strict=True))
+        outcomes.update(zip(writing, self._write(list(writing.values())), strict=True))
         return [outcomes[index] for index in range(len(asked))]
+
+    def _write(self, parts: Sequence[WritingPart]) -> Sequence[Outcome]:
+        """One pass for all; should it fail for all, one for each, as nothing is kept of it."""
+        if not parts:
+            return []
+        try:
+            return run_writing_pass(self.half, self._bank, parts)
+        except Exception as error:
+            if len(parts) == 1:
+                return [error]
+            logger.warning("%s texts could not go on together", len(parts), exc_info=True)
+        return [outcome for part in parts for outcome in self._write([part])]
 
     def _starting_points(
         self, spec: SessionSpec, span: Span, updates: Mapping[str, LowRank]

@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 
 from ..adapters import LowRank
 from ..errors import WorkerUnavailableError
@@ -14,17 +15,19 @@ from ..splitting.base_reading import digest_of_half
 from ..types import WorkerDescription
 from ..wire.base_text import base_to_text
 from ..wire.factors import SessionResult
-from ..wire.message_size import rows_and_positions
+from ..wire.fingerprint import fingerprint_of_updates
 from ..wire.messages import Reply, Request
 from ..wire.work_done import WorkDone
 from .admission import check_content
 from .batch_limits import limits_for
-from .batched_pass import group_of
+from .demand import demand_of
 from .executor import Executor
-from .scheduler import Demand, Limits
+from .scheduler import Limits
 from .session import Session, Sessions, key_of
 from .stage import Stage
 from .stream_registry import StreamRegistry
+from .writing_admission import check_room
+from .writing_session import WritingSession
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +72,7 @@ class SplitWorker:
     ) -> None:
         self.streams = StreamRegistry()
         self._is_ending = False
+        self._adapter = ""
         self._stage = Stage(half)
         self._sessions = Sessions() if sessions is None else sessions
         self._takes_what_is_left = limits is None
@@ -98,7 +102,12 @@ class SplitWorker:
 
     def describe(self) -> WorkerDescription:
         """What this worker holds and has."""
-        return self._description
+        return replace(self._description, adapter=self._adapter)
+
+    def use_adapter(self, updates: Mapping[str, LowRank]) -> None:
+        """Make ``updates`` the global adapter, and tell whoever asks which one it is."""
+        self.load_update(updates)
+        self._adapter = fingerprint_of_updates(updates)
 
     def load_update(self, updates: Mapping[str, LowRank]) -> None:
         """Make ``updates`` the global adapter that the next sessions start from.
@@ -106,6 +115,7 @@ class SplitWorker:
         Sessions that are open share what changes. They are of a round that is over, if its end came
         through or not, and are closed.
         """
+        self._adapter = ""
         left = self._sessions.remove_all()
         for token in left:
             self.streams.end(token)
@@ -125,9 +135,18 @@ class SplitWorker:
         """
         if self._is_ending:
             raise WorkerUnavailableError("the split worker is ending: it opens no more sessions")
-        token = self._sessions.add(self._executor.call(lambda: self._stage.open(spec)))
+        token = self._executor.call(lambda: self._opened(spec))
         self._limit_batches()
         return token
+
+    def _opened(self, spec: SessionSpec) -> str:
+        """In the executor's thread, so that no other session is opened meanwhile."""
+        session = self._stage.open(spec)
+        if spec.writes:
+            memory_bytes = self._description.memory_bytes - self._stage.update_bytes
+            taken = self._sessions.held_bytes(of=WritingSession)
+            check_room(spec, session.held_bytes, taken, memory_bytes)
+        return self._sessions.add(session)
 
     def exchange(self, token: str | None, request: Request) -> Reply:
         """Answer one request of the session that the token names."""
@@ -145,12 +164,7 @@ class SplitWorker:
         check_content(request, session.spec, architecture)
         if self._is_ending and session.begins(request) and not self._executor.has_work(id(session)):
             raise WorkerUnavailableError("the split worker is ending: it begins no more steps")
-        num_rows, num_positions = rows_and_positions(request)
-        demand = Demand(
-            group=group_of(request, session.spec, architecture.steady_length),
-            num_rows=num_rows,
-            num_positions=num_positions,
-        )
+        demand = demand_of(request, session, architecture.steady_length)
         return self._executor.submit(
             (session, request),
             owner=id(session),

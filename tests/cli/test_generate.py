@@ -9,9 +9,12 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from hsplit_flower.adapters import import_adapter
 from hsplit_flower.cli import main
 from hsplit_flower.cli.conversation import PLAIN_TEMPLATE, turn_ids
+from hsplit_flower.splitting import Parts, load_half
 from tests.cli.evaluating import write_adapter
+from tests.workers import OPERATOR_TOKEN, running_worker_of
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:`is_gradient_checkpointing`:FutureWarning"  # PEFT asks for it
@@ -125,3 +128,18 @@ def test_what_cannot_be_written_is_said(
 ) -> None:
     assert main(["generate", *typed]) == 1
     assert says in capsys.readouterr().err
+
+
+def test_with_a_worker_the_same_is_written(
+    adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    token = tmp_path / "token"
+    token.write_text(OPERATOR_TOKEN, encoding="utf-8")
+    with running_worker_of(load_half("llama-tiny", Parts.of_worker(1, 8))) as running:
+        running.worker.use_adapter(import_adapter(adapter))
+        there = ("--worker", running.address, "--token-file", token, "--cut", 2)
+        for how in ((), ("--temperature", 0.7, "--seed", 5)):
+            split = generated(capsys, PROMPT, "--adapter", adapter, *how, *there)
+            assert split == generated(capsys, PROMPT, "--adapter", adapter, *how)
+        assert main(["generate", PROMPT, *map(str, there)]) == 1
+        assert "and this device no adapter" in capsys.readouterr().err

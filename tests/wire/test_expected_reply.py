@@ -21,6 +21,7 @@ from hsplit_flower.wire.messages import (
     Settled,
     reply_to_wire,
 )
+from hsplit_flower.wire.next_tokens import Extend, NextTokens
 
 HIDDEN = torch.ones(2, 3, 4)
 WITH_LABELS = Forward(step=5, hidden=HIDDEN, labels=torch.ones(2, 3).long(), micro_batch=1)
@@ -30,6 +31,9 @@ LOSS = Loss(step=5, micro_batch=1, loss_sum=1.0, num_tokens=6, gradient=HIDDEN)
 LAST = LastHidden(step=5, micro_batch=1, hidden=HIDDEN)
 SETTLE, SETTLED = Settle(step=5, squared_norm=1.0), Settled(step=5)
 GRADIENT = Gradient(step=5, micro_batch=1, gradient=HIDDEN)
+EXTEND = Extend(step=5, hidden=HIDDEN, num_choices=3)
+LOGITS = torch.ones(2, 3)
+NEXT = NextTokens(step=5, logits=LOGITS, tokens=LOGITS.long(), log_sum=LOGITS[:, 0])
 
 
 def _read(request: Request, reply: Reply, wire_type: WireType = WireType.FLOAT32) -> Reply:
@@ -40,7 +44,13 @@ def _read(request: Request, reply: Reply, wire_type: WireType = WireType.FLOAT32
 @pytest.mark.parametrize("wire_type", WireType)
 @pytest.mark.parametrize(
     ("request_", "reply"),
-    [(WITH_LABELS, LOSS), (WITHOUT, LAST), (BACK, GRADIENT), (SETTLE, SETTLED)],
+    [
+        (WITH_LABELS, LOSS),
+        (WITHOUT, LAST),
+        (BACK, GRADIENT),
+        (SETTLE, SETTLED),
+        (EXTEND, NEXT),
+    ],
 )
 def test_the_reply_to_a_request_is_read(
     request_: Request, reply: Reply, wire_type: WireType
@@ -65,6 +75,16 @@ def test_an_evaluations_reply_has_no_gradient() -> None:
         (WITHOUT, replace(LAST, hidden=torch.ones(3, 2, 4)), r"shape \[3, 2, 4\]"),
         (BACK, replace(GRADIENT, gradient=torch.ones(2, 3, 1)), r"\[2, 3, 4\] is wanted"),
         (WITH_LABELS, replace(LOSS, num_tokens=7), "counts 7 target tokens: 6 were sent"),
+        (
+            EXTEND,
+            LastHidden(step=5, hidden=LOGITS[:, None, :1]),
+            r"shape \[2, 1, 1\]: \[2, 3\] is wanted",
+        ),
+        (EXTEND, replace(LOSS, micro_batch=0), r"\[2, 3, 4\]: \[2, 3\] is wanted"),
+        (EXTEND, replace(NEXT, logits=torch.ones(2, 4)), r"shape \[2, 4\]: \[2, 3\] is wanted"),
+        (EXTEND, replace(NEXT, tokens=torch.ones(2, 2).long()), r"tokens of shape \[2, 2\]"),
+        (EXTEND, replace(NEXT, log_sum=torch.ones(3)), "one for each row is wanted"),
+        (EXTEND, replace(NEXT, logits=LOGITS / 0), "logits that are no finite"),
         (WITHOUT, replace(LAST, hidden=torch.ones(2, 3, 4000)), "96020 bytes: at most 4216"),
     ],
 )

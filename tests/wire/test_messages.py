@@ -28,6 +28,7 @@ from hsplit_flower.wire.messages import (
     request_from_wire,
     request_to_wire,
 )
+from hsplit_flower.wire.next_tokens import Extend, NextTokens
 from hsplit_flower.wire.proto.split_pb2 import DataType, Payload, StepReply, StepRequest
 from tests.families import fields as batch_fields
 from tests.families import packed
@@ -37,6 +38,7 @@ HIDDEN = torch.randn(BATCH, SEQ, WIDTH, generator=torch.Generator().manual_seed(
 LABELS = batch_fields("right")["labels"]
 POSITIONS = packed()["position_ids"]
 FULL = torch.ones_like(POSITIONS)
+LEFT = batch_fields("left")["attention_mask"]
 
 
 def _same(got: object, wanted: object) -> bool:
@@ -66,6 +68,8 @@ REQUESTS = [
     Forward(step=6, hidden=HIDDEN, position_ids=POSITIONS, attention_mask=FULL),
     Forward(step=7, hidden=HIDDEN, earlier_squared_norm=1e70),
     Settle(step=9, squared_norm=0.0),
+    Extend(step=1, hidden=HIDDEN, attention_mask=LEFT, begins=True, num_choices=7),
+    Extend(step=2, hidden=HIDDEN[:, :1], parents=torch.tensor([2, 0, 0])),
     Backward(step=2**40, gradient=HIDDEN),
     Backward(step=4, gradient=HIDDEN, micro_batch=4, num_micro_batches=5),
 ]
@@ -80,6 +84,8 @@ REPLIES = [
     Gradient(step=5, gradient=HIDDEN, squared_norm=1e-70),
     Loss(step=6, loss_sum=1.0, num_tokens=1, squared_norm=2.5),
     Settled(step=7),
+    NextTokens(step=6, logits=HIDDEN[:, 0], tokens=LABELS[:, :WIDTH], log_sum=HIDDEN[:, 0, 0]),
+    NextTokens(step=7, logits=HIDDEN[:, 0], tokens=None, log_sum=HIDDEN[:, 0, 0]),
 ]
 
 

@@ -29,6 +29,7 @@ SPEC = SessionSpec(
     shares_adapters=True,
     truncates=True,
     train=False,
+    kept_tokens=77,
 )
 INSTRUCTIONS = Instructions(
     server_round=3,
@@ -62,4 +63,5 @@ DESCRIPTION = WorkerDescription(
     max_sessions=2**16,
     base="what tells a base from others",
     max_message_bytes=2**26,
+    adapter="0123",
 )

@@ -43,10 +43,11 @@ class Payload(_message.Message):
     def __init__(self, data_type: _Optional[_Union[DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ..., scales: _Optional[bytes] = ...) -> None: ...
 
 class StepRequest(_message.Message):
-    __slots__ = ("step", "forward", "backward", "goodbye", "settle", "micro_batch", "num_micro_batches")
+    __slots__ = ("step", "forward", "backward", "extend", "goodbye", "settle", "micro_batch", "num_micro_batches")
     STEP_FIELD_NUMBER: _ClassVar[int]
     FORWARD_FIELD_NUMBER: _ClassVar[int]
     BACKWARD_FIELD_NUMBER: _ClassVar[int]
+    EXTEND_FIELD_NUMBER: _ClassVar[int]
     GOODBYE_FIELD_NUMBER: _ClassVar[int]
     SETTLE_FIELD_NUMBER: _ClassVar[int]
     MICRO_BATCH_FIELD_NUMBER: _ClassVar[int]
@@ -54,11 +55,12 @@ class StepRequest(_message.Message):
     step: int
     forward: Forward
     backward: Backward
+    extend: Extend
     goodbye: Empty
     settle: Settle
     micro_batch: int
     num_micro_batches: int
-    def __init__(self, step: _Optional[int] = ..., forward: _Optional[_Union[Forward, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ..., goodbye: _Optional[_Union[Empty, _Mapping]] = ..., settle: _Optional[_Union[Settle, _Mapping]] = ..., micro_batch: _Optional[int] = ..., num_micro_batches: _Optional[int] = ...) -> None: ...
+    def __init__(self, step: _Optional[int] = ..., forward: _Optional[_Union[Forward, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ..., extend: _Optional[_Union[Extend, _Mapping]] = ..., goodbye: _Optional[_Union[Empty, _Mapping]] = ..., settle: _Optional[_Union[Settle, _Mapping]] = ..., micro_batch: _Optional[int] = ..., num_micro_batches: _Optional[int] = ...) -> None: ...
 
 class Forward(_message.Message):
     __slots__ = ("hidden", "labels", "lengths", "mask", "train", "probe", "total_tokens", "positions", "squared_norm")
@@ -94,12 +96,27 @@ class Settle(_message.Message):
     squared_norm: float
     def __init__(self, squared_norm: _Optional[float] = ...) -> None: ...
 
+class Extend(_message.Message):
+    __slots__ = ("hidden", "mask", "parents", "begins", "num_choices")
+    HIDDEN_FIELD_NUMBER: _ClassVar[int]
+    MASK_FIELD_NUMBER: _ClassVar[int]
+    PARENTS_FIELD_NUMBER: _ClassVar[int]
+    BEGINS_FIELD_NUMBER: _ClassVar[int]
+    NUM_CHOICES_FIELD_NUMBER: _ClassVar[int]
+    hidden: Payload
+    mask: Payload
+    parents: Payload
+    begins: bool
+    num_choices: int
+    def __init__(self, hidden: _Optional[_Union[Payload, _Mapping]] = ..., mask: _Optional[_Union[Payload, _Mapping]] = ..., parents: _Optional[_Union[Payload, _Mapping]] = ..., begins: _Optional[bool] = ..., num_choices: _Optional[int] = ...) -> None: ...
+
 class StepReply(_message.Message):
-    __slots__ = ("step", "loss", "hidden", "gradient", "settled", "micro_batch", "worker_seconds", "squared_norm")
+    __slots__ = ("step", "loss", "hidden", "gradient", "next", "settled", "micro_batch", "worker_seconds", "squared_norm")
     STEP_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_FIELD_NUMBER: _ClassVar[int]
     GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FIELD_NUMBER: _ClassVar[int]
     SETTLED_FIELD_NUMBER: _ClassVar[int]
     MICRO_BATCH_FIELD_NUMBER: _ClassVar[int]
     WORKER_SECONDS_FIELD_NUMBER: _ClassVar[int]
@@ -108,11 +125,12 @@ class StepReply(_message.Message):
     loss: Loss
     hidden: Payload
     gradient: Payload
+    next: NextTokens
     settled: Empty
     micro_batch: int
     worker_seconds: float
     squared_norm: float
-    def __init__(self, step: _Optional[int] = ..., loss: _Optional[_Union[Loss, _Mapping]] = ..., hidden: _Optional[_Union[Payload, _Mapping]] = ..., gradient: _Optional[_Union[Payload, _Mapping]] = ..., settled: _Optional[_Union[Empty, _Mapping]] = ..., micro_batch: _Optional[int] = ..., worker_seconds: _Optional[float] = ..., squared_norm: _Optional[float] = ...) -> None: ...
+    def __init__(self, step: _Optional[int] = ..., loss: _Optional[_Union[Loss, _Mapping]] = ..., hidden: _Optional[_Union[Payload, _Mapping]] = ..., gradient: _Optional[_Union[Payload, _Mapping]] = ..., next: _Optional[_Union[NextTokens, _Mapping]] = ..., settled: _Optional[_Union[Empty, _Mapping]] = ..., micro_batch: _Optional[int] = ..., worker_seconds: _Optional[float] = ..., squared_norm: _Optional[float] = ...) -> None: ...
 
 class Loss(_message.Message):
     __slots__ = ("loss_sum", "num_tokens", "gradient")
@@ -123,6 +141,16 @@ class Loss(_message.Message):
     num_tokens: int
     gradient: Payload
     def __init__(self, loss_sum: _Optional[float] = ..., num_tokens: _Optional[int] = ..., gradient: _Optional[_Union[Payload, _Mapping]] = ...) -> None: ...
+
+class NextTokens(_message.Message):
+    __slots__ = ("logits", "tokens", "log_sum")
+    LOGITS_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    LOG_SUM_FIELD_NUMBER: _ClassVar[int]
+    logits: Payload
+    tokens: Payload
+    log_sum: Payload
+    def __init__(self, logits: _Optional[_Union[Payload, _Mapping]] = ..., tokens: _Optional[_Union[Payload, _Mapping]] = ..., log_sum: _Optional[_Union[Payload, _Mapping]] = ...) -> None: ...
 
 class Factors(_message.Message):
     __slots__ = ("weight", "b", "a")

@@ -1,0 +1,213 @@
+"""Texts of a model of which this device has the first blocks, and a worker the rest."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig
+
+from ..adapters import LowRank, import_adapter
+from ..errors import AdapterError, UnsupportedModelError
+from ..settings import Decoding, Link, Model, SessionSpec, SplitText, Worker
+from ..splitting import (
+    Architecture,
+    Checkpoint,
+    Half,
+    Parts,
+    floating_dtype,
+    load_half,
+    load_tokenizer,
+    read_architecture,
+)
+from ..transport.channel import ChannelSettings
+from ..transport.grpc_stream import GrpcStream
+from ..transport.operator_token import token_towards
+from ..transport.remote_worker import RemoteWorker
+from ..transport.security import Security
+from ..types import WireType, WorkerDescription
+from ..wire.fingerprint import fingerprint_of_updates
+from .other_half import OtherHalf, attach_part
+from .split_model import split_model
+from .text_writer import TextWriter, end_ids_of
+
+WAITING_SECONDS = 30.0
+"""How long a worker may take to be there."""
+
+
+@final
+class SplitGenerator:
+    """What has transformers' ``generate``, run on both sides of a cut.
+
+    Parameters
+    ----------
+    half
+        Of the device.
+    other
+        Of the worker.
+    """
+
+    def __init__(self, half: Half, other: OtherHalf) -> None:
+        self._model, self._other = split_model(half, other.follow), other
+        self.device = half.device
+
+    def generate(self, *, generation_config: GenerationConfig, **inputs: Any) -> Tensor:
+        """Token ids, prompts included, as the whole model would give them."""
+        self._other.prepare(generation_config)
+        written: Tensor = self._model.generate(generation_config=generation_config, **inputs)
+        return written
+
+
+def split_generate(
+    prompts: Sequence[str],
+    *,
+    model: Model | str,
+    worker: Worker,
+    adapter: str | Path = "",
+    decoding: Decoding | None = None,
+    text: SplitText | None = None,
+    link: Link | None = None,
+    device: str = "cpu",
+) -> list[str]:
+    """What follows each prompt, written by this device and a worker.
+
+    Parameters
+    ----------
+    prompts
+        Written on from side by side: each takes a row of what the worker keeps.
+    model
+        The base, the same as the worker's.
+    worker
+        Where it is reached (``address``), the file of its operator's token, and certificates.
+    adapter
+        Folder of the adapter that the worker was started with; empty for none.
+    decoding, text, link
+        How tokens are chosen, where the model is cut and how long texts may be, and what hidden
+        states are sent as.
+    device
+        Where this device's half runs.
+
+    Raises
+    ------
+    HSplitError
+        If the halves do not belong together, or the worker refuses or cannot be reached.
+    """
+    how = decoding or Decoding()
+    base = Model(name=model) if isinstance(model, str) else model
+    num_rows = len(prompts) * how.num_beams
+    with split_writer(
+        base, worker, adapter=adapter, text=text, link=link, device=device, num_rows=num_rows
+    ) as writer:
+        return writer.texts([writer.encoded(prompt) for prompt in prompts], how)
+
+
+@contextmanager
+def split_writer(
+    model: Model,
+    worker: Worker,
+    *,
+    adapter: str | Path = "",
+    text: SplitText | None = None,
+    link: Link | None = None,
+    device: str = "cpu",
+    num_rows: int = 1,
+) -> Iterator[TextWriter]:
+    """A writer with a session on a worker, which is closed when the block ends.
+
+    ``num_rows`` are texts at a time, each of several beams counted; for the rest see
+    `split_generate`.
+    """
+    text, link = text or SplitText(), link or Link()
+    checkpoint = Checkpoint(source=model.name, revision=model.revision or None)
+    updates = import_adapter(adapter) if adapter else {}
+    settings, security = ChannelSettings.of(link), Security.towards(worker)
+    with ExitStack() as stack:
+        control = RemoteWorker(
+            worker.address,
+            token_towards(worker),
+            settings,
+            security,
+            waiting_seconds=WAITING_SECONDS,
+        )
+        stack.callback(control.stop)
+        described = control.describe()
+        architecture = read_architecture(checkpoint.config())
+        _check_alike(described, architecture, updates, worker.address)
+        cut = text.cut or described.lowest_cut
+        half = _device_half(model, architecture, cut, device)
+        attach_part(half, updates)
+        half.model.eval()
+        spec = _spec(cut, num_rows * text.context_tokens, link.wire_type or half_type(model))
+        token = control.open(spec)
+        stack.callback(control.close, token)
+        stream = GrpcStream(worker.address, token, spec.wire_type, settings, security=security)
+        stack.enter_context(closing(stream))
+        other = OtherHalf(stream, architecture.vocabulary_size)
+        positions = min(architecture.max_positions or text.context_tokens, text.context_tokens)
+        yield TextWriter(
+            SplitGenerator(half, other),
+            load_tokenizer(model.name, revision=checkpoint.revision),
+            end_ids=end_ids_of(checkpoint),
+            positions=positions,
+        )
+
+
+def half_type(model: Model) -> WireType:
+    """What hidden states are sent as where nothing is said: as the base computes them."""
+    return WireType(model.computes_in)
+
+
+def _spec(cut: int, kept_tokens: int, wire_type: WireType) -> SessionSpec:
+    return SessionSpec(
+        client=0,
+        client_name="a writer",
+        cut=cut,
+        wire_type=wire_type,
+        in_flight=1,
+        max_tokens=kept_tokens,
+        kept_tokens=kept_tokens,
+        train=False,
+        # It comes at once.
+        round_timeout_seconds=WAITING_SECONDS,
+    )
+
+
+def _device_half(model: Model, architecture: Architecture, cut: int, device: str) -> Half:
+    architecture.check_cut(cut)
+    return load_half(
+        model.name,
+        Parts.of_client(cut, keeps_labels=False),
+        revision=model.revision or None,
+        dtype=floating_dtype(model.computes_in),
+        device=torch.device(device),
+        attention=model.attention or None,
+        architecture=architecture,
+        quantised=model.quantised,
+    )
+
+
+def _check_alike(
+    described: WorkerDescription,
+    architecture: Architecture,
+    updates: Mapping[str, LowRank],
+    address: str,
+) -> None:
+    """Refuse a worker whose half is not this one's other half."""
+    if described.num_blocks != architecture.num_blocks:
+        raise UnsupportedModelError(
+            f"the worker at {address} has {described.model!r} of {described.num_blocks} blocks, "
+            f"and the model here has {architecture.num_blocks}: the same base is wanted on both "
+            "sides"
+        )
+    own = fingerprint_of_updates(updates)
+    if described.adapter != own:
+        raise AdapterError(
+            f"the worker at {address} has {_named(described.adapter)}, and this device "
+            f"{_named(own)}: the same adapter is wanted on both sides (hsplit worker --adapter)"
+        )
+
+
+def _named(adapter: str) -> str:
+    return f"the adapter {adapter}" if adapter else "no adapter"

@@ -1,0 +1,129 @@
+"""The next tokens of many sessions' texts from one pass over the base.
+
+As in training (`batched_pass`), sessions join at their cuts. Their rows lie side by side with their
+last tokens in one column; what short ones lack on their left is masked, and only attention costs
+more for it. All sessions have the one global adapter, so that no products are stacked.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from ..adapters import AdapterBank
+from ..errors import NonFiniteError
+from ..splitting import Half
+from ..splitting.kept_keys import side_by_side
+from ..wire.next_tokens import Extend, NextTokens
+from .writing_session import Kept, WritingSession, begun_by
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WritingPart:
+    """One session's request in a pass; it has been checked."""
+
+    session: WritingSession
+    request: Extend
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Row:
+    """A part and what its session will keep, if the pass succeeds."""
+
+    part: WritingPart
+    kept: Kept
+
+    @property
+    def cut(self) -> int:
+        return self.part.session.spec.cut
+
+
+def demand_group(request: Extend, num_seen: int, steady_length: int | None) -> str | None:
+    """With which requests this one may share a pass; None is with none.
+
+    Alone run prompts, which fill a pass themselves, and texts beyond the length up to which rotary
+    frequencies are the same for all.
+    """
+    num_new = request.hidden.shape[1]
+    if num_new > 1 or (steady_length is not None and num_seen + num_new > steady_length):
+        return None
+    return "next tokens"
+
+
+@torch.no_grad()
+def run_writing_pass(
+    half: Half, bank: AdapterBank, parts: Sequence[WritingPart]
+) -> list[NextTokens | Exception]:
+    """The reply to each request, all of which bring equally many tokens a row.
+
+    A session whose logits are not finite gets an error in the place of its reply; of the others,
+    and of those only, the new tokens are kept.
+    """
+    order = sorted(range(len(parts)), key=lambda index: parts[index].session.spec.cut)
+    rows = [_row(half, parts[index]) for index in order]
+    half.model.eval()
+    with bank.activate(parts[0].session.active):
+        last = _last_hidden(half, rows)
+        logits = half.logits(last, None, start=half.architecture.num_blocks)[:, -1].float()
+    each = logits.split([row.kept.num_rows for row in rows])
+    outcomes = [_outcome(row, own) for row, own in zip(rows, each, strict=True)]
+    return [one for _, one in sorted(zip(order, outcomes, strict=True), key=itemgetter(0))]
+
+
+def _row(half: Half, part: WritingPart) -> _Row:
+    request, kept = part.request, part.session.kept
+    if request.begins or kept is None:
+        return _Row(part=part, kept=begun_by(request, half))
+    return _Row(part=part, kept=kept.followed_by(request))
+
+
+def _last_hidden(half: Half, rows: Sequence[_Row]) -> Tensor:
+    """The hidden state of each row's last token after the last block."""
+    cuts = sorted({row.cut for row in rows})
+    hidden: Tensor | None = None
+    for cut, following in zip(cuts, [*cuts[1:], half.architecture.num_blocks], strict=True):
+        joining = [row.part.request.hidden for row in rows if row.cut == cut]
+        came = torch.cat(joining).to(half.device, half.dtype)
+        hidden = came if hidden is None else torch.cat([hidden, came])
+        hidden = _carried_on(
+            half, hidden, [row.kept for row in rows if row.cut <= cut], cut, following
+        )
+    assert hidden is not None
+    return hidden[:, -1:]
+
+
+def _carried_on(half: Half, hidden: Tensor, kept: Sequence[Kept], start: int, stop: int) -> Tensor:
+    """The hidden state before block ``stop``; the blocks in between keep the new tokens."""
+    longest = max(one.num_positions for one in kept)
+    mask = torch.cat([pad(one.mask, (longest - one.num_positions, 0)) for one in kept])
+    cache = side_by_side([one.cache for one in kept], [one.num_rows for one in kept])
+    positions: Tensor | None = None
+    if "position_ids" in half.architecture.inputs:
+        positions = _positions(mask)[:, -hidden.shape[1] :]
+    present = None if bool(mask.all()) else mask
+    return half.hidden(hidden, present, positions, start=start, stop=stop, cache=cache)
+
+
+def _positions(mask: Tensor) -> Tensor:
+    """Of each token among its row's, as transformers counts them while it generates."""
+    return (mask.cumsum(-1) - 1).masked_fill(mask == 0, 0)
+
+
+def _outcome(row: _Row, logits: Tensor) -> NextTokens | Exception:
+    """The reply to a part, whose tokens are then kept."""
+    session, request = row.part.session, row.part.request
+    if not bool(logits.isfinite().all()):
+        return NonFiniteError("the logits of the next tokens are not finite numbers")
+    tokens: Tensor | None = None
+    chosen = logits
+    if request.num_choices < logits.shape[1]:
+        chosen, tokens = logits.topk(request.num_choices)
+    session.count(row.kept, request.hidden.shape[0] * request.hidden.shape[1])
+    reply = NextTokens(
+        step=request.step, logits=chosen, tokens=tokens, log_sum=logits.logsumexp(dim=-1)
+    )
+    session.remember(request, reply)
+    return reply
