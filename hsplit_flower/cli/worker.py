@@ -45,6 +45,12 @@ class OwnProcess(Settings):
         "File that holds the operator's token; made with a new token if there is none. Empty reads "
         f"the token from ${OPERATOR_TOKEN_VARIABLE}.",
     )
+    writer_token_file: str = setting(
+        "",
+        "File that holds a token which opens sessions that write texts, and nothing else: for who "
+        "uses what was learnt; made with a new token if there is none. Empty leaves that to the "
+        "operator.",
+    )
     drain_timeout_seconds: float = setting(
         30.0,
         "How long the steps that are under way have to finish when the worker is terminated.",
@@ -95,6 +101,9 @@ def command(chosen: Chosen) -> None:
     """
     alone = chosen[OwnProcess]
     token = operator_token(Path(alone.operator_token_file) if alone.operator_token_file else None)
+    writers = ""
+    if alone.writer_token_file:
+        writers = token_in_file(Path(alone.writer_token_file), "--writer-token-file")
     # This brings torch, for which neither help nor a mistyped option need wait.
     from ..worker.hosting import host_worker
     from .adapter_source import read_updates
@@ -106,6 +115,7 @@ def command(chosen: Chosen) -> None:
             chosen[Worker].replace(operator_token=token),
             lowest_cut=alone.lowest_cut,
             max_message_bytes=chosen[Link].max_message_bytes,
+            writer_token=writers,
         )
     except SplitError as error:
         raise ConfigError(f"--lowest-cut is {alone.lowest_cut}: {error}") from error
@@ -154,8 +164,6 @@ def terminable() -> Iterator[None]:
 def operator_token(file: Path | None) -> str:
     """The operator's token: from the file, else from the environment.
 
-    A file that does not exist is made, readable by its owner only.
-
     Raises
     ------
     ConfigError
@@ -169,6 +177,19 @@ def operator_token(file: Path | None) -> str:
                 "--operator-token-file"
             )
         return checked_token(token, f"${OPERATOR_TOKEN_VARIABLE}")
+    return token_in_file(file, "--operator-token-file")
+
+
+def token_in_file(file: Path, option: str) -> str:
+    """The token of a file that an option names.
+
+    One that does not exist is made, readable by its owner only.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read or made, or the token is too short.
+    """
     if not file.exists():
         try:
             handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -176,6 +197,6 @@ def operator_token(file: Path | None) -> str:
                 opened.write(secrets.token_urlsafe(32) + "\n")
         except OSError as error:
             raise ConfigError(
-                f"--operator-token-file is {file}: a file that can be made is wanted ({error})"
+                f"{option} is {file}: a file that can be made is wanted ({error})"
             ) from error
-    return read_token(file, "--operator-token-file")
+    return read_token(file, option)

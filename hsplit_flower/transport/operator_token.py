@@ -36,9 +36,9 @@ def token_towards(worker: Worker) -> str:
         return checked_token(token, f"${OPERATOR_TOKEN_VARIABLE}")
     raise ConfigError(
         f"worker.address = {worker.address!r}: the token of that worker's operator is wanted. Name "
-        "the file that holds it, on the ServerApp's machine, with worker.operator-token-file in "
-        f"the run-config, or have {OPERATOR_TOKEN_FILE_VARIABLE} or {OPERATOR_TOKEN_VARIABLE} in "
-        "the ServerApp's environment"
+        "the file that holds it, on this machine (in a run, the ServerApp's), with "
+        f"worker.operator-token-file, or have {OPERATOR_TOKEN_FILE_VARIABLE} or "
+        f"{OPERATOR_TOKEN_VARIABLE} in the environment here"
     )
 
 

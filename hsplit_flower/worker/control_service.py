@@ -6,10 +6,22 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from ..errors import AuthenticationError, CodecError, WorkerUnavailableError
+from ..errors import (
+    AuthenticationError,
+    CodecError,
+    WorkerRejectedError,
+    WorkerUnavailableError,
+)
 from ..settings import SessionSpec
 from ..transport.credentials import OPERATOR_TOKEN_KEY, is_same_token
-from ..transport.gate import LAST_WORD_SECONDS, Behaviour, Call, Guarded, next_message
+from ..transport.gate import (
+    LAST_WORD_SECONDS,
+    Behaviour,
+    Call,
+    Guarded,
+    next_message,
+    token_in,
+)
 from ..transport.guesses import Guesses
 from ..wire.factors import factors_from_wire, factors_to_wire
 from ..wire.form import from_text, to_text
@@ -29,6 +41,8 @@ from .worker import SplitWorker
 logger = logging.getLogger(__name__)
 
 _PATH = "/hsplit.v1.WorkerControl/"
+WRITERS_MAY = ("Describe", "Open", "Close")
+"""What the writers' token opens; and of sessions only those that write."""
 
 Message = TypeVar("Message")
 
@@ -46,6 +60,8 @@ class ControlService:
         Opens every method.
     max_message_bytes
         Nothing larger is sent.
+    writer_token
+        Opens sessions that write texts, and nothing else; empty for none.
     """
 
     def __init__(
@@ -55,8 +71,10 @@ class ControlService:
         operator_token: str,
         *,
         max_message_bytes: int,
+        writer_token: str = "",
     ) -> None:
         self._worker = worker
+        self._writer_token = writer_token
         self._threads = threads
         self._operator_token = operator_token
         self._max_message_bytes = max_message_bytes
@@ -76,7 +94,7 @@ class ControlService:
             _PATH + name: Guarded(
                 behaviour=behaviour,
                 token_key=OPERATOR_TOKEN_KEY,
-                admit=self._admit,
+                admit=self._admit_writer if name in WRITERS_MAY else self._admit,
                 guesses=guesses,
             )
             for name, behaviour in behaviours.items()
@@ -85,6 +103,18 @@ class ControlService:
     def _admit(self, token: str) -> None:
         if not is_same_token(token, self._operator_token):
             raise AuthenticationError("the operator token is missing or wrong")
+
+    def _admit_writer(self, token: str) -> None:
+        if not self._writer_token or not is_same_token(token, self._writer_token):
+            self._admit(token)
+
+    def _check_purpose(self, call: Call, spec: SessionSpec) -> None:
+        """Refuse a writer that asks for anything else."""
+        token = token_in(call.invocation_metadata(), OPERATOR_TOKEN_KEY)
+        if not spec.writes and not is_same_token(token, self._operator_token):
+            raise WorkerRejectedError(
+                f"the writers' token opens no session to {spec.purpose}: the operator's is wanted"
+            )
 
     async def _describe(self, call: Call) -> None:
         await _only_message(call, Empty)
@@ -110,6 +140,7 @@ class ControlService:
     async def _open(self, call: Call) -> None:
         request = await _only_message(call, Form)
         spec = from_text(SessionSpec, request.text)
+        self._check_purpose(call, spec)
         opening: Future[str] = Future()
 
         def open_session() -> str:

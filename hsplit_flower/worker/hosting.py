@@ -72,6 +72,7 @@ def host_worker(
     *,
     lowest_cut: int = Planning().min_cut,
     max_message_bytes: int = Link().max_message_bytes,
+    writer_token: str = "",
 ) -> HostedWorker:
     """Load the worker's half and start serving it.
 
@@ -85,6 +86,8 @@ def host_worker(
         The first block that is held.
     max_message_bytes
         Larger messages are refused in both directions.
+    writer_token
+        Opens sessions that write texts, beside the operator's; empty for none.
 
     Raises
     ------
@@ -102,6 +105,7 @@ def host_worker(
         host=worker.host,
         port=worker.port,
         operator_token=worker.operator_token or None,
+        writer_token=writer_token,
         max_message_bytes=max_message_bytes,
         patience_seconds=worker.session_timeout_seconds,
         credentials=certificates.credentials(),

@@ -10,7 +10,7 @@ import grpc.aio
 from ..errors import ConfigError, WorkerUnavailableError
 from ..settings import Link, Worker
 from ..transport.channel import server_options
-from ..transport.gate import Gate
+from ..transport.gate import Gate, Guarded
 from ..transport.health import Health
 from ..transport.serving import Server
 from .calls import CallThreads
@@ -25,6 +25,7 @@ def serve(
     host: str,
     port: int,
     operator_token: str | None = None,
+    writer_token: str = "",
     max_message_bytes: int = Link().max_message_bytes,
     patience_seconds: float = Worker().session_timeout_seconds,
     credentials: grpc.ServerCredentials | None = None,
@@ -40,6 +41,8 @@ def serve(
         Where to listen; port 0 takes a free one.
     operator_token
         Opens the strategy's side of the service; without it only clients are served.
+    writer_token
+        Opens sessions that write texts, beside the operator's; empty for none.
     max_message_bytes
         Larger messages are refused in both directions.
     patience_seconds
@@ -52,15 +55,12 @@ def serve(
     ConfigError
         If the address cannot be listened on.
     """
-    if operator_token is not None and not operator_token:
+    if operator_token == "":
         raise ConfigError("the operator token is empty: a secret of some length is wanted")
     threads = CallThreads()
     methods = (health or Health()).methods()
     methods |= TrainingService(worker, threads, patience_seconds=patience_seconds).methods()
-    if operator_token is not None:
-        methods |= ControlService(
-            worker, threads, operator_token, max_message_bytes=max_message_bytes
-        ).methods()
+    methods |= _control(worker, threads, operator_token, writer_token, max_message_bytes)
     address, gate = f"{host}:{port}", Gate(methods, threads.trim_soon)
     try:
         server = Server(lambda: _made(gate, address, max_message_bytes, credentials), threads.pools)
@@ -69,6 +69,25 @@ def serve(
         raise
     worker.when_dead(server.fail)
     return server, server.port
+
+
+def _control(
+    worker: SplitWorker,
+    threads: CallThreads,
+    operator_token: str | None,
+    writer_token: str,
+    max_message_bytes: int,
+) -> dict[str, Guarded]:
+    """The strategy's side; nothing without an operator."""
+    if operator_token is None:
+        return {}
+    return ControlService(
+        worker,
+        threads,
+        operator_token,
+        max_message_bytes=max_message_bytes,
+        writer_token=writer_token,
+    ).methods()
 
 
 def _made(

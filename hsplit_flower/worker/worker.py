@@ -144,8 +144,9 @@ class SplitWorker:
         session = self._stage.open(spec)
         if spec.writes:
             memory_bytes = self._description.memory_bytes - self._stage.update_bytes
-            taken = self._sessions.held_bytes(of=WritingSession)
-            check_room(spec, session.held_bytes, taken, memory_bytes)
+            taken_bytes = self._sessions.held_bytes(of=WritingSession)
+            num_open = sum(other.spec.writes for other in self._sessions.open_ones())
+            check_room(spec, session.held_bytes, taken_bytes, memory_bytes, num_open)
         return self._sessions.add(session)
 
     def exchange(self, token: str | None, request: Request) -> Reply:

@@ -9,6 +9,8 @@ from .writing_session import Kept, WritingSession
 
 MEMORY_SHARE = 0.5
 """For all that texts keep, of what the base leaves of the device's memory."""
+MOST_SESSIONS = 1024
+"""That write, at a time: whoever has the writers' token may open them."""
 
 
 def check_extend(request: Extend, architecture: Architecture) -> None:
@@ -76,7 +78,13 @@ def _check_rows(request: Extend, kept: Kept) -> None:
         raise CodecError(f"rows to go on with must be in [0, {rows})")
 
 
-def check_room(spec: SessionSpec, wanted_bytes: int, taken_bytes: int, memory_bytes: float) -> None:
+def check_room(
+    spec: SessionSpec,
+    wanted_bytes: int,
+    taken_bytes: int,
+    memory_bytes: float,
+    num_open: int = 0,
+) -> None:
     """Refuse a session whose texts would take more than the worker has for all texts.
 
     Parameters
@@ -87,12 +95,18 @@ def check_room(spec: SessionSpec, wanted_bytes: int, taken_bytes: int, memory_by
         What it may take, and what the open ones may.
     memory_bytes
         What base and global update leave of the device's memory.
+    num_open
+        How many sessions are open that write.
 
     Raises
     ------
     WorkerRejectedError
         Saying what there is.
     """
+    if num_open >= MOST_SESSIONS:
+        raise WorkerRejectedError(
+            f"{num_open} sessions that write are open, no more are allowed: close some"
+        )
     most = MEMORY_SHARE * memory_bytes
     if taken_bytes + wanted_bytes > most:
         raise WorkerRejectedError(
