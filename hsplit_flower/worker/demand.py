@@ -23,11 +23,12 @@ def demand_of(request: Request, session: Session, steady_length: int | None) -> 
     if isinstance(request, Extend):
         kept = session.kept if isinstance(session, WritingSession) else None
         seen = 0 if kept is None or request.begins else kept.num_positions
+        group = demand_group(request, seen, steady_length)
         return Demand(
-            group=demand_group(request, seen, steady_length),
+            group=group,
             num_rows=request.hidden.shape[0],
             num_positions=seen + request.hidden.shape[1],
-            pads_freely=True,
+            is_brief=group is not None,
         )
     num_rows, num_positions = rows_and_positions(request)
     return Demand(

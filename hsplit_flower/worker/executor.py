@@ -3,6 +3,7 @@
 import itertools
 import logging
 import threading
+import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -11,11 +12,13 @@ import torch
 
 from ..errors import HSplitError, WorkerRejectedError, WorkerUnavailableError
 from ..transport.refusals import let_go
-from .scheduler import Demand, Limits, Task, Together, next_batch
+from .scheduler import Demand, Limits, Task, Together, companions, is_gathered, next_batch
 
 logger = logging.getLogger(__name__)
 
 STOPPING = "the split worker is stopping"
+GATHERING_SHARE = 0.25
+"""Of a pass's seconds: so long the next one waits for who was in it and is on the way back."""
 DEAD = "the split worker's thread died; its log says why, and it must be started again"
 
 Result = TypeVar("Result")
@@ -40,6 +43,8 @@ class Executor:
         self._arrivals = itertools.count()
         self._queue: list[Task] = []
         self._running_owners: set[Hashable] = set()
+        self._companions: frozenset[Hashable] = frozenset()
+        self._pass_seconds = 0.0
         self._changed = threading.Condition()
         self._refusing_because = ""
         self._when_dead: list[Callable[[str], object]] = []
@@ -146,7 +151,9 @@ class Executor:
         batch = self._take()
         # Grad mode belongs to the thread: a task says itself what it wants, starting from on.
         with torch.enable_grad():
+            started = time.monotonic()
             outcomes = self._outcomes(batch)
+            self._pass_seconds = time.monotonic() - started
             with self._changed:
                 self._running_owners = set()
             for task, outcome in zip(batch, outcomes, strict=True):
@@ -172,10 +179,15 @@ class Executor:
     def _take(self) -> list[Task]:
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._refusing_because)
+            self._changed.wait_for(
+                lambda: self._refusing_because or is_gathered(self._queue, self._companions),
+                timeout=GATHERING_SHARE * self._pass_seconds,
+            )
             if self._refusing_because:
                 return []
             batch = next_batch(self._queue, self._limits)
             taken = {task.arrival for task in batch}
             self._queue = [task for task in self._queue if task.arrival not in taken]
             self._running_owners = {task.owner for task in batch}
+            self._companions = companions(batch)
             return batch

@@ -1,6 +1,6 @@
 """Which waiting tasks the device runs next, and which of them together: pure functions."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,14 +10,15 @@ from typing import Any
 class Demand:
     """What a task asks of a pass over the base, and with which others it may share one.
 
-    Tasks of one ``group`` may share a pass; a group of None shares with none. Where ``pads_freely``
-    padding costs the products of attention alone, not those of the base, and may be of any share.
+    Tasks of one ``group`` may share a pass; a group of None shares with none. One that ``is_brief``
+    is a single token of each row: padding costs attention alone, so it may be of any share, and who
+    comes too late for a pass loses as much as the pass takes, so it is waited for a moment.
     """
 
     group: Hashable
     num_rows: int
     num_positions: int
-    pads_freely: bool = False
+    is_brief: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,8 +98,27 @@ def fits(batch: Sequence[Task], limits: Limits) -> bool:
     wanted = sum(demand.num_rows * demand.num_positions for demand in demands)
     if padded > limits.max_tokens:
         return False
-    pads_freely = all(demand.pads_freely for demand in demands)
-    return pads_freely or padded - wanted <= limits.max_padding_share * padded
+    is_brief = all(demand.is_brief for demand in demands)
+    return is_brief or padded - wanted <= limits.max_padding_share * padded
+
+
+def companions(batch: Sequence[Task]) -> frozenset[Hashable]:
+    """Whose brief tasks share a pass, and would share the next one."""
+    return frozenset(task.owner for task in batch if _is_brief(task))
+
+
+def is_gathered(queue: Sequence[Task], expected: Collection[Hashable]) -> bool:
+    """Whether the next batch need not wait a moment.
+
+    It need not if all of those that are expected are there, or anybody else who would wait with it.
+    """
+    if not all(map(_is_brief, queue)):
+        return True
+    return {task.owner for task in queue}.issuperset(expected)
+
+
+def _is_brief(task: Task) -> bool:
+    return task.demand is not None and task.demand.is_brief
 
 
 def _arrival(task: Task) -> int:

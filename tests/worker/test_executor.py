@@ -1,7 +1,7 @@
 """One thread runs everything; results and exceptions travel back to who asked."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
@@ -217,3 +217,37 @@ def test_an_error_of_the_whole_batch_comes_back_to_all_of_it() -> None:
             future.result(10)
     assert executor.call(lambda: 7) == 7
     executor.stop()
+
+
+def _brief() -> Demand:
+    return Demand(group="next tokens", num_rows=1, num_positions=1, is_brief=True)
+
+
+def test_who_shared_a_pass_is_waited_for_a_moment() -> None:
+    """One comes back at once and the other a little later: they share the next pass, too."""
+    passes: list[Sequence[str]] = []
+    is_first_over = threading.Event()
+
+    def run(work: Sequence[str]) -> Sequence[str]:
+        passes.append(tuple(work))
+        # Long enough that a quarter of it is more than what a busy machine makes of a pause.
+        threading.Event().wait(1.2 if len(passes) == 1 else 0.0)
+        return work
+
+    executor = Executor(run_together=run)
+    try:
+        busy = executor.submit(lambda: is_first_over.wait(10))
+        before = [executor.submit(name, owner=name, demand=_brief()) for name in ("a", "b")]
+        is_first_over.set()
+        busy.result(10)
+        for future in before:
+            future.result(10)
+        first = executor.submit("a", owner="a", demand=_brief())
+        threading.Event().wait(0.02)
+        second = executor.submit("b", owner="b", demand=_brief())
+        assert [first.result(10), second.result(10)] == ["a", "b"]
+        assert passes[-1] == ("a", "b")
+        lonely = executor.submit("a", owner="a", demand=_brief())
+        assert lonely.result(10) == "a", "nobody is waited for longer than a moment"
+    finally:
+        executor.stop()

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsplit_flower.worker.scheduler import Demand, Limits, Task, fits, next_batch
+from hsplit_flower.worker.scheduler import (
+    Demand,
+    Limits,
+    Task,
+    companions,
+    fits,
+    is_gathered,
+    next_batch,
+)
 
 demands = st.none() | st.builds(
     Demand,
@@ -158,3 +166,32 @@ def test_an_empty_queue_has_no_next_batch() -> None:
 def test_limits_that_hold_nothing_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"a batch must hold|max_padding_share must be"):
         Limits(**bad)
+
+
+def test_only_brief_tasks_wait_for_each_other() -> None:
+    brief = Demand(group="next", num_rows=1, num_positions=9, is_brief=True)
+    long = Demand(group="train", num_rows=1, num_positions=9)
+    shared = companions(_queue([(0, brief), (1, brief), (2, long), (3, None)]))
+    assert shared == {0, 1}
+    assert not is_gathered(_queue([(0, brief)]), shared)
+    assert is_gathered(_queue([(1, brief), (0, brief)]), shared)
+    assert is_gathered(_queue([(0, brief), (2, long)]), shared), "nobody else waits for them"
+    assert is_gathered(_queue([(0, brief)]), companions(_queue([(0, long)])))
+
+
+def test_padding_of_brief_tasks_may_be_of_any_share() -> None:
+    lengths = (1, 90)
+    brief, other = (
+        [
+            Task(
+                arrival=n,
+                work=None,
+                demand=Demand(group="x", num_rows=1, num_positions=length, is_brief=is_brief),
+            )
+            for n, length in enumerate(lengths)
+        ]
+        for is_brief in (True, False)
+    )
+    assert fits(brief, Limits(max_tokens=180))
+    assert not fits(brief, Limits(max_tokens=179))
+    assert not fits(other, Limits(max_tokens=180))
