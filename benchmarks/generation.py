@@ -8,6 +8,7 @@ pair met the same machine. A link is a proxy on this machine.
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final
 
@@ -17,7 +18,13 @@ from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig
 
 from benchmarks.harness import Benchmark, Detail, Figure, Settings, Target
 from benchmarks.tools.shaped_link import Link, shaped
-from benchmarks.tools.split_pair import LIMITS, load_client, save_random_model, worker_process
+from benchmarks.tools.split_pair import (
+    LIMITS,
+    cpu_seconds,
+    load_client,
+    save_random_model,
+    worker_process,
+)
 from hsplit_flower.client.other_half import OtherHalf
 from hsplit_flower.client.split_generation import SplitGenerator
 from hsplit_flower.settings import SessionSpec
@@ -34,6 +41,14 @@ BITS_PER_SECOND: Final = 1e9
 
 Write = Callable[[], float]
 """Writes a text; gives the seconds that it took."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """By the clock, and of the processor's time, worker included, whoever else had it meanwhile."""
+
+    seconds: float
+    cpu_seconds: float
 
 
 def measure(settings: Settings) -> Iterator[Figure | Detail]:
@@ -61,7 +76,7 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
             "alone": writers[0],
             "together": lambda: together(writers),
         }
-        taken = take_turns(ways, repeats=2 if quick else 5)
+        taken = take_turns(ways, repeats=2 if quick else 3)
         yield from compared(taken, new_tokens)
         for seconds in ROUND_TRIPS:
             link = Link.even(seconds, BITS_PER_SECOND)
@@ -142,33 +157,39 @@ def together(writers: Sequence[Write]) -> float:
     return perf_counter() - started
 
 
-def take_turns(ways: dict[str, Write], *, repeats: int) -> dict[str, list[float]]:
-    """Seconds of each way, one after the other; the first turn is not counted."""
-    taken: dict[str, list[float]] = {name: [] for name in ways}
+def take_turns(ways: dict[str, Write], *, repeats: int) -> dict[str, list[Taken]]:
+    """What each way takes, one after the other; the first turn is not counted."""
+    taken: dict[str, list[Taken]] = {name: [] for name in ways}
     for repeat in range(repeats + 1):
         for name, write in ways.items():
+            before = cpu_seconds()
             seconds = write()
             if repeat:
-                taken[name].append(seconds)
+                taken[name].append(Taken(seconds=seconds, cpu_seconds=cpu_seconds() - before))
     return taken
 
 
-def compared(taken: dict[str, list[float]], new_tokens: int) -> Iterator[Figure]:
-    """Rates, and what they are of each other."""
+def compared(taken: dict[str, list[Taken]], new_tokens: int) -> Iterator[Figure]:
+    """Rates, and what they are of each other, by the clock and of the processor's time."""
     for name, count in (("whole", 1), ("alone", 1), ("together", NUM_DEVICES)):
-        rates = [count * new_tokens / seconds for seconds in taken[name]]
+        rates = [count * new_tokens / one.seconds for one in taken[name]]
         yield Figure.of_repeats(TITLES[name], rates, "tokens/s")
-    alone = [a / b for a, b in zip(taken["whole"], taken["alone"], strict=True)]
-    yield Figure.of_repeats("one device over loopback / whole model", alone, "1", ALONE)
-    pairs = zip(taken["alone"], taken["together"], strict=True)
-    gained = [NUM_DEVICES * a / b for a, b in pairs]
-    yield Figure.of_repeats(f"{NUM_DEVICES} devices / one", gained, "1", TOGETHER)
+    for name, other, count, target in (
+        ("alone", "whole", 1, ALONE),
+        ("together", "alone", NUM_DEVICES, TOGETHER),
+    ):
+        pairs = list(zip(taken[other], taken[name], strict=True))
+        title = f"{TITLES[name]} / {TITLES[other]}"
+        by_clock = [count * a.seconds / b.seconds for a, b in pairs]
+        yield Figure.of_repeats(title, by_clock, "1", target)
+        of_processor = [count * a.cpu_seconds / b.cpu_seconds for a, b in pairs]
+        yield Figure.of_repeats(f"{title}, tokens a processor's second", of_processor, "1")
 
 
 TITLES: Final = {
     "whole": "whole model",
     "alone": "one device over loopback",
-    "together": f"{NUM_DEVICES} devices over loopback, all of them",
+    "together": f"{NUM_DEVICES} devices over loopback",
 }
 
 BENCHMARK = Benchmark(

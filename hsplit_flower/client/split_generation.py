@@ -1,7 +1,7 @@
 """Texts of a model of which this device has the first blocks, and a worker the rest."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, final
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from ..adapters import LowRank, import_adapter
-from ..errors import AdapterError, UnsupportedModelError
+from ..errors import AdapterError, UnsupportedModelError, WorkerUnavailableError
 from ..settings import Decoding, Link, Model, SessionSpec, SplitText, Worker
 from ..splitting import (
     Architecture,
@@ -139,9 +139,9 @@ def split_writer(
         half = _device_half(model, architecture, cut, device)
         attach_part(half, updates)
         half.model.eval()
-        spec = _spec(cut, num_rows * text.context_tokens, link.wire_type or half_type(model))
+        spec = _spec(cut, num_rows * text.context_tokens, link.wire_type or _hidden_type(model))
         token = control.open(spec)
-        stack.callback(control.close, token)
+        stack.callback(_close, control, token)
         stream = GrpcStream(worker.address, token, spec.wire_type, settings, security=security)
         stack.enter_context(closing(stream))
         other = OtherHalf(stream, architecture.vocabulary_size)
@@ -154,7 +154,13 @@ def split_writer(
         )
 
 
-def half_type(model: Model) -> WireType:
+def _close(control: RemoteWorker, token: str) -> None:
+    """End a session; one whose worker is not there any more ends by itself."""
+    with suppress(WorkerUnavailableError):
+        control.close(token)
+
+
+def _hidden_type(model: Model) -> WireType:
     """What hidden states are sent as where nothing is said: as the base computes them."""
     return WireType(model.computes_in)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from hsplit_flower.adapters import import_adapter
 from hsplit_flower.cli import main
 from hsplit_flower.cli.make_certificates import made_certificates
 from hsplit_flower.cli.worker import operator_token
@@ -20,6 +21,8 @@ from hsplit_flower.settings import OPERATOR_TOKEN_VARIABLE, SessionSpec
 from hsplit_flower.settings import Worker as Settings
 from hsplit_flower.transport.remote_worker import RemoteWorker
 from hsplit_flower.transport.security import Security
+from hsplit_flower.wire.fingerprint import fingerprint_of_updates
+from tests.cli.evaluating import write_adapter
 
 COMMAND = [sys.executable, "-m", "hsplit_flower.cli", "worker", "--model", "llama-tiny"]
 
@@ -52,6 +55,8 @@ def test_a_worker_serves_who_knows_its_token_and_ends_when_asked(tmp_path: Path)
     options = [
         text for name, file in files.items() for text in (f"--ssl-{name}", str(tmp_path / file))
     ]
+    adapter, writer_file = write_adapter(tmp_path / "adapter"), tmp_path / "writer"
+    options += ["--adapter", str(adapter), "--writer-token-file", str(writer_file)]
     with running_worker(token_file, options) as (process, address):
         assert stat.S_IMODE(token_file.stat().st_mode) == 0o600
         there = Settings(address=address, ssl_ca_certfile=str(tmp_path / "ca.pem"))
@@ -59,7 +64,13 @@ def test_a_worker_serves_who_knows_its_token_and_ends_when_asked(tmp_path: Path)
         token = token_file.read_text(encoding="utf-8").strip()
         worker = RemoteWorker(address, token, security=trusting)
         assert worker.describe().num_blocks == 8
+        assert worker.describe().adapter == fingerprint_of_updates(import_adapter(adapter))
         worker.load_update({})
+        assert worker.describe().adapter == ""
+        shown = writer_file.read_text(encoding="utf-8").strip()
+        writer = RemoteWorker(address, shown, security=trusting)
+        writer.close(writer.open(SessionSpec(client=0, cut=1, kept_tokens=9)))
+        writer.stop()
         token = worker.open(SessionSpec(client=7, cut=3, ranks={}))
         assert worker.steps() == {7: 0}
         worker.close(token)
