@@ -62,7 +62,7 @@ from .channel_security import security_of
 from .instructions_check import checked_base
 from .round_loop import Outcome
 from .round_setup import Batches, machine_without_cache, run_round
-from .step_log import OnStep, StepDone, StepLog
+from .step_log import OnStep, StepLog, both_told
 
 
 def describe_device(
@@ -178,7 +178,9 @@ def _trained(
     instructions = _instructions_of(msg, is_whole=is_whole)
     # As the device is before the model is loaded: the next plan is made for this.
     device = _description(context, instructions.num_examples, instructions.model.computes_in)
-    outcome = _outcome(instructions, msg, context, batches, _told_and_logged(on_step))
+    outcome = _outcome(
+        instructions, msg, context, batches, both_told(StepLog(partial(tell, INFO)), on_step)
+    )
     scores = outcome.importance
     arrays = ArrayRecord({**to_state_dict(outcome.updates), **outcome.weights})
     _tell_end(instructions, outcome, array_bytes=sum(len(one.data) for one in arrays.values()))
@@ -211,18 +213,6 @@ def _description(context: Context, num_examples: int, dtype: str) -> ConfigRecor
         if key in context.node_config:
             values[key] = context.node_config[key]
     return ConfigRecord(values)
-
-
-def _told_and_logged(on_step: OnStep | None) -> OnStep:
-    """Has the site's own log hear of a step, at times, and whoever wants to."""
-    log = StepLog(partial(tell, INFO))
-
-    def told(done: StepDone) -> None:
-        log(done)
-        if on_step is not None:
-            on_step(done)
-
-    return told
 
 
 def _outcome(

@@ -82,19 +82,20 @@ def run_round(
         key = _half_of(instructions, model, device)
         # Before it is measured what is held.
         HALVES.make_room(key, _capacity(instructions, device))
-        meter = stack.enter_context(
-            within_budget(
-                instructions.budget_bytes,
-                predicted_bytes=instructions.predicted_bytes,
-                device=device,
-            )
-        )
+        meter = stack.enter_context(_metered(instructions, device))
         connect = partial(_connect, instructions, security)
         outcome = _run_half(
             instructions, take_arrays, batches, key, meter, connect, granted_bytes, on_step
         )
         all_seconds = time.perf_counter() - started
         return replace(outcome, setup_seconds=max(0.0, all_seconds - outcome.seconds))
+
+
+def _metered(instructions: Instructions, device: str) -> AbstractContextManager[MemoryMeter]:
+    """What holds the round to its budget."""
+    return within_budget(
+        instructions.budget_bytes, predicted_bytes=instructions.predicted_bytes, device=device
+    )
 
 
 def _leased(instructions: Instructions) -> AbstractContextManager[str]:

@@ -88,3 +88,15 @@ def step_words(done: StepDone, *, all_seconds: float) -> str:
         f"round {done.server_round}:{bar} step {done.number}{of}, loss {done.loss.mean:.3f}, "
         f"learning rate {done.learning_rate:.3g}, {digits_text(each)} s a step{left}"
     )
+
+
+def both_told(log: StepLog, on_step: OnStep | None) -> OnStep:
+    """Has the site's own log hear of a step, at times, and whoever wants to."""
+    if on_step is None:
+        return log
+
+    def told(done: StepDone) -> None:
+        log(done)
+        on_step(done)
+
+    return told

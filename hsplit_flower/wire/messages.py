@@ -198,6 +198,10 @@ def request_from_wire(message: StepRequest, check_shape: CheckShape | None = Non
         return extend_from_wire(message.step, message.extend, check_shape)
     if kind != "forward":
         raise CodecError("an empty step request: forward, backward, settle or extend is wanted")
+    return _forward_from_wire(message, check_shape)
+
+
+def _forward_from_wire(message: StepRequest, check_shape: CheckShape | None) -> Forward:
     forward = message.forward
     hidden = hidden_like(forward.hidden, "hidden state", check_shape)
     batch, seq = hidden.shape[:2]

@@ -36,7 +36,7 @@ from .probing import probing_above_cut
 from .session import Session
 from .u_shaped_pass import UShapedPass
 from .writing_admission import check_follows
-from .writing_pass import WritingPart, run_writing_pass
+from .writing_pass import WritingPart, write_together
 from .writing_session import WritingSession, token_bytes_by_block, writing_session
 
 logger = logging.getLogger(__name__)
@@ -192,17 +192,15 @@ class Stage:
                     outcomes[index] = repeated
                     continue
                 check_turn(request, session)
+                if isinstance(request, Forward):
+                    session.settle(request.earlier_squared_norm)
                 if isinstance(request, Settle):
                     outcomes[index] = self._settled(session, request)
-                    continue
-                if isinstance(request, Extend):
+                elif isinstance(request, Extend):
                     assert isinstance(session, WritingSession)
                     check_follows(request, session, self.half.architecture)
                     writing[index] = WritingPart(session=session, request=request)
-                    continue
-                if isinstance(request, Forward):
-                    session.settle(request.earlier_squared_norm)
-                if isinstance(request, Forward) and request.labels is not None:
+                elif isinstance(request, Forward) and request.labels is not None:
                     joining[index] = Part(session=session, request=request)
                 else:
                     outcomes[index] = self._u_shaped.run(session, request)
@@ -216,20 +214,9 @@ class Stage:
             parts = [joining[index] for index in indices]
             run = self._run_each if group is None else self._run_batched
             outcomes.update(zip(indices, run(parts), strict=True))
-        outcomes.update(zip(writing, self._write(list(writing.values())), strict=True))
+        written = write_together(self.half, self._bank, list(writing.values()))
+        outcomes.update(zip(writing, written, strict=True))
         return [outcomes[index] for index in range(len(asked))]
-
-    def _write(self, parts: Sequence[WritingPart]) -> Sequence[Outcome]:
-        """One pass for all; should it fail for all, one for each, as nothing is kept of it."""
-        if not parts:
-            return []
-        try:
-            return run_writing_pass(self.half, self._bank, parts)
-        except Exception as error:
-            if len(parts) == 1:
-                return [error]
-            logger.warning("%s texts could not go on together", len(parts), exc_info=True)
-        return [outcome for part in parts for outcome in self._write([part])]
 
     def _starting_points(
         self, spec: SessionSpec, span: Span, updates: Mapping[str, LowRank]

@@ -5,6 +5,7 @@ last tokens in one column; what short ones lack on their left is masked, and onl
 more for it. All sessions have the one global adapter, so that no products are stacked.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -19,6 +20,8 @@ from ..splitting import Half
 from ..splitting.kept_keys import side_by_side
 from ..wire.next_tokens import Extend, NextTokens
 from .writing_session import Kept, WritingSession, begun_by
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,6 +54,21 @@ def demand_group(request: Extend, num_seen: int, steady_length: int | None) -> s
     if num_new > 1 or (steady_length is not None and num_seen + num_new > steady_length):
         return None
     return "next tokens"
+
+
+def write_together(
+    half: Half, bank: AdapterBank, parts: Sequence[WritingPart]
+) -> Sequence[NextTokens | Exception]:
+    """One pass for all; should it fail for all, one for each, as nothing is kept of it."""
+    if not parts:
+        return []
+    try:
+        return run_writing_pass(half, bank, parts)
+    except Exception as error:
+        if len(parts) == 1:
+            return [error]
+        logger.warning("%s texts could not go on together", len(parts), exc_info=True)
+    return [outcome for part in parts for outcome in write_together(half, bank, [part])]
 
 
 @torch.no_grad()
