@@ -41,6 +41,12 @@ class RunConfig:
         own = {name: made.pop(name) for name in set(made) - set(GROUPS) if name}
         return cls(app=made.pop(""), run=RunSettings(**made), **own)
 
+    def steps_of(self, num_examples: int) -> int:
+        """The optimizer steps that a client with so many examples takes in a round."""
+        if not self.app.local_epochs:
+            return self.app.local_steps
+        return self.run.training.steps_of(num_examples, epochs=self.app.local_epochs)
+
     def shown(self, run: RunSettings) -> dict[str, Any]:
         """All settings as a run's folder has them; `run` are those that its method completed."""
         others: list[str] = [

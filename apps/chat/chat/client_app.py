@@ -15,8 +15,8 @@ app = ClientApp(mods=[errors_as_replies])
 def query(msg: Message, context: Context) -> Message:
     """Say what this device has, and on how many rows it trains."""
     config = RunConfig.from_run_config(context.run_config)
-    num_examples, num_steps = task.num_examples(config, context), config.app.local_steps
-    return describe_device(msg, context, num_examples, num_steps=num_steps)
+    num_steps = task.num_steps(config, context)
+    return describe_device(msg, context, task.num_examples(config, context), num_steps=num_steps)
 
 
 @app.train()

@@ -40,20 +40,30 @@ def num_examples(config: RunConfig, context: Context) -> int:
     return len(_encoded(config, *_place(context), is_held_out=False))
 
 
+def num_steps(config: RunConfig, context: Context) -> int:
+    """How many optimizer steps this client takes in a round."""
+    return config.steps_of(len(_training_rows(config, *_place(context))))
+
+
 def training_batches(config: RunConfig, context: Context, server_round: int) -> Batches:
     """One round's batches of this client's rows, other ones each round."""
     training, (own, position, num_clients) = config.run.training, _place(context)
-    encoded = _encoded(config, own, position, num_clients, is_held_out=False)
-    rows: Sequence[EncodedExample] | Sequence[PackedRow] = encoded
-    if config.chat.packing:
-        rows = pack(encoded, training.sequence_length)
     return batches(
-        rows,
+        _training_rows(config, own, position, num_clients),
         training.batch_size,
-        steps=config.app.local_steps,
+        steps=num_steps(config, context) * training.gradient_accumulation_steps,
         seed=(training.seed, server_round, position),
         pad_id=pad_token_id(_tokenizer(config.run.model)),
     )
+
+
+@lru_cache(maxsize=KEPT_PARTS)
+def _training_rows(
+    config: RunConfig, own: OwnData, position: int, num_clients: int
+) -> Sequence[EncodedExample] | Sequence[PackedRow]:
+    """What a batch is made of: an example a row, or several."""
+    encoded = _encoded(config, own, position, num_clients, is_held_out=False)
+    return pack(encoded, config.run.training.sequence_length) if config.chat.packing else encoded
 
 
 def evaluation_batches(config: RunConfig, context: Context) -> Batches:

@@ -40,10 +40,7 @@ def num_examples(config: RunConfig, context: Context) -> int:
 
 def num_steps(config: RunConfig, context: Context) -> int:
     """How many optimizer steps this client takes in a round."""
-    if not config.app.local_epochs:
-        return config.app.local_steps
-    epochs = config.app.local_epochs
-    return config.run.training.steps_of(num_examples(config, context), epochs=epochs)
+    return config.steps_of(num_examples(config, context))
 
 
 def training_batches(config: RunConfig, context: Context, server_round: int) -> Batches:
