@@ -194,7 +194,7 @@ def test_the_deployment_on_one_machine_trains(tmp_path: Path, environment: dict[
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_three_clients_train_on_files_of_their_own_in_three_formats(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
