@@ -123,16 +123,44 @@ _SIZES = {
     "kv_lora_rank": 8,
     "q_lora_rank": 8,
 }
+# Of towers for images and sounds, which text does not run through.
+_TOWER_SIZES = {
+    "depth": 2,
+    "embed_dim": 8,
+    "head_dim": 4,
+    "hidden_size": 8,
+    "image_size": 8,
+    "intermediate_size": 8,
+    "num_attention_heads": 2,
+    "num_heads": 2,
+    "num_hidden_layers": 2,
+    "out_hidden_size": 16,
+    "output_dim": 16,
+    "patch_size": 4,
+    "vision_output_dim": 16,
+}
 # Where the sizes do not fit each other, or kinds of blocks are counted.
 _OWN: dict[str, dict[str, Any]] = {
+    "bamba": {"mamba_n_heads": 4, "mamba_d_head": 8},
     "blenderbot": {"encoder_attention_heads": 4, "decoder_attention_heads": 4},
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1},
+    "gemma4": {"image_token_id": 1, "audio_token_id": 1, "video_token_id": 1},
+    "gemma4_unified": {"image_token_id": 1, "audio_token_id": 1, "video_token_id": 1},
+    # Those that have inputs of each token in every block are refused.
+    "gemma4_text": {
+        "global_head_dim": 4,
+        "hidden_size_per_layer_input": 0,
+        "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
+        "num_global_key_value_heads": 2,
+        "num_kv_shared_layers": 0,
+    },
     "granitemoehybrid": {
         "layer_types": ["mamba", "mamba", "attention"],
         "mamba_n_heads": 4,
         "mamba_d_head": 8,
     },
     "lfm2_moe": {"layer_types": ["conv", "conv", "full_attention"]},
+    "plbart": {"encoder_attention_heads": 4, "decoder_attention_heads": 4},
     "mamba2": {"num_heads": 4, "head_dim": 8, "n_groups": 1},
     "xmod": {"default_language": "en_XX"},
 }
@@ -141,25 +169,56 @@ _OWN: dict[str, dict[str, Any]] = {
 def shrunk(model_type: str) -> PretrainedConfig:
     """A tiny configuration of any family: the sizes that its own configuration knows."""
     kind = CONFIG_MAPPING[model_type]
+    default = kind()
+    parts = {name: getattr(default, name, None) for name in getattr(kind, "sub_configs", {})}
+    nested = {
+        name: {"model_type": part.model_type, **_sizes_of(part, is_text="text" in name)}
+        for name, part in parts.items()
+        if part is not None
+    }
+    return kind(**(_sizes_of(default, is_text=True) | nested))
+
+
+def _sizes_of(default: PretrainedConfig, *, is_text: bool) -> dict[str, Any]:
     known = {
         name: value
-        for name, value in _SIZES.items()
+        for name, value in (_SIZES if is_text else _TOWER_SIZES).items()
         # What follows from other sizes is not for others to say.
-        if hasattr(kind(), name) and not isinstance(getattr(kind, name, None), property)
+        if _knows(default, name) and not isinstance(getattr(type(default), name, None), property)
     }
     if "kv_lora_rank" in known:
         # Keys and values of all heads come out of one latent.
         known["num_key_value_heads"] = known["num_attention_heads"]
-    return kind(**(known | _OWN.get(model_type, {})))
+    return known | (_OWN.get(default.model_type, {}) if is_text else {})
 
 
-def random_model(config: PretrainedConfig, attention: str | None = None) -> PreTrainedModel:
-    """A model with random weights, the same at every call."""
+def _knows(config: PretrainedConfig, name: str) -> bool:
+    try:
+        return hasattr(config, name)
+    except RuntimeError:
+        # Each of its blocks has its own.
+        return True
+
+
+def made(
+    config: PretrainedConfig, attention: str | None = None, *, kind: Any = AutoModelForCausalLM
+) -> PreTrainedModel:
+    """A model as its class initialises it; ``kind`` is as in `random_model`."""
+    make = kind.from_config if hasattr(kind, "from_config") else kind._from_config
+    model: PreTrainedModel = make(config, dtype=torch.float32, attn_implementation=attention)
+    return model
+
+
+def random_model(
+    config: PretrainedConfig, attention: str | None = None, *, kind: Any = AutoModelForCausalLM
+) -> PreTrainedModel:
+    """A model with random weights, the same at every call.
+
+    ``kind`` is a class of models, or one of transformers' that choose a class.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(
-            config, dtype=torch.float32, attn_implementation=attention
-        )
+        model = made(config, attention, kind=kind)
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.ndim > 1:

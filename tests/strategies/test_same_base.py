@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from hsplit_flower.client.app import split_train
-from hsplit_flower.errors import ConfigError
+from hsplit_flower.errors import ConfigError, HSplitError
 from hsplit_flower.server import RoundReport, ServerEvaluation
 from hsplit_flower.settings import Model
 from hsplit_flower.settings import Worker as WorkerSettings
@@ -192,3 +192,18 @@ def _config_only(model: str, folder: Path) -> Path:
     (bare := folder / "bare").mkdir()
     (bare / "config.json").write_bytes((Path(model) / "config.json").read_bytes())
     return bare
+
+
+def test_where_no_site_has_the_workers_base_all_are_told(
+    model: str, other_worker: WatchedWorker, flower_log: list[str], tmp_path: Path
+) -> None:
+    """The server has no weights that would say who is wrong."""
+    strategy = strategy_of(str(_config_only(model, tmp_path)), other_worker)
+    with (
+        LocalGrid(client_app(), node_configs(model=model)) as grid,
+        pytest.raises(HSplitError, match="0 of 1 rounds completed"),
+    ):
+        strategy.start(grid, num_rounds=1)
+    told = [e for e in flower_log if "is left out: it has another base than the split w" in e]
+    assert len(told) == len(NODES)
+    assert not other_worker.specs
