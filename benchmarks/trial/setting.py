@@ -4,8 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from hsplit_flower.errors import ConfigError
 from hsplit_flower.methods import HSPLIT_LORA, Method
-from hsplit_flower.settings import Aggregation, Planning, Training
+from hsplit_flower.settings import Aggregation, Planning, Recipe, Training
+
+FOLLOWED = {"learning_rate", "weight_decay", "lora_alpha", "scale_rule", "labels", "start"}
+"""What of a recipe a trial does; the rest must be as it is where nothing is said."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,18 @@ class Setting:
     local_steps: int = 20
     evaluation_examples: int = 500
     autocast: bool = True
+
+    def __post_init__(self) -> None:
+        ignored = [
+            field.key
+            for field in Recipe.known()
+            if field.name not in FOLLOWED and getattr(self.training, field.name) != field.default
+        ]
+        if ignored:
+            raise ConfigError(
+                f"a trial does not follow training's {', '.join(ignored)}: leave them out, or try "
+                "them in a run or with hsplit centralised"
+            )
 
     def changed(self, changes: Mapping[str, Any]) -> "Setting":
         """The same with other values; a group's field is named as ``training.seed``."""

@@ -71,9 +71,10 @@ def left_site(told: Instructions, outcome: Outcome, *, array_bytes: int) -> str:
 
 
 def _to_worker(told: Instructions) -> str:
+    norms = ", norms of gradients" if told.session.max_gradient_norm and told.session.train else ""
     if told.session.labels is Labels.SERVER:
-        return "hidden states, lengths and LABELS"
-    return "hidden states, lengths and gradients, no labels,"
+        return f"hidden states, lengths{norms} and LABELS"
+    return f"hidden states, lengths{norms} and gradients, no labels,"
 
 
 def _range(least: int, most: int) -> str:

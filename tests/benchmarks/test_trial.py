@@ -10,6 +10,7 @@ from benchmarks.main_job import keys_of
 from benchmarks.trial import Examples, Setting, as_kept, base_model, federated, federation, key_of
 from benchmarks.trial.federation import after_round, architecture_of
 from hsplit_flower.adapters import LowRank, SelfPruning
+from hsplit_flower.errors import ConfigError
 from hsplit_flower.methods import (
     HET_LORA,
     HSPLIT_LORA,
@@ -227,3 +228,8 @@ def test_a_jobs_groups_are_keys_of_the_run_config() -> None:
     }
     assert keys_of("planning", Planning()) == {}
     assert keys_of("aggregation", Aggregation(momentum=0.3)) == {"aggregation.momentum": 0.3}
+
+
+def test_a_recipe_that_a_trial_would_not_follow_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"does not follow training's schedule, lora-dropout"):
+        PLAIN.changed({"training.schedule": "linear", "training.lora_dropout": 0.1})

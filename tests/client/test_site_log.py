@@ -76,6 +76,14 @@ def test_what_left_the_site_is_said_with_its_bytes_and_whether_labels_did(
     )
 
 
+def test_that_norms_leave_the_site_is_said_where_gradients_are_clipped() -> None:
+    clipped = TOLD.replace(session=SPEC.replace(max_gradient_norm=1.0))
+    said = left_site(clipped, OUTCOME, array_bytes=0)
+    assert said.endswith("hidden states, lengths, norms of gradients and LABELS of 640 tokens")
+    evaluating = TOLD.replace(session=SPEC.replace(max_gradient_norm=1.0, train=False))
+    assert "norms" not in left_site(evaluating, OUTCOME, array_bytes=0)
+
+
 def test_without_a_worker_nothing_goes_to_one() -> None:
     assert "split worker" not in left_site(WHOLE, OUTCOME, array_bytes=1)
     evaluating = TOLD.replace(session=SPEC.replace(train=False))
