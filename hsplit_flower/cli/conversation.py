@@ -6,13 +6,9 @@ from collections.abc import Iterable, Sequence
 from transformers import PreTrainedTokenizerBase, TextStreamer
 
 from ..client.text_writer import TextWriter
+from ..data.chat import ChatTemplate, Message
 from ..settings import Decoding
 
-PLAIN_TEMPLATE = (
-    "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
-    "{% if add_generation_prompt %}assistant: {% endif %}"
-)
-"""For tokenizers without a chat template: a line a turn, which says first whose it is."""
 PROMPT_SIGN = "> "
 
 
@@ -37,22 +33,17 @@ def hold_conversation(writer: TextWriter, lines: Iterable[str], decoding: Decodi
 
     Empty lines are passed over.
     """
-    messages: list[dict[str, str]] = []
+    messages: list[Message] = []
     for line in _asked_for(lines):
-        messages.append({"role": "user", "content": line})
+        messages.append(Message(role="user", content=line))
         answer = show_text(writer, turn_ids(writer.tokenizer, messages), decoding)
-        messages.append({"role": "assistant", "content": answer.strip()})
+        messages.append(Message(role="assistant", content=answer.strip()))
 
 
-def turn_ids(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> list[int]:
-    """The token ids of a conversation up to where the next answer begins."""
-    text = tokenizer.apply_chat_template(
-        messages,
-        chat_template=None if tokenizer.chat_template else PLAIN_TEMPLATE,
-        add_generation_prompt=True,
-        tokenize=False,
-    )
-    ids: list[int] = tokenizer(text, add_special_tokens=not tokenizer.chat_template)["input_ids"]
+def turn_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
+    """The token ids of a conversation up to where the next answer begins, as it was learnt."""
+    text = ChatTemplate(tokenizer).render(messages, asks_for_answer=True)
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids
 
 

@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hsplit_flower.adapters import import_adapter
 from hsplit_flower.cli import main
-from hsplit_flower.cli.conversation import PLAIN_TEMPLATE, turn_ids
+from hsplit_flower.cli.conversation import turn_ids
+from hsplit_flower.data.chat import Message
 from hsplit_flower.splitting import Parts, load_half
 from tests.cli.evaluating import write_adapter
 from tests.workers import OPERATOR_TOKEN, running_worker_of
@@ -89,20 +90,19 @@ def test_a_turn_is_answered_with_all_that_was_said(
     tokenizer = AutoTokenizer.from_pretrained(llama_tiny)
     monkeypatch.setattr("sys.stdin", io.StringIO("Who is it?\n\nAnd now?\n"))
     shown = generated(capsys, "--chat")
-    first = [{"role": "user", "content": "Who is it?"}]
+    first = [Message(role="user", content="Who is it?")]
     answer = written(llama_tiny, turn_ids(tokenizer, first), do_sample=False)
-    said = [*first, {"role": "assistant", "content": answer.strip()}]
-    said.append({"role": "user", "content": "And now?"})
+    said = [*first, Message(role="assistant", content=answer.strip())]
+    said.append(Message(role="user", content="And now?"))
     second = written(llama_tiny, turn_ids(tokenizer, said), do_sample=False)
     assert shown == f"{answer}\n{second}\n"
 
 
 def test_a_conversation_is_put_in_the_tokenizer_s_template(llama_tiny: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(llama_tiny)
-    messages = [{"role": "user", "content": "Hello"}]
+    messages = [Message(role="user", content="Hello")]
     plain = tokenizer.decode(turn_ids(tokenizer, messages), skip_special_tokens=True)
-    assert plain == "user: Hello\nassistant: "
-    assert tokenizer.chat_template is None, PLAIN_TEMPLATE
+    assert plain == "User: Hello\nAssistant:"
     tokenizer.chat_template = TEMPLATE
     own = tokenizer.decode(turn_ids(tokenizer, messages))
     assert own == "<user>Hello\n<assistant>"
