@@ -1,6 +1,7 @@
 """Values that cross the wire, no field of which is what it would be if nothing were said."""
 
 from hsplit_flower.settings import Link, Model, SessionSpec, Trust
+from hsplit_flower.settings.learning_rate import Schedule, ScheduleOver
 from hsplit_flower.types import Labels, ScaleRule, Start, WireType, WorkerDescription
 from hsplit_flower.wire.instructions import Instructions, WholeTraining
 
@@ -14,8 +15,23 @@ SPEC = SessionSpec(
     lora_alpha=0.1,
     scale_rule=ScaleRule.RSLORA,
     learning_rate=1e-5,
+    schedule=Schedule.COSINE,
+    schedule_over=ScheduleOver.BY_ROUND,
+    warmup_steps=0.25,
+    final_learning_rate=1e-7,
     weight_decay=0.3,
+    adam_beta1=0.5,
+    adam_beta2=0.75,
+    adam_epsilon=1e-3,
+    gradient_accumulation_steps=5,
+    lora_dropout=0.1,
+    label_smoothing=0.2,
+    max_gradient_norm=0.7,
     seed=2**63 + 1,
+    dropout_seed=2**63 + 2,
+    server_round=6,
+    num_rounds=8,
+    num_steps=9,
     wire_type=WireType.BFLOAT16,
     wire_gradient_type=WireType.INT8,
     in_flight=7,
