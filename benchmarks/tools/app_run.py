@@ -1,4 +1,4 @@
-"""A run of ``apps/nlg`` as a user starts it, on simulated clients and a SuperLink of its own."""
+"""A run of an app as a user starts it, on simulated clients and a SuperLink of its own."""
 
 import json
 from collections.abc import Mapping
@@ -9,9 +9,12 @@ from hsplit_flower.cli.local_flower import local_superlink, simulated_clients
 
 
 def app_run(
-    settings: Mapping[str, str | int | float | bool], scratch: Path, num_clients: int
+    settings: Mapping[str, str | int | float | bool],
+    scratch: Path,
+    num_clients: int,
+    app: str = "nlg",
 ) -> tuple[Path, str]:
-    """``flwr run apps/nlg`` to its end: the run's folder, and its log.
+    """``flwr run`` of an app to its end: the run's folder, and its log.
 
     Parameters
     ----------
@@ -21,6 +24,8 @@ def app_run(
         Of this run alone.
     num_clients
         That are simulated.
+    app
+        Its folder's name in ``apps/``.
 
     Raises
     ------
@@ -31,7 +36,7 @@ def app_run(
     told = " ".join(f"{key}={json.dumps(value)}" for key, value in config.items())
     with local_superlink(scratch / "flower", simulation=True) as flower:
         options = ["--run-config", told, *simulated_clients(num_clients)]
-        finished = flower.run(ROOT / "apps" / "nlg", options)
+        finished = flower.run(ROOT / "apps" / app, options)
     if finished.failure:
         raise RuntimeError(f"flwr run did not finish: {finished.failure}\n{finished.log[-4000:]}")
     return scratch / "run", finished.log

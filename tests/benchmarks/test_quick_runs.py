@@ -17,6 +17,7 @@ WITH_FLOWER = (
     "disturbed-run",
     "simulated-clock",
     "many-clients",
+    "flowertune",
     "ablation",
     "adapter-growth",
     "budgets",
