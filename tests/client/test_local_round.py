@@ -135,7 +135,7 @@ def test_a_gradient_that_is_not_finite_ends_the_round() -> None:
 
 def test_an_importance_that_is_not_finite_ends_the_round() -> None:
     """Nothing is trained below the cut, so that only the probe sees the gradient."""
-    spec = SPEC.replace(ranks={})
+    spec = SPEC.replace(ranks=dict.fromkeys(SPEC.ranks, 0))
     local_round, _ = _local_round(lambda request: _loss(request, gradient=math.inf), spec)
     with pytest.raises(NonFiniteError, match="importance of 'model"):
         local_round.train([BATCH], probe=True)
