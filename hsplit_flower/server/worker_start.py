@@ -2,9 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from logging import WARNING
-
-from flwr.common.logger import log
 
 from ..errors import ConfigError
 from ..settings import Link, RunSettings, Worker
@@ -114,12 +111,4 @@ def check_serves(
         raise ConfigError(
             f"the split worker at {where} computes in {there.dtype}, {wanted} is wanted: "
             "start it with that dtype, or train with its"
-        )
-    if there.model != model.name:
-        log(
-            WARNING,
-            "the split worker at %s has loaded %r, clients load %r: is it the same model?",
-            where,
-            there.model,
-            model.name,
         )

@@ -124,20 +124,17 @@ def test_a_worker_that_serves_something_else_is_refused(
     assert not grid.sent
 
 
-def test_a_worker_that_has_loaded_another_name_is_warned_of(
-    model: str, flower_log: list[str]
-) -> None:
-    """It may be the same model under another path; it may be another one of the same size."""
+def test_a_worker_that_has_loaded_another_family_is_refused(model: str) -> None:
     worker = host_worker(Model(name=str(checkpoint("qwen2"))))
     try:
         strategy = strategy_of(model, worker=worker, fraction_train=0.0, fraction_evaluate=0.0)
-        with LocalGrid(client_app(), node_configs()) as grid:
+        with (
+            LocalGrid(client_app(), node_configs()) as grid,
+            pytest.raises(ConfigError, match=r"has loaded .*qwen2.*another base than the server"),
+        ):
             strategy.start(grid, num_rounds=1)
     finally:
         worker.stop()
-    (line,) = [line for line in flower_log if "is it the same model?" in line]
-    assert "qwen2" in line
-    assert model in line
 
 
 def test_a_worker_that_comes_back_within_the_round_has_its_clients_begin_it_anew(

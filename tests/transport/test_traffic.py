@@ -141,7 +141,7 @@ def test_a_busy_worker_is_waited_for_there(worker: Worker) -> None:
 @pytest.mark.parametrize("told", [-1.0, float("inf"), float("nan")])
 def test_a_worker_cannot_say_that_it_took_no_time_at_all(told: float) -> None:
     reply = Loss(step=1, loss_sum=1.0, num_tokens=1, worker_seconds=told)
-    with pytest.raises(CodecError, match="zero or more are wanted"):
+    with pytest.raises(CodecError, match="zero or more is wanted"):
         reply_from_wire(reply_to_wire(reply, WireType.FLOAT32))
 
 
