@@ -25,6 +25,7 @@ the strategy leaves it out.
 
 from dataclasses import fields
 from functools import partial
+from itertools import islice
 from logging import INFO
 from typing import Any
 
@@ -41,7 +42,7 @@ from torch import Tensor
 from ..adapters import to_state_dict
 from ..devices import profile_from_node_config
 from ..devices.memory_budget import MemoryMeter
-from ..errors import ConfigError, DataError
+from ..errors import DataError
 from ..splitting.base_digest import BaseDigest
 from ..transport.security import PLAIN
 from ..types import DeviceProfile
@@ -59,7 +60,9 @@ from . import site_log
 from .answers import answer, name_of, tell
 from .answers import errors_as_replies as errors_as_replies
 from .channel_security import security_of
-from .instructions_check import checked_base
+from .instructions_check import check_kind, checked_base
+from .measurements import measurements
+from .personal_adapter import PersonalAdapter
 from .round_loop import Outcome
 from .round_setup import Batches, machine_without_cache, run_round
 from .step_log import OnStep, StepLog, both_told
@@ -126,6 +129,14 @@ def split_train(
     return answer(msg, context, lambda: _trained(msg, context, batches, on_step, is_whole=False))
 
 
+def personal_steps(msg: Message) -> int:
+    """How many steps a message asks for on an adapter of the client's own; 0 in every round.
+
+    `split_train` takes as many of the batches that it is given; give it so many.
+    """
+    return _told(msg).personal_steps
+
+
 def split_evaluate(msg: Message, context: Context, batches: Batches) -> Message:
     """Evaluate the global model on this client's own examples, its half here, the rest there.
 
@@ -176,18 +187,25 @@ def _trained(
     msg: Message, context: Context, batches: Batches, on_step: OnStep | None, *, is_whole: bool
 ) -> RecordDict:
     instructions = _instructions_of(msg, is_whole=is_whole)
+    if steps := instructions.personal_steps:
+        size = instructions.session.gradient_accumulation_steps
+        batches = islice(batches, steps * size)
     # As the device is before the model is loaded: the next plan is made for this.
     device = _description(context, instructions.num_examples, instructions.model.computes_in)
     outcome = _outcome(
         instructions, msg, context, batches, both_told(StepLog(partial(tell, INFO)), on_step)
     )
+    if instructions.personal_steps:
+        # What was learnt is the client's own.
+        _tell_end(instructions, outcome)
+        return RecordDict({METRICS_KEY: MetricRecord({**measurements(instructions, outcome)})})
     scores = outcome.importance
     arrays = ArrayRecord({**to_state_dict(outcome.updates), **outcome.weights})
     _tell_end(instructions, outcome, array_bytes=sum(len(one.data) for one in arrays.values()))
     return RecordDict(
         {
             UPDATE_KEY: arrays,
-            METRICS_KEY: _metrics(instructions, outcome),
+            METRICS_KEY: MetricRecord({**measurements(instructions, outcome)}),
             PROFILE_KEY: device,
             IMPORTANCE_KEY: ConfigRecord(
                 {"weights": list(scores), "scores": [float(score) for score in scores.values()]}
@@ -200,7 +218,7 @@ def _evaluated(msg: Message, context: Context, batches: Batches, *, is_whole: bo
     instructions = _instructions_of(msg, is_whole=is_whole)
     outcome = _outcome(instructions, msg, context, batches)
     _tell_end(instructions, outcome)
-    return RecordDict({METRICS_KEY: _metrics(instructions, outcome)})
+    return RecordDict({METRICS_KEY: MetricRecord({**measurements(instructions, outcome)})})
 
 
 def _description(context: Context, num_examples: int, dtype: str) -> ConfigRecord:
@@ -233,6 +251,11 @@ def _outcome(
         security=security_of(instructions.trust, context.node_config) if has_channel else PLAIN,
         take_arrays=lambda meter: _arrays_in(msg, meter),
         on_step=on_step,
+        own=(
+            PersonalAdapter.of_node(context.node_config, name=name_of(context))
+            if instructions.personal_steps
+            else None
+        ),
     )
 
 
@@ -252,47 +275,20 @@ def _arrays_in(msg: Message, meter: MemoryMeter) -> dict[str, Tensor]:
 
 def _instructions_of(msg: Message, *, is_whole: bool) -> Instructions:
     """What the message asks for, if it asks for a round of this kind."""
+    told = _told(msg)
+    check_kind(told.whole, is_whole=is_whole)
+    return told
+
+
+def _told(msg: Message) -> Instructions:
+    """What the message asks for."""
     try:
-        told = Instructions.from_config(msg.content.config_records[INSTRUCTIONS_KEY])
+        return Instructions.from_config(msg.content.config_records[INSTRUCTIONS_KEY])
     except KeyError:
         raise DataError(
             f"the message has no {INSTRUCTIONS_KEY!r} record: the server's strategy must "
             "be one of hsplit_flower, such as HSplitLoRA"
         ) from None
-    if told.whole.is_whole and not is_whole:
-        raise ConfigError(
-            "the server's method trains the whole model on each client: call federated_train and "
-            "federated_evaluate in the ClientApp, not split_train and split_evaluate"
-        )
-    if is_whole and not told.whole.is_whole:
-        raise ConfigError(
-            "the server's method splits the model: call split_train and split_evaluate in the "
-            "ClientApp, not federated_train and federated_evaluate"
-        )
-    return told
-
-
-def _metrics(instructions: Instructions, outcome: Outcome) -> MetricRecord:
-    return MetricRecord(
-        {
-            "num-examples": instructions.num_examples,
-            "loss-sum": outcome.loss.loss_sum,
-            "num-tokens": outcome.loss.num_tokens,
-            "first-loss-sum": outcome.first_loss.loss_sum,
-            "first-num-tokens": outcome.first_loss.num_tokens,
-            "last-loss-sum": outcome.last_loss.loss_sum,
-            "last-num-tokens": outcome.last_loss.num_tokens,
-            "num-steps": outcome.num_steps,
-            "num-batch-tokens": outcome.num_batch_tokens,
-            "setup-seconds": outcome.setup_seconds,
-            "seconds": outcome.seconds,
-            "worker-seconds": outcome.traffic.worker_seconds,
-            "link-seconds": outcome.traffic.link_seconds,
-            "worker-up-bytes": outcome.traffic.up_bytes,
-            "worker-down-bytes": outcome.traffic.down_bytes,
-            "peak-bytes": outcome.peak_bytes,
-        }
-    )
 
 
 def _tell_end(instructions: Instructions, outcome: Outcome, *, array_bytes: int = 0) -> None:

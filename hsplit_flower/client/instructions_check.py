@@ -14,6 +14,7 @@ from ..splitting.base_reading import digest_of
 from ..splitting.quantisation import quantisation_of
 from ..splitting.quantised_loading import check_installed
 from ..types import Span
+from ..wire.instructions import WholeTraining
 from ..worker.admission import check_ranks
 
 logger = logging.getLogger(__name__)
@@ -119,3 +120,23 @@ def in_our_words(model: str) -> Iterator[None]:
 def _is_a_path(model: str) -> bool:
     """Whether a model's name is one of a place on the disk; the hub's have one slash at most."""
     return model.startswith((os.sep, ".", "~")) or model.count("/") > 1 or os.path.lexists(model)
+
+
+def check_kind(told: WholeTraining, *, is_whole: bool) -> None:
+    """See that the app's function is of the kind that the server's method asks for.
+
+    Raises
+    ------
+    ConfigError
+        Naming the function that is wanted.
+    """
+    if told.is_whole and not is_whole:
+        raise ConfigError(
+            "the server's method trains the whole model on each client: call federated_train and "
+            "federated_evaluate in the ClientApp, not split_train and split_evaluate"
+        )
+    if is_whole and not told.is_whole:
+        raise ConfigError(
+            "the server's method splits the model: call split_train and split_evaluate in the "
+            "ClientApp, not federated_train and federated_evaluate"
+        )

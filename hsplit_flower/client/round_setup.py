@@ -29,6 +29,7 @@ from ..wire.same_base import check_same_base
 from .half_cache import HalfCache, HalfKey
 from .instructions_check import check_adapters, in_our_words
 from .local_round import LocalRound
+from .personal_adapter import PersonalAdapter
 from .round_loop import Outcome, RoundLoop
 from .step_log import OnStep
 from .whole_round import AdapterRound, WeightRound
@@ -50,6 +51,7 @@ def run_round(
     granted_bytes: float = math.inf,
     security: Security = PLAIN,
     on_step: OnStep | None = None,
+    own: PersonalAdapter | None = None,
 ) -> Outcome:
     """A round inside its lease of a card, if it has one, and inside its memory budget.
 
@@ -62,14 +64,15 @@ def run_round(
     model
         What the client's half is loaded from.
     take_arrays
-        Gives what has arrived with the message, for the round to hold alone, counted by the meter:
-        the global update below the cut, or all parameters of the model.
+        Gives the message's global update, or all parameters, to hold alone, counted by the meter.
     granted_bytes
         What this device may give, whatever the instructions say.
     security
         Of the channel to the worker, if there is one.
     on_step
         Is told of each step of training.
+    own
+        Where what is trained goes, and nowhere else, or what is evaluated has on top, if anything.
 
     Raises
     ------
@@ -85,7 +88,7 @@ def run_round(
         meter = stack.enter_context(_metered(instructions, device))
         connect = partial(_connect, instructions, security)
         outcome = _run_half(
-            instructions, take_arrays, batches, key, meter, connect, granted_bytes, on_step
+            instructions, take_arrays, batches, key, meter, connect, granted_bytes, on_step, own
         )
         all_seconds = time.perf_counter() - started
         return replace(outcome, setup_seconds=max(0.0, all_seconds - outcome.seconds))
@@ -143,6 +146,7 @@ def _run_half(
     connect: Callable[[], GrpcStream],
     granted_bytes: float,
     on_step: OnStep | None,
+    own: PersonalAdapter | None,
 ) -> Outcome:
     spec = instructions.session
     with ExitStack() as stack:
@@ -165,6 +169,8 @@ def _run_half(
             stream = stack.enter_context(closing(connect()))
             with in_our_words(key.model), meter.setting_up():
                 updates = from_state_dict(take_arrays(meter))
+                if own is not None and not spec.train:
+                    updates = own.added_to(updates)
                 size, limit = instructions.micro_batch_size, instructions.link.max_message_bytes
                 local_round = LocalRound(half, updates, spec, stream, meter, size, limit)
         ready: Iterable[Batch] = checked(
@@ -175,7 +181,10 @@ def _run_half(
         else:
             outcome = local_round.evaluate(ready)
         loan.is_as_loaded = local_round.release_half()
-        return outcome
+        if own is None or not spec.train:
+            return outcome
+        own.write(outcome.updates, key, is_transposed=half.architecture.is_transposed)
+        return replace(outcome, updates={})
 
 
 def _whole_round(

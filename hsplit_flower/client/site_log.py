@@ -16,6 +16,8 @@ def asked(told: Instructions) -> str:
     ranks = [rank for rank in spec.ranks.values() if rank]
     words = f"round {told.server_round}: asked to {'train' if spec.train else 'evaluate'} {part}"
     words += f" of {told.model.name}"
+    if told.personal_steps:
+        words += ", with an adapter that stays here"
     if spec.train and told.whole.trains_weights:
         words += ", all parameters"
     elif spec.train and ranks:
@@ -51,7 +53,7 @@ def left_site(told: Instructions, outcome: Outcome, *, array_bytes: int) -> str:
         Of what was learnt, as the reply carries it.
     """
     to_server = ["loss, counts and seconds"]
-    if told.session.train:
+    if told.session.train and not told.personal_steps:
         learnt = (
             "all parameters" if outcome.weights else f"adapters of {len(outcome.updates)} weights"
         )

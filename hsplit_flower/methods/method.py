@@ -113,6 +113,12 @@ class Method:
             yield "training.start is set: it trains the weights themselves; leave it out"
         if self.aggregation is AggregationRule.EXACT_SUM and asked is Start.FACTORS:
             yield "training.start is 'factors': it sums changes, and averages no factors"
+        if not self.is_split and training.personalise_steps:
+            count = training.personalise_steps
+            yield (
+                f"training.personalise-steps is {count}: a client's own adapter is of the blocks "
+                "below its cut, and there is none; leave it out"
+            )
         if not self.is_split and training.micro_batch_size:
             size = training.micro_batch_size
             yield f"training.micro-batch-size is {size}: nothing is sent, whole batches are trained"

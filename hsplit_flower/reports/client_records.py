@@ -110,6 +110,24 @@ class EvaluatedClient(Measured):
     dropped: str | None = Field(default=None, description="Why it does not count, if it does not.")
 
 
+class PersonalisedClient(Record):
+    """A client that was to train an adapter of its own, which it keeps, after the last round."""
+
+    num_steps: int = Field(default=0, description="Optimizer steps on that adapter.")
+    num_tokens: int = Field(
+        default=0, description="Labelled tokens of its held-out examples, of which the losses are."
+    )
+    loss_before: float | None = Field(
+        default=None, description="Mean of a labelled token, with the global adapter."
+    )
+    loss_after: float | None = Field(
+        default=None, description="The same with its own adapter on top."
+    )
+    perplexity_before: float | None = Field(default=None, description="exp of loss-before.")
+    perplexity_after: float | None = Field(default=None, description="exp of loss-after.")
+    dropped: str | None = Field(default=None, description="Why it has none, if it has none.")
+
+
 class LeftOut(Record):
     """A client that was asked and had no part in the round."""
 

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
 from .client_records import EvaluatedClient, TrainedClient
-from .metrics import ClientEvaluationLine, FederatedLine, ServerEvaluationLine
+from .metrics import (
+    ClientEvaluationLine,
+    FederatedLine,
+    PersonalisationLine,
+    ServerEvaluationLine,
+)
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -67,8 +72,14 @@ def scalars(line: FederatedLine) -> dict[str, float]:
     """
     if isinstance(line, ServerEvaluationLine):
         return {"perplexity/server": line.perplexity, "loss/server": line.loss}
-    if isinstance(line, ClientEvaluationLine):
-        found: dict[str, float | None] = {"perplexity/clients": line.perplexity}
+    found: dict[str, float | None]
+    if isinstance(line, PersonalisationLine):
+        found = {}
+        for name, gained in line.clients.items():
+            found[f"perplexity before its own adapter/{name}"] = gained.perplexity_before
+            found[f"perplexity with its own adapter/{name}"] = gained.perplexity_after
+    elif isinstance(line, ClientEvaluationLine):
+        found = {"perplexity/clients": line.perplexity}
         for name, one in line.clients.items():
             found |= _evaluated(name, one)
     else:

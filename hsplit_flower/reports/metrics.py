@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ..errors import ConfigError
-from .client_records import EvaluatedClient, LeftOut, TrainedClient
+from .client_records import EvaluatedClient, LeftOut, PersonalisedClient, TrainedClient
 from .record import VERSION, Record, check_version
 
 METRICS_FILE = "metrics.jsonl"
@@ -87,6 +87,18 @@ class ServerEvaluationLine(RoundLine):
     )
 
 
+class PersonalisationLine(RoundLine):
+    """What adapters that clients keep for themselves gained on their own held-out examples."""
+
+    kind: Literal["personalisation"] = Field(
+        default="personalisation", description="What the line is of."
+    )
+    seconds: float = Field(default=0.0, description="From its start to its end, as measured.")
+    clients: dict[str, PersonalisedClient] = Field(
+        default_factory=dict, description="Who was asked, by name."
+    )
+
+
 class CentralisedLine(Line):
     """A model that one machine has trained on all texts (``hsplit centralised``)."""
 
@@ -97,13 +109,14 @@ class CentralisedLine(Line):
     seconds: float = Field(default=0.0, description="Of training.")
 
 
-FederatedLine = TrainingLine | ClientEvaluationLine | ServerEvaluationLine
+FederatedLine = TrainingLine | ClientEvaluationLine | ServerEvaluationLine | PersonalisationLine
 AnyLine = FederatedLine | CentralisedLine
 
 KINDS: Mapping[str, type[AnyLine]] = {
     "training": TrainingLine,
     "client-evaluation": ClientEvaluationLine,
     "server-evaluation": ServerEvaluationLine,
+    "personalisation": PersonalisationLine,
     "centralised": CentralisedLine,
 }
 

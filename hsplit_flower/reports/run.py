@@ -12,6 +12,7 @@ from .metrics import (
     METRICS_FILE,
     AnyLine,
     ClientEvaluationLine,
+    PersonalisationLine,
     ServerEvaluationLine,
     TrainingLine,
     read_line,
@@ -59,6 +60,12 @@ class Run:
     def server_evaluations(self) -> list[ServerEvaluationLine]:
         """What the server has evaluated."""
         return [line for line in self.lines if isinstance(line, ServerEvaluationLine)]
+
+    @property
+    def personalisation(self) -> PersonalisationLine | None:
+        """What clients' own adapters gained, the last time that there were any."""
+        lines = [line for line in self.lines if isinstance(line, PersonalisationLine)]
+        return lines[-1] if lines else None
 
     @property
     def names(self) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from .client_records import EvaluatedClient, LeftOut, TrainedClient
+from .client_records import EvaluatedClient, LeftOut, PersonalisedClient, TrainedClient
 from .markdown import cell
 from .metrics import KINDS
 from .plan import LeftOutNode, PlannedClient, PlanRecord
@@ -45,6 +45,7 @@ def schema_markdown() -> str:
     for title, record in (
         ("A client in training", TrainedClient),
         ("A client in evaluation", EvaluatedClient),
+        ("A client with an adapter of its own", PersonalisedClient),
         ("A client that was left out", LeftOut),
         ("The plan", PlanRecord),
         ("A client's part of the plan", PlannedClient),

@@ -61,6 +61,7 @@ def run_rounds(grid: Grid, config: RunConfig, evaluate: Evaluation | None) -> No
         record = RunRecord(folder, config, strategy)
         strategy.observer = record.trained
         strategy.evaluation_observer = record.evaluated_by_clients
+        strategy.personalisation.observer = record.personalised
         try:
             strategy.start(
                 grid,

@@ -29,6 +29,8 @@ FREE = frozenset(
 FREE_GROUPS = frozenset({"client", "worker", "sampling"})
 # What crosses the cut is learnt from; how patiently it is waited for, and in what pieces, is not.
 FREE_OF_GROUPS = {
+    # Of no round.
+    "training": frozenset({"personalise-steps"}),
     "link": frozenset({"max-message-mb", "step-timeout-seconds", "patience-seconds"}),
 }
 

@@ -10,7 +10,7 @@ from flwr.common.logger import log
 from ..reports import RunFolder, read_run
 from ..reports.events import TensorBoardEvents
 from ..reports.history import read_history
-from ..reports.metrics import FederatedLine, ServerEvaluationLine
+from ..reports.metrics import FederatedLine, PersonalisationLine, ServerEvaluationLine
 from ..reports.run import VOID_FILE
 from ..reports.run_texts import RUN_TEXTS
 from ..reports.summary import SUMMARY_FILE
@@ -71,6 +71,10 @@ class RunRecord:
         """Keep what clients have measured on examples of their own."""
         line = report.record()
         self.history = self.history.after(line)
+        self._add(line)
+
+    def personalised(self, line: PersonalisationLine) -> None:
+        """Keep what adapters that clients keep for themselves have gained."""
         self._add(line)
 
     def evaluated(self, server_round: int, metrics: Mapping[str, Any]) -> None:

@@ -24,6 +24,7 @@ from .collection import EvaluateResults, TrainResults
 from .comparison import with_comparison
 from .flower_log import errors_in_words, flowers_lines
 from .global_adapter import adapter_from, starting_arrays
+from .personalisation import Personalisation
 from .preflight import check_place, is_simulated_here
 from .progress import Progress
 from .replies import TrainReply
@@ -48,8 +49,7 @@ EvaluationObserver = Callable[[EvaluationReport], None]
 class FederatedStrategy(Strategy, ABC):
     """Rounds of a method, whatever of the model its clients have.
 
-    All that crosses a round is its `state`. A subclass says what there is besides clients, and what
-    of their replies is taken.
+    All that crosses a round is its `state`. A subclass says what of clients' replies is taken.
 
     Parameters
     ----------
@@ -97,12 +97,12 @@ class FederatedStrategy(Strategy, ABC):
         )
         self._setup = RoundSetup(self.planner, self.devices, settings, self.method)
         self._messages = RoundMessages(settings, self.method, self.architecture, self._sessions)
+        self.personalisation = Personalisation(settings, self._setup, self._messages, sessions)
         a_step = settings.training.gradient_accumulation_steps
         clock = FleetClock(config, self.planner.costs, self.planner.settings, self.method, a_step)
         self._reporting = Reporting(self.architecture, clock)
         self._progress, self._log = Progress(look), RoundLog()
-        self._timeout_seconds = 3600.0
-        self._num_rounds, self._rounds_before = 1, 0
+        self._timeout_seconds, self._num_rounds, self._rounds_before = 3600.0, 1, 0
         self._open_round: OpenRound | None = None
 
     @abstractmethod
@@ -136,11 +136,10 @@ class FederatedStrategy(Strategy, ABC):
     ) -> Result:
         """Run the rounds; what they need besides clients is started before and stopped after.
 
-        ``initial_arrays`` is a global adapter, as a result's arrays are, or what PEFT's
-        ``get_peft_model_state_dict(model)`` gives, with the ``initial_config`` that has its scale,
-        ``model.peft_config["default"]``; left out, training starts from nothing. With ``resume``, a
-        run's ``state`` or what `read_state` gives of it, that run goes on at its next round, up to
-        ``num_rounds`` in all. The other parameters are those of Flower's ``Strategy.start``.
+        ``initial_arrays``: a global adapter, as a result's, or ``get_peft_model_state_dict(model)``
+        of PEFT with ``initial_config``, its ``model.peft_config["default"]``; none starts anew.
+        With ``resume``, a run's ``state`` or what `read_state` gives of it, that run goes on, up to
+        ``num_rounds`` in all. The others are those of Flower's ``Strategy.start``.
         """
         arrays = starting_arrays(initial_arrays, initial_config)
         self._num_rounds, self._rounds_before = num_rounds, 0
@@ -169,6 +168,7 @@ class FederatedStrategy(Strategy, ABC):
                 evaluate_fn and renumbered(evaluate_fn, self._rounds_before),
             )
             check_end(result, num_rounds - self._rounds_before, self.settings, self._sessions)
+            self.personalisation.after(self.state, grid, train_config, timeout_seconds=timeout)
         return renumbered_result(result, self._rounds_before)
 
     def summary(self) -> None:
@@ -228,9 +228,9 @@ class FederatedStrategy(Strategy, ABC):
             self.evaluation_observer(self._reporting.evaluation(self._round, results, total))
         if not total.num_tokens:
             return None
-        num_clients = len(results.reports) - len(results.unfinished)
+        count = len(results.reports) - len(results.unfinished)
         return MetricRecord(
-            {"loss": total.mean, "perplexity": total.perplexity, "num-clients": num_clients}
+            {"loss": total.mean, "perplexity": total.perplexity, "num-clients": count}
         )
 
     def _configure(
@@ -277,8 +277,8 @@ class FederatedStrategy(Strategy, ABC):
         self._open_round, messages = self._messages.again(self._round, unfinished)
         if not messages:
             return []
-        left_seconds = max(0.0, self._round.deadline_seconds - time.monotonic())
-        return list(self._round.grid.send_and_receive(messages, timeout=left_seconds))
+        left = max(0.0, self._round.deadline_seconds - time.monotonic())
+        return list(self._round.grid.send_and_receive(messages, timeout=left))
 
     def _taken_over(self, arrays: ArrayRecord) -> MethodState:
         """What is known when a run goes on from these arrays."""

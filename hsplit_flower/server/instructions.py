@@ -1,15 +1,16 @@
 """What each client is instructed to do in a round: its session's settings, and what goes along."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 
 from ..errors import ConfigError
 from ..methods import Method
 from ..names import NUMBERED, ClientNames
 from ..settings import RunSettings, SessionSpec
+from ..settings.learning_rate import Schedule
 from ..simulation.lease import gpu_fractions
-from ..types import ClientInfo, ClientPlan
+from ..types import ClientInfo, ClientPlan, Start
 from ..wire.instructions import Instructions, WholeTraining
 
 SERVER_APP_SECONDS, POOL_SECONDS = 120.0, 10.0
@@ -145,6 +146,38 @@ def session_spec(
         # Who trains nothing evaluates all of it.
         truncates=method.truncates and train,
         train=train,
+    )
+
+
+def personal(told: Instructions, names: Collection[str], *, steps: int) -> Instructions:
+    """The same for an adapter of the client's own, on top of the global one, which stays as it is.
+
+    Training starts from fresh factors of the weights below the cut, at one learning rate; above it
+    nothing is trained. Evaluation has the client add what it keeps.
+
+    Parameters
+    ----------
+    told
+        As for a round.
+    names
+        The weights below the client's cut.
+    steps
+        How many the client takes.
+    """
+    spec = told.session
+    own = {name: rank if name in names else 0 for name, rank in spec.ranks.items()}
+    return told.replace(
+        personal_steps=steps,
+        probe=False,
+        session=spec.replace(
+            ranks=own,
+            num_steps=steps,
+            start=Start.RESTART,
+            schedule=Schedule.CONSTANT,
+            warmup_steps=0.0,
+            shares_adapters=False,
+            truncates=False,
+        ),
     )
 
 

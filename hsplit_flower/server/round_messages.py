@@ -18,7 +18,7 @@ from ..types import Span
 from .collection import Task
 from .dispatch import PendingMessage, Written, written
 from .global_adapter import adapter_below
-from .instructions import instructions_for
+from .instructions import instructions_for, personal
 from .message_bytes import content_bytes
 from .round import OpenRound
 from .sessions import Sessions
@@ -58,6 +58,7 @@ class RoundMessages:
         num_rounds: int,
         least: int,
         timeout_seconds: float,
+        personal_steps: int = 0,
     ) -> tuple[OpenRound, list[Message]]:
         """A message for each client that takes part; none where too few do.
 
@@ -75,11 +76,13 @@ class RoundMessages:
             With fewer clients the round could not count.
         timeout_seconds
             How long clients have for their replies.
+        personal_steps
+            Of an adapter that each client keeps; 0 in a round.
         """
         if len(begun.parts) < max(1, least):
             return _too_few(begun, max(1, least)), []
         self._sessions.load_update(state.method.updates)
-        pending = self._pending(begun, state, config, num_rounds)
+        pending = self._pending(begun, state, config, num_rounds, personal_steps)
         outgoing = written(
             pending,
             self._sessions,
@@ -131,7 +134,12 @@ class RoundMessages:
         return opened, [own.message for own in outgoing.values()]
 
     def _pending(
-        self, begun: OpenRound, state: RunState, config: ConfigRecord, num_rounds: int
+        self,
+        begun: OpenRound,
+        state: RunState,
+        config: ConfigRecord,
+        num_rounds: int,
+        personal_steps: int,
     ) -> dict[int, PendingMessage]:
         sampling = self._settings.sampling
         user_config = ConfigRecord({**config, "server-round": begun.server_round})
@@ -146,6 +154,11 @@ class RoundMessages:
             budgets_bytes={node: _budget(begun, node) for node in begun.parts},
             names=begun.names,
         )
+        if personal_steps:
+            told = {
+                node: personal(own, self._names(begun.parts[node].span), steps=personal_steps)
+                for node, own in told.items()
+            }
         base = begun.base.text
         return {
             node: PendingMessage(
@@ -159,6 +172,9 @@ class RoundMessages:
             )
             for node, instructions in told.items()
         }
+
+    def _names(self, span: Span) -> set[str]:
+        return {weight.name for weight in self._architecture.weights_in(span)}
 
     def _sent(self, state: RunState, spec: SessionSpec, span: Span) -> ArrayRecord:
         """The adapter as this client's model has it, or all parameters of the model."""

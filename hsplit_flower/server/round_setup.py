@@ -1,5 +1,6 @@
 """Setting a round up: who takes part in it, and which part each client has."""
 
+import time
 from dataclasses import replace
 from typing import final
 
@@ -149,6 +150,29 @@ class RoundSetup:
         if not chosen.clients:
             return begun, chosen.state
         return (self._planned if begun.trains else self._evaluating)(begun, chosen.state)
+
+    def everybody(self, state: RunState, grid: Grid, worker: WorkerDescription) -> OpenRound:
+        """What comes after the last round: all that are there and have a part of its plan.
+
+        Nobody is asked anything, and nothing is planned.
+        """
+        begun = self.begin(
+            state.server_round + 1,
+            MessageType.TRAIN,
+            grid,
+            worker,
+            started_seconds=time.perf_counter(),
+        )
+        clients = state.clients.among(grid.get_node_ids())
+        devices = self._source.in_round(clients, begun.server_round)
+        plans = {} if state.standing is None else state.standing.plan.clients
+        parts = {
+            node: self._planner.part_of(node, plans[node], state)
+            for node in clients
+            if node in plans and node in devices.profiles
+        }
+        names = state.clients.names
+        return replace(begun, clients=clients, devices=devices, parts=parts, names=names)
 
     def least(self, message_type: str) -> int:
         """How many nodes must take part, where any do."""

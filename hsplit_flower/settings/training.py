@@ -111,6 +111,12 @@ class Training(Recipe):
         "whole batch.",
         ge=0,
     )
+    personalise_steps: int = setting(
+        0,
+        "Steps that each client takes after the last round on an adapter of its own, which it "
+        "keeps: of the weights below its cut, on top of the global adapter. 0 for none.",
+        ge=0,
+    )
     seed: int = setting(
         0,
         "Of fresh adapters, of what chance decides in a simulated fleet, and of what an app draws, "

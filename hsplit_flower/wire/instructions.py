@@ -53,6 +53,12 @@ class Instructions(Settings):
     whole: WholeTraining = setting(
         WholeTraining(), description="How the whole model is trained, where the client has it."
     )
+    personal_steps: int = setting(
+        0,
+        "Steps that the client takes on an adapter of its own, or has taken on the one that it is "
+        "to evaluate with; 0 in every round.",
+        ge=0,
+    )
     address: str = setting("", "HOST:PORT of the worker.")
     token: str = setting("", "Opens the session.", secret=True)
     trust: Trust = setting(Trust(), "How its channel is secured.")

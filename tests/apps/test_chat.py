@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hsplit_flower.adapters import import_adapter
 from hsplit_flower.errors import ConfigError, DataError
 from hsplit_flower.reports import read_run
 
@@ -96,15 +97,17 @@ def test_packed_batches_have_positions_and_the_planned_size(settings: dict[str, 
 
     config = RunConfig.from_run_config({**settings, "chat.packing": True, "local-steps": 2})
     padded = RunConfig.from_run_config({**settings, "local-steps": 2})
-    packed = list(task.training_batches(config, part(0), 1))
+    packed = list(task.training_batches(config, part(0), 1, num_steps=2))
     assert len(packed) == 2
-    for batch, other in zip(packed, task.training_batches(padded, part(0), 1), strict=True):
+    for batch, other in zip(
+        packed, task.training_batches(padded, part(0), 1, num_steps=2), strict=True
+    ):
         assert "attention_mask" not in batch
         assert batch["input_ids"].shape[0] == 16 and batch["input_ids"].shape[1] <= 224
         assert (batch["labels"] >= 0).sum() > (other["labels"] >= 0).sum()
     # What is measured is not packed: its numbers are those of the same rows in any order.
     assert "attention_mask" in next(task.evaluation_batches(config, part(0)))
-    again = next(task.training_batches(config, part(0), 2))
+    again = next(task.training_batches(config, part(0), 2, num_steps=2))
     assert not again["input_ids"].equal(packed[0]["input_ids"])
 
 
@@ -154,3 +157,41 @@ def test_a_run_on_two_clients_own_files_shows_nothing_of_them(
     written = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
     said = "\n".join([*told, caplog.text])
     assert SECRET.encode() not in written and SECRET not in said
+
+
+def test_an_adapter_of_its_own_lies_beside_a_client_s_file_and_its_gain_in_the_run_s_folder(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    own = {
+        0: {"data": str(file_of(tmp_path / "first.jsonl", 12)), "name": "first"},
+        1: {
+            "data": str(file_of(tmp_path / "second.jsonl", 12, 100)),
+            "name": "second",
+            "personal-adapter": str(tmp_path / "elsewhere"),
+        },
+    }
+    changed = {
+        "server-evaluation": False,
+        "num-server-rounds": 1,
+        "training.personalise-steps": 3,
+        "training.learning-rate": 2e-3,
+    }
+    with flowers_log() as told:
+        folder = run_here(settings, tmp_path / "out", changed, app="chat", own=own)
+    line = read_run(folder).personalisation
+    assert line is not None and line.server_round == 1
+    *_, first, second, last = told
+    assert "adapter: " in last
+    for name, said in (("first", first), ("second", second)):
+        client = line.clients[name]
+        assert client.num_steps == 3 and client.num_tokens
+        before, after = client.perplexity_before, client.perplexity_after
+        assert before is not None and after is not None and after < before
+        assert f"client {name}: perplexity of what it holds out {before:.4f} -> {after:.4f}" in said
+        assert f"| {name} | {before:.3g} | {after:.3g} | 3 |" in (folder / "summary.md").read_text()
+    for kept in (tmp_path / "first-personal-adapter", tmp_path / "elsewhere"):
+        blocks = {int(name.split(".")[2]) for name in import_adapter(kept)}
+        assert blocks and max(blocks) < max(
+            one.cut for one in read_run(folder).training[0].clients.values()
+        )
+    assert import_adapter(folder / "adapter")

@@ -66,6 +66,7 @@ INSTRUCTIONS = Instructions(
     cached_halves=2,
     predicted_bytes=1.5e9,
     budget_bytes=2e9,
+    personal_steps=4,
     lease_gpu_fraction=0.25,
     lease_card_bytes=8e10,
 )

@@ -5,7 +5,7 @@ from flwr.clientapp import ClientApp
 
 from chat import task
 from chat.run_config import RunConfig
-from hsplit_flower.client.app import describe_device, errors_as_replies
+from hsplit_flower.client.app import describe_device, errors_as_replies, personal_steps
 from hsplit_flower.runs import evaluate_part, round_of, train_part
 
 app = ClientApp(mods=[errors_as_replies])
@@ -23,7 +23,8 @@ def query(msg: Message, context: Context) -> Message:
 def train(msg: Message, context: Context) -> Message:
     """Train this client's part of the model for one round."""
     config = RunConfig.from_run_config(context.run_config)
-    batches = task.training_batches(config, context, round_of(msg, config))
+    steps = personal_steps(msg) or task.num_steps(config, context)
+    batches = task.training_batches(config, context, round_of(msg, config), num_steps=steps)
     return train_part(msg, context, config, batches)
 
 

@@ -45,13 +45,15 @@ def num_steps(config: RunConfig, context: Context) -> int:
     return config.steps_of(len(_training_rows(config, *_place(context))))
 
 
-def training_batches(config: RunConfig, context: Context, server_round: int) -> Batches:
-    """One round's batches of this client's rows, other ones each round."""
+def training_batches(
+    config: RunConfig, context: Context, server_round: int, *, num_steps: int
+) -> Batches:
+    """One round's batches of this client's rows for so many steps, other ones each round."""
     training, (own, position, num_clients) = config.run.training, _place(context)
     return batches(
         _training_rows(config, own, position, num_clients),
         training.batch_size,
-        steps=num_steps(config, context) * training.gradient_accumulation_steps,
+        steps=num_steps * training.gradient_accumulation_steps,
         seed=(training.seed, server_round, position),
         pad_id=pad_token_id(_tokenizer(config.run.model)),
     )

@@ -43,14 +43,16 @@ def num_steps(config: RunConfig, context: Context) -> int:
     return config.steps_of(num_examples(config, context))
 
 
-def training_batches(config: RunConfig, context: Context, server_round: int) -> Batches:
-    """One round's batches of this client's partition, other ones each round."""
+def training_batches(
+    config: RunConfig, context: Context, server_round: int, *, num_steps: int
+) -> Batches:
+    """One round's batches of this client's partition for so many steps, other ones each round."""
     position, num_clients = partition_of(context.node_config)
     training = config.run.training
     return batches(
         _encoded_part(config, position, num_clients, "train"),
         training.batch_size,
-        steps=num_steps(config, context) * training.gradient_accumulation_steps,
+        steps=num_steps * training.gradient_accumulation_steps,
         seed=(training.seed, server_round, position),
         pad_id=pad_token_id(_tokenizer(config.run.model)),
     )
