@@ -15,6 +15,11 @@ class Asked(Settings):
     adapter: str = setting(
         "", "Folder of a PEFT adapter, or of a run, whose adapter is taken then; empty takes none."
     )
+    personal_adapter: str = setting(
+        "",
+        "Folder of an adapter of this device's own, which goes on top of --adapter: one that it "
+        "trained after a run, and kept. Wants --worker.",
+    )
     chat: bool = setting(
         False,
         "Whether lines of standard input are the turns of a conversation, each answered in the "
@@ -65,12 +70,19 @@ def command(chosen: Chosen) -> None:
             'a prompt is wanted, as in hsplit generate "The first line", or --chat, which reads '
             "standard input, and not both"
         )
+    if asked.personal_adapter and not chosen[Worker].address:
+        raise ConfigError(
+            f"--personal-adapter is {asked.personal_adapter!r}: it goes on a device's half of the "
+            "model, and needs the other half, with --worker HOST:PORT"
+        )
     # These bring torch, for which neither help nor a mistyped option need wait.
     from .conversation import hold_conversation, show_text
     from .make_generation import writer_of
 
     try:
-        with writer_of(asked.adapter, asked.device, chosen) as writer:
+        with writer_of(
+            asked.adapter, asked.device, chosen, personal=asked.personal_adapter
+        ) as writer:
             if asked.chat:
                 hold_conversation(writer, sys.stdin, chosen[Decoding])
             else:

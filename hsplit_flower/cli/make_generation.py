@@ -21,7 +21,9 @@ from .options import Chosen
 
 
 @contextmanager
-def writer_of(adapter: str, device: str, chosen: Chosen) -> Iterator[TextWriter]:
+def writer_of(
+    adapter: str, device: str, chosen: Chosen, *, personal: str = ""
+) -> Iterator[TextWriter]:
     """What writes, until the block ends.
 
     Parameters
@@ -33,6 +35,8 @@ def writer_of(adapter: str, device: str, chosen: Chosen) -> Iterator[TextWriter]
     chosen
         The base, of which what is not given is the adapter's run's own; the worker, if there is
         one; and how they write.
+    personal
+        Folder of an adapter of this device's own on top of that, where there is a worker.
 
     Raises
     ------
@@ -55,6 +59,7 @@ def writer_of(adapter: str, device: str, chosen: Chosen) -> Iterator[TextWriter]
         base,
         chosen[Worker],
         adapter="" if source is None else source.folder,
+        personal=personal,
         text=chosen[SplitText],
         link=chosen[Link],
         device=place,

@@ -88,13 +88,24 @@ class PersonalAdapter:
                 f"another folder as {FOLDER_KEY} in the node config"
             ) from error
 
-    def added_to(self, updates: Mapping[str, LowRank]) -> dict[str, LowRank]:
-        """The global update of the weights below the cut, and what is kept on top of it.
+    def read(self) -> dict[str, LowRank]:
+        """What is kept.
 
         Raises
         ------
         AdapterError
-            If there is none, or it is of another model.
+            If there is none, or it is more than plain LoRA.
         """
-        own = import_adapter(self.folder)
-        return {name: one + own[name] if name in own else one for name, one in updates.items()}
+        return import_adapter(self.folder)
+
+    def added_to(self, updates: Mapping[str, LowRank]) -> dict[str, LowRank]:
+        """The global update with what is kept on top; a weight may have one of the two alone.
+
+        Raises
+        ------
+        AdapterError
+            If there is none, or what is there is of other shapes.
+        """
+        own = self.read()
+        both = {name: updates[name] + own[name] for name in updates.keys() & own.keys()}
+        return {**updates, **own, **both}

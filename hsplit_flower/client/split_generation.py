@@ -30,6 +30,7 @@ from ..transport.security import Security
 from ..types import WireType, WorkerDescription
 from ..wire.fingerprint import fingerprint_of_updates
 from .other_half import OtherHalf, attach_part
+from .personal_adapter import PersonalAdapter
 from .split_model import split_model
 from .text_writer import TextWriter, end_ids_of
 
@@ -66,6 +67,7 @@ def split_generate(
     model: Model | str,
     worker: Worker,
     adapter: str | Path = "",
+    personal: str | Path = "",
     decoding: Decoding | None = None,
     text: SplitText | None = None,
     link: Link | None = None,
@@ -83,6 +85,8 @@ def split_generate(
         Where it is reached (``address``), the file of its operator's token, and certificates.
     adapter
         Folder of the adapter that the worker was started with; empty for none.
+    personal
+        Folder of an adapter of this device's own on top, unknown to the worker; empty for none.
     decoding, text, link
         How tokens are chosen, where the model is cut and how long texts may be, and what hidden
         states are sent as.
@@ -96,9 +100,15 @@ def split_generate(
     """
     how = decoding or Decoding()
     base = Model(name=model) if isinstance(model, str) else model
-    num_rows = len(prompts) * how.num_beams
     with split_writer(
-        base, worker, adapter=adapter, text=text, link=link, device=device, num_rows=num_rows
+        base,
+        worker,
+        adapter=adapter,
+        personal=personal,
+        text=text,
+        link=link,
+        device=device,
+        num_rows=len(prompts) * how.num_beams,
     ) as writer:
         return writer.texts([writer.encoded(prompt) for prompt in prompts], how)
 
@@ -109,6 +119,7 @@ def split_writer(
     worker: Worker,
     *,
     adapter: str | Path = "",
+    personal: str | Path = "",
     text: SplitText | None = None,
     link: Link | None = None,
     device: str = "cpu",
@@ -136,6 +147,7 @@ def split_writer(
         architecture = read_architecture(checkpoint.config())
         _check_alike(described, architecture, updates, worker.address)
         cut = text.cut or described.lowest_cut
+        updates = _with_personal(updates, personal, architecture, cut)
         half = _device_half(model, architecture, cut, device)
         attach_part(half, updates)
         half.model.eval()
@@ -192,6 +204,23 @@ def _device_half(model: Model, architecture: Architecture, cut: int, device: str
         architecture=architecture,
         quantised=model.quantised,
     )
+
+
+def _with_personal(
+    updates: dict[str, LowRank], folder: str | Path, architecture: Architecture, cut: int
+) -> dict[str, LowRank]:
+    """With the device's own on top, if it has one and all of that is in its half."""
+    if not folder:
+        return updates
+    own = PersonalAdapter(folder=Path(folder))
+    blocks = {weight.name: weight.block for weight in architecture.weights}
+    needed = 1 + max((blocks.get(name, 0) for name in own.read()), default=0)
+    if needed > cut:
+        raise AdapterError(
+            f"the adapter in {folder} is of the first {needed} blocks, and this device has {cut}: "
+            f"ask for a cut of {needed} or more"
+        )
+    return own.added_to(updates)
 
 
 def _check_alike(

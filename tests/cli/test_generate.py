@@ -9,7 +9,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from hsplit_flower.adapters import import_adapter
+from hsplit_flower.adapters import export_adapter, import_adapter
 from hsplit_flower.cli import main
 from hsplit_flower.cli.conversation import turn_ids
 from hsplit_flower.data.chat import Message
@@ -143,3 +143,27 @@ def test_with_a_worker_the_same_is_written(
             assert split == generated(capsys, PROMPT, "--adapter", adapter, *how)
         assert main(["generate", PROMPT, *map(str, there)]) == 1
         assert "and this device no adapter" in capsys.readouterr().err
+
+
+def test_an_adapter_of_its_own_is_on_top_and_needs_a_worker(
+    adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    updates = import_adapter(adapter)
+    own = {name: one.scale(-3.0) for name, one in updates.items() if block_of(name) < 2}
+    both = {name: one + own[name] if name in own else one for name, one in updates.items()}
+    for folder, content in (("own", own), ("both", both)):
+        export_adapter(content, tmp_path / folder, base_model="llama-tiny", is_transposed=False)
+    token = tmp_path / "token"
+    token.write_text(OPERATOR_TOKEN, encoding="utf-8")
+    with running_worker_of(load_half("llama-tiny", Parts.of_worker(1, 8))) as running:
+        running.worker.use_adapter(updates)
+        there = ("--worker", running.address, "--token-file", token, "--cut", 2)
+        asked = (PROMPT, "--adapter", adapter, "--personal-adapter", tmp_path / "own")
+        split = generated(capsys, *asked, *there)
+    assert split == generated(capsys, PROMPT, "--adapter", tmp_path / "both")
+    assert main(["generate", *map(str, asked)]) == 1
+    assert "own': it goes on a device's half" in capsys.readouterr().err
+
+
+def block_of(name: str) -> int:
+    return int(name.split(".")[2])

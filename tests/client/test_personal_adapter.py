@@ -53,10 +53,11 @@ def test_what_is_kept_comes_on_top_of_the_global_update(tmp_path: Path) -> None:
     own = PersonalAdapter(folder=tmp_path / "own")
     own.write({"a": update(1)}, KEY, is_transposed=False)
     own.write({"a": update(2), "b": update(3, rank=1)}, KEY, is_transposed=False)
-    total = own.added_to({"a": update(4), "b": update(5), "c": update(6)})
+    # A round may have left a weight without any update.
+    total = own.added_to({"a": update(4), "c": update(6)})
     for name, wanted in (
         ("a", update(4).dense() + update(2).dense()),
-        ("b", update(5).dense() + update(3, rank=1).dense()),
+        ("b", update(3, rank=1).dense()),
         ("c", update(6).dense()),
     ):
         torch.testing.assert_close(total[name].dense(), wanted)

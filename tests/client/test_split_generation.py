@@ -158,6 +158,45 @@ def test_both_sides_have_their_part_of_the_adapter(
     assert len(worker.sessions) == 0
 
 
+def test_a_device_s_own_adapter_is_on_top_in_its_half(
+    adapter: Path, worker: Worker, tmp_path: Path
+) -> None:
+    """Of three blocks, which a device with fewer cannot use."""
+    blocks = {weight.name: weight.block for weight in worker.half.architecture.weights}
+    own = {
+        name: update.scale(-2.0)
+        for name, update in learnt("llama-tiny", rank=3, size=0.05).items()
+        if blocks[name] < 3
+    }
+    folder = export_adapter(own, tmp_path / "own", base_model="llama-tiny", is_transposed=False)
+    both = {
+        name: update + own[name] if name in own else update
+        for name, update in import_adapter(adapter).items()
+    }
+    half = load_half("llama-tiny", Parts.whole(8))
+    half.model.generation_config = GenerationConfig()
+    attach_part(half, both)
+    bare = TextWriter(half.model, load_tokenizer("llama-tiny"))
+    decoding = Decoding(max_new_tokens=12)
+    wanted = bare.texts([bare.encoded(prompt) for prompt in PROMPTS], decoding)
+
+    def written(cut: int, **more: Any) -> list[str]:
+        return split_generate(
+            PROMPTS,
+            model="llama-tiny",
+            worker=reached(worker, tmp_path),
+            adapter=adapter,
+            decoding=decoding,
+            text=SplitText(cut=cut, context_tokens=64),
+            **more,
+        )
+
+    assert written(3, personal=folder) == wanted != written(3)
+    with pytest.raises(AdapterError, match="of the first 3 blocks, and this device has 2"):
+        written(2, personal=folder)
+    assert len(worker.sessions) == 0
+
+
 def test_halves_that_do_not_belong_together_are_refused(worker: Worker, tmp_path: Path) -> None:
     there = reached(worker, tmp_path)
     with pytest.raises(AdapterError, match=r"has the adapter \w{16}, and this device no adapter"):
