@@ -8,7 +8,7 @@ PUBLIC = {
     "EncodedExample", "Example", "PROMPT_STYLES", "RESTAURANTS", "SPLITS",
     "batches", "collated", "describe", "encode_examples", "encode_prompts", "end_token_id",
     "format_prompt", "formatted", "labels_of", "load_examples", "pad_token_id",
-    "parse_meaning", "partition", "thinned",
+    "parse_meaning", "partition", "start_ids", "thinned",
     "write_meaning",
 }  # fmt: skip
 
