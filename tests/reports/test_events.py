@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from hsplit_flower.errors import ConfigError
+from hsplit_flower.reports.client_records import PersonalisedClient
 from hsplit_flower.reports.events import EVENTS_FOLDER, TensorBoardEvents, scalars
+from hsplit_flower.reports.metrics import PersonalisationLine
 from tests.reports.page.runs import run_of, void_run
 
 pytest.importorskip("tensorboard", reason="the extra 'tensorboard' is not installed")
@@ -54,6 +56,21 @@ def test_nothing_is_made_before_the_first_line(tmp_path: Path) -> None:
 def test_of_clients_that_did_not_finish_there_are_no_numbers() -> None:
     assert set(scalars(void_run().lines[0])) == {
         *("round/seconds", "round/simulated seconds", "round/drift of importance", "round/clients")
+    }
+
+
+def test_what_own_adapters_gained_is_told_by_client() -> None:
+    line = PersonalisationLine(
+        server_round=3,
+        clients={
+            "a": PersonalisedClient(perplexity_before=8.0, perplexity_after=6.5),
+            "b": PersonalisedClient(perplexity_before=9.0, dropped="its disk is full"),
+        },
+    )
+    assert scalars(line) == {
+        "perplexity before its own adapter/a": 8.0,
+        "perplexity with its own adapter/a": 6.5,
+        "perplexity before its own adapter/b": 9.0,
     }
 
 

@@ -2,11 +2,14 @@
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hsplit_flower.reports import Run, RunFolder, client_totals, clients_table, read_run, summary
+from hsplit_flower.reports.client_records import PersonalisedClient
+from hsplit_flower.reports.metrics import PersonalisationLine
 
 from .runs import NO_ROOM, WORKER, example_run
 
@@ -104,3 +107,21 @@ def test_totals_are_of_all_that_was_measured(run: Run) -> None:
     assert (first.sent_bytes, first.received_bytes) == (2_004_000, 1_006_000)
     assert (len(first.finished), len(second.finished), third.last) == (2, 1, None)
     assert third.absences[0].rounds_text == "1-2"
+
+
+def test_what_clients_own_adapters_gained(run: Run) -> None:
+    assert "own adapters" not in summary(run)
+    own = {
+        "clinic-a": PersonalisedClient(
+            num_steps=20, num_tokens=300, perplexity_before=8.04, perplexity_after=6.5
+        ),
+        "clinic-b": PersonalisedClient(
+            num_tokens=90, perplexity_before=9.0, dropped="its disk | is full"
+        ),
+    }
+    last = PersonalisationLine(server_round=2, clients=own)
+    told = summary(replace(run, lines=(*run.lines, last)))
+    told = section(told, "What clients' own adapters gained")
+    assert "After round 2 each client" in told
+    assert row_of(told, "clinic-a") == ["clinic-a", "8.04", "6.5", "20", "300"]
+    assert "| clinic-b | 9 | its disk \\| is full | 0 | 90 |" in told
