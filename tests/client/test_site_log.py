@@ -93,3 +93,12 @@ def test_without_a_worker_nothing_goes_to_one() -> None:
 def test_no_secret_is_said() -> None:
     said = asked(TOLD) + did(TOLD, OUTCOME) + left_site(TOLD, OUTCOME, array_bytes=1)
     assert "a secret" not in said
+
+
+def test_of_an_adapter_that_stays_here_it_says_so() -> None:
+    own = TOLD.replace(personal_steps=5)
+    assert "to train the first 4 blocks of llama-tiny, with an adapter that stays here" in asked(
+        own
+    )
+    told = left_site(own, OUTCOME, array_bytes=0)
+    assert "to the server loss, counts and seconds; to the split worker" in told

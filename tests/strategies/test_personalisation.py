@@ -1,6 +1,7 @@
 """Adapters of the clients' own after the last round, with real clients and worker."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from hsplit_flower.errors import ConfigError, DataError
 from hsplit_flower.reports.metrics import PersonalisationLine
 from hsplit_flower.server.checkpoint import write_state
 from hsplit_flower.server.split_strategy import SplitStrategy
+from hsplit_flower.server.worker_sessions import WorkerSessions
 from hsplit_flower.strategies import FedLoRA, HSplitLoRA, SplitLoRA
-from hsplit_flower.types import Labels, Start
+from hsplit_flower.types import Labels, Start, WorkerDescription
 from hsplit_flower.wire.instructions import INSTRUCTIONS_KEY, METRICS_KEY, Instructions
 from tests.families import IGNORED
 from tests.reference.unsplit import base_model, with_peft
@@ -240,6 +242,29 @@ def test_what_stops_all_of_it_costs_nothing_of_the_run(
     run = Personalised(model, worker, before=breaks)
     assert run.result.arrays and not run.lines
     assert any("own adapters: the link is down" in said for said in flower_log)
+
+
+def test_a_worker_with_few_sessions_serves_them_one_after_the_other(
+    model: str, worker: WatchedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int] = []
+    open_all, describe = WorkerSessions.open_all, WorkerSessions.describe
+
+    def few(sessions: WorkerSessions) -> WorkerDescription:
+        # Enough for the round, which has to be before.
+        most = 2 if Path("before").exists() else len(NODES)
+        return replace(describe(sessions), max_sessions=most)
+
+    def counted(sessions: WorkerSessions, specs: Any, loads: Any) -> Any:
+        opened.append(len(specs))
+        return open_all(sessions, specs, loads)
+
+    monkeypatch.setattr(WorkerSessions, "describe", few)
+    monkeypatch.setattr(WorkerSessions, "open_all", counted)
+    run = Personalised(model, worker)
+    assert opened == [3, *[2] * 3, *[1] * 3]
+    clients = run.lines[0].clients
+    assert all(clients[name].perplexity_after is not None for name in NAMES.values())
 
 
 def test_who_has_the_whole_model_has_nothing_below_a_cut(model: str) -> None:
