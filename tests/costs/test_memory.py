@@ -59,7 +59,9 @@ def costs_of(name: str, attention: str = "sdpa", dtype_bytes: int = 4) -> ModelC
     return trace_costs(CONFIGS[name], a_workload(attention, dtype_bytes))
 
 
-@pytest.mark.parametrize("is_scored", [False, True], ids=["plain", "scored"])
+@pytest.mark.parametrize(
+    "is_scored", [pytest.param(False, marks=pytest.mark.long), True], ids=["plain", "scored"]
+)
 @pytest.mark.parametrize("settings", [SERVER, CLIENT], ids=["server", "client"])
 @pytest.mark.parametrize(
     ("name", "attention", "dtype_bytes", "cut", "rank"),
@@ -99,7 +101,9 @@ def test_client_peak_is_predicted_within_a_tenth(
     assert measured.peak_bytes <= predicted - messages <= 1.1 * measured.peak_bytes
 
 
-@pytest.mark.parametrize("update_rank", [3, 30, 36, 64])
+@pytest.mark.parametrize(
+    "update_rank", [3, 36, *(pytest.param(rank, marks=pytest.mark.long) for rank in (30, 64))]
+)
 @pytest.mark.parametrize("start", list(Start))
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_client_peak_is_predicted_with_any_update(

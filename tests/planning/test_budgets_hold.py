@@ -1,5 +1,7 @@
 """Plans keep within every budget, and leave out only who does not hold the smallest cut."""
 
+import functools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,17 +14,25 @@ from hsplit_flower.types import Labels, Start
 from tests.planning.planned import ROOM, costs_of, device
 
 
+@functools.cache
+def whole_bytes(name: str, dtype_bytes: int) -> float:
+    """What training the whole model takes: a size that budgets are shares of."""
+    costs = costs_of(name, dtype_bytes)
+    return whole_model_memory(costs, rank=16, settings=PlanSettings()).total_bytes
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _traced() -> None:
     """Trace before hypothesis draws: building a model touches the random state."""
     for name in ("llama", "gpt2"):
         for dtype_bytes in (2, 4):
-            costs_of(name, dtype_bytes)
+            whole_bytes(name, dtype_bytes)
 
 
 @st.composite
 def situations(draw: st.DrawFn) -> dict[str, object]:
-    costs = costs_of(draw(st.sampled_from(["llama", "gpt2"])), draw(st.sampled_from([2, 4])))
+    base = draw(st.sampled_from(["llama", "gpt2"])), draw(st.sampled_from([2, 4]))
+    costs = costs_of(*base)
     chosen = PlanSettings(
         labels=draw(st.sampled_from(list(Labels))),
         start=draw(st.sampled_from(list(Start))),
@@ -37,7 +47,7 @@ def situations(draw: st.DrawFn) -> dict[str, object]:
         makespan_slack=draw(st.sampled_from([0.0, 0.05])),
         worker_session_bytes=draw(st.sampled_from([None, 0.0, 2e4])),
     )
-    whole = whole_model_memory(costs, rank=16, settings=chosen).total_bytes
+    whole = whole_bytes(*base)
     shares = draw(st.lists(st.floats(0.05, 1.3), min_size=1, max_size=6))
     profiles = {
         7 * index: device(share * whole, draw(st.floats(1e6, 1e9)), draw(st.floats(1e4, 1e8)))

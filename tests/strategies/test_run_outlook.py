@@ -12,8 +12,9 @@ from tests.strategies.local_grid import LocalGrid
 from tests.strategies.tiny import strategy_of
 
 NUM_ROUNDS = 3
-# Names, shapes and the envelope of each array and message, which are not counted.
-ARRAY_BYTES, MESSAGE_BYTES = 150, 3000
+# Names, shapes, the digest of the base and the envelope of each array and message, which are not
+# counted.
+ARRAY_BYTES, MESSAGE_BYTES = 150, 5000
 
 
 def test_bytes_are_as_planned(model: str, worker: WatchedWorker) -> None:
