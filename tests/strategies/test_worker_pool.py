@@ -295,7 +295,6 @@ def test_workers_that_others_leave_no_room_for_wait_and_then_give_up(
         remove_placement_group(held)
 
 
-@pytest.mark.long
 def test_what_a_worker_cannot_load_is_said_as_it_says_it(model: str, own_ray: None) -> None:
     with pytest.raises(SplitError, match="9"):
         WorkerPool(Model(name=model), on_ray(), lowest_cut=9).start()
