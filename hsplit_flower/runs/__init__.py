@@ -4,9 +4,7 @@ What an app brings is its data: the batches of a client, and what the server eva
 """
 
 from .app_settings import AppSettings as AppSettings
-from .client_part import evaluate_part as evaluate_part
-from .client_part import round_of as round_of
-from .client_part import train_part as train_part
+from .client_app import client_app as client_app
 from .federation import run_rounds as run_rounds
 from .federation import strategy_of as strategy_of
 from .node import partition_of as partition_of

@@ -1,35 +1,7 @@
-"""The client: its own examples, and functions of hsplit_flower."""
+"""The client: its own examples, and all else as the library's apps have it."""
 
-from flwr.app import Context, Message
-from flwr.clientapp import ClientApp
-
-from hsplit_flower.client.app import describe_device, errors_as_replies, personal_steps
-from hsplit_flower.runs import evaluate_part, round_of, train_part
+from hsplit_flower.runs import client_app
 from nlg import task
 from nlg.run_config import RunConfig
 
-app = ClientApp(mods=[errors_as_replies])
-
-
-@app.query()
-def query(msg: Message, context: Context) -> Message:
-    """Say what this device has, and on how many examples it trains."""
-    config = RunConfig.from_run_config(context.run_config)
-    num_steps = task.num_steps(config, context)
-    return describe_device(msg, context, task.num_examples(config, context), num_steps=num_steps)
-
-
-@app.train()
-def train(msg: Message, context: Context) -> Message:
-    """Train this client's part of the model for one round."""
-    config = RunConfig.from_run_config(context.run_config)
-    steps = personal_steps(msg) or task.num_steps(config, context)
-    batches = task.training_batches(config, context, round_of(msg, config), num_steps=steps)
-    return train_part(msg, context, config, batches)
-
-
-@app.evaluate()
-def evaluate(msg: Message, context: Context) -> Message:
-    """Evaluate the global model on this client's share of the dev set."""
-    config = RunConfig.from_run_config(context.run_config)
-    return evaluate_part(msg, context, config, task.evaluation_batches(config, context))
+app = client_app(task, RunConfig)
