@@ -20,7 +20,7 @@ MASKED_STYLE = "dim"
 
 def print_report(found: DataFound, example: int) -> None:
     """Print what was found; of the rows kept, that of this number is shown, the first is 1."""
-    out = console()
+    out, kept = console(), found.fitted
     for line in summary_lines(found):
         out.print(line)
     out.print()
@@ -30,17 +30,17 @@ def print_report(found: DataFound, example: int) -> None:
     out.print()
     if not sys.stdout.isatty():
         out.print("A row is shown on a terminal only; this is none.")
-    elif example > len(found.kept):
-        out.print(f"There is no row {example} to show: {len(found.kept)} are kept.")
+    elif example > len(kept.examples):
+        out.print(f"There is no row {example} to show: {len(kept.examples)} are kept.")
     else:
-        at = found.kept[example - 1]
-        out.print(f"{found.conversations[at].place}; what is learnt is in colour:")
-        out.print(coloured(found, found.encoded[at].up_to(found.max_length)))
+        place = found.conversations[kept.places[example - 1]].place
+        out.print(f"{place}; what is learnt is in colour:")
+        out.print(coloured(found, kept.examples[example - 1]))
 
 
 def summary_lines(found: DataFound) -> Iterator[str]:
     """Rows, tokens, and what becomes of them, a line each."""
-    counts = found.counts
+    counts = found.fitted.counts
     num_texts = sum(not one.messages for one in found.conversations)
     kinds = {"conversations": counts.num_rows - num_texts, "texts": num_texts}
     told = " and ".join(f"{number} {kind}" for kind, number in kinds.items() if number)
@@ -55,7 +55,7 @@ def summary_lines(found: DataFound) -> Iterator[str]:
     )
     if counts.num_without_answer:
         yield f"without anything to learn: {counts.num_without_answer} rows, which are left out"
-    yield f"kept: {len(found.kept)} rows with {counts.num_tokens} tokens"
+    yield f"kept: {len(found.fitted.examples)} rows with {counts.num_tokens} tokens"
     masked = counts.num_tokens - counts.num_learnt_tokens
     yield (
         f"learnt: {counts.num_learnt_tokens} tokens, {counts.learnt_share:.0%}; masked: {masked}, "

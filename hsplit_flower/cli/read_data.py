@@ -5,7 +5,12 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from ..data import EncodedExample
-from ..data.chat import ChatTemplate, Conversation, EncodingCounts, load_conversations
+from ..data.chat import (
+    ChatTemplate,
+    Conversation,
+    EncodedConversations,
+    load_conversations,
+)
 from ..data.chat.encode import fit, tokenise
 from ..data.chat.row_format import RowFormat
 from ..settings import Chat, Model, Training
@@ -23,8 +28,8 @@ class DataFound:
         As it was typed.
     conversations, encoded
         All rows, and the same in tokens, however long.
-    counts
-        What becomes of them.
+    fitted
+        Those that would be trained on, and what becomes of the others.
     max_length, on_long
         The longest row that a run takes, and what it does with longer ones.
     tokenizer, template
@@ -34,21 +39,11 @@ class DataFound:
     file: str
     conversations: list[Conversation]
     encoded: list[EncodedExample]
-    counts: EncodingCounts
+    fitted: EncodedConversations
     max_length: int
     on_long: str
     tokenizer: PreTrainedTokenizerBase
     template: ChatTemplate
-
-    @property
-    def kept(self) -> list[int]:
-        """Positions of the rows that would be trained on."""
-        fits = self.max_length if self.on_long != "truncate" else max(map(len, self.encoded))
-        return [
-            at
-            for at, one in enumerate(self.encoded)
-            if len(one) <= fits and one.up_to(self.max_length).num_learnt
-        ]
 
 
 def read_data(file: str, chosen: Chosen) -> DataFound:
@@ -69,7 +64,7 @@ def read_data(file: str, chosen: Chosen) -> DataFound:
         file=file,
         conversations=conversations,
         encoded=encoded,
-        counts=fit(encoded, max_length=training.sequence_length, on_long=chat.on_long).counts,
+        fitted=fit(encoded, max_length=training.sequence_length, on_long=chat.on_long),
         max_length=training.sequence_length,
         on_long=chat.on_long,
         tokenizer=tokenizer,

@@ -198,14 +198,14 @@ def _trained(
     if instructions.personal_steps:
         # What was learnt is the client's own.
         _tell_end(instructions, outcome)
-        return RecordDict({METRICS_KEY: MetricRecord({**measurements(instructions, outcome)})})
+        return RecordDict({METRICS_KEY: _metrics(instructions, outcome)})
     scores = outcome.importance
     arrays = ArrayRecord({**to_state_dict(outcome.updates), **outcome.weights})
     _tell_end(instructions, outcome, array_bytes=sum(len(one.data) for one in arrays.values()))
     return RecordDict(
         {
             UPDATE_KEY: arrays,
-            METRICS_KEY: MetricRecord({**measurements(instructions, outcome)}),
+            METRICS_KEY: _metrics(instructions, outcome),
             PROFILE_KEY: device,
             IMPORTANCE_KEY: ConfigRecord(
                 {"weights": list(scores), "scores": [float(score) for score in scores.values()]}
@@ -218,7 +218,11 @@ def _evaluated(msg: Message, context: Context, batches: Batches, *, is_whole: bo
     instructions = _instructions_of(msg, is_whole=is_whole)
     outcome = _outcome(instructions, msg, context, batches)
     _tell_end(instructions, outcome)
-    return RecordDict({METRICS_KEY: MetricRecord({**measurements(instructions, outcome)})})
+    return RecordDict({METRICS_KEY: _metrics(instructions, outcome)})
+
+
+def _metrics(instructions: Instructions, outcome: Outcome) -> MetricRecord:
+    return MetricRecord({**measurements(instructions, outcome)})
 
 
 def _description(context: Context, num_examples: int, dtype: str) -> ConfigRecord:

@@ -228,9 +228,9 @@ class FederatedStrategy(Strategy, ABC):
             self.evaluation_observer(self._reporting.evaluation(self._round, results, total))
         if not total.num_tokens:
             return None
-        count = len(results.reports) - len(results.unfinished)
+        num_clients = len(results.reports) - len(results.unfinished)
         return MetricRecord(
-            {"loss": total.mean, "perplexity": total.perplexity, "num-clients": count}
+            {"loss": total.mean, "perplexity": total.perplexity, "num-clients": num_clients}
         )
 
     def _configure(
@@ -277,8 +277,8 @@ class FederatedStrategy(Strategy, ABC):
         self._open_round, messages = self._messages.again(self._round, unfinished)
         if not messages:
             return []
-        left = max(0.0, self._round.deadline_seconds - time.monotonic())
-        return list(self._round.grid.send_and_receive(messages, timeout=left))
+        left_seconds = max(0.0, self._round.deadline_seconds - time.monotonic())
+        return list(self._round.grid.send_and_receive(messages, timeout=left_seconds))
 
     def _taken_over(self, arrays: ArrayRecord) -> MethodState:
         """What is known when a run goes on from these arrays."""

@@ -25,9 +25,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedConversations:
-    """Those that are kept, and what became of all of them."""
+    """Those that are kept, where they were among all, and what became of all of them."""
 
     examples: list[EncodedExample]
+    places: list[int]
     counts: EncodingCounts
 
 
@@ -133,16 +134,20 @@ def fit(
     """Those that have no more than so many tokens, or are cut to that, and something to learn."""
     num_long = sum(len(one) > max_length for one in encoded)
     is_cut = on_long == "truncate"
-    kept = [one.up_to(max_length) for one in encoded if is_cut or len(one) <= max_length]
-    learnt = [one for one in kept if one.num_learnt]
+    kept = [
+        (place, one.up_to(max_length))
+        for place, one in enumerate(encoded)
+        if is_cut or len(one) <= max_length
+    ]
+    learnt = {place: one for place, one in kept if one.num_learnt}
     counts = EncodingCounts(
         num_rows=len(encoded),
         num_long=num_long,
         num_without_answer=len(kept) - len(learnt),
-        num_tokens=sum(map(len, learnt)),
-        num_learnt_tokens=sum(one.num_learnt for one in learnt),
+        num_tokens=sum(map(len, learnt.values())),
+        num_learnt_tokens=sum(one.num_learnt for one in learnt.values()),
     )
-    return EncodedConversations(examples=learnt, counts=counts)
+    return EncodedConversations(examples=list(learnt.values()), places=list(learnt), counts=counts)
 
 
 def _tell(counts: EncodingCounts, max_length: int, on_long: OnLong) -> None:
