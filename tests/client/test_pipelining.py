@@ -52,11 +52,6 @@ def worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
         yield running
 
 
-@pytest.fixture
-def family(worker: Worker) -> str:
-    return worker.half.architecture.model_type
-
-
 def _spec(family: str, labels: Labels = Labels.SERVER, in_flight: int = 1) -> SessionSpec:
     return training_spec(family, CUT, labels=labels, in_flight=in_flight, learning_rate=1e-2)
 

@@ -49,11 +49,6 @@ def worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
 
 
 @pytest.fixture
-def family(worker: Worker) -> str:
-    return worker.half.architecture.model_type
-
-
-@pytest.fixture
 def labels(family: str) -> Labels:
     return FAMILIES[family]
 

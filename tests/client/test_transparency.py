@@ -38,11 +38,6 @@ def worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
         yield running
 
 
-@pytest.fixture
-def family(worker: Worker) -> str:
-    return worker.half.architecture.model_type
-
-
 @functools.cache
 def _unsplit(family: str) -> list[Step]:
     return unsplit_steps(family, training_spec(family, 1), BATCHES)

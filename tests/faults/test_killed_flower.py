@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from hsplit_flower.cli.local_flower import (
@@ -21,8 +20,16 @@ from hsplit_flower.cli.local_flower import (
     script,
 )
 from hsplit_flower.server.past_run import read_past_run
-from tests.apps.flower_app import APPS, run_app
-from tests.faults.test_killed_server_app import NODES, SETTINGS, perplexities, wait_until
+from tests.apps.flower_app import run_app
+from tests.faults.flower_run import (
+    NODES,
+    SETTINGS,
+    assert_same_perplexities,
+    perplexities,
+    programs,
+    running,
+    wait_until,
+)
 
 ROUNDS = 3
 
@@ -47,31 +54,6 @@ def two_nodes(home: Path) -> Iterator[LocalFlower]:
     """A SuperLink and its nodes, which end when it does not know them any more."""
     with local_superlink(home, simulation=False) as flower, node(flower, 0), node(flower, 1):
         yield flower
-
-
-@contextmanager
-def running(flower: LocalFlower, settings: dict[str, Any]) -> Iterator["subprocess.Popen[bytes]"]:
-    """``flwr run apps/nlg``, which is not waited for."""
-    text = " ".join(f"{key}={json.dumps(value)}" for key, value in settings.items())
-    command = flower.command(APPS / "nlg", ["--run-config", text])
-    with (
-        open(flower.home / "run.log", "wb") as log,
-        subprocess.Popen(command, env=flower.environment, stdout=log, stderr=log) as process,
-    ):
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def programs(flower: LocalFlower, name: str) -> list[psutil.Process]:
-    """The processes of one of Flower's programs that have this home."""
-    found = []
-    for process in psutil.process_iter(["cmdline", "environ"]):
-        own = (process.info["environ"] or {}).get("FLWR_HOME") == str(flower.home)
-        if own and any(part.endswith(name) for part in process.info["cmdline"] or ()):
-            found.append(process)
-    return found
 
 
 def told(folder: Path) -> list[dict[str, Any]]:
@@ -128,8 +110,4 @@ def test_a_run_goes_on_when_its_killed_superlink_is_there_again(tmp_path: Path) 
         again = run_app(flower, tmp_path, {**settings, "resume": str(folder)})
         assert flower.failure() is None, again.log[-4000:]
         run_app(flower, tmp_path, {**settings, "run-name": "undisturbed"})
-    wanted, got = perplexities(tmp_path / "undisturbed"), perplexities(folder)
-    assert got.keys() == wanted.keys() == set(range(ROUNDS + 1))
-    for server_round, value in wanted.items():
-        # Replies come in any order, in which sums are rounded.
-        assert got[server_round] == pytest.approx(value, rel=1e-5)
+    assert_same_perplexities(folder, tmp_path / "undisturbed", ROUNDS)
