@@ -14,6 +14,7 @@ from benchmarks.harness.catalogue import benchmark_names
 ROOT = Path(__file__).resolve().parents[2]
 WITH_FLOWER = (
     "main-job",
+    "main-job-variants",
     "disturbed-run",
     "simulated-clock",
     "many-clients",
@@ -28,7 +29,14 @@ WITH_FLOWER = (
     "kill-loop",
     "soak",
 )
-WITH_DATA = ("main-job", "disturbed-run", "ablation", "adapter-growth", "wire-precision")
+WITH_DATA = (
+    "main-job",
+    "main-job-variants",
+    "disturbed-run",
+    "ablation",
+    "adapter-growth",
+    "wire-precision",
+)
 WITH_JAVA = ("study-scores",)
 WITHOUT_CLOCK = ("wire", "noise-free-lora")
 WITHOUT_FRAMEWORKS = """
