@@ -37,7 +37,7 @@ docs: $(STAMP) ## build the site of all pages: build/site/index.html
 test: $(STAMP) ## run the tests
 	$(PYTEST) -n $(WORKERS) --dist loadfile $(TESTS)
 
-test-long: $(STAMP) ## run those that `make test` leaves out: quick runs of benchmarks, faults, deployments
+test-long: $(STAMP) ## run those that `make test` leaves out: repeats of laws, quick runs of benchmarks, faults
 	$(PYTEST) -m long $(TESTS)
 
 check: $(STAMP) ## formatter, linter, types, direction of imports

@@ -7,6 +7,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import random
+from collections import Counter
 from pathlib import Path
 
 import jaxtyping
@@ -24,7 +25,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--network", action="store_true", help="also run what needs the internet")
 
 
+def _leave_repeats_to_the_long_tests(items: list[pytest.Item]) -> None:
+    """Of a test that is marked ``one_in(n)``, mark all but each n-th of its parameters as long."""
+    seen: Counter[str] = Counter()
+    for item in items:
+        marker = item.get_closest_marker("one_in")
+        if marker is None or item.get_closest_marker("long"):
+            continue
+        test, _, _ = item.nodeid.partition("[")
+        if seen[test] % marker.args[0]:
+            item.add_marker(pytest.mark.long)
+        seen[test] += 1
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    _leave_repeats_to_the_long_tests(items)
     unmet = {}
     if not torch.cuda.is_available():
         unmet["gpu"] = "needs a CUDA device, and torch sees none"

@@ -79,6 +79,7 @@ def in_dtype(name: str, folder: Path, dtype: torch.dtype) -> Path:
 
 @pytest.mark.parametrize("dtype", HALF_STEP, ids=str)
 @pytest.mark.parametrize("name", ["llama", "gpt2", "qwen3", "phi3"])
+@pytest.mark.one_in(2)
 def test_a_merged_weight_is_the_exact_sum_rounded_once(
     tmp_path: Path, name: str, dtype: torch.dtype
 ) -> None:

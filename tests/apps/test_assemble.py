@@ -64,6 +64,7 @@ def first_plan(strategy: SplitStrategy, count: int) -> Plan:
     ],
     ids=["default", "changed", "seed"],
 )
+@pytest.mark.one_in(2)
 def test_the_plan_of_the_command_line_is_the_plan_of_a_run(
     options: list[str],
     changed: dict[str, Any],
@@ -147,6 +148,7 @@ def test_workers_on_ray_are_started_as_the_settings_say(settings: dict[str, Any]
 
 
 @pytest.mark.parametrize("name", METHODS)
+@pytest.mark.one_in(3)
 def test_the_method_is_the_one_that_is_named(settings: dict[str, Any], name: str):
     from nlg.run_config import RunConfig
 

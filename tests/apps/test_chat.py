@@ -159,6 +159,7 @@ def test_a_run_on_two_clients_own_files_shows_nothing_of_them(
     assert SECRET.encode() not in written and SECRET not in said
 
 
+@pytest.mark.long
 def test_an_adapter_of_its_own_lies_beside_a_client_s_file_and_its_gain_in_the_run_s_folder(
     settings: dict[str, Any], tmp_path: Path
 ) -> None:

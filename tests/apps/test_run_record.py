@@ -100,6 +100,7 @@ def test_an_export_of_it_measures_what_the_run_measured(
     ],
     ids=str,
 )
+@pytest.mark.long
 def test_an_adapter_is_written_in_the_type_that_it_is_sent_in(
     settings: dict[str, Any], tmp_path: Path, changed: dict[str, Any], dtype: torch.dtype
 ) -> None:

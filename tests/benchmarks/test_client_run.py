@@ -17,6 +17,7 @@ WORKLOAD = Workload(batch_size=2, sequence_length=32)
 @pytest.mark.parametrize("update_share", [0.0, 1.0])
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
 @pytest.mark.parametrize("labels", list(Labels))
+@pytest.mark.one_in(3)
 def test_a_real_round_takes_what_is_predicted(
     labels: Labels, checkpointing: bool, update_share: float
 ) -> None:

@@ -46,6 +46,7 @@ def test_what_is_written_is_a_checkpoint_in_shards(
 
 @pytest.mark.parametrize("stored", [torch.bfloat16, torch.float16, torch.float32])
 @pytest.mark.parametrize("wanted", [torch.float32, torch.bfloat16])
+@pytest.mark.one_in(2)
 def test_halves_hold_the_numbers_of_the_whole_whatever_they_are_turned_into(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -215,6 +215,7 @@ def test_the_dtype_is_the_configs_own(capsys: pytest.CaptureFixture[str], tmp_pa
 
 
 @pytest.mark.parametrize("labels", ["server", "client"])
+@pytest.mark.long
 def test_the_tables_of_a_large_model_fit_a_terminal(
     labels: str, llama_2_7b: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -101,6 +101,7 @@ EVALUATION = SPEC.replace(ranks={}, train=False)
 
 @pytest.mark.parametrize("labels", Labels)
 @pytest.mark.parametrize("before", ["other ranks", "evaluation", "checkpointing", "nothing frozen"])
+@pytest.mark.one_in(3)
 def test_the_next_message_brings_home_bit_for_bit_the_same(
     worker: Worker, labels: Labels, before: str, loads: list[HalfKey]
 ) -> None:

@@ -212,6 +212,7 @@ def test_nothing_to_train_below_the_cut_trains_above_it() -> None:
 
 @pytest.mark.parametrize("wire_type", [WireType.BFLOAT16, WireType.FLOAT16, WireType.INT8])
 @pytest.mark.parametrize("labels", Labels)
+@pytest.mark.one_in(2)
 def test_a_narrower_wire_changes_little(labels: Labels, wire_type: WireType) -> None:
     losses = {}
     with running_worker(FAMILY) as worker:

@@ -112,6 +112,7 @@ class Counted(Stream):
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("labels", Labels)
 @pytest.mark.parametrize(("size", "in_flight"), [(1, 3), (2, 1), (2, 2), (4, 9)])
+@pytest.mark.one_in(3)
 def test_steps_in_micro_batches_equal_those_of_the_unsplit_model(
     worker: Worker, family: str, labels: Labels, size: int, in_flight: int, transport: str
 ) -> None:

@@ -48,6 +48,7 @@ def _unsplit(name: str, kind: str) -> list[Step]:
 
 @pytest.mark.parametrize("labels", Labels)
 @pytest.mark.parametrize("cut", range(1, NUM_BLOCKS + 1))
+@pytest.mark.one_in(5)
 def test_steps_equal_those_of_the_unsplit_quantised_model(
     base: tuple[str, str, Worker], cut: int, labels: Labels
 ) -> None:

@@ -128,6 +128,7 @@ def _unsplit(family: str, name: str) -> list[Step]:
 
 
 @pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.one_in(2)
 def test_twenty_batches_are_learnt_from_as_torch_and_peft_do(
     worker: Worker, family: str, labels: Labels, name: str
 ) -> None:

@@ -79,6 +79,7 @@ class Watch:
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("labels", Labels)
 @pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.one_in(5)
 def test_five_steps_equal_those_of_the_unsplit_model(
     worker: Worker, family: str, cut: int, labels: Labels, transport: str
 ) -> None:
@@ -122,6 +123,7 @@ def test_five_steps_equal_those_of_the_unsplit_model(
 
 @pytest.mark.parametrize("kind", ["unpadded", "right", "left", "packed", "positions"])
 @pytest.mark.parametrize("labels", Labels)
+@pytest.mark.one_in(3)
 def test_evaluation_is_that_of_the_global_model(
     worker: Worker, family: str, labels: Labels, kind: str
 ) -> None:

@@ -32,6 +32,7 @@ CONFIGS: dict[str, PretrainedConfig] = {
 
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize(("attention", "checkpointing"), [("eager", False), ("sdpa", True)])
+@pytest.mark.one_in(2)
 def test_a_round_takes_what_is_predicted(name: str, attention: str, checkpointing: bool) -> None:
     torch.manual_seed(0)
     workload = Workload(batch_size=4, sequence_length=64, attention=attention)

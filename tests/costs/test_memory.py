@@ -73,6 +73,7 @@ def costs_of(name: str, attention: str = "sdpa", dtype_bytes: int = 4) -> ModelC
         ("gpt2", "sdpa", 2, 4, 1),
     ],
 )
+@pytest.mark.one_in(3)
 def test_client_peak_is_predicted_within_a_tenth(
     name: str,
     attention: str,
@@ -106,6 +107,7 @@ def test_client_peak_is_predicted_within_a_tenth(
 )
 @pytest.mark.parametrize("start", list(Start))
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
+@pytest.mark.one_in(5)
 def test_client_peak_is_predicted_with_any_update(
     name: str, start: Start, update_rank: int
 ) -> None:

@@ -54,6 +54,7 @@ def large_costs(quantised: str) -> ModelCosts:
         ("gpt2", "int8", 4, 2, 1),
     ],
 )
+@pytest.mark.one_in(3)
 def test_client_peak_is_predicted_within_a_tenth(
     name: str,
     quantised: str,

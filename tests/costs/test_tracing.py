@@ -34,6 +34,7 @@ def costs_of(name: str, attention: str = "eager", dtype_bytes: int = 4) -> Model
 @pytest.mark.parametrize(
     ("name", "dtype_bytes"), [*((name, 4) for name in FAMILIES), ("llama", 2), ("gpt2", 2)]
 )
+@pytest.mark.one_in(2)
 def test_a_block_keeps_what_a_real_one_keeps(name: str, dtype_bytes: int) -> None:
     config = FAMILIES[name].config()
     load = workload(FAMILIES[name].attention or "sdpa", dtype_bytes)

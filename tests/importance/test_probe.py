@@ -50,6 +50,7 @@ def _plain_scores(family: str, kind: str, is_trained_above_only: bool) -> dict[s
 @pytest.mark.parametrize("labels", Labels)
 @pytest.mark.parametrize("kind", ["unpadded", "left"])
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.one_in(5)
 def test_both_halves_score_every_weight(
     family: str, kind: str, labels: Labels, transport: str
 ) -> None:

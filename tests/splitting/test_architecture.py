@@ -103,6 +103,7 @@ def test_what_is_not_a_decoder_is_refused(config: PretrainedConfig) -> None:
         ("reformer", "cannot be built from its configuration"),
     ],
 )
+@pytest.mark.one_in(2)
 def test_real_models_that_cannot_be_split(model_type: str, reason: str) -> None:
     from transformers import CONFIG_MAPPING
 

@@ -69,6 +69,7 @@ def _equal(got: Tensor, wanted: Tensor) -> bool:
 @torch.no_grad()
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.one_in(2)
 def test_every_cut_gives_the_logits_of_the_whole(name: str, kind: str) -> None:
     batch = fields(kind)
     ids, mask = batch["input_ids"], batch["attention_mask"]
@@ -84,6 +85,7 @@ def test_every_cut_gives_the_logits_of_the_whole(name: str, kind: str) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("model_type", OTHERS)
+@pytest.mark.one_in(3)
 def test_families_that_nobody_named_are_split(model_type: str, tmp_path: Path) -> None:
     if model_type not in CONFIG_MAPPING:
         pytest.skip(f"this version of transformers has no {model_type}")

@@ -40,6 +40,7 @@ def test_every_cut_gives_the_logits_of_the_whole(model_type: str, tmp_path: Path
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("model_type", [*HYBRIDS, *ROUTED, "falcon"])
+@pytest.mark.one_in(2)
 def test_what_they_cost_can_be_traced(model_type: str) -> None:
     costs = trace_costs(shrunk(model_type), Workload(batch_size=2, sequence_length=9))
     assert costs.passes[0].forward_flops > 0

@@ -64,6 +64,7 @@ def _one_row_from_the_second_round_on(msg: Message, context: Context, some: Batc
     return split_train(msg, context, batches)
 
 
+@pytest.mark.long
 def test_who_then_stays_well_inside_is_planned_for_all_of_its_memory_again(
     model: str, worker: WatchedWorker, flower_log: list[str]
 ) -> None:
@@ -101,6 +102,7 @@ def _exceeding_in(*rounds: int) -> Train:
 JUST_ENOUGH = "1.0,0.12,1.0"
 
 
+@pytest.mark.long
 def test_who_is_left_out_for_one_large_batch_is_tried_again(
     model: str, worker: WatchedWorker, flower_log: list[str]
 ) -> None:

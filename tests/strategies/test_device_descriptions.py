@@ -78,6 +78,7 @@ def test_a_client_that_cannot_describe_itself_is_left_out(
         ("round-trip-seconds", 1e308),
     ],
 )
+@pytest.mark.one_in(3)
 def test_a_description_that_makes_no_sense_is_not_believed(
     model: str, worker: WatchedWorker, flower_log: list[str], key: str, value: Any
 ) -> None:

@@ -30,6 +30,7 @@ from tests.strategies.local_grid import LocalGrid
 
 
 @pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.one_in(2)
 def test_a_client_that_fails_is_left_out_with_its_reason(
     model: str,
     worker: WatchedWorker,

@@ -39,6 +39,7 @@ def test_a_client_that_fails_to_evaluate_is_left_out_of_the_mean(
     assert any("2 clients finished, 3 are wanted" in line for line in flower_log) != is_enough
 
 
+@pytest.mark.long
 def test_a_client_that_evaluates_too_late_is_told_of(
     model: str, worker: WatchedWorker, flower_log: list[str]
 ) -> None:

@@ -45,6 +45,7 @@ def leading(matrix: Tensor, rank: int) -> Tensor:
 
 @pytest.mark.parametrize("labels", Labels)
 @pytest.mark.parametrize("start", [Start.RESTART, Start.CONTINUE])
+@pytest.mark.one_in(3)
 def test_a_round_adds_the_mean_of_both_halves_exactly(
     model: str, worker: WatchedWorker, start: Start, labels: Labels
 ) -> None:

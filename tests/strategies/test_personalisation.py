@@ -142,6 +142,7 @@ def unsplit(run: Personalised, node: int) -> dict[str, LowRank]:
     ],
     ids=["plain", "labels-here", "clipped", "one-adapter"],
 )
+@pytest.mark.one_in(2)
 def test_it_is_what_the_unsplit_model_trains_below_the_cut(
     model: str, worker: WatchedWorker, changed: dict[str, Any]
 ) -> None:

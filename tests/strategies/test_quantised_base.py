@@ -35,6 +35,7 @@ def serving(base: Model) -> Iterator[WatchedWorker]:
 
 
 @pytest.mark.parametrize("labels", Labels)
+@pytest.mark.one_in(3)
 def test_rounds_are_inside_budgets_and_evaluate_like_the_whole_model(
     base: Model, serving: WatchedWorker, labels: Labels
 ) -> None:

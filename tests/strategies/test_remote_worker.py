@@ -137,6 +137,7 @@ def test_a_worker_that_has_loaded_another_family_is_refused(model: str) -> None:
         worker.stop()
 
 
+@pytest.mark.long
 def test_a_worker_that_comes_back_within_the_round_has_its_clients_begin_it_anew(
     model: str, flower_log: list[str]
 ) -> None:

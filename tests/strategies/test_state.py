@@ -51,6 +51,7 @@ RUNS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("settings", RUNS.values(), ids=RUNS)
+@pytest.mark.one_in(2)
 def test_the_second_round_is_the_same_from_the_state_after_the_first(
     model: str, worker: WatchedWorker, settings: dict[str, Any]
 ) -> None:

@@ -274,10 +274,9 @@ def test_a_pool_over_tls_goes_on_with_who_is_left_and_ends_with_nobody(
 def test_workers_that_fit_nowhere_say_what_was_asked_and_what_there_is(
     model: str, own_ray: None
 ) -> None:
-    asked = on_ray(num_workers=2, num_cpus=1000.0)
     wanted = r"not schedulable.*0 GPUs and 1000 CPUs on this node, Ray has 0 GPUs and \d+ CPUs"
     with pytest.raises(WorkerUnavailableError, match=wanted):
-        WorkerPool(Model(name=model), asked).start()
+        WorkerPool(Model(name=model), on_ray(num_workers=2, num_cpus=1000.0)).start()
 
 
 def test_workers_that_others_leave_no_room_for_wait_and_then_give_up(
@@ -295,6 +294,7 @@ def test_workers_that_others_leave_no_room_for_wait_and_then_give_up(
         remove_placement_group(held)
 
 
+@pytest.mark.long
 def test_what_a_worker_cannot_load_is_said_as_it_says_it(model: str, own_ray: None) -> None:
     with pytest.raises(SplitError, match="9"):
         WorkerPool(Model(name=model), on_ray(), lowest_cut=9).start()

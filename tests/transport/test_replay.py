@@ -111,6 +111,7 @@ def test_a_stream_that_breaks_is_replayed_and_nothing_is_applied_twice(labels: L
 
 @pytest.mark.parametrize("labels", Labels)
 @pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.one_in(3)
 def test_a_stream_that_breaks_with_several_on_the_wire_is_replayed_in_order(
     labels: Labels, moment: str
 ) -> None:

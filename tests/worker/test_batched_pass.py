@@ -26,6 +26,7 @@ from tests.worker.together import (
 
 @pytest.mark.parametrize("clients", [MIXED, ALIKE], ids=["mixed", "alike"])
 @pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.one_in(3)
 def test_each_trains_as_if_alone(name: str, clients: list[Client]) -> None:
     trace: Trace = []
     alone = train_all(new_stage(name), name, clients, together=False, trace=trace)

@@ -93,6 +93,7 @@ def _flat(factors: dict[str, Tensor]) -> Tensor:
 
 @pytest.mark.parametrize("start", Start)
 @pytest.mark.parametrize("together", [False, True], ids=["one by one", "at once"])
+@pytest.mark.one_in(2)
 def test_steps_in_turn_are_those_of_one_model(start: Start, together: bool) -> None:
     spec = SPEC.replace(start=start)
     stage = _stage()
