@@ -75,7 +75,9 @@ def open_channel(
     """A channel to ``host:port``; nothing is sent yet."""
     options = [*message_options(settings.max_message_bytes), *_keepalive_options()]
     # A lost connection is tried anew before the settings' own pause is over, or that would be idle.
-    options.append(("grpc.initial_reconnect_backoff_ms", max(1, int(500 * settings.pause_seconds))))
+    # By itself gRPC would double its pauses up to two minutes, and miss a worker that is back.
+    for name, pause_seconds in (("initial", settings.pause_seconds), ("max", MOST_PAUSE_SECONDS)):
+        options.append((f"grpc.{name}_reconnect_backoff_ms", _milliseconds(pause_seconds / 2)))
     options.append(("grpc.client_idle_timeout_ms", _milliseconds(IDLE_SECONDS / 2)))
     credentials = security.credentials()
     if credentials is None:
