@@ -1,6 +1,6 @@
 """Texts of a model of which this device has the first blocks, and a worker the rest."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, final
@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from ..adapters import LowRank, import_adapter
-from ..errors import AdapterError, UnsupportedModelError, WorkerUnavailableError
+from ..errors import AdapterError, WorkerUnavailableError
 from ..settings import Decoding, Link, Model, SessionSpec, SplitText, Worker
 from ..splitting import (
     Architecture,
@@ -27,8 +27,8 @@ from ..transport.grpc_stream import GrpcStream
 from ..transport.operator_token import token_towards
 from ..transport.remote_worker import RemoteWorker
 from ..transport.security import Security
-from ..types import WireType, WorkerDescription
-from ..wire.fingerprint import fingerprint_of_updates
+from ..types import WireType
+from .matching_halves import check_base, check_described
 from .other_half import OtherHalf, attach_part
 from .personal_adapter import PersonalAdapter
 from .split_model import split_model
@@ -145,12 +145,12 @@ def split_writer(
         stack.callback(control.stop)
         described = control.describe()
         architecture = read_architecture(checkpoint.config())
-        _check_alike(described, architecture, updates, worker.address)
+        check_described(described, architecture, updates, worker.address)
         cut = text.cut or described.lowest_cut
         updates = _with_personal(updates, personal, architecture, cut)
         half = _device_half(model, architecture, cut, device)
+        check_base(described, checkpoint, worker.address)
         attach_part(half, updates)
-        half.model.eval()
         spec = _spec(cut, num_rows * text.context_tokens, link.wire_type or _hidden_type(model))
         token = control.open(spec)
         stack.callback(_close, control, token)
@@ -194,7 +194,7 @@ def _spec(cut: int, kept_tokens: int, wire_type: WireType) -> SessionSpec:
 
 def _device_half(model: Model, architecture: Architecture, cut: int, device: str) -> Half:
     architecture.check_cut(cut)
-    return load_half(
+    half = load_half(
         model.name,
         Parts.of_client(cut, keeps_labels=False),
         revision=model.revision or None,
@@ -204,6 +204,8 @@ def _device_half(model: Model, architecture: Architecture, cut: int, device: str
         architecture=architecture,
         quantised=model.quantised,
     )
+    half.model.eval()
+    return half
 
 
 def _with_personal(
@@ -221,28 +223,3 @@ def _with_personal(
             f"ask for a cut of {needed} or more"
         )
     return own.added_to(updates)
-
-
-def _check_alike(
-    described: WorkerDescription,
-    architecture: Architecture,
-    updates: Mapping[str, LowRank],
-    address: str,
-) -> None:
-    """Refuse a worker whose half is not this one's other half."""
-    if described.num_blocks != architecture.num_blocks:
-        raise UnsupportedModelError(
-            f"the worker at {address} has {described.model!r} of {described.num_blocks} blocks, "
-            f"and the model here has {architecture.num_blocks}: the same base is wanted on both "
-            "sides"
-        )
-    own = fingerprint_of_updates(updates)
-    if described.adapter != own:
-        raise AdapterError(
-            f"the worker at {address} has {_named(described.adapter)}, and this device "
-            f"{_named(own)}: the same adapter is wanted on both sides (hsplit worker --adapter)"
-        )
-
-
-def _named(adapter: str) -> str:
-    return f"the adapter {adapter}" if adapter else "no adapter"

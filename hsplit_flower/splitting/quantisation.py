@@ -22,6 +22,7 @@ KINDS: Final[tuple[Kind, ...]] = ("nf4", "int8")
 """What a base can be quantised to while it is loaded; its files may have ``fp4``, too."""
 
 _BITSANDBYTES: Final = "bitsandbytes"
+_IN: Final = " in "
 # Where a configuration says so; the older key is that of compressed-tensors.
 _CONFIG_KEYS: Final = ("quantization_config", "compression_config")
 
@@ -92,7 +93,13 @@ def kind_of(quantisation: Quantisation | None) -> str:
 
 def numbers_text(computes_in: str, quantised: str) -> str:
     """What a base computes with, as it is told: ``float32``, or ``nf4 in bfloat16``."""
-    return f"{quantised} in {computes_in}" if quantised else computes_in
+    return f"{quantised}{_IN}{computes_in}" if quantised else computes_in
+
+
+def told_numbers(text: str) -> tuple[str, str]:
+    """What `numbers_text` was made of: the type computed in, and what it is quantised to."""
+    quantised, _, computes_in = text.rpartition(_IN)
+    return computes_in, quantised
 
 
 def skipped_modules(model: PreTrainedModel, quantisation: Quantisation) -> list[str]:
