@@ -1,4 +1,4 @@
-"""What a run's folder says of its model, its training and its prompts, however far it came."""
+"""What a run's folder says of its model, its training and its rows, however far it came."""
 
 import json
 from collections.abc import Mapping
@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..server.past_run import CONFIG_FILE, model_and_training
-from ..settings import Model, Training
+from ..server.past_run import CONFIG_FILE, chat_of, model_and_training
+from ..settings import Chat, Model, Training
 
 
 @dataclass(frozen=True, kw_only=True)
 class KnownRun:
-    """Of a run: its base, how it trained, and its prompt format, where it says one."""
+    """Of a run: its base, how it trained, and its prompt format, or how it read conversations."""
 
     model: Model
     training: Training
     prompt: str | None
+    chat: Chat | None
 
 
 def read_known_run(folder: Path) -> KnownRun | None:
@@ -34,7 +35,12 @@ def read_known_run(folder: Path) -> KnownRun | None:
     if not all(isinstance(config.get(name), Mapping) for name in ("model", "training")):
         return None
     model, training = model_and_training(config, path)
-    return KnownRun(model=model, training=training, prompt=config.get("prompt") or None)
+    return KnownRun(
+        model=model,
+        training=training,
+        prompt=config.get("prompt") or None,
+        chat=chat_of(config, path),
+    )
 
 
 def _config(path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..methods import HSPLIT_LORA, METHODS, Method
 from ..reports.history import RunHistory, read_history
-from ..settings import Model, Settings, Training
+from ..settings import Chat, Model, Settings, Training
 from ..settings.reading import keys_of, read
 from .checkpoint import read_state
 from .state import RunState
@@ -17,8 +17,6 @@ from .state import RunState
 STATE_FILE = "state.safetensors"
 """What a run's folder calls the state after its last completed round."""
 CONFIG_FILE = "config.json"
-
-_READ: Mapping[str, type[Settings]] = {"model": Model, "training": Training}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +93,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def model_and_training(config: Mapping[str, Any], path: Path) -> tuple[Model, Training]:
-    """The groups that are read back; what this version no longer knows is left out.
+    """The groups that every run has; what this version no longer knows is left out.
 
     Parameters
     ----------
@@ -109,22 +107,37 @@ def model_and_training(config: Mapping[str, Any], path: Path) -> tuple[Model, Tr
     ConfigError
         If a group is none, or a value of it is wrong.
     """
-    known = keys_of(_READ)
-    for name in _READ:
+    groups = _groups(config, {"model": Model, "training": Training}, path)
+    model, training = groups["model"], groups["training"]
+    assert isinstance(model, Model) and isinstance(training, Training)
+    return model, training
+
+
+def chat_of(config: Mapping[str, Any], path: Path) -> Chat | None:
+    """How a run read conversations; None of one that had none. See `model_and_training`."""
+    if "chat" not in config:
+        return None
+    chat = _groups(config, {"chat": Chat}, path)["chat"]
+    assert isinstance(chat, Chat)
+    return chat
+
+
+def _groups(
+    config: Mapping[str, Any], wanted: Mapping[str, type[Settings]], path: Path
+) -> dict[str, Settings]:
+    known = keys_of(wanted)
+    for name in wanted:
         if not isinstance(config.get(name) or {}, dict):
             raise ConfigError(
                 f"{path} has {name} = {config[name]!r}: a table of settings is wanted"
             )
     values = {
-        key: value
-        for name in _READ
+        key: tuple(value) if isinstance(value, list) else value
+        for name in wanted
         for own, value in (config.get(name) or {}).items()
         if (key := f"{name}.{own}") in known
     }
-    groups = read(_READ, values, subject=str(path))
-    model, training = groups["model"], groups["training"]
-    assert isinstance(model, Model) and isinstance(training, Training)
-    return model, training
+    return read(wanted, values, subject=str(path))
 
 
 def _method(config: Mapping[str, Any], folder: Path) -> Method:
