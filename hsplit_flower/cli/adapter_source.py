@@ -1,31 +1,25 @@
 """What an adapter is told to go with: its base, and how its inputs are put to it."""
 
 import hashlib
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftConfig, PeftModel
-from transformers import AutoModelForCausalLM, GenerationConfig
-from transformers.utils import logging as transformers_logging
+from peft import PeftConfig
 
 from ..adapters import LowRank, import_adapter
 from ..adapters.peft_checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from ..data import PROMPT_STYLES
 from ..errors import AdapterError, ConfigError
-from ..settings import Model
-from ..splitting import Checkpoint, floating_dtype, locate
-from ..splitting.quantisation import quantisation_of
-from ..splitting.quantised_loading import loading_options, take_over_
+from ..settings import Chat, Model
+from ..splitting import Checkpoint
+from ..splitting.quantisation import numbers_text
+from .adapted_model import load_adapted
 from .known_run import KnownRun, read_known_run
 
 ADAPTER = "adapter"
 _FINGERPRINT_LENGTH = 16
-_MOST_CHARACTERS = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +36,18 @@ class AdapterSource:
         The prompt format of its inputs.
     sequence_length
         The longest example of the run that made it; None where no run is known.
+    personal
+        Folder of a client's own adapter on top of it, if there is one.
+    chat
+        How the run that made it read conversations; None where no run is known, or it had none.
     """
 
     folder: Path
     base: Model
     prompt: str
     sequence_length: int | None
+    personal: Path | None = None
+    chat: Chat | None = None
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -55,12 +55,24 @@ class AdapterSource:
         return Checkpoint(source=self.base.name, revision=self.base.revision or None)
 
     def fingerprint(self) -> str:
-        """A short text that is another for another adapter."""
-        digest = hashlib.sha256((self.folder / CONFIG_FILE).read_bytes())
-        with (self.folder / WEIGHTS_FILE).open("rb") as file:
-            for piece in iter(lambda: file.read(2**20), b""):
-                digest.update(piece)
+        """A short text that is another for another adapter, or another one on top."""
+        digest = hashlib.sha256()
+        for folder in (self.folder, self.personal):
+            if folder is not None:
+                digest.update((folder / CONFIG_FILE).read_bytes())
+                with (folder / WEIGHTS_FILE).open("rb") as file:
+                    for piece in iter(lambda: file.read(2**20), b""):
+                        digest.update(piece)
         return digest.hexdigest()[:_FINGERPRINT_LENGTH]
+
+    def shown(self) -> dict[str, str]:
+        """What model this is, as JSON has it."""
+        return {
+            "adapter": self.fingerprint(),
+            "base": self.base.name,
+            "revision": self.base.revision,
+            "dtype": numbers_text(self.base.computes_in, self.base.quantised),
+        }
 
     def load(self, device: str) -> Any:
         """The base with the adapter beside its weights, as PEFT puts it there.
@@ -72,56 +84,13 @@ class AdapterSource:
         AdapterError
             If the adapter does not fit it.
         """
-        with quiet_loading():
-            model = self._load(device)
-        return model.to(device).eval()
-
-    def _load(self, device: str) -> Any:
-        base = load_base(self.base, device)
-        try:
-            return PeftModel.from_pretrained(base, str(self.folder))
-        except (RuntimeError, ValueError, KeyError, UserWarning) as error:
-            # PEFT tells every tensor that does not fit, on a line of its own.
-            told = " ".join(str(error).split())[:_MOST_CHARACTERS]
-            raise AdapterError(
-                f"the adapter in {self.folder} does not fit the base {self.base.name!r}; give the "
-                f"base that it was trained on as --model ({told})"
-            ) from error
+        return load_adapted(self.base, device, adapter=self.folder, personal=self.personal)
 
 
-def load_base(model: Model, device: str) -> Any:
-    """A base as a run has it, quantised if it says so.
-
-    Raises
-    ------
-    UnsupportedModelError
-        If there is no such base.
-    """
-    checkpoint = Checkpoint(source=model.name, revision=model.revision or None)
-    config, dtype = checkpoint.config(), floating_dtype(model.computes_in)
-    quantisation = quantisation_of(config, model.quantised, source=model.name)
-    more: dict[str, Any] = {}
-    if quantisation is not None:
-        config, more = loading_options(config, quantisation, dtype=dtype, device=device)
-    base = AutoModelForCausalLM.from_pretrained(
-        locate(model.name),
-        config=config,
-        revision=checkpoint.revision,
-        dtype=dtype,
-        attn_implementation=model.attention or None,
-        use_safetensors=True,
-        trust_remote_code=False,
-        **more,
-    )
-    if quantisation is not None:
-        take_over_(base, model.name, dtype)
-    # What a model's folder says of decoding would fill what a caller leaves open.
-    base.generation_config = GenerationConfig()
-    return base
-
-
-def read_adapter_source(folder: Path, *, model: str | None, prompt: str | None) -> AdapterSource:
-    """The adapter of a folder, or of a run's folder.
+def read_adapter_source(
+    folder: Path, *, model: str | None, prompt: str | None, personal: Path | None = None
+) -> AdapterSource:
+    """The adapter of a folder, or of a run's folder, and a client's own on top, if one is named.
 
     What is given comes before what a run says, and that before what the adapter says. An adapter
     that lies in its run's folder is known to be that run's.
@@ -142,6 +111,8 @@ def read_adapter_source(folder: Path, *, model: str | None, prompt: str | None) 
         base=_base(own, run, model),
         prompt=prompt or (run.prompt if run else None) or next(iter(PROMPT_STYLES)),
         sequence_length=run.training.sequence_length if run else None,
+        personal=None if personal is None else adapter_folder(personal),
+        chat=run.chat if run else None,
     )
 
 
@@ -174,23 +145,6 @@ def check_device(name: str | None) -> str:
             f"--device is {name!r}: one that torch can use, as cpu, is wanted ({told})"
         ) from error
     return name
-
-
-@contextmanager
-def quiet_loading() -> Iterator[None]:
-    """Without transformers' bar and its warning of what PEFT asks; what is missing is an error."""
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
-            warnings.filterwarnings("error", ".*missing adapter keys", UserWarning)
-            # GPT-2's transposed matrices are not transposed any more where they are quantised.
-            warnings.filterwarnings("ignore", ".*fan_in_fan_out is set to True", UserWarning)
-            yield
-    finally:
-        if bars:
-            transformers_logging.enable_progress_bar()
 
 
 def adapter_folder(given: Path) -> Path:

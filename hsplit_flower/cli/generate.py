@@ -17,8 +17,8 @@ class Asked(Settings):
     )
     personal_adapter: str = setting(
         "",
-        "Folder of an adapter of this device's own, which goes on top of --adapter: one that it "
-        "trained after a run, and kept. Wants --worker.",
+        "Folder of an adapter of a client's own, which goes on top of --adapter: one that the "
+        "client trained after that run, and kept.",
     )
     chat: bool = setting(
         False,
@@ -69,11 +69,6 @@ def command(chosen: Chosen) -> None:
         raise ConfigError(
             'a prompt is wanted, as in hsplit generate "The first line", or --chat, which reads '
             "standard input, and not both"
-        )
-    if asked.personal_adapter and not chosen[Worker].address:
-        raise ConfigError(
-            f"--personal-adapter is {asked.personal_adapter!r}: it goes on a device's half of the "
-            "model, and needs the other half, with --worker HOST:PORT"
         )
     # These bring torch, for which neither help nor a mistyped option need wait.
     from .conversation import hold_conversation, show_text

@@ -7,15 +7,11 @@ from pathlib import Path
 
 from ..client.split_generation import split_writer
 from ..client.text_writer import TextWriter, end_ids_of
+from ..errors import ConfigError
 from ..settings import Decoding, Link, Model, SplitText, Worker
 from ..splitting import Checkpoint, load_tokenizer
-from .adapter_source import (
-    AdapterSource,
-    check_device,
-    load_base,
-    quiet_loading,
-    read_adapter_source,
-)
+from .adapted_model import load_adapted
+from .adapter_source import AdapterSource, check_device, read_adapter_source
 from .beam_search import most_positions
 from .options import Chosen
 
@@ -36,30 +32,31 @@ def writer_of(
         The base, of which what is not given is the adapter's run's own; the worker, if there is
         one; and how they write.
     personal
-        Folder of an adapter of this device's own on top of that, where there is a worker.
+        Folder of an adapter of a client's own on top of that; empty for none.
 
     Raises
     ------
     AdapterError
         If there is no adapter, or it does not fit its base.
     ConfigError
-        If the device cannot be used.
+        If the device cannot be used, or a client's own adapter is to go on top of nothing.
     UnsupportedModelError
         If there is no such base.
     TransportError
         If there is a worker, and it cannot be reached or refuses.
     """
     place = check_device(device or None)
-    source = _source(adapter, chosen[Model])
+    source = _source(adapter, personal, chosen[Model])
     base = chosen[Model] if source is None else source.base
     if not chosen[Worker].address:
         yield _whole_writer(source, base, place)
         return
+    given, own = ("", "") if source is None else (source.folder, source.personal or "")
     with split_writer(
         base,
         chosen[Worker],
-        adapter="" if source is None else source.folder,
-        personal=personal,
+        adapter=given,
+        personal=own,
         text=chosen[SplitText],
         link=chosen[Link],
         device=place,
@@ -69,11 +66,7 @@ def writer_of(
 
 
 def _whole_writer(source: AdapterSource | None, base: Model, device: str) -> TextWriter:
-    if source is None:
-        with quiet_loading():
-            loaded = load_base(base, device).to(device).eval()
-    else:
-        loaded = source.load(device)
+    loaded = load_adapted(base, device) if source is None else source.load(device)
     checkpoint = Checkpoint(source=base.name, revision=base.revision or None)
     return TextWriter(
         loaded,
@@ -83,10 +76,22 @@ def _whole_writer(source: AdapterSource | None, base: Model, device: str) -> Tex
     )
 
 
-def _source(adapter: str, model: Model) -> AdapterSource | None:
-    """The adapter that is named, on the base that is given, or else on its own; None without."""
+def _source(adapter: str, personal: str, model: Model) -> AdapterSource | None:
+    """The adapters that are named, on the base that is given, or else on their own; None without.
+
+    Raises
+    ------
+    ConfigError
+        If a client's own is to go on top of nothing.
+    """
+    if personal and not adapter:
+        raise ConfigError(
+            f"--personal-adapter is {personal!r}, and --adapter is missing: it was trained on top "
+            "of a run's adapter and says nothing without it; name the run, or its adapter, too"
+        )
     if not adapter:
         return None
     given = {name: getattr(model, name) for name in model.model_fields_set}
-    source = read_adapter_source(Path(adapter), model=given.get("name"), prompt=None)
+    own = Path(personal) if personal else None
+    source = read_adapter_source(Path(adapter), model=given.get("name"), prompt=None, personal=own)
     return replace(source, base=source.base.replace(**given))

@@ -145,7 +145,7 @@ def test_with_a_worker_the_same_is_written(
         assert "and this device no adapter" in capsys.readouterr().err
 
 
-def test_an_adapter_of_its_own_is_on_top_and_needs_a_worker(
+def test_an_adapter_of_its_own_is_on_top_whole_and_with_a_worker(
     adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     updates = import_adapter(adapter)
@@ -153,16 +153,17 @@ def test_an_adapter_of_its_own_is_on_top_and_needs_a_worker(
     both = {name: one + own[name] if name in own else one for name, one in updates.items()}
     for folder, content in (("own", own), ("both", both)):
         export_adapter(content, tmp_path / folder, base_model="llama-tiny", is_transposed=False)
+    wanted = generated(capsys, PROMPT, "--adapter", tmp_path / "both")
+    asked = (PROMPT, "--adapter", adapter, "--personal-adapter", tmp_path / "own")
+    assert generated(capsys, *asked) == wanted != generated(capsys, *asked[:3])
     token = tmp_path / "token"
     token.write_text(OPERATOR_TOKEN, encoding="utf-8")
     with running_worker_of(load_half("llama-tiny", Parts.of_worker(1, 8))) as running:
         running.worker.use_adapter(updates)
         there = ("--worker", running.address, "--token-file", token, "--cut", 2)
-        asked = (PROMPT, "--adapter", adapter, "--personal-adapter", tmp_path / "own")
-        split = generated(capsys, *asked, *there)
-    assert split == generated(capsys, PROMPT, "--adapter", tmp_path / "both")
-    assert main(["generate", *map(str, asked)]) == 1
-    assert "own': it goes on a device's half" in capsys.readouterr().err
+        assert generated(capsys, *asked, *there) == wanted
+    assert main(["generate", PROMPT, *map(str, asked[3:])]) == 1
+    assert "and --adapter is missing" in capsys.readouterr().err
 
 
 def block_of(name: str) -> int:
