@@ -64,7 +64,7 @@ from .instructions_check import check_kind, checked_base
 from .measurements import measurements
 from .personal_adapter import PersonalAdapter
 from .round_loop import Outcome
-from .round_setup import Batches, machine_without_cache, run_round
+from .round_setup import Batches, ClientPart, machine_without_cache, run_round
 from .step_log import OnStep, StepLog, both_told
 
 
@@ -246,21 +246,18 @@ def _outcome(
 ) -> Outcome:
     tell(INFO, site_log.asked(instructions))
     machine = machine_without_cache(instructions.model.computes_in)
-    has_channel = not instructions.whole.is_whole
-    return run_round(
-        instructions,
-        batches,
+    has_channel, own = not instructions.whole.is_whole, bool(instructions.personal_steps)
+    part = ClientPart(
+        instructions=instructions,
+        batches=batches,
         granted_bytes=profile_from_node_config(context.node_config, machine).memory_bytes,
         model=str(context.node_config.get("model", instructions.model.name)),
         security=security_of(instructions.trust, context.node_config) if has_channel else PLAIN,
         take_arrays=lambda meter: _arrays_in(msg, meter),
         on_step=on_step,
-        own=(
-            PersonalAdapter.of_node(context.node_config, name=name_of(context))
-            if instructions.personal_steps
-            else None
-        ),
+        own=PersonalAdapter.of_node(context.node_config, name=name_of(context)) if own else None,
     )
+    return run_round(part)
 
 
 def _arrays_in(msg: Message, meter: MemoryMeter) -> dict[str, Tensor]:

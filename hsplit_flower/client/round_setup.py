@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -42,20 +42,11 @@ Arrived = dict[str, Tensor]
 TakeArrays = Callable[[MemoryMeter], Arrived]
 
 
-def run_round(
-    instructions: Instructions,
-    batches: Batches,
-    *,
-    model: str,
-    take_arrays: TakeArrays,
-    granted_bytes: float = math.inf,
-    security: Security = PLAIN,
-    on_step: OnStep | None = None,
-    own: PersonalAdapter | None = None,
-) -> Outcome:
-    """A round inside its lease of a card, if it has one, and inside its memory budget.
+@dataclass(frozen=True, kw_only=True)
+class ClientPart:
+    """What a client's round is made of: what it is told, and what it has.
 
-    Parameters
+    Attributes
     ----------
     instructions
         What the client is to do.
@@ -73,6 +64,20 @@ def run_round(
         Is told of each step of training.
     own
         Where what is trained goes, and nowhere else, or what is evaluated has on top, if anything.
+    """
+
+    instructions: Instructions
+    batches: Batches
+    model: str
+    take_arrays: TakeArrays
+    granted_bytes: float = math.inf
+    security: Security = PLAIN
+    on_step: OnStep | None = None
+    own: PersonalAdapter | None = None
+
+
+def run_round(part: ClientPart) -> Outcome:
+    """A round inside its lease of a card, if it has one, and inside its memory budget.
 
     Raises
     ------
@@ -80,16 +85,14 @@ def run_round(
         If this client cannot do its part.
     """
     started = time.perf_counter()
+    instructions = part.instructions
     with ExitStack() as stack:
         device = stack.enter_context(_leased(instructions))
-        key = _half_of(instructions, model, device)
+        key = _half_of(instructions, part.model, device)
         # Before it is measured what is held.
         HALVES.make_room(key, _capacity(instructions, device))
         meter = stack.enter_context(_metered(instructions, device))
-        connect = partial(_connect, instructions, security)
-        outcome = _run_half(
-            instructions, take_arrays, batches, key, meter, connect, granted_bytes, on_step, own
-        )
+        outcome = _run_half(part, key, meter)
         all_seconds = time.perf_counter() - started
         return replace(outcome, setup_seconds=max(0.0, all_seconds - outcome.seconds))
 
@@ -137,18 +140,8 @@ def _capacity(instructions: Instructions, device: str) -> int:
     return instructions.cached_halves
 
 
-def _run_half(
-    instructions: Instructions,
-    take_arrays: TakeArrays,
-    batches: Batches,
-    key: HalfKey,
-    meter: MemoryMeter,
-    connect: Callable[[], GrpcStream],
-    granted_bytes: float,
-    on_step: OnStep | None,
-    own: PersonalAdapter | None,
-) -> Outcome:
-    spec = instructions.session
+def _run_half(part: ClientPart, key: HalfKey, meter: MemoryMeter) -> Outcome:
+    instructions, spec, own = part.instructions, part.instructions.session, part.own
     with ExitStack() as stack:
         loan = stack.enter_context(
             HALVES.lend(
@@ -158,26 +151,26 @@ def _run_half(
             )
         )
         half = loan.half
-        check_adapters(spec, half.architecture, half.parts.span, granted_bytes)
+        check_adapters(spec, half.architecture, half.parts.span, part.granted_bytes)
         half.checkpointing = instructions.checkpointing
         meter.adopt([*half.model.parameters(), *half.model.buffers()])
         local_round: RoundLoop
         if instructions.whole.is_whole:
             with in_our_words(key.model), meter.setting_up():
-                local_round = _whole_round(instructions, half, take_arrays(meter), meter)
+                local_round = _whole_round(instructions, half, part.take_arrays(meter), meter)
         else:
-            stream = stack.enter_context(closing(connect()))
+            stream = stack.enter_context(closing(_connect(instructions, part.security)))
             with in_our_words(key.model), meter.setting_up():
-                updates = from_state_dict(take_arrays(meter))
+                updates = from_state_dict(part.take_arrays(meter))
                 if own is not None and not spec.train:
                     updates = own.added_to(updates)
                 size, limit = instructions.micro_batch_size, instructions.link.max_message_bytes
                 local_round = LocalRound(half, updates, spec, stream, meter, size, limit)
         ready: Iterable[Batch] = checked(
-            batches, half.architecture, is_training=spec.train, max_tokens=spec.max_tokens
+            part.batches, half.architecture, is_training=spec.train, max_tokens=spec.max_tokens
         )
         if spec.train:
-            outcome = local_round.train(ready, probe=instructions.probe, on_step=on_step)
+            outcome = local_round.train(ready, probe=instructions.probe, on_step=part.on_step)
         else:
             outcome = local_round.evaluate(ready)
         loan.is_as_loaded = local_round.release_half()
