@@ -1,9 +1,15 @@
-"""Which part of a set a node has, by its node config."""
+"""What a client's process knows of its node: whether it is real, and which part of a set it has."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from ..devices.cards import is_rays_process
 from ..errors import ConfigError
+
+
+def is_simulated() -> bool:
+    """Whether this process serves virtual clients of Flower's simulation, which Ray runs."""
+    return is_rays_process()
 
 
 def partition_of(node_config: Mapping[str, Any]) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hsplit_flower.adapters import import_adapter
+from hsplit_flower.data.chat import HELP_DESK
 from hsplit_flower.errors import ConfigError, DataError
 from hsplit_flower.reports import read_run
 
@@ -59,10 +60,12 @@ def test_a_set_is_divided_and_nobody_trains_on_what_is_held_out(
     from chat import task
     from chat.run_config import RunConfig
 
-    config = RunConfig.from_run_config({**settings, **changed, "evaluation-examples": 10_000})
+    config = RunConfig.from_run_config(
+        {**settings, **changed, "evaluation-examples": 10_000, "dataset": HELP_DESK}
+    )
     trained, held_out = set(), set()
     for position in range(3):
-        place = task._place(part(position))
+        place = task._place(config, part(position))
         trained |= rows_of(task._encoded(config, *place, is_held_out=False))
         held_out |= rows_of(task._encoded(config, *place, is_held_out=True))
         assert task.num_examples(config, part(position)) > 10
@@ -95,8 +98,9 @@ def test_packed_batches_have_positions_and_the_planned_size(settings: dict[str, 
     from chat import task
     from chat.run_config import RunConfig
 
-    config = RunConfig.from_run_config({**settings, "chat.packing": True, "local-steps": 2})
-    padded = RunConfig.from_run_config({**settings, "local-steps": 2})
+    settings = {**settings, "dataset": HELP_DESK, "local-steps": 2}
+    config = RunConfig.from_run_config({**settings, "chat.packing": True})
+    padded = RunConfig.from_run_config(settings)
     packed = list(task.training_batches(config, part(0), 1, num_steps=2))
     assert len(packed) == 2
     for batch, other in zip(
@@ -116,8 +120,13 @@ def test_what_a_node_config_lacks_is_said(settings: dict[str, Any], tmp_path: Pa
     from chat.run_config import RunConfig
 
     config = RunConfig.from_run_config(settings)
+    named = RunConfig.from_run_config({**settings, "dataset": HELP_DESK})
     with pytest.raises(ConfigError, match=r"lacks 'partition-id'.*; or name this client's own"):
-        task.num_examples(config, node())
+        task.num_examples(named, node())
+    for without_rows in (node(), part(0)):
+        with pytest.raises(ConfigError, match=r"names no data, .* or the run with dataset='help-"):
+            task.num_examples(config, without_rows)
+    assert task.num_examples(named, part(0)) > 10
     with pytest.raises(ConfigError, match="held-out is given without data"):
         task.num_examples(config, node(held_out="x.jsonl"))
     with pytest.raises(ConfigError, match="data = 7: text is wanted"):
@@ -157,6 +166,27 @@ def test_a_run_on_two_clients_own_files_shows_nothing_of_them(
     written = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
     said = "\n".join([*told, caplog.text])
     assert SECRET.encode() not in written and SECRET not in said
+
+
+def test_a_site_without_rows_of_its_own_is_left_out_by_name(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """Beside two that have them, and trains on nothing that nobody asked for."""
+    own = {
+        at: {"data": str(file_of(tmp_path / f"{at}.jsonl", 12, 100 * at)), "name": f"site-{at}"}
+        for at in range(2)
+    }
+    own[2] = {"name": "forgotten"}
+    changed = {"server-evaluation": False, "num-server-rounds": 1}
+    with flowers_log() as told:
+        folder = run_here(settings, tmp_path / "out", changed, app="chat", own=own, num_clients=3)
+    assert any(
+        "client forgotten is left out: ConfigError: this client has no rows" in line
+        and "--node-config 'data=" in line
+        for line in told
+    )
+    (training,) = read_run(folder).training
+    assert {name for name, one in training.clients.items() if one.counts} == {"site-0", "site-1"}
 
 
 @pytest.mark.long

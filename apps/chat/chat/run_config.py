@@ -15,7 +15,7 @@ class App(AppSettings):
         "",
         "A set that clients have parts of unless their node config names data of their own: "
         "help-desk (built in), a file (.jsonl, .ndjson, .json, .csv, .parquet) or a hub id; empty "
-        "is help-desk.",
+        "is help-desk in a simulation, and none on a SuperLink, whose clients need data then.",
     )
     held_out: str = setting(
         "",

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from chat.run_config import RunConfig
 from hsplit_flower.data import EncodedExample, batches, pad_token_id, partition, thinned
 from hsplit_flower.data.chat import (
+    HELP_DESK,
     Conversation,
     PackedRow,
     encode_conversations,
@@ -23,7 +24,7 @@ from hsplit_flower.data.chat import (
 )
 from hsplit_flower.data.chat.row_format import RowFormat
 from hsplit_flower.errors import ConfigError
-from hsplit_flower.runs import partition_of
+from hsplit_flower.runs import is_simulated, partition_of
 from hsplit_flower.settings import Model, OwnData
 from hsplit_flower.splitting import load_tokenizer
 
@@ -37,19 +38,19 @@ KEPT_PARTS = 1024
 
 def num_examples(config: RunConfig, context: Context) -> int:
     """How many rows this client trains on: those that are kept of its own."""
-    return len(_encoded(config, *_place(context), is_held_out=False))
+    return len(_encoded(config, *_place(config, context), is_held_out=False))
 
 
 def num_steps(config: RunConfig, context: Context) -> int:
     """How many optimizer steps this client takes in a round."""
-    return config.steps_of(len(_training_rows(config, *_place(context))))
+    return config.steps_of(len(_training_rows(config, *_place(config, context))))
 
 
 def training_batches(
     config: RunConfig, context: Context, server_round: int, *, num_steps: int
 ) -> Batches:
     """One round's batches of this client's rows for so many steps, other ones each round."""
-    training, (own, position, num_clients) = config.run.training, _place(context)
+    training, (own, position, num_clients) = config.run.training, _place(config, context)
     return batches(
         _training_rows(config, own, position, num_clients),
         training.batch_size,
@@ -70,7 +71,7 @@ def _training_rows(
 
 def evaluation_batches(config: RunConfig, context: Context) -> Batches:
     """One pass over what this client holds out."""
-    held_out = _encoded(config, *_place(context), is_held_out=True)
+    held_out = _encoded(config, *_place(config, context), is_held_out=True)
     return _one_pass(config, held_out[: config.app.evaluation_examples])
 
 
@@ -90,11 +91,24 @@ def encoded_for_server(config: RunConfig) -> list[EncodedExample]:
     return _encode(config, thinned(held_out, config.app.evaluation_examples))
 
 
-def _place(context: Context) -> tuple[OwnData, int, int]:
-    """A client's own files, or else which part of the set it has, and of how many."""
+def _place(config: RunConfig, context: Context) -> tuple[OwnData, int, int]:
+    """A client's own files, or else which part of the set it has, and of how many.
+
+    Raises
+    ------
+    ConfigError
+        If it has neither: beside others that train on texts of their own, a real site is not to
+        train on built-in ones that nobody asked for.
+    """
     own = OwnData.of_node(context.node_config)
     if own.data:
         return own, int(context.node_config.get("partition-id", 0)), 1
+    if not (config.app.dataset or is_simulated()):
+        raise ConfigError(
+            "this client has no rows: its node config names no data, and the run no dataset; start "
+            "its SuperNode with --node-config 'data=\"/path/of/its/rows.jsonl\"', or the run with "
+            f"dataset='{HELP_DESK}' if parts of the built-in conversations are wanted"
+        )
     try:
         return own, *partition_of(context.node_config)
     except ConfigError as error:
