@@ -1,34 +1,41 @@
-"""Perplexity of a run's base with one adapter or another, on the dev set of a data set."""
+"""Perplexity of a run's base with one adapter or another, on what nobody trained on."""
 
 from collections.abc import Mapping
 from functools import cached_property, partial
 from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
 
 from ..adapters import LowRank
 from ..data import (
     PROMPT_STYLES,
     batches,
     encode_examples,
+    is_references,
     load_examples,
     pad_token_id,
     thinned,
 )
+from ..data.chat import is_conversations
 from ..server import ServerEvaluation
-from ..server.past_run import PastRun
+from ..server.past_run import CONFIG_FILE, PastRun, chat_of
+from ..settings import Chat
 from ..splitting import load_tokenizer
+from .held_out_rows import read_held_out
 
 NUM_EXAMPLES = 500
 
 
 class DevSet:
-    """A data set's dev split, read as the run read its own.
+    """A data set's dev split, or the conversations that are held out, read as the run read its own.
 
     Parameters
     ----------
     run
         Whose base, prompts, batches and lengths.
     dataset
-        ``restaurants``, a folder of CSVs, or a hub id.
+        ``restaurants`` or a folder of CSVs; ``help-desk`` or a file of conversations; or a hub id,
+        of whichever the run had.
     num_examples
         At most so many; None is as many as the run had.
 
@@ -40,15 +47,20 @@ class DevSet:
 
     def __init__(self, run: PastRun, dataset: str, num_examples: int | None = None) -> None:
         most = num_examples or run.config.get("evaluation-examples") or NUM_EXAMPLES
-        examples = thinned(load_examples(dataset, "dev"), most)
-        tokenizer = load_tokenizer(run.model.name, revision=run.model.revision or None)
-        encoded = encode_examples(
-            examples,
-            tokenizer,
-            max_length=run.training.sequence_length,
-            style=run.config.get("prompt") or next(iter(PROMPT_STYLES)),
-            on_long="drop",
-        )
+        max_length = run.training.sequence_length
+        chat = chat_of(run.config, run.folder / CONFIG_FILE)
+        if is_conversations(dataset) or (chat is not None and not is_references(dataset)):
+            tokenizer = _tokenizer(run)
+            encoded = read_held_out(
+                dataset, tokenizer, chat or Chat(), max_length=max_length, most=most
+            ).encoded.examples
+        else:
+            examples = thinned(load_examples(dataset, "dev"), most)
+            tokenizer = _tokenizer(run)
+            style = run.config.get("prompt") or next(iter(PROMPT_STYLES))
+            encoded = encode_examples(
+                examples, tokenizer, max_length=max_length, style=style, on_long="drop"
+            )
         self.num_examples = len(encoded)
         self._model = run.model
         self._passes = partial(
@@ -69,3 +81,7 @@ class DevSet:
             name=str(folder), revision="", dtype=self._model.computes_in, computing_dtype=""
         )
         return ServerEvaluation(model, self._passes).evaluate({}).perplexity
+
+
+def _tokenizer(run: PastRun) -> PreTrainedTokenizerBase:
+    return load_tokenizer(run.model.name, revision=run.model.revision or None)

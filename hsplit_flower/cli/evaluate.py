@@ -1,23 +1,39 @@
-"""``hsplit evaluate``: the texts that a base with an adapter writes for a data set, and scores."""
+"""``hsplit evaluate``: how well a base with an adapter does on a data set."""
 
+import inspect
 from pathlib import Path
 from typing import Annotated
 
 import click
 import typer
 
+from ..settings import Chat, Training
 from .evaluation_order import BeamOptions, EvaluationOrder
+from .field_option import OtherDefault
+from .field_text import default_text
+from .options import Chosen, Offer, Options
 
-SPLITS = ("test", "dev")
+SPLITS = ("test", "dev", "held-out", "all")
 
 Adapter = Annotated[
     Path, typer.Option(help="Folder of a PEFT adapter, or of a run, whose adapter is taken then.")
 ]
 Dataset = Annotated[
-    str, typer.Option(help="restaurants (built in), a folder of mr,ref CSVs, or a hub id.")
+    str,
+    typer.Option(
+        help="Inputs with references: restaurants (built in), or a folder of mr,ref CSVs. Or "
+        "conversations: help-desk (built in), or a .jsonl, .ndjson, .json, .csv or .parquet file. "
+        "Or a hub id, of whichever the adapter's run had."
+    ),
 ]
 Split = Annotated[
-    str, typer.Option(click_type=click.Choice(SPLITS), help="Which part of the data set.")
+    str | None,
+    typer.Option(
+        click_type=click.Choice(SPLITS),
+        help="Which part of the data set: test or dev of inputs with references; of conversations "
+        "those that a run holds out (held-out), or all.",
+        show_default="test, and held-out of conversations",
+    ),
 ]
 Base = Annotated[
     str | None,
@@ -25,6 +41,13 @@ Base = Annotated[
         "--model",
         help="The base: llama-tiny (built in), a folder, or a hub id.",
         show_default="the adapter's own",
+    ),
+]
+Personal = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of an adapter of a client's own, which goes on top of --adapter.",
+        show_default="none",
     ),
 ]
 Prompt = Annotated[
@@ -76,13 +99,17 @@ NoMetrics = Annotated[
     typer.Option("--no-metrics", help="Measure perplexity and write texts, and score none."),
 ]
 _PLAIN = BeamOptions()
+_AS_THE_RUN = "as in the adapter's run, else"
 
 
-def command(
+def evaluate(
+    chosen: Chosen,
+    *,
     adapter: Adapter,
     dataset: Dataset,
-    split: Split = "test",
+    split: Split = None,
     model: Base = None,
+    personal_adapter: Personal = None,
     prompt: Prompt = None,
     beam: Beam = _PLAIN.num_beams,
     length_penalty: LengthPenalty = _PLAIN.length_penalty,
@@ -94,19 +121,22 @@ def command(
     out: Out = None,
     no_metrics: NoMetrics = False,
 ) -> None:
-    """Have a base with an adapter write texts, and score them.
+    """Measure a base with an adapter on a data set; interrupted, it goes on where it stopped.
 
-    Each distinct input of a split is written for once, by beam search, and compared with all of its
-    references. Prints perplexity, BLEU, NIST, METEOR, ROUGE-L and CIDEr. Interrupted and started
-    again, it goes on where it stopped. The metrics need the extra nlg and Java.
+    Of conversations the perplexity of the answers is printed. Of inputs with references each
+    distinct input is written for once, by beam search, and compared with all of its references:
+    BLEU, NIST, METEOR, ROUGE-L and CIDEr, which need the extra nlg and Java, are printed, too.
     """
     order = EvaluationOrder(
         adapter=adapter,
         dataset=dataset,
         split=split,
         model=model,
+        personal=personal_adapter,
         prompt=prompt,
         num_examples=num_examples,
+        chat=chosen[Chat],
+        training=chosen[Training],
         beam=BeamOptions(
             num_beams=beam,
             length_penalty=length_penalty,
@@ -118,8 +148,39 @@ def command(
         out=out,
         with_metrics=not no_metrics,
     )
-    # These bring torch, for which neither help nor a mistyped option need wait.
-    from .evaluation_report import print_report
+    # Neither help nor a mistyped option need wait for torch.
     from .make_evaluation import make_evaluation
 
-    print_report(make_evaluation(order))
+    make_evaluation(order).print()
+
+
+CHAT_FIELDS = ("format", "columns", "learn", "on_long", "held_out_share")
+OPTIONS = Options(
+    Offer(
+        group=Chat,
+        fields=CHAT_FIELDS,
+        defaults={
+            name: OtherDefault(
+                value=None, reason=f"{_AS_THE_RUN} {default_text(Chat.default_of(name))}"
+            )
+            for name in CHAT_FIELDS
+        },
+    ),
+    Offer(
+        group=Training,
+        fields=("sequence_length",),
+        defaults={
+            "sequence_length": OtherDefault(
+                value=None, reason=f"{_AS_THE_RUN} as many as the base has positions"
+            )
+        },
+    ),
+)
+command = OPTIONS.command(
+    evaluate,
+    *(
+        one
+        for one in inspect.signature(evaluate).parameters.values()
+        if one.kind is inspect.Parameter.KEYWORD_ONLY
+    ),
+)

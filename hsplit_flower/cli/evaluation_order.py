@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..settings import Chat, Training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +53,13 @@ class EvaluationOrder:
         A PEFT adapter's folder, or a run's.
     model, prompt
         The base and the prompt format; None takes what adapter or run say.
+    personal
+        Folder of a client's own adapter on top; None for none.
     dataset, split, num_examples
-        What is read; at most so many inputs of it.
+        What is read; at most so many inputs of it. A split of None is the first of its kind.
+    chat, training
+        How conversations are read, and how long they may be, as far as it is said; what is not is
+        as in the adapter's run.
     beam
         How texts are sought.
     batch_size, device
@@ -66,10 +72,13 @@ class EvaluationOrder:
 
     adapter: Path
     dataset: str
-    split: str = "test"
+    split: str | None = None
     model: str | None = None
     prompt: str | None = None
+    personal: Path | None = None
     num_examples: int | None = None
+    chat: Chat = field(default_factory=Chat)
+    training: Training = field(default_factory=Training)
     beam: BeamOptions = field(default_factory=BeamOptions)
     batch_size: int = 16
     device: str | None = None
@@ -77,6 +86,10 @@ class EvaluationOrder:
     with_metrics: bool = True
 
     @property
-    def folder(self) -> Path:
+    def says_how_to_read(self) -> bool:
+        """Whether anything is said that is of conversations alone."""
+        return bool(self.chat.model_fields_set or self.training.model_fields_set)
+
+    def folder_of(self, split: str) -> Path:
         """Where texts and scores go."""
-        return self.out or self.adapter / f"evaluation-{self.split}"
+        return self.out or self.adapter / f"evaluation-{split}"

@@ -63,26 +63,32 @@ class EvaluationReport:
         }
 
     def write(self) -> None:
-        """Replace the report of the folder, in one move."""
-        fresh = self.folder / f"{REPORT_FILE}.new"
-        fresh.write_text(json.dumps(self.shown(), indent=2) + "\n", encoding="utf-8")
-        fresh.replace(self.folder / REPORT_FILE)
+        """Replace the report of the folder."""
+        write_report(self.folder, self.shown())
+
+    def print(self) -> None:
+        """Print perplexity and scores in a line of a table, and what they are of."""
+        cells = {"perplexity": f"{self.loss.perplexity:.4f}"}
+        if self.scores is not None:
+            cells |= {title: f"{getattr(self.scores, name):.4f}" for name, title in _TITLES.items()}
+        out = console()
+        out.print(numbers_table(cells, [cells.values()]))
+        empty = f", {self.num_empty} of them with an empty text" if self.num_empty else ""
+        out.print(
+            f"\n{self.num_inputs} inputs{empty} with {self.num_references} references: "
+            f"{self.settings['dataset']}, {self.settings['split']}"
+        )
+        left_out = self.num_references - self.num_examples
+        if left_out:
+            out.print(
+                f"perplexity leaves out {left_out} references that are too long for the model"
+            )
+        out.print(f"texts and scores: {self.folder}")
 
 
-def print_report(report: EvaluationReport) -> None:
-    """Print perplexity and scores in a line of a table, and what they are of."""
-    cells = {"perplexity": f"{report.loss.perplexity:.4f}"}
-    if report.scores is not None:
-        cells |= {title: f"{getattr(report.scores, name):.4f}" for name, title in _TITLES.items()}
-    out = console()
-    out.print(numbers_table(cells, [cells.values()]))
-    settings = report.settings
-    empty = f", {report.num_empty} of them with an empty text" if report.num_empty else ""
-    out.print(
-        f"\n{report.num_inputs} inputs{empty} with {report.num_references} references: "
-        f"{settings['dataset']}, {settings['split']}"
-    )
-    left_out = report.num_references - report.num_examples
-    if left_out:
-        out.print(f"perplexity leaves out {left_out} references that are too long for the model")
-    out.print(f"texts and scores: {report.folder}")
+def write_report(folder: Path, shown: Mapping[str, Any]) -> None:
+    """Write what JSON has of a report in the place of the folder's, in one move."""
+    folder.mkdir(parents=True, exist_ok=True)
+    fresh = folder / f"{REPORT_FILE}.new"
+    fresh.write_text(json.dumps(shown, indent=2) + "\n", encoding="utf-8")
+    fresh.replace(folder / REPORT_FILE)

@@ -57,8 +57,9 @@ Evaluate = Annotated[
     str | None,
     typer.Option(
         metavar="DATASET",
-        help="Measure perplexity, as the run did, on the dev set of restaurants, of a folder of "
-        "mr,ref CSVs, or of a hub id.",
+        help="Measure perplexity, as the run did, on the dev set of restaurants or of a folder of "
+        "mr,ref CSVs, on what is held out of help-desk or of a file of conversations, or on a hub "
+        "id's of whichever the run had.",
         show_default="nothing is measured",
     ),
 ]

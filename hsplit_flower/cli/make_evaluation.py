@@ -3,27 +3,32 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
-from ..data import batches, pad_token_id
-from ..metrics import NlgItem, TokenLoss, check_metrics, nlg_scores, token_loss
+from ..data import is_references, pad_token_id
+from ..data.chat import is_conversations
+from ..errors import ConfigError
+from ..metrics import NlgItem, check_metrics, nlg_scores
 from ..splitting import load_tokenizer
-from ..splitting.quantisation import numbers_text
 from .adapter_source import AdapterSource, check_device, read_adapter_source
 from .beam_search import BeamSearch, most_positions
+from .conversations_evaluation import evaluate_conversations
+from .conversations_report import ConversationsReport
 from .evaluated_split import EvaluatedSplit, read_split
 from .evaluation_order import EvaluationOrder
 from .evaluation_report import EvaluationReport
+from .held_out_rows import ALL, HELD_OUT
 from .hypotheses_file import HYPOTHESES_FILE, HypothesesFile
+from .measured_loss import measured_loss, measuring_bar
 
 # For models whose configuration says no length.
 LONGEST_EXAMPLE = 4096
+SPLITS = ("test", "dev")
 
 
-def make_evaluation(order: EvaluationOrder) -> EvaluationReport:
-    """Look at everything that may be wrong, then measure, write and score.
+def make_evaluation(order: EvaluationOrder) -> EvaluationReport | ConversationsReport:
+    """Look at everything that may be wrong, then measure; and write and score where inputs have
+    references.
 
     Raises
     ------
@@ -36,7 +41,32 @@ def make_evaluation(order: EvaluationOrder) -> EvaluationReport:
     MetricsUnavailableError
         If the metrics are asked for and cannot be computed here.
     """
-    source = read_adapter_source(order.adapter, model=order.model, prompt=order.prompt)
+    source = read_adapter_source(
+        order.adapter, model=order.model, prompt=order.prompt, personal=order.personal
+    )
+    if _are_conversations(order, source):
+        return evaluate_conversations(order, source)
+    return _evaluate_references(order, source)
+
+
+def _are_conversations(order: EvaluationOrder, source: AdapterSource) -> bool:
+    """Whether a set holds conversations: what it is called says so, or else the adapter's run.
+
+    A hub id says nothing: then an option of conversations does, too.
+    """
+    if is_conversations(order.dataset):
+        return True
+    is_asked = order.says_how_to_read or order.split in (HELD_OUT, ALL)
+    return not is_references(order.dataset) and (source.chat is not None or is_asked)
+
+
+def _evaluate_references(order: EvaluationOrder, source: AdapterSource) -> EvaluationReport:
+    split = order.split or SPLITS[0]
+    if split not in SPLITS or order.says_how_to_read:
+        raise ConfigError(
+            f"{order.dataset!r} holds inputs with references: --split {' or '.join(SPLITS)} is "
+            "wanted of these, and none of the options of conversations"
+        )
     device = check_device(order.device)
     if order.with_metrics:
         check_metrics()
@@ -44,22 +74,28 @@ def make_evaluation(order: EvaluationOrder) -> EvaluationReport:
     positions = most_positions(source.checkpoint.config())
     evaluated = read_split(
         order.dataset,
-        order.split,
+        split,
         tokenizer,
         style=source.prompt,
         max_length=source.sequence_length or positions or LONGEST_EXAMPLE,
         most_inputs=order.num_examples,
     )
-    settings = _settings(order, source)
-    hypotheses = HypothesesFile(order.folder / HYPOTHESES_FILE, settings)
+    settings, folder = _settings(order, source, split), order.folder_of(split)
+    hypotheses = HypothesesFile(folder / HYPOTHESES_FILE, settings)
     model = source.load(device)
-    with _bar() as bar:
-        loss = _loss(model, evaluated, order.batch_size, pad_token_id(tokenizer), bar)
+    with measuring_bar() as bar:
+        loss = measured_loss(
+            model,
+            evaluated.encoded,
+            order.batch_size,
+            pad_id=pad_token_id(tokenizer),
+            bar=bar,
+        )
         search = BeamSearch(model, tokenizer, order.beam)
         _write_texts(search, evaluated, hypotheses, order.batch_size, bar)
     texts = {text: hypotheses[text] for text in evaluated.references}
     report = EvaluationReport(
-        folder=order.folder,
+        folder=folder,
         settings=settings,
         num_inputs=len(texts),
         num_references=evaluated.num_references,
@@ -72,38 +108,18 @@ def make_evaluation(order: EvaluationOrder) -> EvaluationReport:
     return report
 
 
-def _settings(order: EvaluationOrder, source: AdapterSource) -> dict[str, Any]:
+def _settings(order: EvaluationOrder, source: AdapterSource, split: str) -> dict[str, Any]:
     """All that decides which text is written; batches and device do so by rounding only."""
     return {
-        "adapter": source.fingerprint(),
-        "base": source.base.name,
-        "revision": source.base.revision,
-        "dtype": numbers_text(source.base.computes_in, source.base.quantised),
+        **source.shown(),
         "dataset": order.dataset,
-        "split": order.split,
+        "split": split,
         "prompt": source.prompt,
         "beam": order.beam.num_beams,
         "length-penalty": order.beam.length_penalty,
         "no-repeat-ngram": order.beam.no_repeat_ngram,
         "max-new-tokens": order.beam.max_new_tokens,
     }
-
-
-@torch.no_grad()
-def _loss(
-    model: Any, evaluated: EvaluatedSplit, batch_size: int, pad_id: int, bar: Progress
-) -> TokenLoss:
-    """The summed loss over all references, each with its prompt."""
-    # The order changes no sum, and equal lengths side by side need little filling up.
-    encoded = sorted(evaluated.encoded, key=len)
-    task = bar.add_task("measuring perplexity", total=len(encoded))
-    total = TokenLoss()
-    for batch in batches(encoded, batch_size, pad_id=pad_id):
-        ids, mask = batch["input_ids"].to(model.device), batch["attention_mask"].to(model.device)
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        total += token_loss(logits, batch["labels"].to(model.device))
-        bar.advance(task, len(ids))
-    return total
 
 
 def _write_texts(
@@ -126,14 +142,3 @@ def _write_texts(
 def _items(texts: Mapping[str, str], evaluated: EvaluatedSplit) -> Iterable[NlgItem]:
     for text, hypothesis in texts.items():
         yield NlgItem(hypothesis=hypothesis, references=evaluated.references[text])
-
-
-def _bar() -> Progress:
-    """On stderr: what is printed at the end stands alone on stdout."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from ..errors import DataError
 from . import restaurants
@@ -14,7 +15,17 @@ from .hub import read_hub
 RESTAURANTS = "restaurants"
 SPLITS = ("train", "dev", "test")
 
+Row = TypeVar("Row")
+
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def is_references(dataset: str) -> bool:
+    """Whether a set by this name is one of inputs with references, and nothing else that we know.
+
+    The id of a set on the hub does not say what is in it.
+    """
+    return dataset == RESTAURANTS or bool(dataset and Path(dataset).expanduser().is_dir())
 
 
 def load_examples(dataset: str, split: str) -> list[Example]:
@@ -50,7 +61,7 @@ def load_examples(dataset: str, split: str) -> list[Example]:
     )
 
 
-def thinned(examples: Sequence[Example], most: int) -> list[Example]:
+def thinned(examples: Sequence[Row], most: int) -> list[Row]:
     """At most so many of the examples, taken evenly: every one of the same distance."""
     return list(examples[:: max(1, len(examples) // most)][:most])
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from hsplit_flower.adapters import import_adapter
+from hsplit_flower.cli import main
 from hsplit_flower.data.chat import HELP_DESK
 from hsplit_flower.errors import ConfigError, DataError
 from hsplit_flower.reports import read_run
@@ -187,6 +189,24 @@ def test_a_site_without_rows_of_its_own_is_left_out_by_name(
     )
     (training,) = read_run(folder).training
     assert {name for name, one in training.clients.items() if one.counts} == {"site-0", "site-1"}
+
+
+@pytest.mark.long
+def test_a_run_s_last_perplexity_is_what_is_measured_with_its_adapter_afterwards(
+    settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed = {"num-server-rounds": 1, "evaluation-examples": 12, "dataset": HELP_DESK}
+    changed |= {"chat.learn": "last-answer", "chat.held-out-share": 0.05}
+    folder = run_here(settings, tmp_path / "out", changed, app="chat")
+    last = read_run(folder).server_evaluations[-1].perplexity
+    given = ("--adapter", folder, "--dataset", HELP_DESK, "--num-examples", 12, "--device", "cpu")
+    assert main(["evaluate", *map(str, given)]) == 0
+    report = json.loads((folder / "evaluation-held-out" / "evaluation.json").read_text())
+    assert report["perplexity"] == pytest.approx(last, rel=1e-4)
+    capsys.readouterr()
+    assert main(["export", str(folder), "--rank", "1", "--evaluate", HELP_DESK]) == 0
+    (sent,) = re.findall(r"sent by the run .* ([\d.]+)\n", capsys.readouterr().out)
+    assert float(sent) == pytest.approx(last, rel=1e-3)
 
 
 @pytest.mark.long

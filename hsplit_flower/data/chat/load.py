@@ -19,6 +19,17 @@ HELP_DESK = "help-desk"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
+def is_conversations(source: str) -> bool:
+    """Whether a set by this name is one of conversations, and nothing else that we know.
+
+    The id of a set on the hub does not say what is in it.
+    """
+    path = Path(source).expanduser()
+    return source == HELP_DESK or bool(
+        source and (path.is_file() or path.suffix.lower() in READERS)
+    )
+
+
 def load_conversations(source: str, rows: RowFormat | None = None) -> list[Conversation]:
     """All conversations of a set, in its order.
 
@@ -70,7 +81,7 @@ def rows_of(source: str) -> Iterator[Row]:
     path = Path(source).expanduser()
     if source == HELP_DESK:
         yield from help_desk.rows()
-    elif source and (path.is_file() or path.suffix.lower() in READERS):
+    elif is_conversations(source):
         yield from file_rows(path)
     elif _HUB_ID.fullmatch(source):
         place = f"{source}, split 'train'"
