@@ -20,8 +20,10 @@ from .model_costs import Workload
 class _Noting(Passthrough):
     """Stands for a block: writes down what it is given, and passes the hidden state on."""
 
-    def __init__(self, block: nn.Module, calls: list[BlockCall], *, as_tuple: bool) -> None:
-        super().__init__(as_tuple=as_tuple, replaced=block)
+    def __init__(
+        self, block: nn.Module, calls: list[BlockCall], *, tuple_length: int | None
+    ) -> None:
+        super().__init__(tuple_length=tuple_length, replaced=block)
         # In a tuple, which keeps its parameters where they are.
         self._noted = (block, calls)
 
@@ -41,8 +43,8 @@ def block_calls(
     shape = (workload.batch_size, workload.sequence_length)
     tokens = torch.ones(shape, dtype=torch.long, device="meta")
     calls: list[BlockCall] = []
-    as_tuple = architecture.blocks_return_tuple
-    noting = nn.ModuleList(_Noting(block, calls, as_tuple=as_tuple) for block in held)
+    length = architecture.tuple_length
+    noting = nn.ModuleList(_Noting(block, calls, tuple_length=length) for block in held)
     setattr(owner, list_name, noting)
     try:
         with torch.no_grad(), MasksAreFull():

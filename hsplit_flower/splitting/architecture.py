@@ -30,9 +30,10 @@ class Architecture:
     and after the last block; a tied head shares its parameter with a module of the entry, and a
     transposed model stores its matrices as ``[in_features, out_features]``. ``weights`` are the
     linear layers that PEFT puts an adapter on, ``inputs`` what the model's own forward takes, by
-    name; ``towers`` are for images and sounds, and no half holds them. In rows of up to
-    ``steady_length`` tokens rotary frequencies are the same whatever the length; None says that
-    they always are.
+    name; ``towers`` are for images and sounds, and no half holds them. Blocks give tuples of
+    ``tuple_length`` values, the hidden state first; None says that they give it alone. In rows of
+    up to ``steady_length`` tokens rotary frequencies are the same whatever the length; None says
+    that they always are.
     """
 
     model_type: str
@@ -47,7 +48,7 @@ class Architecture:
     max_positions: int | None
     is_tied: bool
     is_transposed: bool
-    blocks_return_tuple: bool
+    tuple_length: int | None
     inputs: frozenset[str]
     steady_length: int | None
     towers: tuple[str, ...] = ()
@@ -120,7 +121,7 @@ def find_parts(model: PreTrainedModel) -> Architecture:
         max_positions=max_positions(text_config),
         is_tied=head.weight is embedding.weight,
         is_transposed=any(isinstance(module, Conv1D) for module in blocks.modules()),
-        blocks_return_tuple=run.blocks_return_tuple,
+        tuple_length=run.tuple_length,
         inputs=frozenset(signature(type(model).forward).parameters) - {"self"},
         steady_length=steady_length(text_config),
         towers=_towers(unused, order),

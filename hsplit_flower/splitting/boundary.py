@@ -19,11 +19,16 @@ class Passthrough(nn.Module):
     Some families look at attributes of the block that they call next, such as its kind of
     attention, or fill tables of its modules when they are made: it answers for all but tensors as
     the block in ``replaced`` would, and holds none of it.
+
+    Where blocks give tuples of ``tuple_length`` values it gives one, too, in which nothing follows
+    the hidden state.
     """
 
-    def __init__(self, *, as_tuple: bool = False, replaced: nn.Module | None = None) -> None:
+    def __init__(
+        self, *, tuple_length: int | None = None, replaced: nn.Module | None = None
+    ) -> None:
         super().__init__()
-        self.as_tuple = as_tuple
+        self.tuple_length = tuple_length
         # In a tuple, which keeps its parameters out of this half.
         self._replaced = (replaced,)
 
@@ -38,14 +43,16 @@ class Passthrough(nn.Module):
             return value
 
     def forward(self, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return (hidden,) if self.as_tuple else hidden
+        if self.tuple_length is None:
+            return hidden
+        return (hidden, *[None] * (self.tuple_length - 1))
 
 
 class Inlet(Passthrough):
     """Stands just before the first block of a half and replaces the hidden state by ours."""
 
-    def __init__(self, incoming: Tensor, *, as_tuple: bool, replaced: nn.Module) -> None:
-        super().__init__(as_tuple=as_tuple, replaced=replaced)
+    def __init__(self, incoming: Tensor, *, tuple_length: int | None, replaced: nn.Module) -> None:
+        super().__init__(tuple_length=tuple_length, replaced=replaced)
         self.incoming = incoming
 
     def forward(self, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:

@@ -1,15 +1,16 @@
 """One run of an empty model: the order of its modules, and what passes between its blocks.
 
 All that passes must be one hidden state from block to block, and from the last block to the head:
-nothing else is sent.
+nothing else is sent. What else a block gives may be there as long as nobody reads it.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.hooks import RemovableHandle
 from transformers import PretrainedConfig, PreTrainedModel
 
@@ -26,13 +27,29 @@ class DryRun:
         Its modules' names, in the order in which they were entered.
     several_outputs
         Names of the modules that gave something else than one tensor.
-    blocks_return_tuple
-        Whether its blocks do.
+    tuple_length
+        How many values its blocks give in a tuple; None where they give the hidden state alone.
     """
 
     order: tuple[str, ...]
     several_outputs: frozenset[str]
-    blocks_return_tuple: bool
+    tuple_length: int | None
+
+
+class _Beside(TorchDispatchMode):
+    """Whether any operation reads what a block gave beside its hidden state."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.block_of: dict[int, int] = {}
+        self.read: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        given = map(id, _tensors([args, kwargs]))
+        self.read.update(self.block_of[each] for each in given if each in self.block_of)
+        return func(*args, **(kwargs or {}))
 
 
 @dataclass(kw_only=True)
@@ -44,6 +61,7 @@ class _Record:
     passed: list[tuple[Any, list[Tensor]]] = field(default_factory=list)
     returned: list[Any] = field(default_factory=list)
     sources: list[Any] = field(default_factory=list)
+    beside: _Beside = field(default_factory=_Beside)
 
 
 def dry_run(model: PreTrainedModel, path: str, blocks: nn.ModuleList) -> DryRun:
@@ -58,7 +76,7 @@ def dry_run(model: PreTrainedModel, path: str, blocks: nn.ModuleList) -> DryRun:
     handles = _watch(model, blocks, record)
     tokens = torch.ones(1, 4, dtype=torch.long, device="meta")
     try:
-        with torch.enable_grad(), MasksAreFull():
+        with torch.enable_grad(), MasksAreFull(), record.beside:
             mask = torch.ones_like(tokens)
             logits = model(input_ids=tokens, attention_mask=mask, use_cache=False).logits
     except Exception as error:
@@ -71,6 +89,12 @@ def dry_run(model: PreTrainedModel, path: str, blocks: nn.ModuleList) -> DryRun:
         raise unsupported(model.config, "its blocks do not run once each, in order")
     outputs = [output[0] if isinstance(output, tuple) else output for output in record.returned]
     _check_chain(model.config, record.passed, outputs)
+    if record.beside.read:
+        raise unsupported(
+            model.config,
+            f"what block {min(record.beside.read)} gives beside its hidden state is read after it, "
+            "and nothing but the hidden state is sent",
+        )
     _check_exit(model.config, logits, [*record.sources, *outputs[:-1]])
     for index, (_, others) in enumerate(record.passed):
         if any(other is tokens or other.requires_grad for other in others):
@@ -79,10 +103,11 @@ def dry_run(model: PreTrainedModel, path: str, blocks: nn.ModuleList) -> DryRun:
                 f"block {index} also reads something that is computed from the tokens, which the "
                 "worker does not have",
             )
+    first = record.returned[0]
     return DryRun(
         order=tuple(record.order),
         several_outputs=frozenset(record.several_outputs),
-        blocks_return_tuple=isinstance(record.returned[0], tuple),
+        tuple_length=len(first) if isinstance(first, tuple) else None,
     )
 
 
@@ -101,9 +126,13 @@ def _watch(model: PreTrainedModel, blocks: nn.ModuleList, record: _Record) -> li
 
     def block_enters(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         rest = [*args[1:], *kwargs.values()] if args else list(kwargs.values())
-        record.passed.append((args[0] if args else None, list(_tensors(rest))))
+        record.passed.append((args[0] if args else None, _tensors(rest)))
 
     def block_leaves(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if isinstance(output, tuple):
+            _, others = record.passed[-1]
+            made = (one for one in _tensors(output[1:]) if not any(one is each for each in others))
+            record.beside.block_of |= {id(one): len(record.returned) for one in made}
         record.returned.append(output)
         # Cut the graph here: what the exit computes must come from this hidden state alone.
         return _cut_loose(output) if module is blocks[-1] else None
@@ -157,9 +186,5 @@ def _check_chain(config: PretrainedConfig, passed: list[Any], outputs: list[Any]
             raise unsupported(config, f"block {index} also reads an earlier block's output")
 
 
-def _tensors(values: list[Any]) -> Iterator[Tensor]:
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, (tuple, list)):
-            yield from _tensors(list(value))
+def _tensors(values: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]

@@ -281,16 +281,16 @@ class Half:
         """Let the model's forward walk ``span`` only; the held list is put back afterwards."""
         owner = self.model.get_submodule(self._owner_path)
         held: nn.ModuleList = getattr(owner, self._list_name)
-        as_tuple = self.architecture.blocks_return_tuple
+        length = self.architecture.tuple_length
         walk: list[nn.Module] = list(held)
         if self.checkpointing:
             for index in range(span.start, span.stop):
                 walk[index] = Checkpointed(walk[index])
         if hidden is not None:
             for index in range(span.start - 1):
-                walk[index] = Passthrough(as_tuple=as_tuple, replaced=walk[index])
+                walk[index] = Passthrough(tuple_length=length, replaced=walk[index])
             last = span.start - 1
-            walk[last] = Inlet(hidden, as_tuple=as_tuple, replaced=walk[last])
+            walk[last] = Inlet(hidden, tuple_length=length, replaced=walk[last])
         if not to_logits:
             walk[span.stop - 1] = Outlet(walk[span.stop - 1])
         setattr(owner, self._list_name, nn.ModuleList(walk))

@@ -10,7 +10,7 @@ from hsplit_flower.splitting import Architecture, build_empty, describe, read_ar
 from hsplit_flower.types import Span
 from tests.families import FAMILIES, NUM_BLOCKS, POSITIONS, VOCABULARY, shrunk
 from tests.rounds import architecture
-from tests.splitting.toys import REASONS, Toy, ToyConfig
+from tests.splitting.toys import REASONS, GivesMore, Toy, ToyConfig
 
 
 def test_gpt2() -> None:
@@ -123,6 +123,10 @@ def test_a_model_that_transformers_does_not_have_can_be_split() -> None:
     assert (found.blocks, found.entry, found.exit) == ("blocks", ("embed",), ("norm", "head"))
     assert [weight.name for weight in found.weights] == [f"blocks.{i}.inner" for i in range(3)]
     assert found.max_positions is None
+
+
+def test_what_blocks_give_beside_their_hidden_state_may_be_there_unread() -> None:
+    assert describe(_toy(GivesMore)).tuple_length == 2
 
 
 @pytest.mark.parametrize("kind", REASONS, ids=lambda kind: kind.__name__)

@@ -53,7 +53,7 @@ def test_no_adapter_is_put_on_what_gives_two_tensors(model_type: str) -> None:
     assert not any("router" in name for name in names)
 
 
-@pytest.mark.parametrize("model_type", ["modernbert-decoder", "rembert", "rwkv", "xlstm"])
+@pytest.mark.parametrize("model_type", ["modernbert-decoder", "rembert"])
 def test_who_needs_modules_of_the_other_half_is_refused_before_anything_is_loaded(
     model_type: str,
 ) -> None:
@@ -61,3 +61,12 @@ def test_who_needs_modules_of_the_other_half_is_refused_before_anything_is_loade
         UnsupportedModelError, match=f"'{model_type}' .* needs modules of the other half"
     ):
         read_architecture(shrunk(model_type))
+
+
+def test_who_needs_more_than_the_hidden_state_of_another_block_is_refused() -> None:
+    config = shrunk("glm_moe_dsa")
+    config.indexer_types = ["full", "full", "shared"]
+    with pytest.raises(
+        UnsupportedModelError, match="what block 1 gives beside its hidden state is read after it"
+    ):
+        read_architecture(config)

@@ -208,6 +208,38 @@ class PassesPairs(Toy):
         return hidden
 
 
+class PairedBlock(ToyBlock):
+    """Gives its inner step beside the hidden state; may read that of the block before."""
+
+    def __init__(self, kind: str, *, reads: bool = False) -> None:
+        super().__init__(kind)
+        self.reads = reads
+
+    def forward(self, hidden: Tensor, beside: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        given = super().forward(hidden, beside if self.reads else None)
+        return given, self.inner(hidden).detach()
+
+
+class GivesMore(Toy):
+    """Blocks hand on something beside the hidden state that none of them reads: it can be split."""
+
+    def make_blocks(self) -> list[nn.Module]:
+        return [PairedBlock("even") for _ in range(NUM_BLOCKS)]
+
+    def walk(self, hidden: Tensor, input_ids: Tensor | None) -> Tensor:
+        beside = None
+        for block in self.blocks:
+            hidden, beside = block(hidden, beside)
+        return hidden
+
+
+class ReadsMore(GivesMore):
+    """The last block reads what the one before gave beside its hidden state."""
+
+    def make_blocks(self) -> list[nn.Module]:
+        return [PairedBlock("even", reads=index == NUM_BLOCKS - 1) for index in range(NUM_BLOCKS)]
+
+
 class CannotRun(Toy):
     """Its forward pass looks into the data."""
 
@@ -233,5 +265,6 @@ REASONS = {
     HasNoHead: "it has no output head",
     HasParallelStreams: r"block 0 takes a hidden state of shape \[2, 1, 4, 8\], \[batch, seq, 8\]",
     PassesPairs: "block 0 does not take and give one hidden state",
+    ReadsMore: "what block 1 gives beside its hidden state is read after it",
     CannotRun: "it does not run on an empty input",
 }
