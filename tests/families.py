@@ -122,6 +122,16 @@ _SIZES = {
     "v_head_dim": 4,
     "kv_lora_rank": 8,
     "q_lora_rank": 8,
+    # Of recurrences: written for no kernel, they make tensors of chunk by chunk by head by state.
+    "chunk_size": 8,
+    "mamba_chunk_size": 8,
+    "mamba_d_state": 8,
+    "ssm_state_size": 8,
+    "state_size": 8,
+    "linear_key_head_dim": 4,
+    "linear_value_head_dim": 4,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
 }
 # Of towers for images and sounds, which text does not run through.
 _TOWER_SIZES = {
@@ -144,6 +154,7 @@ _OWN: dict[str, dict[str, Any]] = {
     "bamba": {"mamba_n_heads": 4, "mamba_d_head": 8},
     "blenderbot": {"encoder_attention_heads": 4, "decoder_attention_heads": 4},
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1},
+    "falcon_h1": {"mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_head": 8},
     "gemma4": {"image_token_id": 1, "audio_token_id": 1, "video_token_id": 1},
     "gemma4_unified": {"image_token_id": 1, "audio_token_id": 1, "video_token_id": 1},
     # Those that have inputs of each token in every block are refused.

@@ -10,18 +10,13 @@ from hsplit_flower.errors import UnsupportedModelError
 from hsplit_flower.splitting import Parts, load_half, read_architecture
 from tests.families import fields, random_model, save, shrunk
 
-HYBRIDS = ("jamba", "lfm2", "nemotron_h", "olmo_hybrid", "qwen3_next")
+HYBRIDS = ("falcon_h1", "jamba", "lfm2", "nemotron_h", "olmo_hybrid", "qwen3_5_text", "qwen3_next")
 # Their routers are linear layers that give two tensors.
 ROUTED = ("llama4_text", "phimoe")
-# Their smallest is not small: some parts have sizes of their own.
-LARGE = ("falcon_h1", "qwen3_5_text")
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(
-    "model_type",
-    [*HYBRIDS, *ROUTED, *(pytest.param(name, marks=pytest.mark.long) for name in LARGE)],
-)
+@pytest.mark.parametrize("model_type", [*HYBRIDS, *ROUTED])
 def test_every_cut_gives_the_logits_of_the_whole(model_type: str, tmp_path: Path) -> None:
     config = shrunk(model_type)
     model = random_model(config)
