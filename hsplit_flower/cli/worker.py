@@ -19,6 +19,7 @@ from ..settings import (
     setting,
 )
 from ..transport.operator_token import checked_token, read_token
+from ..types import LONGEST_ROUND_SECONDS
 from .field_option import OtherDefault
 from .model_offer import MODEL
 from .options import Chosen, Offer, Options
@@ -56,6 +57,7 @@ class OwnProcess(Settings):
         "How long the steps that are under way have to finish when the worker is terminated.",
         unit="seconds",
         ge=0,
+        le=LONGEST_ROUND_SECONDS,
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from ..errors import CertificateError, ConfigError
 from ..settings import NodeCertificates, Trust
 from ..settings.reading import as_key
-from ..transport.certificate_files import read_authorities, read_key_pair
+from ..transport.certificate_files import read_authorities, read_key_pair, told_authorities
 from ..transport.security import PLAIN, Security
 
 NODE_CONFIG = "this client's node config"
@@ -24,7 +24,7 @@ def security_of(trust: Trust, node_config: Mapping[str, object]) -> Security:
     Raises
     ------
     ConfigError
-        If the node config's files cannot be used.
+        If the node config's files cannot be used, or what the server sent are no certificates.
     CertificateError
         If it wants TLS, and the worker has none.
     """
@@ -43,7 +43,10 @@ def security_of(trust: Trust, node_config: Mapping[str, object]) -> Security:
     except ConfigError as error:
         raise ConfigError(f"{NODE_CONFIG}: {error}") from error
     if authorities is None:
-        authorities = trust.root_certificates.encode() or None
+        authorities = told_authorities(
+            "what the server says of the worker's authority (its worker.ssl-ca-certfile)",
+            trust.root_certificates,
+        )
     return Security(is_secured=True, authorities=authorities, own=own)
 
 

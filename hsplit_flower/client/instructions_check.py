@@ -23,10 +23,10 @@ logger = logging.getLogger(__name__)
 BYTES_A_NUMBER = 16
 
 
-def check_adapters(
+def check_part(
     spec: SessionSpec, architecture: Architecture, span: Span, granted_bytes: float
 ) -> None:
-    """Refuse adapters that the model cannot have, or this device cannot hold.
+    """Refuse a cut or adapters that the model cannot have, or this device cannot hold.
 
     Parameters
     ----------
@@ -39,9 +39,13 @@ def check_adapters(
 
     Raises
     ------
+    SplitError
+        If the cut is none of the model's: what would leave the device below the first block are
+        raw embeddings.
     AdapterError
         If a rank is not possible, or training the factors would take more than is granted.
     """
+    architecture.check_cut(spec.cut)
     check_ranks(spec, architecture)
     numbers = sum(
         spec.ranks.get(weight.name, 0) * (weight.in_features + weight.out_features)

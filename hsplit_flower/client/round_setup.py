@@ -27,7 +27,7 @@ from ..wire.base_text import base_from_text
 from ..wire.instructions import Instructions
 from ..wire.same_base import check_same_base
 from .half_cache import HalfCache, HalfKey
-from .instructions_check import check_adapters, in_our_words
+from .instructions_check import check_part, in_our_words
 from .local_round import LocalRound
 from .personal_adapter import PersonalAdapter
 from .round_loop import Outcome, RoundLoop
@@ -151,7 +151,7 @@ def _run_half(part: ClientPart, key: HalfKey, meter: MemoryMeter) -> Outcome:
             )
         )
         half = loan.half
-        check_adapters(spec, half.architecture, half.parts.span, part.granted_bytes)
+        check_part(spec, half.architecture, half.parts.span, part.granted_bytes)
         half.checkpointing = instructions.checkpointing
         meter.adopt([*half.model.parameters(), *half.model.buffers()])
         local_round: RoundLoop

@@ -1,6 +1,6 @@
 """What crosses the cut, and how: between a client and the split worker."""
 
-from ..types import WireType
+from ..types import LONGEST_ROUND_SECONDS, WireType
 from .fields import setting
 from .privacy import Privacy
 
@@ -41,7 +41,11 @@ class Link(WireFormat):
         le=MOST_MESSAGE_MB,
     )
     step_timeout_seconds: float = setting(
-        120.0, "How long an answer may take.", unit="seconds", gt=0
+        120.0,
+        "How long an answer may take.",
+        unit="seconds",
+        gt=0,
+        le=LONGEST_ROUND_SECONDS,
     )
     patience_seconds: float | None = setting(
         None,
@@ -50,6 +54,7 @@ class Link(WireFormat):
         "ten seconds where others of a pool take over.",
         unit="seconds",
         ge=0,
+        le=LONGEST_ROUND_SECONDS,
     )
 
     @property

@@ -1,5 +1,6 @@
 """Who takes part in a round, under the names that Flower's own strategies use."""
 
+from ..types import LONGEST_ROUND_SECONDS
 from .fields import setting
 from .group import Settings
 
@@ -29,6 +30,7 @@ class Sampling(Settings):
         "How long a round waits for them; then the run ends, and can go on later.",
         unit="seconds",
         gt=0,
+        le=LONGEST_ROUND_SECONDS,
     )
     arrayrecord_key: str = setting("arrays", "Of the adapter in messages to clients.")
     configrecord_key: str = setting("config", "Of the user's own config in messages to clients.")

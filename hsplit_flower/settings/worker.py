@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-from ..types import HIGHEST_PORT
+from ..types import HIGHEST_PORT, LONGEST_ROUND_SECONDS
 from .certificates import Certificates
 from .fields import setting
-from .hosts import host_of, is_loopback
+from .hosts import ADDRESS, host_of, is_loopback
 
 # More threads or processes than these are a mistake.
 MOST_THREADS, MOST_WORKERS = 1024, 1024
@@ -43,8 +43,8 @@ class Worker(Certificates):
         "",
         "HOST:PORT of a worker that runs on its own (hsplit worker), as the server and the clients "
         "reach it. Empty starts one for the run.",
-        wanted="HOST:PORT or nothing",
-        pattern=r"^([^\s/]+:\d{1,5})?$",
+        wanted=f"HOST:PORT, with a port up to {HIGHEST_PORT}, or nothing",
+        pattern=f"^({ADDRESS})?$",
     )
     operator_token_file: str = setting(
         "",
@@ -95,6 +95,7 @@ class Worker(Certificates):
         "Silence after which a client that has begun is dropped from its round.",
         unit="seconds",
         gt=0,
+        le=LONGEST_ROUND_SECONDS,
     )
     num_cpus: float = setting(
         0.0,
@@ -102,10 +103,18 @@ class Worker(Certificates):
         ge=0,
     )
     placing_timeout_seconds: float = setting(
-        180.0, "How long Ray may take to find places and start processes.", unit="seconds", gt=0
+        180.0,
+        "How long Ray may take to find places and start processes.",
+        unit="seconds",
+        gt=0,
+        le=LONGEST_ROUND_SECONDS,
     )
     loading_timeout_seconds: float = setting(
-        1800.0, "How long workers on Ray may take to load their half.", unit="seconds", gt=0
+        1800.0,
+        "How long workers on Ray may take to load their half.",
+        unit="seconds",
+        gt=0,
+        le=LONGEST_ROUND_SECONDS,
     )
     num_restarts: int = setting(3, "How often each worker on Ray is started again.", ge=0)
 

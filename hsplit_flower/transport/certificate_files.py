@@ -59,8 +59,9 @@ def read_key_pair(files: Certificates | NodeCertificates, prefix: str = "") -> K
     names = f"{prefix}ssl-certfile", f"{prefix}ssl-keyfile"
     chain = _content(names[0], files.ssl_certfile)
     key = _content(names[1], files.ssl_keyfile)
-    own = _parsed(names[0], files.ssl_certfile, chain)[0]
-    _check_dates(names[0], files.ssl_certfile, own)
+    where = f"{names[0]} = {files.ssl_certfile!r}"
+    own = _parsed(where, chain)[0]
+    _check_dates(where, own)
     try:
         public = load_pem_private_key(key, password=None).public_key()
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -90,15 +91,23 @@ def read_authorities(name: str, path: str) -> bytes | None:
     if not path:
         return None
     content = _content(name, path)
-    problems = []
-    for certificate in _parsed(name, path, content):
-        try:
-            _check_dates(name, path, certificate)
-        except ConfigError as error:
-            problems.append(error)
-        else:
-            return content
-    raise problems[0]
+    _check_one_is_valid(f"{name} = {path!r}", content)
+    return content
+
+
+def told_authorities(name: str, text: str) -> bytes | None:
+    """The authorities' certificates in a text that somebody else sent; None where it is empty.
+
+    Raises
+    ------
+    ConfigError
+        If it is no PEM, or none of them is valid today.
+    """
+    if not text:
+        return None
+    content = text.encode()
+    _check_one_is_valid(name, content)
+    return content
 
 
 def check_issued(pair: KeyPair, authorities: bytes, names: tuple[str, str]) -> None:
@@ -198,20 +207,32 @@ def _is_issued(certificate: x509.Certificate, by: x509.Certificate) -> bool:
     return True
 
 
-def _check_dates(name: str, path: str, certificate: x509.Certificate) -> None:
+def is_valid_now(certificate: x509.Certificate) -> bool:
+    """Whether today is within its dates."""
     now = datetime.datetime.now(datetime.timezone.utc)
-    if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
+    return certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc
+
+
+def _check_one_is_valid(where: str, content: bytes) -> None:
+    first, *others = _parsed(where, content)
+    if not any(map(is_valid_now, others)):
+        _check_dates(where, first)
+
+
+def _check_dates(where: str, certificate: x509.Certificate) -> None:
+    if not is_valid_now(certificate):
+        now = datetime.datetime.now(datetime.timezone.utc)
         raise ConfigError(
-            f"the certificate in {name} = {path!r} is valid {validity_text(certificate)}, and now "
+            f"the certificate in {where} is valid {validity_text(certificate)}, and now "
             f"it is {now:%Y-%m-%d %H:%M}: put a new one there"
         )
 
 
-def _parsed(name: str, path: str, content: bytes) -> list[x509.Certificate]:
+def _parsed(where: str, content: bytes) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(content)
     except ValueError as error:
-        raise ConfigError(f"{name} = {path!r}: a certificate in PEM is wanted") from error
+        raise ConfigError(f"{where}: a certificate in PEM is wanted") from error
 
 
 def _content(name: str, path: str) -> bytes:

@@ -158,7 +158,10 @@ def _handshake(address: str, context: ssl.SSLContext) -> bool:
 
 def _connected(address: str) -> socket.socket:
     port = int(address.rpartition(":")[2])
-    return socket.create_connection((host_of(address), port), timeout=PROBE_SECONDS)
+    try:
+        return socket.create_connection((host_of(address), port), timeout=PROBE_SECONDS)
+    except UnicodeError as error:
+        raise OSError(f"{host_of(address)} is no name of a host") from error
 
 
 def _context(security: Security | None) -> ssl.SSLContext:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import CodecError, ConfigError
 from ..settings import Link, Model, SessionSpec, Settings, Trust, setting
+from ..settings.hosts import ADDRESS
 from .form import from_text, to_text
 
 QUERY_KEY = "hsplit-query"
@@ -59,7 +60,9 @@ class Instructions(Settings):
         "to evaluate with; 0 in every round.",
         ge=0,
     )
-    address: str = setting("", "HOST:PORT of the worker.")
+    address: str = setting(
+        "", "HOST:PORT of the worker.", wanted="HOST:PORT or nothing", pattern=f"^({ADDRESS})?$"
+    )
     token: str = setting("", "Opens the session.", secret=True)
     trust: Trust = setting(Trust(), "How its channel is secured.")
     probe: bool = setting(False, "Whether the first step scores the weights' importance.")

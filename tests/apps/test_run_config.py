@@ -68,7 +68,7 @@ def test_all_problems_are_reported_at_once(settings: dict[str, Any]):
         "sampling.fraction-train = 1.5: a fraction from 0 to 1 is wanted",
         "server-evaluation = 1: true or false is wanted",
         "aggregation.momentum = 1.0: a number from 0 to below 1 is wanted",
-        "link.step-timeout-seconds = nan: a positive number is wanted",
+        "link.step-timeout-seconds = nan: a positive number of at most 604800 is wanted",
     ):
         assert part in message
 
@@ -120,9 +120,9 @@ def test_a_key_that_is_like_no_other_is_told_where_the_keys_are(settings: dict[s
         ),
         (
             {"worker.address": "localhost"},
-            "worker.address = 'localhost': HOST:PORT or nothing",
+            "worker.address = 'localhost': HOST:PORT, with a port up to 65535, or nothing",
         ),
-        ({"worker.address": "http://far:8600"}, "HOST:PORT or nothing is wanted"),
+        ({"worker.address": "http://far:8600"}, "up to 65535, or nothing is wanted"),
         ({"link.max-message-mb": 5000}, "link.max-message-mb = 5000: 1 to 2047 is wanted"),
         (
             {"planning.rank-unit": 8, "planning.max-rank": 4},

@@ -147,7 +147,7 @@ def test_an_unknown_model_is_one_line_on_stderr(tmp_path: Path, capsys: pytest.C
         ),
         (
             ["--session-timeout", "inf"],
-            "--session-timeout-seconds is inf: a positive number is wanted",
+            "--session-timeout-seconds is inf: a positive number of at most 604800 is wanted",
         ),
     ],
 )

@@ -1,5 +1,6 @@
 """Messages that a client cannot do its part of, and what it says of them."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,8 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
 from benchmarks.tools.threads import be_the_server
 from hsplit_flower.client.app import split_evaluate, split_train
+from hsplit_flower.errors import HSplitError
+from hsplit_flower.transport.status import CATALOGUE
 from hsplit_flower.wire.instructions import (
     INSTRUCTIONS_KEY,
 )
@@ -44,6 +47,49 @@ def test_an_order_of_another_version_says_so(worker: Worker) -> None:
     assert "version 2, 1 is wanted: install the same hsplit_flower" in reason
     del record["text"]
     assert "lacks 'text'" in reason_of(split_train(told, context(), BATCHES))
+
+
+HOSTILE: dict[str, dict[str, Any]] = {
+    "no block on the client, which would send raw embeddings": {"session.cut": 0},
+    "more blocks than the model has": {"session.cut": 99},
+    "far more": {"session.cut": 2**60},
+    "a socket of the device": {"address": "unix:/run/secrets"},
+    "an address that others resolve": {"address": "dns://8.8.8.8/worker:1"},
+    "no port": {"address": "127.0.0.1"},
+    "a port of letters": {"address": "127.0.0.1:http"},
+    "a port above the highest, which gRPC takes for another": {"address": "127.0.0.1:99999"},
+    "an authority that is no certificate": {"trust.root_certificates": "no PEM"},
+    "one that is no ASCII": {"trust.root_certificates": "мир"},
+    "patience beyond what a clock can count": {"link.step_timeout_seconds": 1e300},
+    "the same between tries": {"link.patience_seconds": 1e300},
+}
+
+
+@pytest.mark.parametrize("changed", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("is_secured", [False, True], ids=["plain", "TLS"])
+def test_what_a_hostile_server_orders_is_refused_as_an_error_of_ours(
+    worker: Worker, changed: dict[str, Any], is_secured: bool
+) -> None:
+    told = message(order_for(worker))
+    record = told.content.config_records[INSTRUCTIONS_KEY]
+    form = json.loads(str(record["text"]))
+    form["content"]["trust"]["is_secured"] = is_secured
+    for path, value in changed.items():
+        *groups, name = path.split(".")
+        group = form["content"]
+        for each in groups:
+            group = group[each]
+        assert name in group
+        group[name] = value
+    record["text"] = json.dumps(form)
+    # An authority says nothing of a channel that it does not secure.
+    is_followed = "trust.root_certificates" in changed and not is_secured
+    reply = split_train(told, context(), BATCHES)
+    assert reply.has_error() != is_followed
+    if not is_followed:
+        ours = {kind.__name__ for kind, _ in CATALOGUE} - {HSplitError.__name__}
+        assert reason_of(reply).partition(":")[0] in ours
+    assert worker.worker.steps()[NODE] == (len(BATCHES) if is_followed else 0)
 
 
 def test_an_order_without_an_adapter_says_so(worker: Worker) -> None:

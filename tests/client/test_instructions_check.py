@@ -9,7 +9,7 @@ import pytest
 
 from hsplit_flower.client.instructions_check import (
     BYTES_A_NUMBER,
-    check_adapters,
+    check_part,
     checked_base,
     in_our_words,
 )
@@ -38,10 +38,10 @@ def test_adapters_are_held_to_what_the_device_grants_to_the_byte() -> None:
     shape = architecture(FAMILY)
     spec = _spec({weight.name: 3 for weight in shape.weights})
     wanted = _wanted_bytes(3)
-    check_adapters(spec, shape, BELOW, wanted)
-    check_adapters(spec, shape, BELOW, math.inf)
+    check_part(spec, shape, BELOW, wanted)
+    check_part(spec, shape, BELOW, math.inf)
     with pytest.raises(AdapterError, match=r"this device grants .*: lower ranks are wanted"):
-        check_adapters(spec, shape, BELOW, wanted - 1)
+        check_part(spec, shape, BELOW, wanted - 1)
     assert BYTES_A_NUMBER == 16
 
 
@@ -49,7 +49,7 @@ def test_weights_that_the_worker_holds_cost_this_device_nothing() -> None:
     shape = architecture(FAMILY)
     above = {w.name for w in shape.weights} - {w.name for w in shape.weights_in(BELOW)}
     assert above
-    check_adapters(_spec(dict.fromkeys(above, 3)), shape, BELOW, 0)
+    check_part(_spec(dict.fromkeys(above, 3)), shape, BELOW, 0)
 
 
 @pytest.mark.parametrize("rank", [2**31, 2**62])
@@ -57,12 +57,12 @@ def test_ranks_that_no_weight_can_have_are_refused_before_they_are_made(rank: in
     shape = architecture(FAMILY)
     name = shape.weights[0].name
     with pytest.raises(AdapterError, match=f"rank {rank} for '{name}'"):
-        check_adapters(_spec({name: rank}), shape, BELOW, math.inf)
+        check_part(_spec({name: rank}), shape, BELOW, math.inf)
 
 
 def test_weights_that_the_model_does_not_have_are_refused() -> None:
     with pytest.raises(AdapterError, match="the model has no weights"):
-        check_adapters(_spec({"etc.passwd": 1}), architecture(FAMILY), BELOW, math.inf)
+        check_part(_spec({"etc.passwd": 1}), architecture(FAMILY), BELOW, math.inf)
 
 
 def _refusal_of_loading(name: str) -> str:

@@ -1,5 +1,8 @@
 """A group of settings: each field said once, checked when it is made, refused in plain words."""
 
+import datetime
+import threading
+import time
 from enum import Enum
 from typing import Any, Literal
 
@@ -63,6 +66,17 @@ def test_every_default_is_a_value_that_may_be_given(group: type[Settings], field
     made, problems = group.read({**required(group), field.name: field.default}, in_python)
     assert not problems
     assert getattr(made, field.name) == field.default == group.default_of(field.name)
+
+
+SECONDS = [field for _, field in FIELDS if field.unit == "seconds"]
+
+
+@pytest.mark.parametrize("field", SECONDS, ids=lambda field: field.name)
+def test_nothing_is_waited_for_longer_than_a_clock_can_count(field: Known) -> None:
+    most = field.limits["le"]
+    assert most <= threading.TIMEOUT_MAX
+    # A call over gRPC ends at a time of the system's clock.
+    assert datetime.datetime.fromtimestamp(time.time() + most)
 
 
 @pytest.mark.parametrize("group", GROUPS.values(), ids=list(GROUPS))
