@@ -21,10 +21,18 @@ from hsplit_flower.settings import (
     Worker,
     setting,
 )
-from hsplit_flower.settings.fields import Known
+from hsplit_flower.settings.fields import Known, kinds_of
 from hsplit_flower.settings.group import in_python
 from hsplit_flower.types import Labels, ScaleRule, Start, WireType
 from tests.settings.groups import ALL, FIELDS, NAMES, required
+
+CHOICES = [
+    (group, field)
+    for group, field in FIELDS
+    if any(
+        issubclass(kind, Enum) for kind in kinds_of(field.info.annotation) if isinstance(kind, type)
+    )
+]
 
 
 class Colour(str, Enum):
@@ -179,6 +187,14 @@ def test_a_choice_may_be_given_as_its_text() -> None:
     assert training.scale_rule is ScaleRule.RSLORA
     assert Link(wire_type="int8").wire_type is WireType.INT8
     assert Link(wire_type=None).wire_type is None
+
+
+@pytest.mark.parametrize(("group", "field"), CHOICES)
+def test_every_choice_of_every_group_may_be(group: type[Settings], field: Known) -> None:
+    """A text that stays one is found out late, where its name or value is asked for."""
+    for value in field.choices:
+        made = getattr(group(**{**required(group), field.name: value}), field.name)
+        assert isinstance(made, Enum) and made.value == value
 
 
 def test_everything_wrong_is_said_at_once() -> None:
