@@ -9,17 +9,27 @@ from .record import Record
 
 
 class Measured(Record):
-    """What a client's round took, as it was measured; seconds add up to the round's."""
+    """What a client's round took, as it was measured; seconds add up to the round's.
+
+    Of one that was dropped only bytes are known: those through Flower as the server counts them,
+    those to and from its worker as that does.
+    """
 
     worker: str = Field(
         default="", description="Address of the worker that served it; empty for none."
     )
-    worker_up_bytes: int = Field(
-        default=0, description="Sent to the worker, with what gRPC puts before each message."
+    worker_up_bytes: int | None = Field(
+        default=0,
+        description="Sent to the worker, with what gRPC puts before each message: as the client "
+        "says, or the worker where the client was dropped; null if neither can say, as after the "
+        "worker's end.",
     )
-    worker_down_bytes: int = Field(default=0, description="Received from the worker, likewise.")
-    flower_up_bytes: int = Field(
-        default=0, description="Of its reply to the server, through Flower."
+    worker_down_bytes: int | None = Field(
+        default=0, description="Received from the worker, likewise."
+    )
+    flower_up_bytes: int | None = Field(
+        default=0,
+        description="Of its reply to the server, through Flower; null if none has come in time.",
     )
     flower_down_bytes: int = Field(default=0, description="Of the server's message to it.")
     setup_seconds: float = Field(

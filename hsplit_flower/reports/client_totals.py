@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from .client_records import EvaluatedClient, Measured, TrainedClient
+from .known_sum import KnownSum
 from .metrics import ClientEvaluationLine, TrainingLine
 from .plan import PlannedClient
 from .run import Run
@@ -69,17 +70,17 @@ class ClientTotals:
         """The most that was measured; 0 where nothing was."""
         return max((one.peak_bytes for one in self.measured), default=0.0)
 
-    def total(self, name: str) -> float:
+    def total(self, name: str) -> KnownSum:
         """The sum of a field of what was measured, over all rounds."""
-        return float(sum(getattr(one, name) for one in self.measured))
+        return KnownSum.of(getattr(one, name) for one in self.measured)
 
     @property
-    def sent_bytes(self) -> float:
+    def sent_bytes(self) -> KnownSum:
         """All that left it: to the worker, and to the server."""
         return self.total("worker_up_bytes") + self.total("flower_up_bytes")
 
     @property
-    def received_bytes(self) -> float:
+    def received_bytes(self) -> KnownSum:
         """All that came to it."""
         return self.total("worker_down_bytes") + self.total("flower_down_bytes")
 

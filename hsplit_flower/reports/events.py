@@ -105,8 +105,12 @@ def _trained(name: str, one: TrainedClient) -> dict[str, float | None]:
         f"loss/{name}": one.loss,
         f"seconds/{name}": one.seconds,
         f"memory, bytes/{name}": one.peak_bytes or None,
-        f"to and from the worker, bytes/{name}": one.worker_up_bytes + one.worker_down_bytes,
-        f"to and from the server, bytes/{name}": one.flower_up_bytes + one.flower_down_bytes,
+        f"to and from the worker, bytes/{name}": _both(one.worker_up_bytes, one.worker_down_bytes),
+        f"to and from the server, bytes/{name}": _both(one.flower_up_bytes, one.flower_down_bytes),
         f"cut/{name}": one.cut,
         f"sum of ranks/{name}": one.sum_of_ranks,
     }
+
+
+def _both(up_bytes: int | None, down_bytes: int | None) -> int | None:
+    return None if up_bytes is None or down_bytes is None else up_bytes + down_bytes

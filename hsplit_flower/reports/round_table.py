@@ -77,8 +77,8 @@ def _row(title: str, clients: Sequence[TrainedClient]) -> tuple[str, ...]:
         _ends(str, ranks),
         _ends("{:.3f}".format, [each.loss for each in clients if each.loss is not None]),
         _ends(digits_text, [each.seconds for each in clients]),
-        _range(each.worker_up_bytes + each.flower_up_bytes for each in clients),
-        _range(each.worker_down_bytes + each.flower_down_bytes for each in clients),
+        _range((each.worker_up_bytes or 0) + (each.flower_up_bytes or 0) for each in clients),
+        _range((each.worker_down_bytes or 0) + each.flower_down_bytes for each in clients),
         memory,
     )
 

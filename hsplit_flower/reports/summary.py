@@ -7,6 +7,7 @@ from ..sizes import size_text
 from .client_totals import ClientTotals, client_totals
 from .clients_table import CLIENTS_FILE
 from .history import RunHistory
+from .known_sum import KnownSum
 from .markdown import rendered
 from .run import Run
 
@@ -57,19 +58,21 @@ def _facts(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _totals(clients: Sequence[ClientTotals]) -> dict[str, str]:
     """All clients' bytes."""
-    sums = {f"{name}_bytes": 0.0 for name in BYTES}
-    for name in sums:
-        sums[name] = sum(client.total(name) for client in clients)
-    return {name: _size(value) for name, value in sums.items()} | {"all": _size(sum(sums.values()))}
+    sums = {
+        name: sum((client.total(name) for client in clients), KnownSum())
+        for name in (f"{each}_bytes" for each in BYTES)
+    }
+    sums["all"] = sum(sums.values(), KnownSum())
+    return {name: value.text(_size) for name, value in sums.items()}
 
 
 def _seconds(client: ClientTotals) -> list[str]:
-    return [_number(client.total(f"{name}_seconds")) for name in SECONDS]
+    return [client.total(f"{name}_seconds").text(_number) for name in SECONDS]
 
 
 def _bytes(client: ClientTotals) -> list[str]:
     own = [client.total(f"{name}_bytes") for name in BYTES]
-    return [_size(value) for value in (*own, sum(own))]
+    return [value.text(_size) for value in (*own, sum(own, KnownSum()))]
 
 
 def _size(number_bytes: float | None) -> str:

@@ -29,11 +29,12 @@ class ClientReport:
     setup_seconds, seconds, others_seconds
         Before its first step, from that to its last, and what remains until the round's last reply.
     traffic
-        With its session on a worker, and how long it waited for that.
+        With its session on a worker, and how long it waited for that, as it says itself; as the
+        worker says where it does not count; None where nobody knows.
     worker
         Address of that worker; empty where there is none.
     flower_up_bytes, flower_down_bytes
-        Of its reply and of its message, through Flower.
+        Of its reply and of its message, through Flower; None for a reply that has not come.
     budget_bytes, peak_bytes
         What it might take, and what was measured, 0 where nothing was; what was predicted is in the
         plan.
@@ -54,9 +55,9 @@ class ClientReport:
     setup_seconds: float = 0.0
     seconds: float = 0.0
     others_seconds: float = 0.0
-    traffic: Traffic = field(default_factory=Traffic)
+    traffic: Traffic | None = None
     worker: str = ""
-    flower_up_bytes: int = 0
+    flower_up_bytes: int | None = None
     flower_down_bytes: int = 0
     budget_bytes: float = 0.0
     peak_bytes: float = 0.0
@@ -72,8 +73,12 @@ class ClientReport:
     @property
     def computing_seconds(self) -> float:
         """What of its steps it did not wait."""
-        waited = self.traffic.worker_seconds + self.traffic.link_seconds
-        return max(0.0, self.seconds - waited)
+        return max(0.0, self.seconds - self._waited.worker_seconds - self._waited.link_seconds)
+
+    @property
+    def _waited(self) -> Traffic:
+        """For its session; not at all where nothing is known of that."""
+        return self.traffic or Traffic()
 
     def trained(self, block_ranks: Sequence[int], clock: ClientClock | None) -> TrainedClient:
         """What is written of it after a round of training.
@@ -119,14 +124,14 @@ class ClientReport:
         return {
             "cut": self.plan.cut,
             "worker": self.worker,
-            "worker_up_bytes": self.traffic.up_bytes,
-            "worker_down_bytes": self.traffic.down_bytes,
+            "worker_up_bytes": self.traffic.up_bytes if self.traffic else None,
+            "worker_down_bytes": self.traffic.down_bytes if self.traffic else None,
             "flower_up_bytes": self.flower_up_bytes,
             "flower_down_bytes": self.flower_down_bytes,
             "setup_seconds": self.setup_seconds,
             "computing_seconds": self.computing_seconds,
-            "worker_seconds": self.traffic.worker_seconds,
-            "link_seconds": self.traffic.link_seconds,
+            "worker_seconds": self._waited.worker_seconds,
+            "link_seconds": self._waited.link_seconds,
             "others_seconds": self.others_seconds,
             "num_steps": self.num_steps,
             "num_tokens": self.loss.num_tokens,

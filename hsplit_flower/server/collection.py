@@ -104,12 +104,12 @@ class TrainResults:
             node = reply.metadata.src_node_id
             if node not in tasks:
                 continue
-            num_bytes = content_bytes(reply)
             try:
                 joined = join(node, tasks[node].plan, reply)
             except HSplitError as error:
-                results = results._with_failure(node, tasks[node], error)
+                results = results._with_failure(node, tasks[node], error, reply)
             else:
+                num_bytes = content_bytes(reply)
                 results = replace(
                     results,
                     finished={**results.finished, node: joined},
@@ -128,9 +128,12 @@ class TrainResults:
         if self.no_card is not None and not self.finished:
             raise self.no_card
 
-    def _with_failure(self, node: int, task: Task, error: HSplitError) -> "TrainResults":
+    def _with_failure(
+        self, node: int, task: Task, error: HSplitError, reply: Message
+    ) -> "TrainResults":
         report = task.report(
             dropped=str(error),
+            flower_up_bytes=content_bytes(reply),
             peak_bytes=error.measured_bytes if isinstance(error, OutOfBudgetError) else 0.0,
         )
         return replace(
@@ -172,7 +175,7 @@ class EvaluateResults:
             try:
                 measured = read_reply(reply, is_training=False)
             except HSplitError as error:
-                reports[node] = tasks[node].report(dropped=str(error))
+                reports[node] = tasks[node].report(dropped=str(error), flower_up_bytes=num_bytes)
             else:
                 reports[node] = tasks[node].finished(measured, num_bytes)
         return EvaluateResults(reports=reports)

@@ -193,11 +193,19 @@ class FederatedStrategy(Strategy, ABC):
         while came:
             results = results.with_replies(came, self._round.tasks, self._taken)
             came = self._sent_again(results.unfinished)
-        results = replace(results, reports=self._round.with_others_seconds(results.reports))
+        reports = self._round.completed(results.reports, self._sessions)
+        results = replace(results, reports=reports)
         results = with_comparison(results, self.state.method, self.method, self.settings)
         results.check_cards()
         self._sessions.close_all()
-        before, self.state = self.state, self._after(results)
+        before = self.state
+        self.state = after_training(
+            before,
+            results,
+            method=self.method,
+            settings=self.settings,
+            takes_reports=self.devices.takes_reports,
+        )
         report = self._reporting.training(self._round, results, before, self.state)
         self._log.trained(report.record(), least=self._setup.least(MessageType.TRAIN))
         if self.observer is not None:
@@ -221,7 +229,8 @@ class FederatedStrategy(Strategy, ABC):
         while came:
             results = results.with_replies(came, self._round.tasks)
             came = self._sent_again(results.unfinished)
-        results = replace(results, reports=self._round.with_others_seconds(results.reports))
+        reports = self._round.completed(results.reports, self._sessions)
+        results = replace(results, reports=reports)
         total = results.counted(self._setup.least(MessageType.EVALUATE))
         self._sessions.close_all()
         if self.evaluation_observer is not None and self._round.tasks:
@@ -284,15 +293,6 @@ class FederatedStrategy(Strategy, ABC):
         """What is known when a run goes on from these arrays."""
         given = adapter_from(arrays, self.architecture)
         return self.state.method.with_updates(given, self.method, self.settings.aggregation)
-
-    def _after(self, results: TrainResults) -> RunState:
-        return after_training(
-            self.state,
-            results,
-            method=self.method,
-            settings=self.settings,
-            takes_reports=self.devices.takes_reports,
-        )
 
     @property
     def _round(self) -> OpenRound:

@@ -5,13 +5,13 @@ from flwr.common.serde import recorddict_to_proto
 
 
 def content_bytes(message: Message) -> int:
-    """Bytes of a message's records as Flower serialises them; none of one that is an error.
+    """Bytes of a message's records as Flower serialises them; of an error, those of its words.
 
     The arrays' own bytes are counted and not copied. The envelope, some hundred bytes of ids and
     times, is not in it.
     """
     if message.has_error():
-        return 0
+        return len(str(message.error.reason or "").encode())
     bare, array_bytes = RecordDict(), 0
     for name, record in message.content.items():
         if isinstance(record, ArrayRecord):

@@ -22,6 +22,7 @@ from .dispatch import PendingMessage
 from .memory_corrections import MemoryCorrections
 from .planned_round import NOTHING_PLANNED
 from .run_base import RunBase
+from .sessions import Sessions
 from .state import RunState
 
 
@@ -75,15 +76,20 @@ class OpenRound:
         """Whether it is one of training."""
         return self.message_type == MessageType.TRAIN
 
-    def with_others_seconds(self, reports: Mapping[int, ClientReport]) -> dict[int, ClientReport]:
-        """What of the time that its replies took each client was not at work, now that all came.
+    def completed(
+        self, reports: Mapping[int, ClientReport], sessions: Sessions
+    ) -> dict[int, ClientReport]:
+        """The reports with what is known of each client now that all replies came.
 
-        Of a client that does not say how long it was, nothing is known.
+        Of one that counts, what of that time it was not at work. One that does not has not said how
+        long it was, nor what it has sent: that its worker counts.
         """
         all_seconds = time.perf_counter() - self.sent_seconds
+        dropped = {node for node, report in reports.items() if report.dropped is not None}
+        traffic = sessions.traffic_of(dropped) if dropped else {}
         return {
-            node: report
-            if report.dropped is not None
+            node: replace(report, traffic=traffic.get(node))
+            if node in dropped
             else replace(
                 report,
                 others_seconds=max(0.0, all_seconds - report.setup_seconds - report.seconds),

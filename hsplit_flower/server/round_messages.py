@@ -128,7 +128,10 @@ class RoundMessages:
             log(WARNING, "clients %s lost their worker and cannot be moved: %s", names, error)
             return opened, []
         log(WARNING, "clients %s lost their worker and begin the round anew on others", names)
-        tasks = {node: _task(opened, node, own) for node, own in outgoing.items()}
+        tasks = {
+            node: _task(opened, node, own, sent_bytes=opened.tasks[node].message_bytes)
+            for node, own in outgoing.items()
+        }
         moved = opened.moved | frozenset(lost)
         opened = replace(opened, moved=moved, tasks={**opened.tasks, **tasks})
         return opened, [own.message for own in outgoing.values()]
@@ -195,14 +198,15 @@ def _too_few(begun: OpenRound, wanted: int) -> OpenRound:
     return replace(begun, left_out={**begun.left_out, **rest})
 
 
-def _task(begun: OpenRound, node: int, own: Written) -> Task:
+def _task(begun: OpenRound, node: int, own: Written, *, sent_bytes: int = 0) -> Task:
+    """What a client is sent home with; ``sent_bytes`` had gone to it in this round before."""
     return Task(
         plan=begun.parts[node],
         client=begun.clients[node],
         name=begun.names.of(node),
         budget_bytes=_budget(begun, node),
         worker=own.worker,
-        message_bytes=content_bytes(own.message),
+        message_bytes=sent_bytes + content_bytes(own.message),
     )
 
 

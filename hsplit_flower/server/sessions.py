@@ -5,6 +5,7 @@ from typing import Protocol
 
 from ..adapters import LowRank
 from ..settings import SessionSpec, Trust
+from ..transport.traffic import Traffic
 from ..types import WorkerDescription
 from .ticket import Ticket
 
@@ -36,6 +37,9 @@ class Sessions(Protocol):
 
     def lost(self, clients: Collection[int]) -> list[int]:
         """Those of these clients whose session is gone."""
+
+    def traffic_of(self, clients: Collection[int]) -> dict[int, Traffic]:
+        """What these clients and their sessions have exchanged, where that can be said."""
 
     def close_all(self) -> None:
         """End every session."""
@@ -90,6 +94,10 @@ class NoSessions:
     def lost(self, clients: Collection[int]) -> list[int]:
         """None."""
         return []
+
+    def traffic_of(self, clients: Collection[int]) -> dict[int, Traffic]:
+        """There is nobody to exchange anything with."""
+        return dict.fromkeys(clients, Traffic())
 
     def close_all(self) -> None:
         """None is open."""

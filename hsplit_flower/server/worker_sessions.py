@@ -1,7 +1,6 @@
 """The sessions that a round has open on the split workers, by client."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from logging import INFO, WARNING
 
@@ -10,6 +9,7 @@ from flwr.common.logger import log
 from ..adapters import LowRank
 from ..errors import ConfigError, HSplitError, WorkerUnavailableError
 from ..settings import RunSettings, SessionSpec
+from ..transport.traffic import Traffic
 from ..types import WorkerDescription
 from ..wire.factors import SessionResult
 from ..wire.work_done import WorkDone
@@ -17,6 +17,7 @@ from ..worker.group import SingleWorker, WorkerGroup
 from ..worker.handle import WorkerHandle
 from ..worker.load_balancing import balanced
 from .ticket import Ticket
+from .worker_calls import Call, failures
 from .worker_start import check_serves, started_group
 
 
@@ -193,10 +194,19 @@ class WorkerSessions:
                 told.append(worker.work_done())
         if not told:
             raise WorkerUnavailableError("no worker says how far its sessions are")
-        return WorkDone(
-            num_steps={client: count for one in told for client, count in one.num_steps.items()},
-            num_tokens=sum(one.num_tokens for one in told),
-        )
+        return WorkDone.of_all(told)
+
+    def traffic_of(self, clients: Collection[int]) -> dict[int, Traffic]:
+        """What these clients and their sessions have exchanged, where a worker can still say."""
+        try:
+            done = self.work_done()
+        except WorkerUnavailableError:
+            return {}
+        return {
+            client: Traffic(up_bytes=done.up_bytes[client], down_bytes=done.down_bytes[client])
+            for client in clients
+            if client in done.up_bytes and client in done.down_bytes
+        }
 
     def close_all(self) -> None:
         """End every session; those on a worker that is silent end with the next update it loads."""
@@ -242,7 +252,7 @@ class WorkerSessions:
 
     def _opening(
         self, number: int, clients: Iterable[int], specs: Mapping[int, SessionSpec]
-    ) -> Callable[[WorkerHandle], None]:
+    ) -> Call:
         """What opens these clients' sessions on a worker, and notes each as it is open."""
 
         def open_each(worker: WorkerHandle) -> None:
@@ -258,7 +268,7 @@ class WorkerSessions:
 
         return open_each
 
-    def _on_each(self, work: Mapping[int, Callable[[WorkerHandle], None]]) -> None:
+    def _on_each(self, work: Mapping[int, Call]) -> None:
         """Ask several workers for something at a time; who dies of it is not asked any more.
 
         Raises
@@ -268,17 +278,10 @@ class WorkerSessions:
         HSplitError
             That a worker raised.
         """
-        workers = self.group.workers
-        if len(work) == 1:
-            calls = [(number, _caught(do, workers[number])) for number, do in work.items()]
-        else:
-            with ThreadPoolExecutor(max_workers=max(1, len(work))) as threads:
-                futures = {n: threads.submit(_caught, do, workers[n]) for n, do in work.items()}
-            calls = [(number, future.result()) for number, future in futures.items()]
-        failures = {number: error for number, error in calls if error is not None}
-        if failures:
+        failed = failures(work, self.group.workers)
+        if failed:
             self._find_dead()
-        for number, error in failures.items():
+        for number, error in failed.items():
             if number in self.group.workers or not isinstance(error, WorkerUnavailableError):
                 raise error
         self._check_somebody_lives()
@@ -290,11 +293,3 @@ class WorkerSessions:
     def _find_dead(self) -> None:
         for line in self.group.find_dead():
             log(WARNING, "%s", line)
-
-
-def _caught(do: Callable[[WorkerHandle], None], worker: WorkerHandle) -> HSplitError | None:
-    try:
-        do(worker)
-    except HSplitError as error:
-        return error
-    return None

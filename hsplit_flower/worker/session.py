@@ -14,8 +14,10 @@ import torch
 from ..adapters import Active, Trainable, collect, dropout_of, squared_norm_of, take_step
 from ..errors import AuthenticationError, WorkerRejectedError
 from ..settings import SessionSpec, Worker
+from ..transport.traffic import TrafficMeter
 from ..wire.factors import SessionResult
 from ..wire.messages import Backward, Forward, Reply, Request
+from ..wire.work_done import WorkDone
 from .progress import Progress
 
 ReplyKey = tuple[int, int, str]
@@ -39,11 +41,12 @@ class Answered:
 class Session:
     """Adapters, optimizer and step counter of one client; touched by the executor's thread only.
 
-    ``num_tokens`` are those that came, padding included. ``progress`` is that of the step that is
-    under way, None between steps. ``unsettled`` is the squared norm of the gradients of a step that
-    is taken when the client's is known, where they are clipped. ``last_replies`` are those of the
-    last step, as many as the client may be waiting for: a repeated request is answered again
-    instead of applied again.
+    ``num_tokens`` are those that came, padding included; ``meter`` counts what its client has sent
+    and received, as far as it was seen here. ``progress`` is that of the step that is under way,
+    None between steps. ``unsettled`` is the squared norm of the gradients of a step that is taken
+    when the client's is known, where they are clipped. ``last_replies`` are those of the last step,
+    as many as the client may be waiting for: a repeated request is answered again instead of
+    applied again.
     """
 
     spec: SessionSpec
@@ -52,6 +55,7 @@ class Session:
     optimizer: torch.optim.Optimizer | None
     num_steps: int = 0
     num_tokens: int = 0
+    meter: TrafficMeter = field(default_factory=TrafficMeter)
     progress: Progress | None = None
     unsettled: float | None = None
     last_replies: dict[ReplyKey, Answered] = field(default_factory=dict)
@@ -240,18 +244,16 @@ class Sessions:
             if token in self._sessions:
                 self._silent_since[token] = max(self._clock(), self._round_ends[token])
 
-    def steps(self) -> dict[int, int]:
-        """How many steps each open session has done, by client."""
-        with self._lock:
-            self._drop_silent()
-            training = (s for s in self._sessions.values() if not s.spec.writes)
-            return {s.spec.client: s.num_steps for s in training}
-
-    def num_tokens(self) -> int:
-        """How many tokens, padding included, have come to the open sessions."""
-        with self._lock:
-            self._drop_silent()
-            return sum(session.num_tokens for session in self._sessions.values())
+    def work_done(self) -> WorkDone:
+        """How far all open sessions of a round are."""
+        of_round = {s.spec.client: s for s in self.open_ones() if not s.spec.writes}
+        traffic = {client: session.meter.traffic for client, session in of_round.items()}
+        return WorkDone(
+            num_steps={client: session.num_steps for client, session in of_round.items()},
+            num_tokens=sum(session.num_tokens for session in of_round.values()),
+            up_bytes={client: own.up_bytes for client, own in traffic.items()},
+            down_bytes={client: own.down_bytes for client, own in traffic.items()},
+        )
 
     def open_ones(self) -> list[Session]:
         """Every session that is open."""

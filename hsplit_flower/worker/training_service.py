@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 
 from ..errors import WorkerRejectedError, WorkerUnavailableError
@@ -10,6 +10,7 @@ from ..settings import SessionSpec
 from ..transport.credentials import SESSION_TOKEN_KEY
 from ..transport.gate import Call, Guarded, hang_up, next_message, token_in
 from ..transport.grpc_stream import EXCHANGE
+from ..transport.traffic import TrafficMeter
 from ..wire.message_size import tensor_bytes
 from ..wire.messages import Reply, Request, reply_to_wire, request_from_wire
 from ..wire.parsing import parsed
@@ -90,9 +91,9 @@ class TrainingService:
         """One session's exchange, a reply for every request."""
         async with self._held(token):
             # Once more: it may have been closed before its stream was held, unheard.
-            spec = self._worker.spec_of(token)
+            spec, meter = self._worker.spec_of(token), self._worker.meter_of(token)
             handler = StreamHandler(
-                lambda: next_message(call),
+                lambda: _counted(next_message(call), meter),
                 lambda message: self._decoded(message, spec),
                 lambda request: self._answered(token, request),
                 granted=spec.max_unanswered,
@@ -103,6 +104,7 @@ class TrainingService:
                     message = await self._encoded(reply, spec)
                     with self._ended_if_not_taken(spec):
                         await call.write(message)
+                    meter.received(len(message))
             if handler.saw_goodbye:
                 self._worker.say_goodbye(token)
 
@@ -182,6 +184,14 @@ class TrainingService:
             ) from None
         finally:
             timer.cancel()
+
+
+async def _counted(read: Awaitable[bytes | None], meter: TrafficMeter) -> bytes | None:
+    """The next message, which its client has sent."""
+    message = await read
+    if message is not None:
+        meter.sent(len(message))
+    return message
 
 
 class _HungUpError(WorkerUnavailableError):

@@ -12,6 +12,7 @@ from ..errors import WorkerUnavailableError
 from ..settings import SessionSpec
 from ..splitting import Architecture, Half
 from ..splitting.base_reading import digest_of_half
+from ..transport.traffic import TrafficMeter
 from ..types import WorkerDescription
 from ..wire.base_text import base_to_text
 from ..wire.factors import SessionResult
@@ -178,17 +179,21 @@ class SplitWorker:
         """What a session was opened with."""
         return self._sessions.find(token).spec
 
+    def meter_of(self, token: str) -> TrafficMeter:
+        """What counts the bytes of a session's streams."""
+        return self._sessions.find(token).meter
+
     def say_goodbye(self, token: str) -> None:
         """A client has ended its exchange in good order: its session waits to be collected."""
         self._sessions.say_goodbye(token)
 
     def steps(self) -> dict[int, int]:
         """How many steps each open session has done, by client."""
-        return self._sessions.steps()
+        return dict(self.work_done().num_steps)
 
     def work_done(self) -> WorkDone:
         """How far all open sessions are."""
-        return WorkDone(num_steps=self.steps(), num_tokens=self._sessions.num_tokens())
+        return self._sessions.work_done()
 
     def collect(self, token: str) -> SessionResult:
         """What a session has learnt so far."""

@@ -22,7 +22,16 @@ NO_ROOM = "it has 20 MB, its smallest part needs 50 MB, it lacks 30 MB"
 def trained(number: int, *, dropped: str | None = None) -> TrainedClient:
     """A client's part of a round, in which losses fall by 1."""
     if dropped is not None:
-        return TrainedClient(cut=1, dropped=dropped, budget_bytes=1e8, predicted_bytes=6e7)
+        return TrainedClient(
+            cut=1,
+            dropped=dropped,
+            budget_bytes=1e8,
+            predicted_bytes=6e7,
+            worker_up_bytes=400_000,
+            worker_down_bytes=200_000,
+            flower_up_bytes=None,
+            flower_down_bytes=3_000,
+        )
     return TrainedClient(
         cut=2,
         worker=WORKER,

@@ -125,6 +125,15 @@ def test_a_record_has_what_was_measured_of_everybody_by_name(tmp_path: Path) -> 
     )
 
 
+def test_what_nobody_knows_is_no_zero() -> None:
+    """A worker that is gone has taken its count with it; an answer may have come too late."""
+    line = REPORT.record().to_dict()["clients"]["clinic-b"]
+    unknown = {"worker-up-bytes", "worker-down-bytes", "flower-up-bytes"}
+    assert {
+        key for key, value in line.items() if key.endswith("bytes") and value is None
+    } == unknown
+
+
 def test_the_ids_stand_in_the_plan_with_the_reasons(tmp_path: Path) -> None:
     RunFolder(tmp_path).write_plan(REPORT.plan())
     plan = read_run(tmp_path).plan

@@ -10,6 +10,7 @@ from hsplit_flower.server.worker_sessions import WorkerSessions
 from hsplit_flower.settings import Model, RunSettings, SessionSpec, Worker
 from hsplit_flower.transport.channel import ChannelSettings
 from hsplit_flower.transport.remote_worker import RemoteWorker
+from hsplit_flower.transport.traffic import Traffic
 from hsplit_flower.types import WorkerDescription
 from hsplit_flower.worker.group import WorkerGroup, described_together
 from hsplit_flower.worker.hosting import HostedWorker, host_worker
@@ -89,6 +90,7 @@ def test_sessions_lie_on_both_and_are_asked_where_they_lie(
         assert client in pair.hosted[ticket.worker].steps()
         assert sessions.collect(client).num_steps == 0
     assert sessions.work_done().num_steps == dict.fromkeys(SPECS, 0)
+    assert sessions.traffic_of([0, 2, 7]) == {0: Traffic(), 2: Traffic()}
     assert sessions.lost(list(SPECS)) == []
     sessions.close_all()
     assert not any(worker.steps() for worker in pair.hosted.values())
@@ -126,6 +128,9 @@ def test_sessions_that_were_lost_are_named_and_opened_on_the_other(
     assert lost == [client for client, ticket in tickets.items() if ticket.worker == 0]
     with pytest.raises(WorkerUnavailableError, match="went with the worker"):
         sessions.collect(lost[0])
+    assert sessions.traffic_of(list(SPECS)).keys() == SPECS.keys() - set(lost), (
+        "nobody knows theirs"
+    )
     again = sessions.open_all({c: SPECS[c] for c in lost}, LOADS)
     assert {ticket.worker for ticket in again.values()} == {1}
     assert sessions.lost(list(SPECS)) == []
@@ -152,6 +157,7 @@ def test_with_nobody_left_it_says_so(sessions: WorkerSessions, pair: Pair) -> No
     for call in (_load, lambda some: some.open_all(SPECS, LOADS)):
         with pytest.raises(WorkerUnavailableError, match="no worker of the pool lives"):
             call(sessions)
+    assert sessions.traffic_of(list(SPECS)) == {}
 
 
 def test_what_a_living_worker_refuses_is_raised(sessions: WorkerSessions) -> None:

@@ -12,6 +12,7 @@ from flwr.clientapp import ClientApp
 from hsplit_flower.client.app import split_train
 from hsplit_flower.errors import HSplitError
 from hsplit_flower.server import RoundReport
+from hsplit_flower.transport.traffic import Traffic
 from hsplit_flower.wire.instructions import INSTRUCTIONS_KEY
 from tests.reference.aggregation import dense
 from tests.strategies.bad_client import BAD, BAD_NODE, GOOD_NODES, matches, strategy_of
@@ -125,7 +126,10 @@ def test_a_client_that_answers_too_late_is_left_out_and_finds_its_session_closed
         wake_up.set()
         (late,) = [answer.result() for answer in grid.late]
     assert reports[0].completed
-    assert reports[0].clients[BAD_NODE].dropped == "it did not answer in time"
+    silent = reports[0].clients[BAD_NODE]
+    assert silent.dropped == "it did not answer in time"
+    assert (silent.flower_up_bytes, silent.traffic) == (None, Traffic())
+    assert silent.flower_down_bytes > 1000
     assert any("did not answer in time" in line for line in flower_log)
     assert late.has_error()
     assert "AuthenticationError" in late.error.reason
@@ -142,11 +146,19 @@ def test_a_client_that_stops_in_the_middle_is_dropped_with_both_halves(
         return split_train(msg, context, two_and_no_more())
 
     reports: list[RoundReport] = []
-    strategy = strategy_of(model, worker, observer=reports.append)
-    with LocalGrid(client_app(faults={BAD: gives_up}), node_configs()) as grid:
-        strategy.start(grid, num_rounds=1)
-    assert "the power is out" in str(reports[0].clients[BAD_NODE].dropped)
-    assert BAD_NODE not in worker.results, "its half on the worker is not even collected"
+    for faults in ({BAD: gives_up}, {}):
+        strategy = strategy_of(model, worker, observer=reports.append)
+        with LocalGrid(client_app(faults=faults), node_configs()) as grid:
+            strategy.start(grid, num_rounds=1)
+        if faults:
+            assert BAD_NODE not in worker.results, "its half on the worker is not even collected"
+    broken, whole = (report.clients[BAD_NODE] for report in reports)
+    assert "the power is out" in str(broken.dropped)
+    # It has sent all its steps: as many bytes as it says itself when it comes to its end.
+    assert broken.traffic is not None and whole.traffic is not None
+    assert broken.traffic.up_bytes == pytest.approx(whole.traffic.up_bytes, rel=0.01)
+    assert broken.traffic.down_bytes == pytest.approx(whole.traffic.down_bytes, rel=0.01)
+    assert broken.flower_up_bytes == len(str(broken.dropped)), "of its reply, the words"
 
 
 def test_an_app_without_the_three_functions_is_told_of(

@@ -101,7 +101,12 @@ def test_bytes_are_those_of_the_wire_to_a_hundredth(worker: Worker, wire_type: W
     assert told.up_bytes == pytest.approx(counted.up_bytes, rel=0.01)
     assert told.down_bytes == pytest.approx(counted.down_bytes, rel=0.01)
     assert told.up_bytes > NUM_STEPS * HIDDEN.numel()
+    # The worker counts the same, and the goodbye besides.
+    done = worker.worker.work_done()
+    assert done.up_bytes[SPEC.client] == pytest.approx(told.up_bytes, abs=50)
+    assert done.down_bytes[SPEC.client] == told.down_bytes
     worker.worker.close(token)
+    assert worker.worker.work_done().up_bytes == {}
 
 
 def test_what_is_sent_again_counts_again() -> None:

@@ -6,7 +6,9 @@ import torch
 from hsplit_flower.adapters import Active
 from hsplit_flower.errors import AuthenticationError, WorkerRejectedError
 from hsplit_flower.settings import SessionSpec
+from hsplit_flower.transport.traffic import PREFIX_BYTES
 from hsplit_flower.wire.messages import Backward, Forward, Loss
+from hsplit_flower.wire.work_done import WorkDone
 from hsplit_flower.worker.session import Session, Sessions
 
 
@@ -111,7 +113,7 @@ def test_a_session_that_is_gone_is_not_counted(sessions: Sessions, clock: Clock)
     clock.now += 6
     sessions.find(sessions.add(_session(2)))
     clock.now += 6
-    assert sessions.steps() == {2: 0}
+    assert sessions.work_done().num_steps == {2: 0}
     assert len(sessions) == 1
 
 
@@ -142,12 +144,19 @@ def test_closing_twice_is_no_error(sessions: Sessions) -> None:
     assert len(sessions) == 0
 
 
-def test_steps_are_counted_by_client(sessions: Sessions) -> None:
+def test_steps_and_bytes_are_counted_by_client(sessions: Sessions) -> None:
     first, second = _session(7), _session(9)
     sessions.add(first)
     sessions.add(second)
-    first.num_steps = 3
-    assert sessions.steps() == {7: 3, 9: 0}
+    first.num_steps, first.num_tokens, second.num_tokens = 3, 20, 4
+    first.meter.sent(100)
+    first.meter.received(10)
+    assert sessions.work_done() == WorkDone(
+        num_steps={7: 3, 9: 0},
+        num_tokens=24,
+        up_bytes={7: 100 + PREFIX_BYTES, 9: 0},
+        down_bytes={7: 10 + PREFIX_BYTES, 9: 0},
+    )
 
 
 def _forward(step: int, micro_batch: int = 0, value: float = 0.0) -> Forward:

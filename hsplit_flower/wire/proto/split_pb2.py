@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$hsplit_flower/wire/proto/split.proto\x12\thsplit.v1\"\x07\n\x05\x45mpty\"^\n\x07Payload\x12&\n\tdata_type\x18\x01 \x01(\x0e\x32\x13.hsplit.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0e\n\x06scales\x18\x04 \x01(\x0c\"\x95\x02\n\x0bStepRequest\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12%\n\x07\x66orward\x18\x02 \x01(\x0b\x32\x12.hsplit.v1.ForwardH\x00\x12\'\n\x08\x62\x61\x63kward\x18\x03 \x01(\x0b\x32\x13.hsplit.v1.BackwardH\x00\x12#\n\x06\x65xtend\x18\x07 \x01(\x0b\x32\x11.hsplit.v1.ExtendH\x00\x12#\n\x07goodbye\x18\x06 \x01(\x0b\x32\x10.hsplit.v1.EmptyH\x00\x12#\n\x06settle\x18\x08 \x01(\x0b\x32\x11.hsplit.v1.SettleH\x00\x12\x13\n\x0bmicro_batch\x18\x04 \x01(\r\x12\x19\n\x11num_micro_batches\x18\x05 \x01(\rB\t\n\x07\x63ontent\"\x89\x02\n\x07\x46orward\x12\"\n\x06hidden\x18\x01 \x01(\x0b\x32\x12.hsplit.v1.Payload\x12\"\n\x06labels\x18\x02 \x01(\x0b\x32\x12.hsplit.v1.Payload\x12#\n\x07lengths\x18\x03 \x01(\x0b\x32\x12.hsplit.v1.Payload\x12 \n\x04mask\x18\x04 \x01(\x0b\x32\x12.hsplit.v1.Payload\x12\r\n\x05train\x18\x05 \x01(\x08\x12\r\n\x05probe\x18\x06 \x01(\x08\x12\x14\n\x0ctotal_tokens\x18\x07 \x01(\x04\x12%\n\tpositions\x18\x08 \x01(\x0b\x32\x12.hsplit.v1.Payload\x12\x14\n\x0csquared_norm\x18\t \x01(\x01\"0\n\x08\x42\x61\x63kward\x12$\n\x08gradient\x18\x01 \x01(\x0b\x32\x12.hsplit.v1.Payload\"\x1e\n\x06Settle\x12\x14\n\x0csquared_norm\x18\x01 \x01(\x01\"\x98\x01\n\x06\x45xtend\x12\"\n\x06hidden\x18\x01 \x01(\x0b\x32\x12.hsplit.v1.Payload\x12 \n\x04mask\x18\x02 \x01(\x0b\x32\x12.hsplit.v1.Payload\x12#\n\x07parents\x18\x03 \x01(\x0b\x32\x12.hsplit.v1.Payload\x12\x0e\n\x06\x62\x65gins\x18\x04 \x01(\x08\x12\x13\n\x0bnum_choices\x18\x05 \x01(\r\"\xa2\x02\n\tStepReply\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12\x1f\n\x04loss\x18\x02 \x01(\x0b\x32\x0f.hsplit.v1.LossH\x00\x12$\n\x06hidden\x18\x03 \x01(\x0b\x32\x12.hsplit.v1.PayloadH\x00\x12&\n\x08gradient\x18\x04 \x01(\x0b\x32\x12.hsplit.v1.PayloadH\x00\x12%\n\x04next\x18\x07 \x01(\x0b\x32\x15.hsplit.v1.NextTokensH\x00\x12#\n\x07settled\x18\t \x01(\x0b\x32\x10.hsplit.v1.EmptyH\x00\x12\x13\n\x0bmicro_batch\x18\x05 \x01(\r\x12\x16\n\x0eworker_seconds\x18\x06 \x01(\x01\x12\x14\n\x0csquared_norm\x18\x08 \x01(\x01\x42\t\n\x07\x63ontent\"R\n\x04Loss\x12\x10\n\x08loss_sum\x18\x01 \x01(\x01\x12\x12\n\nnum_tokens\x18\x02 \x01(\x04\x12$\n\x08gradient\x18\x03 \x01(\x0b\x32\x12.hsplit.v1.Payload\"y\n\nNextTokens\x12\"\n\x06logits\x18\x01 \x01(\x0b\x32\x12.hsplit.v1.Payload\x12\"\n\x06tokens\x18\x02 \x01(\x0b\x32\x12.hsplit.v1.Payload\x12#\n\x07log_sum\x18\x03 \x01(\x0b\x32\x12.hsplit.v1.Payload\"W\n\x07\x46\x61\x63tors\x12\x0e\n\x06weight\x18\x01 \x01(\t\x12\x1d\n\x01\x62\x18\x02 \x01(\x0b\x32\x12.hsplit.v1.Payload\x12\x1d\n\x01\x61\x18\x03 \x01(\x0b\x32\x12.hsplit.v1.Payload\"\x1e\n\rSessionTicket\x12\r\n\x05token\x18\x01 \x01(\t\"\x7f\n\nStepCounts\x12/\n\x05steps\x18\x01 \x03(\x0b\x32 .hsplit.v1.StepCounts.StepsEntry\x12\x12\n\nnum_tokens\x18\x02 \x01(\x04\x1a,\n\nStepsEntry\x12\x0b\n\x03key\x18\x01 \x01(\x04\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"n\n\x0c\x43ollectReply\x12%\n\x07\x66\x61\x63tors\x18\x01 \x01(\x0b\x32\x12.hsplit.v1.FactorsH\x00\x12,\n\x07summary\x18\x02 \x01(\x0b\x32\x19.hsplit.v1.SessionSummaryH\x00\x42\t\n\x07\x63ontent\"\x95\x01\n\x0eSessionSummary\x12\x11\n\tnum_steps\x18\x01 \x01(\x04\x12=\n\nimportance\x18\x02 \x03(\x0b\x32).hsplit.v1.SessionSummary.ImportanceEntry\x1a\x31\n\x0fImportanceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x14\n\x04\x46orm\x12\x0c\n\x04text\x18\x01 \x01(\t*\xc3\x01\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x16\n\x12\x44\x41TA_TYPE_BFLOAT16\x10\x02\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT16\x10\x03\x12\x13\n\x0f\x44\x41TA_TYPE_INT64\x10\x04\x12\x13\n\x0f\x44\x41TA_TYPE_INT32\x10\x05\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\x06\x12\x17\n\x13\x44\x41TA_TYPE_INT8_ROWS\x10\x07\x32K\n\x0bSplitWorker\x12<\n\x08\x45xchange\x12\x16.hsplit.v1.StepRequest\x1a\x14.hsplit.v1.StepReply(\x01\x30\x01\x32\xce\x02\n\rWorkerControl\x12-\n\x08\x44\x65scribe\x12\x10.hsplit.v1.Empty\x1a\x0f.hsplit.v1.Form\x12\x34\n\nLoadUpdate\x12\x12.hsplit.v1.Factors\x1a\x10.hsplit.v1.Empty(\x01\x12\x31\n\x04Open\x12\x0f.hsplit.v1.Form\x1a\x18.hsplit.v1.SessionTicket\x12\x30\n\x05Steps\x12\x10.hsplit.v1.Empty\x1a\x15.hsplit.v1.StepCounts\x12>\n\x07\x43ollect\x12\x18.hsplit.v1.SessionTicket\x1a\x17.hsplit.v1.CollectReply0\x01\x12\x33\n\x05\x43lose\x12\x18.hsplit.v1.SessionTicket\x1a\x10.hsplit.v1.Emptyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$hsplit_flower/wire/proto/split.proto\x12\thsplit.v1\"\x07\n\x05\x45mpty\"^\n\x07Payload\x12&\n\tdata_type\x18\x01 \x01(\x0e\x32\x13.hsplit.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0e\n\x06scales\x18\x04 \x01(\x0c\"\x95\x02\n\x0bStepRequest\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12%\n\x07\x66orward\x18\x02 \x01(\x0b\x32\x12.hsplit.v1.ForwardH\x00\x12\'\n\x08\x62\x61\x63kward\x18\x03 \x01(\x0b\x32\x13.hsplit.v1.BackwardH\x00\x12#\n\x06\x65xtend\x18\x07 \x01(\x0b\x32\x11.hsplit.v1.ExtendH\x00\x12#\n\x07goodbye\x18\x06 \x01(\x0b\x32\x10.hsplit.v1.EmptyH\x00\x12#\n\x06settle\x18\x08 \x01(\x0b\x32\x11.hsplit.v1.SettleH\x00\x12\x13\n\x0bmicro_batch\x18\x04 \x01(\r\x12\x19\n\x11num_micro_batches\x18\x05 \x01(\rB\t\n\x07\x63ontent\"\x89\x02\n\x07\x46orward\x12\"\n\x06hidden\x18\x01 \x01(\x0b\x32\x12.hsplit.v1.Payload\x12\"\n\x06labels\x18\x02 \x01(\x0b\x32\x12.hsplit.v1.Payload\x12#\n\x07lengths\x18\x03 \x01(\x0b\x32\x12.hsplit.v1.Payload\x12 \n\x04mask\x18\x04 \x01(\x0b\x32\x12.hsplit.v1.Payload\x12\r\n\x05train\x18\x05 \x01(\x08\x12\r\n\x05probe\x18\x06 \x01(\x08\x12\x14\n\x0ctotal_tokens\x18\x07 \x01(\x04\x12%\n\tpositions\x18\x08 \x01(\x0b\x32\x12.hsplit.v1.Payload\x12\x14\n\x0csquared_norm\x18\t \x01(\x01\"0\n\x08\x42\x61\x63kward\x12$\n\x08gradient\x18\x01 \x01(\x0b\x32\x12.hsplit.v1.Payload\"\x1e\n\x06Settle\x12\x14\n\x0csquared_norm\x18\x01 \x01(\x01\"\x98\x01\n\x06\x45xtend\x12\"\n\x06hidden\x18\x01 \x01(\x0b\x32\x12.hsplit.v1.Payload\x12 \n\x04mask\x18\x02 \x01(\x0b\x32\x12.hsplit.v1.Payload\x12#\n\x07parents\x18\x03 \x01(\x0b\x32\x12.hsplit.v1.Payload\x12\x0e\n\x06\x62\x65gins\x18\x04 \x01(\x08\x12\x13\n\x0bnum_choices\x18\x05 \x01(\r\"\xa2\x02\n\tStepReply\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12\x1f\n\x04loss\x18\x02 \x01(\x0b\x32\x0f.hsplit.v1.LossH\x00\x12$\n\x06hidden\x18\x03 \x01(\x0b\x32\x12.hsplit.v1.PayloadH\x00\x12&\n\x08gradient\x18\x04 \x01(\x0b\x32\x12.hsplit.v1.PayloadH\x00\x12%\n\x04next\x18\x07 \x01(\x0b\x32\x15.hsplit.v1.NextTokensH\x00\x12#\n\x07settled\x18\t \x01(\x0b\x32\x10.hsplit.v1.EmptyH\x00\x12\x13\n\x0bmicro_batch\x18\x05 \x01(\r\x12\x16\n\x0eworker_seconds\x18\x06 \x01(\x01\x12\x14\n\x0csquared_norm\x18\x08 \x01(\x01\x42\t\n\x07\x63ontent\"R\n\x04Loss\x12\x10\n\x08loss_sum\x18\x01 \x01(\x01\x12\x12\n\nnum_tokens\x18\x02 \x01(\x04\x12$\n\x08gradient\x18\x03 \x01(\x0b\x32\x12.hsplit.v1.Payload\"y\n\nNextTokens\x12\"\n\x06logits\x18\x01 \x01(\x0b\x32\x12.hsplit.v1.Payload\x12\"\n\x06tokens\x18\x02 \x01(\x0b\x32\x12.hsplit.v1.Payload\x12#\n\x07log_sum\x18\x03 \x01(\x0b\x32\x12.hsplit.v1.Payload\"W\n\x07\x46\x61\x63tors\x12\x0e\n\x06weight\x18\x01 \x01(\t\x12\x1d\n\x01\x62\x18\x02 \x01(\x0b\x32\x12.hsplit.v1.Payload\x12\x1d\n\x01\x61\x18\x03 \x01(\x0b\x32\x12.hsplit.v1.Payload\"\x1e\n\rSessionTicket\x12\r\n\x05token\x18\x01 \x01(\t\"\xd1\x02\n\nStepCounts\x12/\n\x05steps\x18\x01 \x03(\x0b\x32 .hsplit.v1.StepCounts.StepsEntry\x12\x12\n\nnum_tokens\x18\x02 \x01(\x04\x12\x34\n\x08up_bytes\x18\x03 \x03(\x0b\x32\".hsplit.v1.StepCounts.UpBytesEntry\x12\x38\n\ndown_bytes\x18\x04 \x03(\x0b\x32$.hsplit.v1.StepCounts.DownBytesEntry\x1a,\n\nStepsEntry\x12\x0b\n\x03key\x18\x01 \x01(\x04\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a.\n\x0cUpBytesEntry\x12\x0b\n\x03key\x18\x01 \x01(\x04\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x30\n\x0e\x44ownBytesEntry\x12\x0b\n\x03key\x18\x01 \x01(\x04\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"n\n\x0c\x43ollectReply\x12%\n\x07\x66\x61\x63tors\x18\x01 \x01(\x0b\x32\x12.hsplit.v1.FactorsH\x00\x12,\n\x07summary\x18\x02 \x01(\x0b\x32\x19.hsplit.v1.SessionSummaryH\x00\x42\t\n\x07\x63ontent\"\x95\x01\n\x0eSessionSummary\x12\x11\n\tnum_steps\x18\x01 \x01(\x04\x12=\n\nimportance\x18\x02 \x03(\x0b\x32).hsplit.v1.SessionSummary.ImportanceEntry\x1a\x31\n\x0fImportanceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x14\n\x04\x46orm\x12\x0c\n\x04text\x18\x01 \x01(\t*\xc3\x01\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x16\n\x12\x44\x41TA_TYPE_BFLOAT16\x10\x02\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT16\x10\x03\x12\x13\n\x0f\x44\x41TA_TYPE_INT64\x10\x04\x12\x13\n\x0f\x44\x41TA_TYPE_INT32\x10\x05\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\x06\x12\x17\n\x13\x44\x41TA_TYPE_INT8_ROWS\x10\x07\x32K\n\x0bSplitWorker\x12<\n\x08\x45xchange\x12\x16.hsplit.v1.StepRequest\x1a\x14.hsplit.v1.StepReply(\x01\x30\x01\x32\xce\x02\n\rWorkerControl\x12-\n\x08\x44\x65scribe\x12\x10.hsplit.v1.Empty\x1a\x0f.hsplit.v1.Form\x12\x34\n\nLoadUpdate\x12\x12.hsplit.v1.Factors\x1a\x10.hsplit.v1.Empty(\x01\x12\x31\n\x04Open\x12\x0f.hsplit.v1.Form\x1a\x18.hsplit.v1.SessionTicket\x12\x30\n\x05Steps\x12\x10.hsplit.v1.Empty\x1a\x15.hsplit.v1.StepCounts\x12>\n\x07\x43ollect\x12\x18.hsplit.v1.SessionTicket\x1a\x17.hsplit.v1.CollectReply0\x01\x12\x33\n\x05\x43lose\x12\x18.hsplit.v1.SessionTicket\x1a\x10.hsplit.v1.Emptyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,10 +33,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_STEPCOUNTS_STEPSENTRY']._loaded_options = None
   _globals['_STEPCOUNTS_STEPSENTRY']._serialized_options = b'8\001'
+  _globals['_STEPCOUNTS_UPBYTESENTRY']._loaded_options = None
+  _globals['_STEPCOUNTS_UPBYTESENTRY']._serialized_options = b'8\001'
+  _globals['_STEPCOUNTS_DOWNBYTESENTRY']._loaded_options = None
+  _globals['_STEPCOUNTS_DOWNBYTESENTRY']._serialized_options = b'8\001'
   _globals['_SESSIONSUMMARY_IMPORTANCEENTRY']._loaded_options = None
   _globals['_SESSIONSUMMARY_IMPORTANCEENTRY']._serialized_options = b'8\001'
-  _globals['_DATATYPE']._serialized_start=1978
-  _globals['_DATATYPE']._serialized_end=2173
+  _globals['_DATATYPE']._serialized_start=2189
+  _globals['_DATATYPE']._serialized_end=2384
   _globals['_EMPTY']._serialized_start=51
   _globals['_EMPTY']._serialized_end=58
   _globals['_PAYLOAD']._serialized_start=60
@@ -61,20 +65,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FACTORS']._serialized_end=1528
   _globals['_SESSIONTICKET']._serialized_start=1530
   _globals['_SESSIONTICKET']._serialized_end=1560
-  _globals['_STEPCOUNTS']._serialized_start=1562
-  _globals['_STEPCOUNTS']._serialized_end=1689
-  _globals['_STEPCOUNTS_STEPSENTRY']._serialized_start=1645
-  _globals['_STEPCOUNTS_STEPSENTRY']._serialized_end=1689
-  _globals['_COLLECTREPLY']._serialized_start=1691
-  _globals['_COLLECTREPLY']._serialized_end=1801
-  _globals['_SESSIONSUMMARY']._serialized_start=1804
-  _globals['_SESSIONSUMMARY']._serialized_end=1953
-  _globals['_SESSIONSUMMARY_IMPORTANCEENTRY']._serialized_start=1904
-  _globals['_SESSIONSUMMARY_IMPORTANCEENTRY']._serialized_end=1953
-  _globals['_FORM']._serialized_start=1955
-  _globals['_FORM']._serialized_end=1975
-  _globals['_SPLITWORKER']._serialized_start=2175
-  _globals['_SPLITWORKER']._serialized_end=2250
-  _globals['_WORKERCONTROL']._serialized_start=2253
-  _globals['_WORKERCONTROL']._serialized_end=2587
+  _globals['_STEPCOUNTS']._serialized_start=1563
+  _globals['_STEPCOUNTS']._serialized_end=1900
+  _globals['_STEPCOUNTS_STEPSENTRY']._serialized_start=1758
+  _globals['_STEPCOUNTS_STEPSENTRY']._serialized_end=1802
+  _globals['_STEPCOUNTS_UPBYTESENTRY']._serialized_start=1804
+  _globals['_STEPCOUNTS_UPBYTESENTRY']._serialized_end=1850
+  _globals['_STEPCOUNTS_DOWNBYTESENTRY']._serialized_start=1852
+  _globals['_STEPCOUNTS_DOWNBYTESENTRY']._serialized_end=1900
+  _globals['_COLLECTREPLY']._serialized_start=1902
+  _globals['_COLLECTREPLY']._serialized_end=2012
+  _globals['_SESSIONSUMMARY']._serialized_start=2015
+  _globals['_SESSIONSUMMARY']._serialized_end=2164
+  _globals['_SESSIONSUMMARY_IMPORTANCEENTRY']._serialized_start=2115
+  _globals['_SESSIONSUMMARY_IMPORTANCEENTRY']._serialized_end=2164
+  _globals['_FORM']._serialized_start=2166
+  _globals['_FORM']._serialized_end=2186
+  _globals['_SPLITWORKER']._serialized_start=2386
+  _globals['_SPLITWORKER']._serialized_end=2461
+  _globals['_WORKERCONTROL']._serialized_start=2464
+  _globals['_WORKERCONTROL']._serialized_end=2798
 # @@protoc_insertion_point(module_scope)

@@ -169,8 +169,22 @@ class SessionTicket(_message.Message):
     def __init__(self, token: _Optional[str] = ...) -> None: ...
 
 class StepCounts(_message.Message):
-    __slots__ = ("steps", "num_tokens")
+    __slots__ = ("steps", "num_tokens", "up_bytes", "down_bytes")
     class StepsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: int
+        value: int
+        def __init__(self, key: _Optional[int] = ..., value: _Optional[int] = ...) -> None: ...
+    class UpBytesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: int
+        value: int
+        def __init__(self, key: _Optional[int] = ..., value: _Optional[int] = ...) -> None: ...
+    class DownBytesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -179,9 +193,13 @@ class StepCounts(_message.Message):
         def __init__(self, key: _Optional[int] = ..., value: _Optional[int] = ...) -> None: ...
     STEPS_FIELD_NUMBER: _ClassVar[int]
     NUM_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    UP_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DOWN_BYTES_FIELD_NUMBER: _ClassVar[int]
     steps: _containers.ScalarMap[int, int]
     num_tokens: int
-    def __init__(self, steps: _Optional[_Mapping[int, int]] = ..., num_tokens: _Optional[int] = ...) -> None: ...
+    up_bytes: _containers.ScalarMap[int, int]
+    down_bytes: _containers.ScalarMap[int, int]
+    def __init__(self, steps: _Optional[_Mapping[int, int]] = ..., num_tokens: _Optional[int] = ..., up_bytes: _Optional[_Mapping[int, int]] = ..., down_bytes: _Optional[_Mapping[int, int]] = ...) -> None: ...
 
 class CollectReply(_message.Message):
     __slots__ = ("factors", "summary")

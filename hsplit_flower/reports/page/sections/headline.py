@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from ...client_totals import client_totals
 from ...history import RunHistory
+from ...known_sum import KnownSum
 from ...run import Run
 from ..numbers import NONE, bytes_text, count_text, listed, measure_text, seconds_text
 from ..section import Table
@@ -58,8 +59,8 @@ def comparison(runs: Sequence[Run]) -> Table:
                 measure_text(after),
                 seconds_text(measured_seconds(run)),
                 seconds_text(simulated_seconds(run) or None),
-                bytes_text(link_bytes(run) or None),
-                bytes_text(flower_bytes(run) or None),
+                _sent(link_bytes(run)),
+                _sent(flower_bytes(run)),
             )
         )
     header = ("run", "method", "rounds", "clients", "perplexity before", "after")
@@ -90,19 +91,23 @@ def simulated_seconds(run: Run) -> float:
     return sum(line.simulated_seconds for line in run.training)
 
 
-def link_bytes(run: Run) -> int:
+def link_bytes(run: Run) -> KnownSum:
     """Between clients and worker, both ways."""
-    return sum(part.worker_up_bytes + part.worker_down_bytes for part in _parts(run))
+    return _total(run, "worker_up_bytes", "worker_down_bytes")
 
 
-def flower_bytes(run: Run) -> int:
+def flower_bytes(run: Run) -> KnownSum:
     """Between clients and server, both ways."""
-    return sum(part.flower_up_bytes + part.flower_down_bytes for part in _parts(run))
+    return _total(run, "flower_up_bytes", "flower_down_bytes")
 
 
-def _parts(run: Run) -> list[Any]:
-    lines: list[Any] = [*run.training, *run.client_evaluations]
-    return [part for line in lines for part in line.clients.values()]
+def _total(run: Run, *names: str) -> KnownSum:
+    return sum((one.total(name) for one in client_totals(run) for name in names), KnownSum())
+
+
+def _sent(total: KnownSum) -> str:
+    """A dash where nothing was."""
+    return total.text(bytes_text) if total.is_something else NONE
 
 
 def _state(completed: int, asked: int) -> str:
@@ -157,8 +162,8 @@ def _tiles(run: Run, completed: int, asked: int) -> tuple[Tile, ...]:
         ),
         Tile(
             name="sent",
-            value=bytes_text((link_bytes(run) + flower_bytes(run)) or None),
-            note=f"{bytes_text(link_bytes(run) or None)} of it to and from the worker",
+            value=_sent(link_bytes(run) + flower_bytes(run)),
+            note=f"{_sent(link_bytes(run))} of it to and from the worker",
         ),
     ]
     return tuple(tiles)

@@ -1,6 +1,9 @@
 """What each client sent and received, through Flower and to its worker."""
 
+from collections.abc import Sequence
+
 from ...client_totals import client_totals
+from ...known_sum import KnownSum
 from ...run import Run
 from ..bar_chart import MOST_ROWS, Bar, stacked_bars
 from ..numbers import bytes_text, share_text
@@ -12,10 +15,14 @@ PARTS = ("to the worker", "from the worker", "to the server", "from the server")
 
 def traffic(run: Run) -> Section:
     """Bytes of the whole run by client, training and evaluation together."""
-    bars = _bars(run)
-    if not bars:
+    totals = _totals(run)
+    if not totals:
         answer = "No bytes were counted."
         return Section(anchor="traffic", title="Bytes", answer=answer)
+    bars = [
+        Bar(name=name, parts=tuple(part.value for part in own), end=_text(sum(own, KnownSum())))
+        for name, own in totals.items()
+    ]
     many = f" The {MOST_ROWS} that sent most are shown." if len(bars) > MOST_ROWS else ""
     figure = Figure(
         title="Bytes of each client in the whole run",
@@ -29,9 +36,8 @@ def traffic(run: Run) -> Section:
         caption="Hidden states and their gradients go to and from the worker, adapters and "
         f"instructions through Flower's server.{many}",
     )
-    sums = tuple(sum(column) for column in zip(*(bar.parts for bar in bars), strict=True))
-    rows = [(bar.name, *map(bytes_text, bar.parts), bar.end) for bar in bars]
-    rows.append(("all clients", *map(bytes_text, sums), bytes_text(sum(sums))))
+    sums = [sum(column, KnownSum()) for column in zip(*totals.values(), strict=True)]
+    rows = [*(_row(name, own) for name, own in totals.items()), _row("all clients", sums)]
     table = Table(
         title="Bytes by client",
         header=("client", *PARTS, "together"),
@@ -47,21 +53,30 @@ def traffic(run: Run) -> Section:
     )
 
 
-def _bars(run: Run) -> list[Bar]:
-    bars = []
-    for client in client_totals(run):
-        sums = tuple(client.total(field) for field in FIELDS)
-        if any(sums):
-            bars.append(Bar(name=client.name, parts=sums, end=bytes_text(sum(sums))))
-    return bars
+def _totals(run: Run) -> dict[str, list[KnownSum]]:
+    """Each client's bytes, of those that have sent or received any."""
+    totals = {one.name: [one.total(field) for field in FIELDS] for one in client_totals(run)}
+    return {name: own for name, own in totals.items() if any(each.is_something for each in own)}
 
 
-def _answer(run: Run, sums: tuple[float, ...]) -> str:
-    total, rounds = sum(sums), max(len(run.training), 1)
+def _row(name: str, sums: Sequence[KnownSum]) -> tuple[str, ...]:
+    return (name, *map(_text, sums), _text(sum(sums, KnownSum())))
+
+
+def _text(total: KnownSum) -> str:
+    return total.text(bytes_text)
+
+
+def _answer(run: Run, sums: Sequence[KnownSum]) -> str:
+    total, rounds = sum(sums, KnownSum()), max(len(run.training), 1)
+    a_round = KnownSum(value=total.value / rounds, is_all=total.is_all)
+    share = ""
+    if total.value:
+        part = share_text((sums[0].value + sums[1].value) / total.value)
+        share = f"; {part} of it to and from the worker"
     return (
-        f"{bytes_text(total)} crossed the clients' links in the whole run, "
-        f"{bytes_text(total / rounds)} a round; {share_text((sums[0] + sums[1]) / total)} of it to "
-        f"and from the worker. {_labels(run)}"
+        f"{_text(total)} crossed the clients' links in the whole run, {_text(a_round)} a round"
+        f"{share}. {_labels(run)}"
     )
 
 
