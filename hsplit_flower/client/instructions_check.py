@@ -62,7 +62,8 @@ def check_part(
 def checked_base(model: str, *, revision: str, dtype: str, quantised: str = "") -> BaseDigest:
     """What of a model's base is on this device, before anything is planned for it.
 
-    Its configuration must be, and what it takes to load the model, where that is quantised.
+    Its configuration must be, some of its weights where it is a folder, and what it takes to load
+    the model, where that is quantised.
 
     Parameters
     ----------
@@ -78,7 +79,8 @@ def checked_base(model: str, *, revision: str, dtype: str, quantised: str = "") 
     Raises
     ------
     UnsupportedModelError
-        If it has none; its log says why. Or if it is quantised to something else already.
+        If it has none, or no weights of it that can be read; its log says why. Or if it is
+        quantised to something else already.
     ConfigError
         If what quantises is not installed.
     """
@@ -87,6 +89,7 @@ def checked_base(model: str, *, revision: str, dtype: str, quantised: str = "") 
         is_quantised = quantisation_of(checkpoint.config(), quantised, source=model) is not None
         if is_quantised:
             check_installed()
+        checkpoint.check_some_weights()
         return digest_of(checkpoint, floating_dtype(dtype), is_quantised=is_quantised)
 
 

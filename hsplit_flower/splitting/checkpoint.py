@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrained
 from ..errors import UnsupportedModelError
 from .model_name import (
     CONFIG_FILE,
+    SINGLE_FILE,
     ask_hub,
     check_name,
     first_line,
@@ -105,6 +106,30 @@ class Checkpoint:
     def files(self) -> dict[str, str | None]:
         """Which file holds each tensor; ``{file: None}`` when one file holds them all."""
         return weight_files(self.source, self._fetch)
+
+    def check_some_weights(self) -> None:
+        """See that a folder has a file of weights that can be read; the hub is not asked.
+
+        A device may have the shards of its own half alone.
+
+        Raises
+        ------
+        UnsupportedModelError
+            If there is none, or none of those that are there is whole.
+        """
+        if not self.is_local:
+            return
+        shards = self.files()
+        names = {name for name in shards.values() if name} or set(shards)
+        failure: UnsupportedModelError | None = None
+        for name in sorted(names):
+            try:
+                self._open_file(name)
+            except UnsupportedModelError as error:
+                failure = failure or error
+            else:
+                return
+        raise failure or missing_file(self.source, SINGLE_FILE)
 
     def at_hand(self, name: str) -> Path | None:
         """A file of the model that is on this machine already; the hub is not asked."""

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -23,6 +24,42 @@ def sharded(name: str, folder: Path) -> Path:
 def single(name: str, folder: Path) -> Path:
     """A copy of the family's model that a test may change."""
     return Path(shutil.copytree(checkpoint(name), folder / name))
+
+
+def in_hubs_cache(
+    home: Path, monkeypatch: pytest.MonkeyPatch, folder: Path, *absent: str, leave: str = ""
+) -> str:
+    """The id of a model that the hub's cache has as this folder has it.
+
+    Parameters
+    ----------
+    home, monkeypatch, folder
+        Where the cache is to be from now on, and the model's files.
+    absent
+        What the hub said not to have.
+    leave
+        A file that was not fetched; `fetch_into_cache` does that.
+    """
+    commit, model = "a" * 40, home / "models--someone--a-model"
+    snapshot, marks = model / "snapshots" / commit, model / ".no_exist" / commit
+    blobs = shutil.copytree(folder, model / "blobs")
+    for each in (snapshot, marks, model / "refs"):
+        each.mkdir(parents=True)
+    (model / "refs" / "main").write_text(commit)
+    for file in blobs.iterdir():
+        if file.name != leave:
+            fetch_into_cache(home, file.name)
+    for name in absent:
+        (marks / name).touch()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(home))
+    return "someone/a-model"
+
+
+def fetch_into_cache(home: Path, file: str) -> None:
+    """Have one more file of the model of `in_hubs_cache`."""
+    model = home / "models--someone--a-model"
+    (snapshot,) = (model / "snapshots").iterdir()
+    (snapshot / file).symlink_to(model / "blobs" / file)
 
 
 def rewrite(folder: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:

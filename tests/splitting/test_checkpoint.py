@@ -14,7 +14,15 @@ from hsplit_flower.splitting import Checkpoint, Half, load_half
 from hsplit_flower.splitting.companions import copy_companions
 from hsplit_flower.splitting.model_name import INDEX_FILE, SINGLE_FILE
 from tests.families import checkpoint
-from tests.splitting.checkpoints import CLIENT, WORKER, parameters_of, rewrite, sharded
+from tests.splitting.checkpoints import (
+    CLIENT,
+    WORKER,
+    in_hubs_cache,
+    parameters_of,
+    rewrite,
+    sharded,
+    single,
+)
 
 
 def _copy(folder: Path, **settings: object) -> Path:
@@ -74,30 +82,36 @@ def test_a_configuration_that_says_nothing_is_refused(text: str, tmp_path: Path)
         Checkpoint(source=str(tmp_path)).config()
 
 
+def test_a_folder_without_weights_that_can_be_read_is_found_out_before_any_is_loaded(
+    tmp_path: Path,
+) -> None:
+    """Who has the shards of its own half alone has some; what is cut short is none."""
+    whole = single("llama", tmp_path)
+    Checkpoint(source=str(whole)).check_some_weights()
+    weights = whole / SINGLE_FILE
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(UnsupportedModelError, match="cannot be read as safetensors"):
+        Checkpoint(source=str(whole)).check_some_weights()
+    weights.unlink()
+    with pytest.raises(UnsupportedModelError, match=f"has no {SINGLE_FILE}"):
+        Checkpoint(source=str(whole)).check_some_weights()
+    parts = Checkpoint(source=str(sharded("llama", tmp_path / "parts")))
+    first, *others = sorted({str(name) for name in parts.files().values()})
+    (tmp_path / "parts" / first).unlink()
+    parts.check_some_weights()
+    for name in others:
+        (tmp_path / "parts" / name).unlink()
+    with pytest.raises(UnsupportedModelError, match=f"has no {first}"):
+        parts.check_some_weights()
+    Checkpoint(source="someone/a-model").check_some_weights()
+
+
 def test_a_hub_model_that_is_not_cached_cannot_be_opened_offline() -> None:
     with (
         pytest.raises(UnsupportedModelError, match="not in the local cache"),
         Checkpoint(source="someone/a-model").open(lambda name: True, torch.float32),
     ):
         pass
-
-
-def _cached(
-    home: Path, monkeypatch: pytest.MonkeyPatch, folder: Path, *absent: str, leave: str = ""
-) -> None:
-    """The model of a folder as the hub's cache has it, and what the hub said not to have."""
-    commit, model = "a" * 40, home / "models--someone--a-model"
-    snapshot, marks = model / "snapshots" / commit, model / ".no_exist" / commit
-    blobs = shutil.copytree(folder, model / "blobs")
-    for each in (snapshot, marks, model / "refs"):
-        each.mkdir(parents=True)
-    (model / "refs" / "main").write_text(commit)
-    for file in blobs.iterdir():
-        if file.name != leave:
-            (snapshot / file.name).symlink_to(file)
-    for name in absent:
-        (marks / name).touch()
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(home))
 
 
 @pytest.mark.parametrize("absent", [(), (SINGLE_FILE,), (INDEX_FILE,)])
@@ -107,8 +121,8 @@ def test_what_is_in_the_hubs_cache_is_loaded_offline(
 ) -> None:
     """Whichever of the two layouts it has, and whoever asked for the other."""
     folder = sharded("llama", tmp_path / "f") if is_sharded else checkpoint("llama")
-    _cached(tmp_path / "home", monkeypatch, folder, *absent)
-    assert _equal(load_half("someone/a-model", CLIENT), load_half(str(folder), CLIENT))
+    name = in_hubs_cache(tmp_path / "home", monkeypatch, folder, *absent)
+    assert _equal(load_half(name, CLIENT), load_half(str(folder), CLIENT))
 
 
 def test_a_shard_that_is_not_in_the_hubs_cache_is_named_offline(
@@ -116,12 +130,12 @@ def test_a_shard_that_is_not_in_the_hubs_cache_is_named_offline(
 ) -> None:
     folder = sharded("llama", tmp_path / "f")
     shard = Checkpoint(source=str(folder)).files()["model.embed_tokens.weight"]
-    _cached(tmp_path / "home", monkeypatch, folder, leave=str(shard))
-    load_half("someone/a-model", WORKER)
+    name = in_hubs_cache(tmp_path / "home", monkeypatch, folder, leave=str(shard))
+    load_half(name, WORKER)
     with pytest.raises(
-        UnsupportedModelError, match=f"{shard} of 'someone/a-model' cannot be had.*OFFLINE forbids"
+        UnsupportedModelError, match=f"{shard} of {name!r} cannot be had.*OFFLINE forbids"
     ):
-        load_half("someone/a-model", CLIENT)
+        load_half(name, CLIENT)
 
 
 def _equal(one: Half, other: Half) -> bool:

@@ -1,7 +1,9 @@
 """Clients that cannot, will not or lie: they are left out with their reason, the round goes on."""
 
 import math
+import shutil
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from flwr.clientapp import ClientApp
 from hsplit_flower.client.app import split_train
 from hsplit_flower.errors import HSplitError
 from hsplit_flower.server import RoundReport
+from hsplit_flower.splitting.model_name import SINGLE_FILE
 from hsplit_flower.transport.traffic import Traffic
 from hsplit_flower.wire.instructions import INSTRUCTIONS_KEY
 from tests.reference.aggregation import dense
@@ -159,6 +162,31 @@ def test_a_client_that_stops_in_the_middle_is_dropped_with_both_halves(
     assert broken.traffic.up_bytes == pytest.approx(whole.traffic.up_bytes, rel=0.01)
     assert broken.traffic.down_bytes == pytest.approx(whole.traffic.down_bytes, rel=0.01)
     assert broken.flower_up_bytes == len(str(broken.dropped)), "of its reply, the words"
+
+
+def test_a_client_without_weights_is_told_of_once_and_not_planned_for_until_it_has_them(
+    model: str, worker: WatchedWorker, flower_log: list[str], tmp_path: Path
+) -> None:
+    weights, put_by = tmp_path / "model" / SINGLE_FILE, tmp_path / SINGLE_FILE
+    shutil.copytree(model, weights.parent)
+    weights.rename(put_by)
+    nodes = node_configs()
+    nodes[BAD_NODE]["model"] = str(weights.parent)
+    reports: list[RoundReport] = []
+
+    def observe(report: RoundReport) -> None:
+        reports.append(report)
+        if report.server_round == 3:
+            put_by.rename(weights)
+
+    strategy = strategy_of(model, worker, observer=observe)
+    with LocalGrid(client_app(), nodes) as grid:
+        strategy.start(grid, num_rounds=4)
+    assert all(report.completed for report in reports)
+    assert [set(report.clients) for report in reports] == [GOOD_NODES] * 3 + [set(NODES)]
+    for report in reports[:3]:
+        assert "cannot be loaded from this device's disk" in report.left_out[BAD_NODE].reason
+    assert len([line for line in flower_log if f"{NAMES[BAD_NODE]} is left out" in line]) == 1
 
 
 def test_an_app_without_the_three_functions_is_told_of(

@@ -19,7 +19,7 @@ from hsplit_flower.wire.instructions import INSTRUCTIONS_KEY, Instructions
 from hsplit_flower.worker.hosting import host_worker
 from tests.families import save
 from tests.reference.quantised import stored_folder
-from tests.splitting.checkpoints import rewrite, sharded, single
+from tests.splitting.checkpoints import fetch_into_cache, in_hubs_cache, rewrite, sharded, single
 from tests.strategies.bad_client import BAD_NODE, GOOD_NODES, strategy_of
 from tests.strategies.clients import (
     NODES,
@@ -98,23 +98,22 @@ def test_a_site_with_a_copy_in_shards_takes_part(
 
 
 def test_a_site_that_fetches_its_base_late_is_refused_once_it_has_it(
-    model: str, worker: WatchedWorker, tmp_path: Path
+    model: str, worker: WatchedWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As one whose hub gives another commit by then: nothing of it was there to be asked about."""
-    site = Path(other_values(tmp_path))
-    weights = (site / SINGLE_FILE).read_bytes()
-    (site / SINGLE_FILE).unlink()
+    """From a hub that gives another commit by then: nothing was there to be asked about."""
+    home, folder = tmp_path / "home", Path(other_values(tmp_path))
+    site = in_hubs_cache(home, monkeypatch, folder, leave=SINGLE_FILE)
     steps: list[int] = []
 
     def train(msg: Any, context: Any, some: Any) -> Any:
         told = Instructions.from_config(msg.content.config_records[INSTRUCTIONS_KEY])
-        (site / SINGLE_FILE).write_bytes(weights)
+        fetch_into_cache(home, SINGLE_FILE)
         reply = split_train(msg, context, some)
         steps.append(told.session.client)
         return reply
 
     configs = node_configs()
-    configs[BAD_NODE]["model"] = str(site)
+    configs[BAD_NODE]["model"] = site
     reports: list[RoundReport] = []
     strategy = strategy_of(model, worker, observer=reports.append)
     with LocalGrid(client_app(faults={1: train}), configs) as grid:
