@@ -11,17 +11,15 @@ from ..data import (
     PROMPT_STYLES,
     batches,
     encode_examples,
-    is_references,
     load_examples,
     pad_token_id,
     thinned,
 )
-from ..data.chat import is_conversations
 from ..server import ServerEvaluation
 from ..server.past_run import CONFIG_FILE, PastRun, chat_of
 from ..settings import Chat
 from ..splitting import load_tokenizer
-from .held_out_rows import read_held_out
+from .held_out_rows import are_conversations, read_held_out
 
 NUM_EXAMPLES = 500
 
@@ -49,7 +47,7 @@ class DevSet:
         most = num_examples or run.config.get("evaluation-examples") or NUM_EXAMPLES
         max_length = run.training.sequence_length
         chat = chat_of(run.config, run.folder / CONFIG_FILE)
-        if is_conversations(dataset) or (chat is not None and not is_references(dataset)):
+        if are_conversations(dataset, otherwise=chat is not None):
             tokenizer = _tokenizer(run)
             encoded = read_held_out(
                 dataset, tokenizer, chat or Chat(), max_length=max_length, most=most

@@ -11,7 +11,9 @@ from ..data.chat import (
     held_out_split,
     load_conversations,
 )
+from ..data.chat.load import is_conversations
 from ..data.chat.row_format import RowFormat
+from ..data.dataset import is_references
 from ..settings import Chat
 
 HELD_OUT, ALL = "held-out", "all"
@@ -32,6 +34,19 @@ class HeldOutRows:
 
     num_rows: int
     encoded: EncodedConversations
+
+
+def are_conversations(dataset: str, *, otherwise: bool) -> bool:
+    """Whether a set holds conversations, and not inputs with references.
+
+    Parameters
+    ----------
+    dataset
+        What it is called.
+    otherwise
+        What is taken where that does not say it: a hub id may be of either.
+    """
+    return is_conversations(dataset) or (otherwise and not is_references(dataset))
 
 
 def read_held_out(

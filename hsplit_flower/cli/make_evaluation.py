@@ -5,8 +5,7 @@ from typing import Any
 
 from rich.progress import Progress
 
-from ..data import is_references, pad_token_id
-from ..data.chat import is_conversations
+from ..data import pad_token_id
 from ..errors import ConfigError
 from ..metrics import NlgItem, check_metrics, nlg_scores
 from ..splitting import load_tokenizer
@@ -17,7 +16,7 @@ from .conversations_report import ConversationsReport
 from .evaluated_split import EvaluatedSplit, read_split
 from .evaluation_order import EvaluationOrder
 from .evaluation_report import EvaluationReport
-from .held_out_rows import ALL, HELD_OUT
+from .held_out_rows import ALL, HELD_OUT, are_conversations
 from .hypotheses_file import HYPOTHESES_FILE, HypothesesFile
 from .measured_loss import measured_loss, measuring_bar
 
@@ -44,20 +43,11 @@ def make_evaluation(order: EvaluationOrder) -> EvaluationReport | ConversationsR
     source = read_adapter_source(
         order.adapter, model=order.model, prompt=order.prompt, personal=order.personal
     )
-    if _are_conversations(order, source):
+    # An option of conversations says so, too.
+    is_asked = order.says_how_to_read or order.split in (HELD_OUT, ALL)
+    if are_conversations(order.dataset, otherwise=source.chat is not None or is_asked):
         return evaluate_conversations(order, source)
     return _evaluate_references(order, source)
-
-
-def _are_conversations(order: EvaluationOrder, source: AdapterSource) -> bool:
-    """Whether a set holds conversations: what it is called says so, or else the adapter's run.
-
-    A hub id says nothing: then an option of conversations does, too.
-    """
-    if is_conversations(order.dataset):
-        return True
-    is_asked = order.says_how_to_read or order.split in (HELD_OUT, ALL)
-    return not is_references(order.dataset) and (source.chat is not None or is_asked)
 
 
 def _evaluate_references(order: EvaluationOrder, source: AdapterSource) -> EvaluationReport:

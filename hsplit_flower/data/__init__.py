@@ -11,7 +11,6 @@ from .collated import formatted as formatted
 from .dataset import RESTAURANTS as RESTAURANTS
 from .dataset import SPLITS as SPLITS
 from .dataset import describe as describe
-from .dataset import is_references as is_references
 from .dataset import load_examples as load_examples
 from .dataset import thinned as thinned
 from .encode import EncodedExample as EncodedExample

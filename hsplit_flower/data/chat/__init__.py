@@ -13,7 +13,6 @@ from .encode import encode_conversations as encode_conversations
 from .held_out import held_out_split as held_out_split
 from .load import HELP_DESK as HELP_DESK
 from .load import conversations_of as conversations_of
-from .load import is_conversations as is_conversations
 from .load import load_conversations as load_conversations
 from .packing import PackedRow as PackedRow
 from .packing import pack as pack
