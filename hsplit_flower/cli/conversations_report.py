@@ -88,9 +88,11 @@ class ConversationsReport:
 
     def _lines(self) -> Iterator[str]:
         dataset, split = self.settings["dataset"], self.settings["split"]
-        share = self.settings["held-out-share"]
-        kept = "all" if split == ALL else f"about {share:g} of them, by a checksum, as a run does"
-        yield f"{dataset}, {split}: {self.counts.num_rows} of {self.num_rows} rows ({kept})"
+        of = f"all {self.num_rows}"
+        if split != ALL:
+            share = self.settings["held-out-share"]
+            of = f"about {share:g} of all {self.num_rows}, which a run holds out by a checksum"
+        yield f"{dataset}, {split}: {self.counts.num_rows} rows, of {of}"
         yield f"measured: {_MEASURED[self.learn]}; of rows that are texts all of it"
         if self.counts.num_long:
             yield (

@@ -87,7 +87,7 @@ def test_what_is_held_out_is_measured_and_told(
     header, _, figures = told.splitlines()[:3]
     assert header.split() == ["perplexity", "nats", "a", "token", "tokens", "rows"]
     assert figures.split()[0] == f"{found['perplexity']:.4f}"
-    assert f"help-desk, held-out: {len(held_out)} of {len(rows)} rows (about 0.02 of them" in told
+    assert f"held-out: {len(held_out)} rows, of about 0.02 of all {len(rows)}, which" in told
     assert f"{found['num-long']} rows have more than 150 tokens and are left out" in told
     assert "BLEU, NIST, METEOR, ROUGE-L and CIDEr are not computed" in told
 
