@@ -14,6 +14,7 @@ from .metrics import (
     PersonalisationLine,
     ServerEvaluationLine,
 )
+from .storage import storing
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -50,14 +51,21 @@ class TensorBoardEvents:
         self._writer: SummaryWriter | None = None
 
     def add(self, line: FederatedLine) -> None:
-        """Write a line, and see it onto the disk."""
+        """Write a line, and see it onto the disk.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written.
+        """
         from torch.utils.tensorboard import SummaryWriter
 
-        if self._writer is None:
-            self._writer = SummaryWriter(str(self._folder), purge_step=self._first_step)
-        for tag, value in scalars(line).items():
-            self._writer.add_scalar(tag, value, line.server_round)
-        self._writer.flush()
+        with storing(self._folder):
+            if self._writer is None:
+                self._writer = SummaryWriter(str(self._folder), purge_step=self._first_step)
+            for tag, value in scalars(line).items():
+                self._writer.add_scalar(tag, value, line.server_round)
+            self._writer.flush()
 
     def close(self) -> None:
         """Close the file."""

@@ -56,10 +56,10 @@ class RunFolder:
         self.path = Path(path)
         self._goes_on_after = goes_on_after
         self._claim: FolderClaim | None = None
-        if goes_on_after is None:
-            self._refuse_another_run()
-        self._made = [each for each in (self.path, *self.path.parents) if not each.exists()]
         with storing(self.path):
+            if goes_on_after is None:
+                self._refuse_another_run()
+            self._made = [each for each in (self.path, *self.path.parents) if not each.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> "RunFolder":
@@ -161,10 +161,7 @@ class RunFolder:
 
     def write_card(self, card: str) -> None:
         """Replace the card of the adapter that is there: what it is worth is known after it."""
-        target = self.path / "adapter" / CARD_FILE
-        fresh = target.with_name(f"{CARD_FILE}.new")
-        fresh.write_text(card, encoding="utf-8")
-        fresh.replace(target)
+        replace_text(self.path / "adapter" / CARD_FILE, card)
 
     @contextmanager
     def _replaced(self, name: str) -> Iterator[Path]:

@@ -1,6 +1,7 @@
 """A folder that one process alone writes into, and errors of the disk in words."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,9 +26,17 @@ def storing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(
-            f"{path} cannot be written: {error.strerror or error}. What was written before is "
+            f"{path} cannot be written: {_reason(error)}. What was written before is "
             "whole; make room, or give another folder"
         ) from error
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, shutil.Error):
+        # Of a folder: each file, its copy, and why that was not made.
+        *_, (_, _, reason) = error.args[0]
+        return str(reason)
+    return error.strerror or str(error)
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hsplit_flower.errors import ConfigError
+from hsplit_flower.errors import ConfigError, StorageError
 from hsplit_flower.reports.client_records import PersonalisedClient
 from hsplit_flower.reports.events import EVENTS_FOLDER, TensorBoardEvents, scalars
 from hsplit_flower.reports.metrics import PersonalisationLine
@@ -80,3 +80,9 @@ def test_where_it_is_not_installed_the_extra_is_named(
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ConfigError, match=r"hsplit-flower\[tensorboard\]"):
         TensorBoardEvents(tmp_path)
+
+
+def test_where_it_cannot_be_written_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / EVENTS_FOLDER).write_text("a file is there")
+    with pytest.raises(StorageError, match="events cannot be written: File exists"):
+        TensorBoardEvents(tmp_path).add(void_run().lines[0])

@@ -53,6 +53,26 @@ def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
     assert (tmp_path / "metrics.jsonl").read_bytes() == whole
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a disk that is full")
+def test_a_full_disk_is_told_with_the_card_too(tmp_path: Path) -> None:
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "README.md.new").symlink_to("/dev/full")
+    with pytest.raises(StorageError, match=r"adapter/README\.md cannot be written: No space left"):
+        RunFolder(tmp_path).write_card("# An adapter")
+
+
+def test_a_folder_that_cannot_be_copied_is_told_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "gone").symlink_to("nowhere")
+    with pytest.raises(StorageError, match=r"best cannot be written: \[Errno 2\] No such file"):
+        RunFolder(tmp_path).keep_as_best()
+
+
+def test_a_name_that_no_disk_takes_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="cannot be written: File name too long"):
+        RunFolder(tmp_path / ("x" * 300))
+
+
 @pytest.mark.skipif(not os.path.isdir("/sys"), reason="only Linux has a folder nobody may write to")
 def test_a_folder_that_may_not_be_written_to_is_told(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
