@@ -149,6 +149,7 @@ class Options:
                 text = re.sub(rf"(?<![\w.-]){known.key}(?= = | must )", name, text)
                 # A switch is typed without a value.
                 text = re.sub(rf"(?<![\w-]){name} = true", name, text)
+                text = re.sub(rf"(?<![\w-]){name} in the run-config", name, text)
         return text
 
     def _voice_of(self, offer: Offer) -> Callable[[str, object, str], str]:

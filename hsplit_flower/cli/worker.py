@@ -118,6 +118,8 @@ def command(chosen: Chosen) -> None:
             lowest_cut=alone.lowest_cut,
             max_message_bytes=chosen[Link].max_message_bytes,
             writer_token=writers,
+            # That is for the run-config to say, with worker.address.
+            tells_clients=False,
         )
     except SplitError as error:
         raise ConfigError(f"--lowest-cut is {alone.lowest_cut}: {error}") from error

@@ -56,9 +56,9 @@ class Worker(Certificates):
         "",
         "The secret of who may open sessions on a worker of its own.",
         secret=True,
-        wanted=f"a secret of {SHORTEST_TOKEN} characters or more "
+        wanted=f"a secret of {SHORTEST_TOKEN} characters or more in one line of ASCII "
         "(hsplit worker --operator-token-file FILE makes one)",
-        pattern=rf"^(.{{{SHORTEST_TOKEN},}})?$",
+        pattern=rf"^([ -~]{{{SHORTEST_TOKEN},}})?$",
     )
     host: str = setting(
         "127.0.0.1", "Address that the worker listens on; 0.0.0.0 for all of its machine's."

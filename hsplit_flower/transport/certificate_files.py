@@ -140,16 +140,21 @@ def check_issued(pair: KeyPair, authorities: bytes, names: tuple[str, str]) -> N
     )
 
 
-def check_names(pair: KeyPair, host: str, name: str) -> None:
-    """See that a certificate is for a host.
+def check_names(pair: KeyPair, host: str | None, name: str) -> None:
+    """See that a certificate is for a host; None where it is known by whatever name others have.
 
     Raises
     ------
     ConfigError
-        If it is for others only: whoever calls the host would refuse it.
+        If it is for others only, or for none: whoever calls the host would refuse it.
     """
     own = pair.certificates[0]
-    if not is_for(own, host):
+    if host is None and not hosts_of(own):
+        raise ConfigError(
+            f"the certificate in {name} is for {hosts_text(own)}, and nobody who calls the worker "
+            f"would take it: give one for the hosts that it is called by ({MADE_BY})"
+        )
+    if host is not None and not is_for(own, host):
         raise ConfigError(
             f"the certificate in {name} is for {hosts_text(own)}, and clients are told {host}: "
             f"give one for that host ({MADE_BY}), or tell clients one of its hosts with "
@@ -158,29 +163,40 @@ def check_names(pair: KeyPair, host: str, name: str) -> None:
 
 
 def hosts_of(certificate: x509.Certificate) -> list[str]:
-    """The names and addresses that a certificate is for."""
+    """The names and addresses that a certificate is for.
+
+    Where no subjectAltName says it, callers take a host's name from the common name, and no
+    address.
+    """
     try:
         there = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        return [str(each.value) for each in _common_names(certificate.subject)]
+        names = [str(each.value) for each in _common_names(certificate.subject)]
+        return [name for name in names if _address_in(name) is None]
     addresses = there.get_values_for_type(x509.IPAddress)
     return [*there.get_values_for_type(x509.DNSName), *map(str, addresses)]
 
 
 def hosts_text(certificate: x509.Certificate) -> str:
     """The same in words."""
-    return ", ".join(hosts_of(certificate)) or "no host at all"
+    return ", ".join(hosts_of(certificate)) or "no host (an address must be in its subjectAltName)"
 
 
 def is_for(certificate: x509.Certificate, host: str) -> bool:
     """Whether a certificate is for a host, by RFC 6125: a ``*`` stands for one label, the first."""
     known, host = hosts_of(certificate), host.strip("[]").casefold()
+    if (address := _address_in(host)) is not None:
+        return address in known
+    names = [each.casefold() for each in known]
+    return host in names or f"*.{host.partition('.')[2]}" in names
+
+
+def _address_in(host: str) -> str | None:
+    """The address that a text is; None for a name."""
     try:
-        address = str(ipaddress.ip_address(host))
+        return str(ipaddress.ip_address(host))
     except ValueError:
-        names = [each.casefold() for each in known]
-        return host in names or f"*.{host.partition('.')[2]}" in names
-    return address in known
+        return None
 
 
 def text_of(name: x509.Name) -> str:

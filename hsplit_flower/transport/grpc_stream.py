@@ -10,7 +10,12 @@ from dataclasses import dataclass
 
 import grpc
 
-from ..errors import HSplitError, TransportError, WorkerUnavailableError
+from ..errors import (
+    AuthenticationError,
+    HSplitError,
+    TransportError,
+    WorkerUnavailableError,
+)
 from ..types import WireType
 from ..wire.expected_reply import ExpectedReply
 from ..wire.messages import Reply, Request, request_to_wire
@@ -120,9 +125,12 @@ class GrpcStream(Stream):
                 silent.goes_on(error)
                 self._hang_up()
                 check_handshake(self._address, self._security)
-            except HSplitError:
+            except HSplitError as error:
                 self._hang_up()
                 self._unanswered.clear()
+                if isinstance(error, AuthenticationError):
+                    # gRPC itself says so of a certificate for another host.
+                    check_handshake(self._address, self._security)
                 raise
         self._unanswered.clear()
         raise WorkerUnavailableError(

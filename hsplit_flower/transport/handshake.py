@@ -12,7 +12,7 @@ from cryptography import x509
 
 from ..errors import CertificateError
 from ..settings.hosts import host_of
-from .certificate_files import MADE_BY, hosts_text, text_of, validity_text
+from .certificate_files import MADE_BY, hosts_text, is_valid_now, text_of, validity_text
 from .security import Security
 
 PROBE_SECONDS: Final = 3.0
@@ -34,8 +34,8 @@ GIVE_AUTHORITY = (
     "root-certificates in this client's node config"
 )
 GIVE_OWN = (
-    "give one with its key, as ssl-certfile and ssl-keyfile in this client's node config, or for "
-    "the ServerApp as worker.ssl-certfile and worker.ssl-keyfile"
+    "give one with its key, as worker.ssl-certfile and worker.ssl-keyfile in the run-config, which "
+    "the ServerApp shows, or as ssl-certfile and ssl-keyfile in this client's node config"
 )
 
 
@@ -111,6 +111,12 @@ def _problem_of_certificate(address: str, code: int) -> str | None:
     if shown is None:
         return None
     if code in (NOT_YET_VALID, EXPIRED):
+        if is_valid_now(shown):
+            return (
+                f"shows a certificate of the authority {text_of(shown.issuer)}, whose own is not "
+                "valid today: put certificates of another one into the worker's ssl-certfile and "
+                f"ssl-keyfile, and {GIVE_AUTHORITY}"
+            )
         return (
             f"shows a certificate that is valid {validity_text(shown)}: put a new one into its "
             "ssl-certfile and ssl-keyfile, which it takes up without a restart; if the dates are "
@@ -119,8 +125,8 @@ def _problem_of_certificate(address: str, code: int) -> str | None:
     if code in WRONG_HOSTS:
         return (
             f"shows a certificate for {hosts_text(shown)}, and one for {host_of(address)} is "
-            f"wanted: make one for that host ({MADE_BY}), or tell clients one of its hosts with "
-            "worker.advertised-host"
+            f"wanted: make one for that host ({MADE_BY}), or have the worker called by one of its "
+            "hosts, with worker.advertised-host or worker.address in the run-config"
         )
     if code in UNKNOWN_AUTHORITIES:
         return (

@@ -69,16 +69,21 @@ def read_token(file: Path, where: str) -> str:
 
 
 def checked_token(token: str, where: str) -> str:
-    """A token that nobody guesses.
+    """A token that nobody guesses, and that a call can carry.
 
     Raises
     ------
     ConfigError
-        If it is too short.
+        If it is too short, or has other letters than a header of gRPC may have.
     """
+    if not (token.isascii() and token.isprintable()):
+        raise ConfigError(
+            f"the token in {where} is of several lines or has letters beyond ASCII, which no call "
+            f"can carry: one line of ASCII is wanted; {MAKE_ONE}"
+        )
     if len(token) < SHORTEST_TOKEN:
         raise ConfigError(
-            f"the operator's token in {where} has {len(token)} characters: {SHORTEST_TOKEN} or "
+            f"the token in {where} has {len(token)} characters: {SHORTEST_TOKEN} or "
             f"more are wanted, which nobody guesses; {MAKE_ONE}"
         )
     return token

@@ -36,6 +36,9 @@ class PortCertificates:
     ----------
     worker
         Names the files, and the host that clients are told.
+    tells_clients
+        Whether they are told it; not where others say how the worker is reached, as of one of its
+        own.
     clock
         Seconds that only go up.
 
@@ -46,8 +49,15 @@ class PortCertificates:
         host.
     """
 
-    def __init__(self, worker: Worker, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        *,
+        tells_clients: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._worker = worker
+        self._tells_clients = tells_clients
         self._clock = clock
         self._lock = threading.Lock()
         self._looked_seconds = clock()
@@ -120,8 +130,8 @@ class PortCertificates:
             check_issued(own, authorities, (CERTFILE, CA_CERTFILE))
         told = worker.advertised_host or worker.host
         # What listens on all addresses and advertises none is called by whatever name others know.
-        if not stands_for_all(told):
-            check_names(own, told, CERTFILE)
+        is_told = self._tells_clients and not stands_for_all(told)
+        check_names(own, told if is_told else None, CERTFILE)
         return own, authorities
 
     def _marks(self) -> list[tuple[int, ...]]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from ..adapters import LowRank
-from ..errors import TransportError, WorkerUnavailableError
+from ..errors import AuthenticationError, TransportError, WorkerUnavailableError
 from ..settings import SessionSpec, Trust
 from ..types import WorkerDescription
 from ..wire.factors import SessionResult, factors_from_wire, factors_to_wire
@@ -88,15 +88,17 @@ class RemoteWorker:
             try:
                 with raised_as_ours():
                     message = self._stub.Describe(Empty(), wait_for_ready=True, **look)
-            except WorkerUnavailableError as error:
+            except (WorkerUnavailableError, AuthenticationError) as error:
                 # What certificates keep apart no waiting brings together.
                 check_handshake(self.address, self.security)
+                if isinstance(error, AuthenticationError):
+                    raise
                 if time.monotonic() >= end:
                     raise WorkerUnavailableError(
                         f"no split worker at {self.address} within {seconds:g} s: "
                         f"{reachability(self.address)}. Is worker.address right, and is hsplit "
-                        "worker running there? It must be up before a run begins; "
-                        "link.patience-seconds waits longer for it"
+                        "worker running there? It must be up before; a run waits longer with "
+                        "link.patience-seconds"
                     ) from error
             else:
                 return from_text(WorkerDescription, message.text)
@@ -152,6 +154,10 @@ class RemoteWorker:
             try:
                 with raised_as_ours():
                     answer = call()
+            except AuthenticationError:
+                # gRPC itself says so of a certificate for another host.
+                check_handshake(self.address, self.security)
+                raise
             except WorkerUnavailableError as error:
                 silent.goes_on(error)
                 check_handshake(self.address, self.security)

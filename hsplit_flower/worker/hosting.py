@@ -73,6 +73,7 @@ def host_worker(
     lowest_cut: int = Planning().min_cut,
     max_message_bytes: int = Link().max_message_bytes,
     writer_token: str = "",
+    tells_clients: bool = True,
 ) -> HostedWorker:
     """Load the worker's half and start serving it.
 
@@ -88,6 +89,9 @@ def host_worker(
         Larger messages are refused in both directions.
     writer_token
         Opens sessions that write texts, beside the operator's; empty for none.
+    tells_clients
+        Whether clients are told the address that it listens on, or advertises; if not, its
+        certificate may be for other hosts.
 
     Raises
     ------
@@ -96,7 +100,7 @@ def host_worker(
     ConfigError
         If a certificate file cannot be used, or the address cannot be listened on.
     """
-    certificates = PortCertificates(worker)
+    certificates = PortCertificates(worker, tells_clients=tells_clients)
     if worker.num_threads:
         torch.set_num_threads(worker.num_threads)
     hosted = _loaded(model, worker, lowest_cut, max_message_bytes)

@@ -14,7 +14,9 @@ from hsplit_flower.cli import main
 from hsplit_flower.cli.conversation import turn_ids
 from hsplit_flower.data.chat import Message
 from hsplit_flower.splitting import Parts, load_half
+from hsplit_flower.transport import remote_worker
 from tests.cli.evaluating import write_adapter
+from tests.transport.parties import issued
 from tests.workers import OPERATOR_TOKEN, running_worker_of
 
 pytestmark = pytest.mark.filterwarnings(
@@ -143,6 +145,20 @@ def test_with_a_worker_the_same_is_written(
             assert split == generated(capsys, PROMPT, "--adapter", adapter, *how)
         assert main(["generate", PROMPT, *map(str, there)]) == 1
         assert "and this device no adapter" in capsys.readouterr().err
+
+
+def test_what_keeps_it_from_a_worker_is_said_in_the_words_of_options(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_worker, "LOOK_SECONDS", 0.5)
+    token, authority = tmp_path / "token", issued(tmp_path, "authority")
+    token.write_text(OPERATOR_TOKEN, encoding="utf-8")
+    with running_worker_of(load_half("llama-tiny", Parts.of_worker(7, 8))) as running:
+        there = ["--worker", running.address, "--token-file", str(token)]
+        assert main(["generate", PROMPT, *there, "--ssl-ca-certfile", authority.certfile]) == 1
+    says = "answers without TLS, and TLS is wanted: start it with ssl-certfile and ssl-keyfile ("
+    told = capsys.readouterr().err
+    assert says in told and "or say --insecure where everybody on the network" in told
 
 
 def test_an_adapter_of_its_own_is_on_top_whole_and_with_a_worker(

@@ -92,6 +92,8 @@ def test_everything_that_is_wrong_is_said_at_once_as_it_is_typed(typed: dict[str
         ("port = 70000: too high", "--port = 70000: too high"),
         ("training.batch-sizes of a port", "training.batch-sizes of a port"),
         ("simulation.fleet is not offered", "simulation.fleet is not offered"),
+        ("as worker.port in the run-config, or else", "as --port, or else"),
+        ("with worker.host in the run-config", "with worker.host in the run-config"),
     ],
 )
 def test_the_library_is_heard_in_the_words_of_options(text: str, spoken: str):

@@ -23,6 +23,7 @@ from hsplit_flower.transport.remote_worker import RemoteWorker
 from hsplit_flower.transport.security import Security
 from hsplit_flower.wire.fingerprint import fingerprint_of_updates
 from tests.cli.evaluating import write_adapter
+from tests.transport.parties import issued
 
 COMMAND = [sys.executable, "-m", "hsplit_flower.cli", "worker", "--model", "llama-tiny"]
 
@@ -157,6 +158,18 @@ def test_what_cannot_be_served_is_said_by_its_option(
     token = ["--operator-token-file", str(tmp_path / "token")]
     assert main(["worker", "--model", "llama-tiny", *token, *options]) == 1
     assert says in capsys.readouterr().err
+
+
+def test_its_certificate_may_be_for_the_host_that_others_call_it_by(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    own = issued(tmp_path, "own", hosts=("gpu.example",))
+    files = ["--ssl-certfile", own.certfile, "--ssl-keyfile", own.keyfile]
+    token = ["--operator-token-file", str(tmp_path / "token")]
+    # What is looked at after the certificate.
+    begun = ["worker", "--model", "llama-tiny", "--device", "gpu", *token]
+    assert main([*begun, *files, "--host", "10.1.2.3"]) == 1
+    assert "device 'gpu' cannot be used here" in capsys.readouterr().err
 
 
 def test_the_demo_wants_the_app(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -61,7 +61,13 @@ def test_none_is_refused_with_all_places_where_it_could_be() -> None:
 
 
 @pytest.mark.parametrize(
-    ("token", "complaint"), [("", "holds no token"), ("short", "has 5 characters: 16")]
+    ("token", "complaint"),
+    [
+        ("", "holds no token"),
+        ("short", "has 5 characters: 16"),
+        ("short, and on\nmore lines than one", "is of several lines or has letters beyond ASCII"),
+        ("short, and in letters of мир", "beyond ASCII, which no call can carry: one line of ASC"),
+    ],
 )
 def test_a_file_without_a_usable_token_is_named_and_not_shown(
     tmp_path: Path, token: str, complaint: str
@@ -72,6 +78,10 @@ def test_a_file_without_a_usable_token_is_named_and_not_shown(
     assert path in str(caught.value) and "short" not in str(caught.value)
     with pytest.raises(ConfigError, match="a text file that can be read"):
         token_towards(Worker(address=ADDRESS, operator_token_file=str(tmp_path)))
+    if token:
+        with pytest.raises(ConfigError, match="operator_token must be a secret of 16") as caught:
+            Worker(operator_token=token)
+        assert "short" not in str(caught.value)
 
 
 def test_no_token_is_among_the_settings_that_are_shown(tmp_path: Path) -> None:

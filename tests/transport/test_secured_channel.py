@@ -21,7 +21,7 @@ from hsplit_flower.types import WireType
 from hsplit_flower.worker.hosting import HostedWorker, host_worker
 from tests.families import checkpoint
 from tests.transport.one_session import FAMILY, FORWARD, SPEC
-from tests.transport.parties import Pair, Parties
+from tests.transport.parties import Pair, Parties, shown_by_grpc
 
 HASTY = ChannelSettings(num_tries=2, pause_seconds=0.05, step_timeout_seconds=2.0)
 SOON_SECONDS = 20.0
@@ -155,18 +155,13 @@ def test_a_certificate_that_is_not_valid_today(parties: Parties, name: str, says
         pass
 
 
-def test_a_certificate_that_has_expired_since_is_told(parties: Parties, tmp_path: Path) -> None:
-    """What a worker shows that was started in good time: here, as gRPC serves what it is given."""
-    import grpc
-
-    pair = parties.expired
-    key, chain = Path(pair.keyfile).read_bytes(), Path(pair.certfile).read_bytes()
-    server = grpc.server(None)
-    port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, chain)]))
-    server.start()
+def test_a_certificate_that_has_expired_since_is_told(parties: Parties) -> None:
     says = "shows a certificate that is valid from .* until .*: put a new one"
-    _refused(f"127.0.0.1:{port}", "none", _calling(parties.authority), says)
-    server.stop(None)
+    with shown_by_grpc(parties.expired) as port:
+        _refused(f"127.0.0.1:{port}", "none", _calling(parties.authority), says)
+    says = "of the authority 'expired-authority', whose own is not valid today: put certificates of"
+    with shown_by_grpc(parties.of_expired) as port:
+        _refused(f"127.0.0.1:{port}", "none", _calling(parties.expired_authority), says)
 
 
 def test_files_that_do_not_belong_together_are_told_at_the_start(
