@@ -63,7 +63,7 @@ def rounds_of(num_clients: int, settings: Settings) -> list[TrainingLine]:
 
 def beside_steps(line: TrainingLine) -> float:
     """Seconds of a round that are no client's steps, for each client."""
-    steps = sum(client.seconds for client in line.clients.values())
+    steps = sum(client.seconds or 0.0 for client in line.clients.values())
     return (line.seconds - steps / num_cores()) / len(line.clients)
 
 

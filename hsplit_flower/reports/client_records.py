@@ -11,8 +11,8 @@ from .record import Record
 class Measured(Record):
     """What a client's round took, as it was measured; seconds add up to the round's.
 
-    Of one that was dropped only bytes are known: those through Flower as the server counts them,
-    those to and from its worker as that does.
+    Of one that was dropped only bytes are known, those through Flower as the server counts them,
+    those to and from its worker as that does; its seconds, steps and tokens are null.
     """
 
     worker: str = Field(
@@ -32,24 +32,26 @@ class Measured(Record):
         description="Of its reply to the server, through Flower; null if none has come in time.",
     )
     flower_down_bytes: int = Field(default=0, description="Of the server's message to it.")
-    setup_seconds: float = Field(
+    setup_seconds: float | None = Field(
         default=0.0,
         description="Before its first step: lease of a card, half of the model, adapter.",
     )
-    computing_seconds: float = Field(default=0.0, description="In its own half.")
-    worker_seconds: float = Field(
+    computing_seconds: float | None = Field(default=0.0, description="In its own half.")
+    worker_seconds: float | None = Field(
         default=0.0,
         description="It waited while the worker computed for it, or had it wait its turn.",
     )
-    link_seconds: float = Field(default=0.0, description="It waited while bytes were under way.")
-    others_seconds: float = Field(
+    link_seconds: float | None = Field(
+        default=0.0, description="It waited while bytes were under way."
+    )
+    others_seconds: float | None = Field(
         default=0.0,
         description="What remains until the round's last reply: for others, for a process of its "
         "own in a simulation, and for Flower's messages.",
     )
-    num_steps: int = Field(default=0, description="Optimizer steps.")
-    num_tokens: int = Field(default=0, description="Labelled tokens, of which the loss is.")
-    num_batch_tokens: int = Field(
+    num_steps: int | None = Field(default=0, description="Optimizer steps.")
+    num_tokens: int | None = Field(default=0, description="Labelled tokens, of which the loss is.")
+    num_batch_tokens: int | None = Field(
         default=0, description="All tokens of its batches, padding included."
     )
     peak_bytes: float = Field(
@@ -72,7 +74,9 @@ class TrainedClient(Measured):
     least_rank: int = Field(default=0, description="Of the weights that it adapts.")
     largest_rank: int = Field(default=0, description="Of the weights that it adapts.")
     predicted_bytes: float = Field(default=0.0, description="Memory that its plan says.")
-    seconds: float = Field(default=0.0, description="From its first step to its last, as it says.")
+    seconds: float | None = Field(
+        default=0.0, description="From its first step to its last, as it says; null if dropped."
+    )
     loss: float | None = Field(
         default=None, description="Mean of a labelled token over all its steps."
     )

@@ -32,7 +32,7 @@ def table_lines(line: TrainingLine, *, is_terminal: bool = False) -> list[str]:
     """
     done = sorted(
         ((name, client) for name, client in line.clients.items() if client.counts),
-        key=lambda each: (-each[1].seconds, each[0]),
+        key=lambda each: (-(each[1].seconds or 0.0), each[0]),
     )
     if not done:
         return []
@@ -76,7 +76,7 @@ def _row(title: str, clients: Sequence[TrainedClient]) -> tuple[str, ...]:
         _ends(str, [each.cut for each in clients]),
         _ends(str, ranks),
         _ends("{:.3f}".format, [each.loss for each in clients if each.loss is not None]),
-        _ends(digits_text, [each.seconds for each in clients]),
+        _ends(digits_text, [each.seconds or 0.0 for each in clients]),
         _range((each.worker_up_bytes or 0) + (each.flower_up_bytes or 0) for each in clients),
         _range((each.worker_down_bytes or 0) + each.flower_down_bytes for each in clients),
         memory,

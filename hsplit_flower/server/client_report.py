@@ -11,6 +11,18 @@ from ..simulation.clock import ClientClock
 from ..transport.traffic import Traffic
 from ..types import ClientPlan
 
+TOLD = (
+    "setup_seconds",
+    "computing_seconds",
+    "worker_seconds",
+    "link_seconds",
+    "others_seconds",
+    "num_steps",
+    "num_tokens",
+    "num_batch_tokens",
+)
+"""Of a record, what is known from the client's own reply alone."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClientReport:
@@ -99,7 +111,7 @@ class ClientReport:
             least_rank=min(ranks, default=0),
             largest_rank=max(ranks, default=0),
             predicted_bytes=self.plan.memory.total_bytes,
-            seconds=self.seconds,
+            seconds=self.seconds if self.dropped is None else None,
             loss_before=_mean(self.first_loss),
             loss_after=_mean(self.last_loss),
             num_examples=self.num_examples,
@@ -121,6 +133,12 @@ class ClientReport:
         return EvaluatedClient(**self._measured(), perplexity=perplexity)
 
     def _measured(self) -> dict[str, Any]:
+        if self.dropped is None:
+            return self._known()
+        # What it says itself is not there.
+        return {**self._known(), **dict.fromkeys(TOLD)}
+
+    def _known(self) -> dict[str, Any]:
         return {
             "cut": self.plan.cut,
             "worker": self.worker,

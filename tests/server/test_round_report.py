@@ -106,6 +106,14 @@ RECORDED = TrainedClient(
 )
 
 
+UNKNOWN = {
+    *("worker-up-bytes", "worker-down-bytes", "flower-up-bytes"),
+    *("setup-seconds", "computing-seconds", "worker-seconds", "link-seconds", "others-seconds"),
+    *("seconds", "num-steps", "num-tokens", "num-batch-tokens"),
+}
+"""Of a client that was dropped, where its worker cannot say what it sent."""
+
+
 def test_a_record_has_what_was_measured_of_everybody_by_name(tmp_path: Path) -> None:
     RunFolder(tmp_path).add_metrics(REPORT.record())
     text = (tmp_path / "metrics.jsonl").read_text(encoding="utf-8")
@@ -128,10 +136,11 @@ def test_a_record_has_what_was_measured_of_everybody_by_name(tmp_path: Path) -> 
 def test_what_nobody_knows_is_no_zero() -> None:
     """A worker that is gone has taken its count with it; an answer may have come too late."""
     line = REPORT.record().to_dict()["clients"]["clinic-b"]
-    unknown = {"worker-up-bytes", "worker-down-bytes", "flower-up-bytes"}
-    assert {
-        key for key, value in line.items() if key.endswith("bytes") and value is None
-    } == unknown
+    assert {key for key in UNKNOWN if line[key] is None} == UNKNOWN
+    assert line["flower-down-bytes"] == 0
+    evaluated = EvaluationReport(server_round=4, clients={7: DROPPED}, seconds=1.0).record()
+    line = evaluated.to_dict()["clients"]["7"]
+    assert {key for key in UNKNOWN if key in line and line[key] is None} == UNKNOWN - {"seconds"}
 
 
 def test_the_ids_stand_in_the_plan_with_the_reasons(tmp_path: Path) -> None:

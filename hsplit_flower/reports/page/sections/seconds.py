@@ -57,7 +57,7 @@ def _measured_parts(part: TrainedClient) -> tuple[float, ...] | None:
         part.others_seconds,
         part.setup_seconds,
     )
-    return parts if any(parts) else None
+    return tuple(each or 0.0 for each in parts) if any(parts) else None
 
 
 def _simulated_parts(part: TrainedClient) -> tuple[float, ...] | None:
