@@ -215,7 +215,10 @@ def _load(key: HalfKey, base: str) -> Half:
 
 def _connect(instructions: Instructions, security: Security) -> GrpcStream:
     spec = instructions.session
-    settings = ChannelSettings.of(instructions.link)
+    settings = replace(
+        ChannelSettings.of(instructions.link),
+        first_patience_seconds=instructions.first_patience_seconds,
+    )
     return GrpcStream(
         instructions.address,
         instructions.token,

@@ -198,8 +198,8 @@ def _of_clients(perplexities: Mapping[int, float]) -> str:
 def _why(reasons: tuple[str, ...]) -> str:
     """What kept clients from finishing the last round, a line each."""
     if not reasons:
-        return " No client took part in the last one."
+        return " No client took part in the last round."
     told = list(reasons[:MOST_REASONS])
     if len(reasons) > MOST_REASONS:
         told.append(f"and {len(reasons) - MOST_REASONS} more reasons")
-    return "".join(["\nIn the last one:", *(f"\n  - {reason}" for reason in told)])
+    return "".join(["\nIn the last round:", *(f"\n  - {reason}" for reason in told)])

@@ -8,7 +8,13 @@ from typing import Any
 from flwr.app import Message
 from flwr.common.logger import log
 
-from ..errors import HSplitError, NoCardError, OutOfBudgetError
+from ..errors import (
+    CertificateError,
+    HSplitError,
+    NoCardError,
+    OutOfBudgetError,
+    WorkerUnavailableError,
+)
 from ..methods import ClientResult
 from ..metrics import TokenLoss
 from ..types import ClientInfo, ClientPlan
@@ -17,6 +23,7 @@ from .message_bytes import content_bytes
 from .replies import TrainReply, read_reply
 
 NO_ANSWER = "it did not answer in time"
+OUT_OF_REACH = (WorkerUnavailableError, CertificateError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +69,8 @@ class Task:
 class TrainResults:
     """Who finished with what, a report for everybody, and who ran out of its budget.
 
-    ``used`` is what of it is aggregated, once those that finished have been compared.
+    ``used`` is what of it is aggregated, once those that finished have been compared;
+    ``unreached`` says for whom the worker was out of reach, and why as they say.
     """
 
     finished: Mapping[int, TrainReply] = field(default_factory=dict)
@@ -70,6 +78,7 @@ class TrainResults:
     reports: Mapping[int, ClientReport] = field(default_factory=dict)
     exceeded: Mapping[int, OutOfBudgetError] = field(default_factory=dict)
     no_card: NoCardError | None = None
+    unreached: Mapping[int, HSplitError] = field(default_factory=dict)
 
     @classmethod
     def of(cls, tasks: Mapping[int, Task]) -> "TrainResults":
@@ -131,6 +140,7 @@ class TrainResults:
     def _with_failure(
         self, node: int, task: Task, error: HSplitError, reply: Message
     ) -> "TrainResults":
+        is_unreached = reply.has_error() and isinstance(error, OUT_OF_REACH)
         report = task.report(
             dropped=str(error),
             flower_up_bytes=content_bytes(reply),
@@ -143,6 +153,7 @@ class TrainResults:
             if isinstance(error, OutOfBudgetError)
             else self.exceeded,
             no_card=error if isinstance(error, NoCardError) else self.no_card,
+            unreached={**self.unreached, node: error} if is_unreached else self.unreached,
         )
 
 

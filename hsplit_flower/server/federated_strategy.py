@@ -27,6 +27,7 @@ from .global_adapter import adapter_from, starting_arrays
 from .personalisation import Personalisation
 from .preflight import check_place, is_simulated_here
 from .progress import Progress
+from .reach import Reach
 from .replies import TrainReply
 from .reporting import Reporting
 from .resumption import check_resumable, renumbered, renumbered_result
@@ -35,15 +36,12 @@ from .round_clock import FleetClock
 from .round_log import RoundLog
 from .round_messages import RoundMessages
 from .round_planner import RoundPlanner
-from .round_report import EvaluationReport, RoundReport, train_metrics
+from .round_report import EvaluationObserver, Observer, train_metrics
 from .round_setup import RoundSetup
 from .run_end import check_end
 from .sessions import Sessions
 from .state import RunState
 from .summary import log_summary
-
-Observer = Callable[[RoundReport], None]
-EvaluationObserver = Callable[[EvaluationReport], None]
 
 
 class FederatedStrategy(Strategy, ABC):
@@ -101,7 +99,7 @@ class FederatedStrategy(Strategy, ABC):
         a_step = settings.training.gradient_accumulation_steps
         clock = FleetClock(config, self.planner.costs, self.planner.settings, self.method, a_step)
         self._reporting = Reporting(self.architecture, clock)
-        self._progress, self._log = Progress(look), RoundLog()
+        self._progress, self._log, self._reach = Progress(look), RoundLog(), Reach(settings.worker)
         self._timeout_seconds, self._num_rounds, self._rounds_before = 3600.0, 1, 0
         self._open_round: OpenRound | None = None
 
@@ -210,6 +208,7 @@ class FederatedStrategy(Strategy, ABC):
         self._log.trained(report.record(), least=self._setup.least(MessageType.TRAIN))
         if self.observer is not None:
             self.observer(report)
+        self._reach.check(results, num_nodes=len(list(self._round.grid.get_node_ids())))
         if not report.completed:
             return None, None
         return self.state.arrays, MetricRecord(train_metrics(report))

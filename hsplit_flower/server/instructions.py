@@ -14,6 +14,8 @@ from ..types import ClientInfo, ClientPlan, Start
 from ..wire.instructions import Instructions, WholeTraining
 
 SERVER_APP_SECONDS, POOL_SECONDS = 120.0, 10.0
+FIRST_SECONDS = 120.0
+"""Its address may be wrong for clients, which is to be found out in one round."""
 
 
 def instructions_for(
@@ -89,6 +91,7 @@ def instructions_of(
         num_examples=client.num_examples,
         model=settings.model,
         link=settings.link.replace(patience_seconds=_patience_seconds(settings, spec)),
+        first_patience_seconds=FIRST_SECONDS if settings.link.patience_seconds is None else 0.0,
         session=spec,
         whole=whole_training(method),
         probe=spec.train and method.is_split,

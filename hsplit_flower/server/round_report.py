@@ -1,6 +1,6 @@
 """What happened in a round, as plain values: for the log, for files, for whoever asks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -117,6 +117,10 @@ class EvaluationReport:
             },
             left_out={self.names.of(node): one for node, one in self.left_out.items()},
         )
+
+
+Observer = Callable[[RoundReport], None]
+EvaluationObserver = Callable[[EvaluationReport], None]
 
 
 def _planned(node: int, client: ClientReport) -> PlannedClient:

@@ -6,8 +6,9 @@ from typing_extensions import Unpack
 from ..settings import Groups, Model, RunSettings, Training
 from ..types import ClientPlan
 from ..worker.handle import WorkerHandle
-from .federated_strategy import EvaluationObserver, FederatedStrategy, Observer
+from .federated_strategy import FederatedStrategy
 from .replies import TrainReply, check_side, join_halves, read_reply
+from .round_report import EvaluationObserver, Observer
 from .worker_sessions import WorkerSessions
 
 

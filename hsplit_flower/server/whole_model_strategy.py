@@ -9,8 +9,9 @@ from ..methods import MethodState
 from ..settings import Groups, Model, RunSettings, Training
 from ..splitting import build_empty
 from ..types import ClientPlan
-from .federated_strategy import EvaluationObserver, FederatedStrategy, Observer
+from .federated_strategy import FederatedStrategy
 from .replies import TrainReply, check_side, check_steps, read_reply
+from .round_report import EvaluationObserver, Observer
 from .sessions import NoSessions
 
 

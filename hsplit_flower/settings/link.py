@@ -50,8 +50,9 @@ class Link(WireFormat):
     patience_seconds: float | None = setting(
         None,
         "How long a worker that does not answer is tried again. None said is as long as the round "
-        "may last for a worker that runs alone, two minutes where it ends with the ServerApp, and "
-        "ten seconds where others of a pool take over.",
+        "may last for a worker that runs alone, or two minutes while it has not answered yet in "
+        "that round; two minutes where it ends with the ServerApp, and ten seconds where others of "
+        "a pool take over.",
         unit="seconds",
         ge=0,
         le=LONGEST_ROUND_SECONDS,

@@ -2,7 +2,7 @@
 
 import math
 import resource
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import grpc
 
@@ -34,7 +34,8 @@ class ChannelSettings:
     """How patiently a client talks to the split worker, and how large its messages are.
 
     A worker that does not answer is tried ``num_tries`` times, and then on until it has been silent
-    for ``patience_seconds``.
+    for ``patience_seconds``; where it never has answered, for ``first_patience_seconds`` at most,
+    unless these are 0.
     """
 
     max_message_bytes: int = Link().max_message_bytes
@@ -42,6 +43,7 @@ class ChannelSettings:
     num_tries: int = 5
     pause_seconds: float = 0.25
     patience_seconds: float = 0.0
+    first_patience_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("max_message_bytes", "step_timeout_seconds", "num_tries", "pause_seconds"):
@@ -57,6 +59,11 @@ class ChannelSettings:
             step_timeout_seconds=link.step_timeout_seconds,
             patience_seconds=link.patience_seconds or 0.0,
         )
+
+    def before_any_answer(self) -> "ChannelSettings":
+        """The same towards a worker that has not answered yet."""
+        most = self.first_patience_seconds or math.inf
+        return replace(self, patience_seconds=min(self.patience_seconds, most))
 
     def pause_before(self, attempt: int) -> float:
         """Seconds to wait before a try, counted from 0: none, then a pause that doubles."""

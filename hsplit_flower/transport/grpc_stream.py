@@ -106,7 +106,8 @@ class GrpcStream(Stream):
         """
         if not self._unanswered:
             raise TransportError("no request waits for a reply: send one first")
-        silent = Silence(self._settings)
+        has_answered = self._meter.traffic.down_bytes > 0
+        silent = Silence(self._settings if has_answered else self._settings.before_any_answer())
         while silent.tries_again():
             try:
                 line = self._line or self._connect()

@@ -6,7 +6,13 @@ the strategy learns from follow it as ``key=value``.
 
 import re
 
-from ..errors import HSplitError, NoCardError, OutOfBudgetError
+from ..errors import (
+    CertificateError,
+    HSplitError,
+    NoCardError,
+    OutOfBudgetError,
+    WorkerUnavailableError,
+)
 
 # As many digits as an exabyte has: a client's number must not become infinity here.
 OUT_OF_BUDGET = re.compile(
@@ -16,7 +22,8 @@ OUT_OF_BUDGET = re.compile(
 MOST_NAME_CHARACTERS = 40
 """Of a client's name: a line of the log has room for more than one."""
 SIGNATURE = re.compile(rf" \[client: (?P<name>[^\]]{{1,{MOST_NAME_CHARACTERS}}})\]$")
-NO_CARD = f"{NoCardError.__name__}: "
+KNOWN = {kind.__name__: kind for kind in (NoCardError, WorkerUnavailableError, CertificateError)}
+"""Kinds of errors, besides the one that is made of bytes, that the strategy learns from."""
 
 MOST_CHARACTERS = 1000
 """Of somebody else's words that are shown: more would be a way to fill a disk."""
@@ -65,8 +72,9 @@ def read_error(reason: str) -> HSplitError:
     The words are the client's: they become one line, and not a long one.
     """
     reason = one_line(reason)
-    if reason.startswith(NO_CARD):
-        return NoCardError(reason.removeprefix(NO_CARD))
+    name, _, words = reason.partition(": ")
+    if words and name in KNOWN:
+        return KNOWN[name](words)
     found = OUT_OF_BUDGET.match(reason)
     if found is None:
         return HSplitError(reason)

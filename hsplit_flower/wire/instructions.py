@@ -63,6 +63,13 @@ class Instructions(Settings):
     address: str = setting(
         "", "HOST:PORT of the worker.", wanted="HOST:PORT or nothing", pattern=f"^({ADDRESS})?$"
     )
+    first_patience_seconds: float = setting(
+        0.0,
+        "How long a worker that has not answered yet in this round is tried; 0 for as long as one "
+        "that has.",
+        unit="seconds",
+        ge=0,
+    )
     token: str = setting("", "Opens the session.", secret=True)
     trust: Trust = setting(Trust(), "How its channel is secured.")
     probe: bool = setting(False, "Whether the first step scores the weights' importance.")

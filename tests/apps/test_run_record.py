@@ -168,7 +168,7 @@ def test_a_run_without_a_completed_round_fails_and_names_no_adapter(
     folder = tmp_path / "run"
     said = str(caught.value)
     assert said.startswith("0 of 2 rounds completed: nothing was learnt.")
-    assert "\nNo adapter was written.\nIn the last one:\n" in said
+    assert "\nNo adapter was written.\nIn the last round:\n" in said
     assert FAILURE in said and said.endswith(
         f"is in {folder / 'summary.md'}, and in metrics-void.jsonl beside it."
     )

@@ -8,6 +8,7 @@ import pytest
 from hsplit_flower.errors import ConfigError
 from hsplit_flower.methods import HSPLIT_LORA, SPLIT_LORA, Method
 from hsplit_flower.server.instructions import (
+    FIRST_SECONDS,
     POOL_SECONDS,
     SERVER_APP_SECONDS,
     instructions_for,
@@ -193,7 +194,9 @@ def test_a_silent_worker_is_tried_for_as_long_as_one_may_come_back(
     settings = SETTINGS.replace(worker=Worker(**worker))
     assert told(settings).link.patience_seconds == seconds
     link = settings.link.replace(patience_seconds=3.0)
-    assert told(settings.replace(link=link)).link.patience_seconds == 3.0
+    assert told(settings).first_patience_seconds == FIRST_SECONDS
+    said = told(settings.replace(link=link))
+    assert (said.link.patience_seconds, said.first_patience_seconds) == (3.0, 0.0)
 
 
 def test_seeds_differ_by_seed_round_and_client_and_come_again() -> None:

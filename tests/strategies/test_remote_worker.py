@@ -16,8 +16,10 @@ from hsplit_flower.errors import AuthenticationError, ConfigError, WorkerUnavail
 from hsplit_flower.server import RoundReport
 from hsplit_flower.server.split_strategy import SplitStrategy
 from hsplit_flower.settings import Model, Planning
+from hsplit_flower.settings import Worker as WorkerSettings
 from hsplit_flower.transport.channel import ChannelSettings
 from hsplit_flower.transport.remote_worker import RemoteWorker
+from hsplit_flower.transport.traffic import Traffic
 from hsplit_flower.worker.hosting import host_worker
 from tests.families import checkpoint
 from tests.reference.aggregation import dense, relative_error
@@ -96,6 +98,29 @@ def test_a_worker_that_is_not_there_stops_the_run(model: str) -> None:
         strategy_of(model, worker=remote).start(grid, num_rounds=1)
     remote.stop()
     assert not grid.sent
+
+
+@pytest.mark.long
+def test_a_worker_that_no_client_reaches_stops_the_run_after_a_round(model: str) -> None:
+    """It listens, and clients are told another host of this machine."""
+    reports: list[RoundReport] = []
+    strategy = strategy_of(
+        model,
+        worker=WorkerSettings(advertised_host="127.0.0.9"),
+        observer=reports.append,
+        patience_seconds=0.1,
+    )
+    with (
+        LocalGrid(client_app(), node_configs(count=2)) as grid,
+        pytest.raises(
+            WorkerUnavailableError,
+            match=r"no client has reached .*: clinic-0, clinic-1 were told that it is at "
+            r"127\.0\.0\.9:\d+\. .*Set worker\.advertised-host, which is '127\.0\.0\.9'",
+        ),
+    ):
+        strategy.start(grid, num_rounds=3)
+    (report,) = reports
+    assert [client.traffic for client in report.clients.values()] == [Traffic(), Traffic()]
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,27 @@ def _serving(worker: SplitWorker, port: int) -> Iterator[grpc.Server]:
         server.stop(grace=None).wait()
 
 
+def test_a_worker_that_never_has_answered_is_given_up_before_one_that_has() -> None:
+    """Its address may be wrong; one that has answered may come back."""
+    settings = ChannelSettings(
+        num_tries=1, pause_seconds=0.01, patience_seconds=0.8, first_patience_seconds=0.1
+    )
+    worker, port = split_worker(load_worker(FAMILY)), free_port()
+    token, address = worker.open(SPEC), f"127.0.0.1:{port}"
+    waited = []
+    for has_answered in (False, True):
+        with closing(GrpcStream(address, token, WireType.FLOAT32, settings)) as stream:
+            if has_answered:
+                with _serving(worker, port):
+                    stream.exchange(FORWARD)
+            began = time.monotonic()
+            with pytest.raises(WorkerUnavailableError):
+                stream.exchange(replace(FORWARD, step=2))
+            waited.append(time.monotonic() - began)
+    worker.stop()
+    assert waited[0] < 0.8 <= waited[1]
+
+
 def test_a_worker_that_comes_back_without_its_sessions_refuses_the_token() -> None:
     """The client's round is void then; it must not train against a fresh session unawares."""
     port = free_port()

@@ -2,7 +2,14 @@
 
 import pytest
 
-from hsplit_flower.errors import DataError, HSplitError, NoCardError, OutOfBudgetError
+from hsplit_flower.errors import (
+    CertificateError,
+    DataError,
+    HSplitError,
+    NoCardError,
+    OutOfBudgetError,
+    WorkerUnavailableError,
+)
 from hsplit_flower.wire.error_text import read_error, signature, signed, write_error
 
 
@@ -14,9 +21,10 @@ def test_an_exceeded_budget_comes_back_with_its_bytes() -> None:
     assert str(back) == str(error)
 
 
-def test_a_card_that_is_not_there_comes_back_as_such() -> None:
-    back = read_error(write_error(NoCardError("Ray has 0 here: start it with cards")))
-    assert type(back) is NoCardError
+@pytest.mark.parametrize("kind", [NoCardError, WorkerUnavailableError, CertificateError])
+def test_what_the_strategy_learns_from_comes_back_as_such(kind: type[HSplitError]) -> None:
+    back = read_error(write_error(kind("Ray has 0 here: start it with cards")))
+    assert type(back) is kind
     assert str(back) == "Ray has 0 here: start it with cards"
 
 
