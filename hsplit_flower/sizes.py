@@ -3,6 +3,7 @@
 import math
 
 DECIMAL_UNITS = ("B", "kB", "MB", "GB", "TB")
+BAR_WIDTH = 24
 
 
 def size_text(number_bytes: float) -> str:
@@ -26,3 +27,20 @@ def digits_text(value: float) -> str:
     if value >= 99.95:
         return f"{value:.0f}"
     return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
+
+
+def time_text(seconds: float) -> str:
+    """``12 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 120:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def bar(share: float) -> str:
+    """``[############------------]`` for a half."""
+    filled = round(BAR_WIDTH * min(1.0, max(0.0, share)))
+    return f"[{'#' * filled}{'-' * (BAR_WIDTH - filled)}]"

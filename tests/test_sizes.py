@@ -1,11 +1,11 @@
-"""Bytes in words: units of ten, and digits enough to tell two budgets apart."""
+"""Numbers as people read them: digits enough to tell two budgets apart, times, bars."""
 
 import math
 
 import pytest
 
 from hsplit_flower.errors import OutOfBudgetError
-from hsplit_flower.sizes import size_text
+from hsplit_flower.sizes import bar, size_text, time_text
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,17 @@ def test_an_exceeded_budget_is_told_in_words_and_kept_exactly() -> None:
     told = "needed at least 5 GB, predicted were 3 GB, the budget is 4.5 GB"
     assert str(error).startswith(told)
     assert error.measured_bytes == 5_000_000_001
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (119.0, "119 s"), (200.0, "3 min 20 s"), (7500.0, "2 h 5 min")],
+)
+def test_times(seconds: float, text: str) -> None:
+    assert time_text(seconds) == text
+
+
+def test_bars() -> None:
+    assert bar(0.0) == f"[{'-' * 24}]" == bar(-1.0)
+    assert bar(0.5) == f"[{'#' * 12}{'-' * 12}]"
+    assert bar(1.0) == f"[{'#' * 24}]" == bar(3.0)

@@ -5,10 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..metrics import TokenLoss
-from ..sizes import digits_text
+from ..sizes import bar, digits_text, time_text
 
 EVERY_SECONDS = 10.0
-BAR_WIDTH = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,14 +77,13 @@ class StepLog:
 def step_words(done: StepDone, *, all_seconds: float) -> str:
     """A line: a bar where the number of steps is known, the loss, and the time of a step."""
     each = all_seconds / done.number
-    bar = left = ""
+    how_far, left = ":", ""
     if done.num_steps >= done.number:
-        filled = BAR_WIDTH * done.number // done.num_steps
-        bar = f" [{'#' * filled}{'.' * (BAR_WIDTH - filled)}]"
-        left = f", {digits_text(each * (done.num_steps - done.number))} s left"
+        how_far = f" {bar(done.number / done.num_steps)}"
+        left = f", {time_text(each * (done.num_steps - done.number))} left"
     of = f" of {done.num_steps}" if done.num_steps else ""
     return (
-        f"round {done.server_round}:{bar} step {done.number}{of}, loss {done.loss.mean:.3f}, "
+        f"round {done.server_round}{how_far} step {done.number}{of}, loss {done.loss.mean:.3f}, "
         f"learning rate {done.learning_rate:.3g}, {digits_text(each)} s a step{left}"
     )
 

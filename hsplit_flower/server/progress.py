@@ -15,9 +15,10 @@ from rich.live import Live
 from rich.text import Text
 
 from ..errors import HSplitError
+from ..sizes import bar
 from ..wire.work_done import WorkDone
 from .round import OpenRound
-from .round_steps import Pace, RoundSteps, at_the_end, bar, under_way
+from .round_steps import Pace, RoundSteps, at_the_end, under_way
 from .terminal import terminal
 
 LOOK_SECONDS = 2.0

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ..names import listed
-from ..sizes import digits_text
+from ..sizes import digits_text, time_text
 from ..wire.work_done import WorkDone
 
-BAR_WIDTH = 24
 MOST_NAMES = 3
 # With less there is nothing to reckon the rest from.
 LEAST_SHARE = 0.05
@@ -115,12 +114,6 @@ class Pace:
         )
 
 
-def bar(share: float) -> str:
-    """``[############------------]`` for a half."""
-    filled = round(BAR_WIDTH * min(1.0, max(0.0, share)))
-    return f"[{'#' * filled}{'-' * (BAR_WIDTH - filled)}]"
-
-
 def under_way(now: RoundSteps, pace: Pace) -> str:
     """``50%, 8 steps, 1240 tokens/s, 12 s left, waiting for clinic-a``."""
     told = [f"{100 * now.share:.0f}%", f"{now.num_steps} steps" if now.num_steps else ""]
@@ -141,14 +134,3 @@ def at_the_end(now: RoundSteps, pace: Pace, seconds: float) -> str:
         told += f", {digits_text(pace.tokens_per_second)} tokens/s"
     gone = [*now.failed, *now.waited_for]
     return f"{told}; without {listed(gone, MOST_NAMES)}" if gone else told
-
-
-def time_text(seconds: float) -> str:
-    """``12 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    whole = round(seconds)
-    if whole < 120:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 120:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"

@@ -32,13 +32,13 @@ def test_it_speaks_when_some_time_has_gone_by() -> None:
     [
         (
             _done(10),
-            "round 3: [#####...............] step 10 of 40, loss 2.500, learning rate 0.008, "
-            "2.00 s a step, 60.0 s left",
+            "round 3 [######------------------] step 10 of 40, loss 2.500, learning rate 0.008, "
+            "2.00 s a step, 60 s left",
         ),
         (
             _done(40),
-            "round 3: [####################] step 40 of 40, loss 2.500, learning rate 0.008, "
-            "0.50 s a step, 0.00 s left",
+            "round 3 [########################] step 40 of 40, loss 2.500, learning rate 0.008, "
+            "0.50 s a step, 0 s left",
         ),
         (_done(10, 0), "round 3: step 10, loss 2.500, learning rate 0.008, 2.00 s a step"),
         (_done(10, 4), "round 3: step 10 of 4, loss 2.500, learning rate 0.008, 2.00 s a step"),

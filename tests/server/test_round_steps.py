@@ -6,8 +6,6 @@ from hsplit_flower.server.round_steps import (
     Pace,
     RoundSteps,
     at_the_end,
-    bar,
-    time_text,
     under_way,
 )
 from hsplit_flower.wire.work_done import WorkDone
@@ -18,12 +16,6 @@ KNOWN = RoundSteps(server_round=2, names=NAMES, expected=dict.fromkeys(NAMES, 10
 
 def work(*num_steps: int, num_tokens: int = 0) -> WorkDone:
     return WorkDone(num_steps=dict(zip(NAMES, num_steps, strict=False)), num_tokens=num_tokens)
-
-
-def test_bars() -> None:
-    assert bar(0.0) == f"[{'-' * 24}]" == bar(-1.0)
-    assert bar(0.5) == f"[{'#' * 12}{'-' * 12}]"
-    assert bar(1.0) == f"[{'#' * 24}]" == bar(3.0)
 
 
 def test_the_share_is_that_of_all_steps_where_they_are_known() -> None:
@@ -67,11 +59,3 @@ def test_pace_and_what_is_left() -> None:
     assert under_way(now, pace) == (
         "60%, 24 steps, 50.0 tokens/s, 8 s left, waiting for bank, clinic-a, clinic-b and 1 more"
     )
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0 s"), (119.0, "119 s"), (200.0, "3 min 20 s"), (7500.0, "2 h 5 min")],
-)
-def test_times(seconds: float, text: str) -> None:
-    assert time_text(seconds) == text
