@@ -103,9 +103,8 @@ def command(chosen: Chosen) -> None:
     """
     alone = chosen[OwnProcess]
     token = operator_token(Path(alone.operator_token_file) if alone.operator_token_file else None)
-    writers = ""
-    if alone.writer_token_file:
-        writers = token_in_file(Path(alone.writer_token_file), "--writer-token-file")
+    said = alone.writer_token_file
+    writers = token_in_file(Path(said), "--writer-token-file") if said else ""
     # This brings torch, for which neither help nor a mistyped option need wait.
     from ..worker.hosting import host_worker
     from .adapter_source import read_updates

@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import CodecError, ConfigError
 from ..settings import Link, Model, SessionSpec, Settings, Trust, setting
 from ..settings.hosts import ADDRESS
+from ..types import LONGEST_ROUND_SECONDS
 from .form import from_text, to_text
 
 QUERY_KEY = "hsplit-query"
@@ -69,6 +70,7 @@ class Instructions(Settings):
         "that has.",
         unit="seconds",
         ge=0,
+        le=LONGEST_ROUND_SECONDS,
     )
     token: str = setting("", "Opens the session.", secret=True)
     trust: Trust = setting(Trust(), "How its channel is secured.")

@@ -90,8 +90,7 @@ def host_worker(
     writer_token
         Opens sessions that write texts, beside the operator's; empty for none.
     tells_clients
-        Whether clients are told the address that it listens on, or advertises; if not, its
-        certificate may be for other hosts.
+        Whether clients are told its address; if not, its certificate may be for other hosts.
 
     Raises
     ------

@@ -67,6 +67,7 @@ INSTRUCTIONS = Instructions(
     predicted_bytes=1.5e9,
     budget_bytes=2e9,
     personal_steps=4,
+    first_patience_seconds=20.0,
     lease_gpu_fraction=0.25,
     lease_card_bytes=8e10,
 )
