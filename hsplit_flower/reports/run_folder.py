@@ -25,6 +25,7 @@ from .metrics import METRICS_FILE, AnyLine
 from .plan import PLAN_FILE, PlanRecord
 from .run import VOID_FILE
 from .storage import FolderClaim, replace_text, storing
+from .summary import SUMMARY_FILE
 
 RESULTS = ("adapter", "model")
 """Folders of what a run has learnt: an adapter, or the whole model where all of it is trained."""
@@ -38,8 +39,9 @@ class RunFolder:
     path
         Made if absent, and unmade where a ``with`` block of it fails before there was anything but
         settings to write; one that holds a run already is refused. A block that fails before there
-        was a result leaves its metrics as ``metrics-void.jsonl``, and the name free. While the
-        block lasts no other run may write there.
+        was a result leaves its metrics as ``metrics-void.jsonl``, and the name free; what one that
+        was killed has left, without a result and without a summary, is renamed when another comes.
+        While the block lasts no other run may write there.
     goes_on_after
         The last round of the run that is there already and goes on; what its metrics have of later
         rounds is taken off. None begins one.
@@ -67,6 +69,7 @@ class RunFolder:
         if self._goes_on_after is None:
             # It may have come while this one waited for its turn.
             self._refuse_another_run()
+            self._set_aside()
         else:
             self._take_off(after=self._goes_on_after)
         return self
@@ -79,11 +82,19 @@ class RunFolder:
                 self._claim.let_go()
 
     def _refuse_another_run(self) -> None:
-        if (self.path / METRICS_FILE).exists():
+        if (self.path / METRICS_FILE).exists() and self._has(*RESULTS, SUMMARY_FILE):
             raise ConfigError(
                 f"{self.path} holds a run already: choose another run-name, or let that run go on "
                 "with resume"
             )
+
+    def _has(self, *names: str) -> bool:
+        return any((self.path / name).exists() for name in names)
+
+    def _set_aside(self) -> None:
+        """So that another run may have this name, as the second try of a simulation has."""
+        if self._has(METRICS_FILE):
+            (self.path / METRICS_FILE).replace(self.path / VOID_FILE)
 
     def _take_off(self, *, after: int) -> None:
         """Leave of the metrics what is of rounds up to this one, whole lines only."""
@@ -93,11 +104,10 @@ class RunFolder:
         replace_text(self.path / METRICS_FILE, "".join(f"{line}\n" for line in kept))
 
     def _left(self, error: BaseException | None) -> None:
-        if error is None or any((self.path / name).exists() for name in RESULTS):
+        if error is None or self._has(*RESULTS):
             return
-        # So that another run may have this name, as the second try of a simulation has.
-        if (self.path / METRICS_FILE).exists():
-            (self.path / METRICS_FILE).replace(self.path / VOID_FILE)
+        if self._has(METRICS_FILE):
+            self._set_aside()
         elif self._made:
             self._unmake()
 
@@ -119,7 +129,7 @@ class RunFolder:
 
     def write_summary(self, files: Mapping[str, str]) -> None:
         """Write what people read of a run, by name of the file; nothing of one without metrics."""
-        if any((self.path / name).exists() for name in (METRICS_FILE, VOID_FILE)):
+        if self._has(METRICS_FILE, VOID_FILE):
             for name, text in files.items():
                 replace_text(self.path / name, text)
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,8 @@ from ..errors import ConfigError, StorageError
 
 if sys.platform != "win32":  # which has no locks of this kind
     import fcntl
+
+PATIENCE_SECONDS, LOOK_SECONDS = 10.0, 0.1
 
 
 @contextmanager
@@ -56,6 +59,9 @@ def replace_text(path: Path, text: str) -> None:
 class FolderClaim:
     """A folder that nobody else may claim until this one is let go, or its process ends.
 
+    It is waited for a little: a simulation that failed, or a run that was stopped, is some seconds
+    in ending.
+
     Parameters
     ----------
     path
@@ -72,15 +78,15 @@ class FolderClaim:
         if sys.platform == "win32":
             return
         descriptor = os.open(path, os.O_RDONLY)
-        try:
-            # Of the folder itself: no file is left where a process was killed.
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(descriptor)
-            raise ConfigError(
-                f"{path} is being written by another run: choose another run-name, or wait for "
-                "its end"
-            ) from error
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not _is_locked(descriptor):
+            if time.monotonic() >= end:
+                os.close(descriptor)
+                raise ConfigError(
+                    f"{path} is being written by another run: choose another run-name, or wait for "
+                    "its end"
+                )
+            time.sleep(LOOK_SECONDS)
         self._descriptor = descriptor
 
     def let_go(self) -> None:
@@ -88,3 +94,12 @@ class FolderClaim:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _is_locked(descriptor: int) -> bool:
+    """Lock a folder for this process, itself: no file is left where a process was killed."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

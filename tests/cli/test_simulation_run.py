@@ -167,17 +167,22 @@ def test_a_real_run_is_tried_again(tmp_path: Path):
 
 ASKS = """
 import time
+from pathlib import Path
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import ServerApp
+from hsplit_flower.reports import RunFolder, ServerEvaluationLine
 
 app = ServerApp()
 
 @app.main()
 def main(grid, context):
-    while not (nodes := list(grid.get_node_ids())):
-        time.sleep(0.2)
-    asked = [Message(RecordDict(), message_type=MessageType.QUERY, dst_node_id=n) for n in nodes]
-    print(f"{len(list(grid.send_and_receive(asked)))} answers")
+    with RunFolder(Path(context.run_config["scratch"]) / "run") as folder:
+        folder.add_metrics(ServerEvaluationLine(server_round=0, loss=1.0, perplexity=2.7))
+        while not (nodes := list(grid.get_node_ids())):
+            time.sleep(0.2)
+        kind = MessageType.QUERY
+        asked = [Message(RecordDict(), message_type=kind, dst_node_id=n) for n in nodes]
+        print(f"{len(list(grid.send_and_receive(asked)))} answers")
 """
 # Flower loads the ClientApp before it starts Ray, in the same process: there Ray finds no node.
 ANSWERS = """
@@ -205,7 +210,10 @@ def query(message, context):
 @pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_simulation_whose_ray_was_late_ends_and_is_tried_again(tmp_path: Path):
-    """Ray waits in vain for its own time, and Flower's server for clients that never come."""
+    """Ray waits in vain for its own time, and Flower's server for clients that never come.
+
+    That server has begun the folder of the run, whose name the second try has, too.
+    """
     app = app_of(tmp_path, ASKS, ANSWERS.replace("FOLDER", str(tmp_path)))
     options = ["--federation-config", "num-supernodes=2 client-resources-num-cpus=1"]
     with local_superlink(tmp_path / "flwr", simulation=True) as flower:

@@ -29,10 +29,23 @@ def test_metrics_are_on_disk_line_by_line(tmp_path: Path):
         assert [json.loads(line)["server-round"] for line in lines] == list(range(number + 1))
 
 
-def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path):
+@pytest.mark.parametrize("kept", ["adapter", "model", "summary.md"])
+def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path, kept: str):
+    """One that has learnt something, or has come to its end."""
     RunFolder(tmp_path / "run").add_metrics(measured(1, 1.0))
+    (tmp_path / "run" / kept).touch()
     with pytest.raises(ConfigError, match="holds a run already"):
         RunFolder(tmp_path / "run")
+
+
+def test_a_run_that_was_killed_before_it_had_a_result_leaves_its_name_to_another(tmp_path: Path):
+    """As one whose Ray was late: its server had measured the base by then."""
+    RunFolder(tmp_path / "run").add_metrics(measured(0, 1.5))
+    with RunFolder(tmp_path / "run") as folder:
+        folder.add_metrics(measured(0, 2.5))
+    assert read_run(tmp_path / "run").lines == (measured(0, 2.5),)
+    void = (tmp_path / "run" / "metrics-void.jsonl").read_text(encoding="utf-8")
+    assert json.loads(void)["loss"] == 1.5
 
 
 def test_numbers_that_json_lacks_become_text(tmp_path: Path):

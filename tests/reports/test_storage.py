@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from hsplit_flower.errors import ConfigError, StorageError
-from hsplit_flower.reports import PlanRecord, RunFolder, ServerEvaluationLine, read_run
+from hsplit_flower.reports import PlanRecord, RunFolder, ServerEvaluationLine, read_run, storage
 
 LINE = ServerEvaluationLine(server_round=1, loss=1.0, perplexity=2.7)
 HOLD = """
@@ -21,23 +22,27 @@ with RunFolder(sys.argv[1]):
 
 
 def test_a_folder_that_another_process_writes_is_refused_and_free_when_that_was_killed(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(storage, "PATIENCE_SECONDS", 0.2)
     path = tmp_path / "run"
     command = [sys.executable, "-c", HOLD, str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == "held\n"
         with pytest.raises(ConfigError, match="is being written by another run"), RunFolder(path):
             pass
-        holder.kill()
-    with RunFolder(path) as folder:
-        folder.add_metrics(LINE)
+        monkeypatch.undo()
+        # One that is ending is waited for.
+        threading.Timer(0.5, holder.kill).start()
+        with RunFolder(path) as folder:
+            folder.add_metrics(LINE)
 
 
 def test_of_two_that_begin_at_once_the_second_finds_the_firsts_run(tmp_path: Path) -> None:
     first, second = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
     with first as folder:
         folder.add_metrics(LINE)
+        folder.write_summary({"summary.md": "# The run\n"})
     with pytest.raises(ConfigError, match="holds a run already"), second:
         pass
 
