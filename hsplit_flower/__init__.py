@@ -7,6 +7,8 @@ be imported where flwr, grpc and ray are not installed.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .others_words import leave_out
+
 if TYPE_CHECKING:
     from .adapters import LowRank as LowRank
     from .adapters import export_adapter as export_adapter
@@ -75,6 +77,8 @@ _ROOM_OF = {
 }
 
 __all__ = list(_ROOM_OF)
+
+leave_out()
 
 
 def __getattr__(name: str) -> Any:

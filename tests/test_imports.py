@@ -18,7 +18,7 @@ PACKAGE = "hsplit_flower"
 
 # The floors of the house, from the ground up: a room may import the rooms of lower floors.
 FLOORS = (
-    ("sizes",),
+    ("others_words", "sizes"),
     ("errors", "names", "rows", "types"),
     ("data", "metrics", "settings", "splitting"),
     ("adapters", "batches"),
@@ -38,6 +38,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # They run on a bare machine with torch, transformers, peft and pydantic.
 CORE = {
     *(
+        "others_words",
         "sizes",
         "errors",
         "names",

@@ -84,5 +84,3 @@ def _show_our_log() -> None:
     logger = logging.getLogger(__package__.partition(".")[0])
     logger.setLevel(logging.INFO)
     logger.handlers = [handler]
-    # On some processors it misses, at every start, a kernel that our layers do without.
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

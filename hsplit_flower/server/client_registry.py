@@ -227,12 +227,12 @@ def read_count(value: Any, name: str, *, least: int = 0, most: int = LARGEST_COU
 
 
 def _changes(before: DeviceProfile, now: DeviceProfile) -> list[str]:
-    """In words, each value that is another than it was by more than measuring explains."""
+    """By the keys of a node config, each value that is another by more than measuring explains."""
     changes = []
-    for each in fields(DeviceProfile):
-        then, value = getattr(before, each.name), getattr(now, each.name)
-        if not math.isclose(then, value, rel_tol=NOISE[each.name]):
-            changes.append(f"{each.name} {then:.4g} -> {value:.4g}")
+    for name, key in DEVICE_KEYS.items():
+        then, value = getattr(before, key.field), getattr(now, key.field)
+        if not math.isclose(then, value, rel_tol=NOISE[key.field]):
+            changes.append(f"{name} {then / key.unit:.4g} -> {value / key.unit:.4g}")
     return changes
 
 
