@@ -232,9 +232,15 @@ def test_a_client_with_labels_holds_a_tied_embedding_once() -> None:
     assert worker.weights_bytes == norm_bytes + costs.tied_bytes + sum(costs.block_bytes[1:])
 
 
+@pytest.fixture(scope="module", params=[2, 4])
+def traced(request: pytest.FixtureRequest) -> ModelCosts:
+    """Traced before anything is drawn: it takes longer than a draw may."""
+    return costs_of("llama", "sdpa", request.param)
+
+
 @given(st.data())
-def test_memory_grows_with_cut_ranks_and_update(data: st.DataObject) -> None:
-    costs = costs_of("llama", "sdpa", data.draw(st.sampled_from([2, 4])))
+def test_memory_grows_with_cut_ranks_and_update(traced: ModelCosts, data: st.DataObject) -> None:
+    costs = traced
     settings = data.draw(st.sampled_from([SERVER, CLIENT]))
     names = [weight.name for weight in costs.weights]
     ranks = dict(
