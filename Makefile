@@ -11,6 +11,8 @@ STAMP := $(VENV)/.installed
 # Flower starts programs of its own by name, so the environment must lead the PATH.
 IN_VENV := PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1
 PYTEST := $(IN_VENV) $(BIN)/python -m pytest
+# Files go to processes as they come: with the short ones last, no process is left alone with a long one.
+SHARED_OUT := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo docs test test-long check format benchmarks protocol test-lower-bounds clean
@@ -35,7 +37,7 @@ docs: $(STAMP) ## build the site of all pages: build/site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 test: $(STAMP) ## run the tests
-	$(PYTEST) -n $(WORKERS) --dist loadfile $(TESTS)
+	$(PYTEST) $(SHARED_OUT) $(TESTS)
 
 test-long: $(STAMP) ## run those that `make test` leaves out: repeats of laws, quick runs of benchmarks, faults
 	$(PYTEST) -m long $(TESTS)
@@ -67,7 +69,7 @@ test-lower-bounds: ## run the tests with the oldest versions that pyproject.toml
 	.venv-lowest/bin/python -m pip install -qq --constraint .venv-lowest/constraints.txt \
 		--editable '.[dev,nlg,quantised,tensorboard]'
 	PATH="$(abspath .venv-lowest)/bin:$$PATH" OMP_NUM_THREADS=1 \
-		.venv-lowest/bin/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
+		.venv-lowest/bin/python -m pytest $(SHARED_OUT) $(TESTS)
 
 clean: ## remove the environments and what the tools left
 	rm -rf $(VENV) .venv-lowest .flwr .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -75,7 +75,7 @@ class DisturbedRun:
         self._keeper = threading.Thread(target=self._keep_up, daemon=True)
 
     def start(self) -> None:
-        """Start its processes, and start again whichever dies."""
+        """Start its processes, and start again whichever is killed."""
         self._keeper.start()
 
     def wait(self, timeout_seconds: float) -> None:
@@ -183,13 +183,14 @@ class DisturbedRun:
             if server is not None and server.exitcode not in (None, -signal.SIGKILL):
                 return
             if self._worker is not None:
-                self._start_if_dead("worker", run_worker, (self.setup, self._worker))
-            self._start_if_dead("server", run_server, (self.setup,))
+                self._start_if_killed("worker", run_worker, (self.setup, self._worker))
+            self._start_if_killed("server", run_server, (self.setup,))
             time.sleep(POLL_SECONDS)
 
-    def _start_if_dead(self, name: str, target: Any, args: tuple[Any, ...]) -> None:
+    def _start_if_killed(self, name: str, target: Any, args: tuple[Any, ...]) -> None:
+        # One that has just ended by itself has no more to do, and would find the run over.
         process = self._processes.get(name)
-        if process is None or process.exitcode is not None:
+        if process is None or process.exitcode == -signal.SIGKILL:
             self._processes[name] = FORKSERVER.Process(target=target, args=args)
             self._processes[name].start()
 

@@ -69,5 +69,6 @@ def test_it_trains_as_peft_does_and_measures_what_it_leaves(
 
 def test_a_folder_with_a_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "metrics.jsonl").write_text("{}\n", encoding="utf-8")
+    (tmp_path / "adapter").mkdir()
     assert main(["centralised", *OPTIONS, "--out", str(tmp_path)]) == 1
     assert "holds a run already" in capsys.readouterr().err

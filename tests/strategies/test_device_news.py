@@ -60,7 +60,7 @@ def test_a_device_says_with_each_reply_what_it_has(
     assert budgets == pytest.approx([4e5, 1.2e5, 1.2e5])
     assert reports[1].replanned
     assert reports[1].clients[SECOND].dropped is None
-    assert any("memory_bytes 4e+05 -> 1.2e+05" in line for line in flower_log)
+    assert any("memory-gb 0.0004 -> 0.00012" in line for line in flower_log)
     queries = [m for m in sent if m.metadata.message_type == MessageType.QUERY]
     assert len(queries) == len(NODES), "nobody is asked twice"
 
