@@ -26,6 +26,7 @@ from hsplit_flower.client.local_round import LocalRound
 from hsplit_flower.settings import Certificates, Model, SessionSpec, Worker
 from hsplit_flower.splitting import Half, Parts, load_half
 from hsplit_flower.transport.channel import ChannelSettings
+from hsplit_flower.transport.freed_memory import keep_freed_memory
 from hsplit_flower.transport.grpc_stream import GrpcStream
 from hsplit_flower.transport.remote_worker import RemoteWorker
 from hsplit_flower.transport.security import PLAIN, Security
@@ -82,6 +83,8 @@ def worker_process(
 
 
 def _serve(pipe: Connection, model: str, settings: Worker) -> None:
+    # As hsplit worker does, before any thread begins.
+    keep_freed_memory()
     worker = host_worker(Model(name=model), settings, max_message_bytes=LIMITS.max_message_bytes)
     pipe.send(worker.address)
     try:

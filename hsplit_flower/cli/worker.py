@@ -18,6 +18,7 @@ from ..settings import (
     Worker,
     setting,
 )
+from ..transport.freed_memory import keep_freed_memory
 from ..transport.operator_token import checked_token, read_token
 from ..types import LONGEST_ROUND_SECONDS
 from .field_option import OtherDefault
@@ -101,6 +102,8 @@ def command(chosen: Chosen) -> None:
     token, which the ServerApp needs too, is read from $HSPLIT_OPERATOR_TOKEN or from a file.
     Terminated, it opens no more sessions, finishes the steps that are under way, and ends with 0.
     """
+    # Before any thread begins: what this process has freed can be given back to the last page then.
+    keep_freed_memory()
     alone = chosen[OwnProcess]
     token = operator_token(Path(alone.operator_token_file) if alone.operator_token_file else None)
     said = alone.writer_token_file

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 
+from ..transport.freed_memory import give_freed_memory_back, keep_freed_memory
 from ..transport.serving import started_threads
-from .freed_memory import give_freed_memory_back, keep_freed_memory
 
 Result = TypeVar("Result")
 

@@ -20,9 +20,11 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 
 
 def keep_freed_memory() -> None:
-    """Have threads that begin from now on share one pool, which keeps what is freed.
+    """Have threads that begin from now on share the pools that there are, which keep what is freed.
 
-    Memory that the process has mapped before stays as it is.
+    Memory that the process has mapped before stays as it is. Where this comes before any thread
+    begins, there is one pool. Others may be there already, and of each of those up to 64 MB at its
+    end cannot be given back: the C library does so of the first one alone.
     """
     choose = getattr(ctypes.CDLL(None), "mallopt", None)
     if choose is not None:
