@@ -1,14 +1,26 @@
 """What clients are called, in the place of the ids that Flower gives their nodes."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 UNNAMED = "unnamed"
+NUMBER = re.compile(r"([0-9]+)")
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names as people order them: ``vm/2`` is before ``vm/10``."""
+    return sorted(names, key=lambda name: (_parts(name), name))
+
+
+def _parts(name: str) -> list[str | int]:
+    """The texts of a name and, in every second place, the numbers between them."""
+    return [int(part) if place % 2 else part for place, part in enumerate(NUMBER.split(name))]
 
 
 def listed(names: Iterable[str], most: int) -> str:
     """Names in their order; of more than so many how many more there are."""
-    shown = sorted(names)
+    shown = in_order(names)
     more = f" and {len(shown) - most} more" if len(shown) > most else ""
     return ", ".join(shown[:most]) + more
 

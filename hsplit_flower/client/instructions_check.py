@@ -111,8 +111,9 @@ def in_our_words(model: str) -> Iterator[None]:
             raise
         logger.warning("the model cannot be loaded: %s", error)
         raise UnsupportedModelError(
-            "the model that the instructions name cannot be loaded from this device's disk; its "
-            "log says why. Its own folder can be given in the node config, as model"
+            "the model that the instructions or its node config name cannot be loaded from this "
+            "device's disk; its log says why. A folder of its own is given in the node config, as "
+            "model"
         ) from None
     except HSplitError:
         raise

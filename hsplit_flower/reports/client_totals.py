@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from ..names import in_order
 from .client_records import EvaluatedClient, Measured, TrainedClient
 from .known_sum import KnownSum
 from .metrics import ClientEvaluationLine, TrainingLine
@@ -90,7 +91,7 @@ class ClientTotals:
 
 def client_totals(run: Run) -> list[ClientTotals]:
     """Every client that a run names, in the order of their names."""
-    return [_totals(run, name) for name in sorted(run.names)]
+    return [_totals(run, name) for name in in_order(run.names)]
 
 
 def _totals(run: Run, name: str) -> ClientTotals:

@@ -16,6 +16,7 @@ from ..settings.device import DEVICE_KEYS
 from ..types import ClientInfo, DeviceProfile
 from ..wire.error_text import MOST_NAME_CHARACTERS, one_line, signature
 from ..wire.instructions import PROFILE_KEY, QUERY_KEY
+from .client_lines import client_lines
 from .run_base import RunBase
 
 QUERY_TIMEOUT_SECONDS = 120.0
@@ -91,41 +92,35 @@ class ClientRegistry:
             log(INFO, "Asking %s nodes what their devices have", len(wanted))
         answers = ask(grid, wanted, model=model).sorted_out(base, self.known)
         registry = self._named(answers)
-        for node, reason in answers.unanswered.items():
-            if self.unanswered.get(node) == reason:
-                continue
-            log(WARNING, "\t> client %s is left out: %s", registry.names.of(node), reason)
+        news = {
+            registry.names.of(node): f"is left out: {reason}"
+            for node, reason in answers.unanswered.items()
+            if self.unanswered.get(node) != reason
+        }
+        for line in client_lines(news):
+            log(WARNING, "\t> %s", line)
         known = {node: info for node, info in self.known.items() if node not in wanted}
         before = {node: why for node, why in self.unanswered.items() if node not in wanted}
         registry = replace(registry, known=known, unanswered={**before, **answers.unanswered})
-        for node, info in answers.known.items():
-            registry = registry._met(node, info, self.known.get(node))
-        return registry
+        met = {node: _met(info, self.known.get(node)) for node, info in answers.known.items()}
+        registry = replace(registry, known={**registry.known, **met})
+        return registry.updated({node: info.profile for node, info in answers.known.items()})
 
-    def updated(self, node: int, profile: DeviceProfile) -> "ClientRegistry":
-        """After a client has said what its device has by now; what has changed is logged.
+    def updated(self, profiles: Mapping[int, DeviceProfile]) -> "ClientRegistry":
+        """After clients have said what their devices have by now; what has changed is logged.
 
         A measurement moves a little from one round to the next; that is no change.
         """
-        client = self.known[node]
-        changes = _changes(client.profile, profile)
-        if not changes:
-            return self
-        name = self.names.of(node)
-        log(INFO, "\t> client %s has changed: %s", name, "; ".join(changes))
-        return self._with(node, replace(client, profile=profile))
-
-    def _met(self, node: int, now: ClientInfo, before: ClientInfo | None) -> "ClientRegistry":
-        """After a node's answer.
-
-        More memory is no noise where it was asked anew: it may be what the node was left out for.
-        """
-        if before is None or now.profile.memory_bytes > before.profile.memory_bytes:
-            return self._with(node, now)
-        return self._with(node, replace(now, profile=before.profile)).updated(node, now.profile)
-
-    def _with(self, node: int, info: ClientInfo) -> "ClientRegistry":
-        return replace(self, known={**self.known, node: info})
+        changes = {
+            node: "; ".join(found)
+            for node, profile in profiles.items()
+            if (found := _changes(self.known[node].profile, profile))
+        }
+        told = {self.names.of(node): f"has changed: {what}" for node, what in changes.items()}
+        for line in client_lines(told):
+            log(INFO, "\t> %s", line)
+        new = {node: replace(self.known[node], profile=profiles[node]) for node in changes}
+        return replace(self, known={**self.known, **new}) if new else self
 
     def _named(self, answers: "Answers") -> "ClientRegistry":
         """With names for those that had none; who has not said one may say it later."""
@@ -224,6 +219,16 @@ def read_count(value: Any, name: str, *, least: int = 0, most: int = LARGEST_COU
     if not least <= count <= most:
         raise ValueError(f"{name} is {value}: {least} to {most} is wanted")
     return count
+
+
+def _met(now: ClientInfo, before: ClientInfo | None) -> ClientInfo:
+    """What is known after a node's answer, but for what its device has by now.
+
+    More memory is no noise where it was asked anew: it may be what the node was left out for.
+    """
+    if before is None or now.profile.memory_bytes > before.profile.memory_bytes:
+        return now
+    return replace(now, profile=before.profile)
 
 
 def _changes(before: DeviceProfile, now: DeviceProfile) -> list[str]:

@@ -18,6 +18,7 @@ from ..errors import (
 from ..methods import ClientResult
 from ..metrics import TokenLoss
 from ..types import ClientInfo, ClientPlan
+from .client_lines import client_lines
 from .client_report import ClientReport
 from .message_bytes import content_bytes
 from .replies import TrainReply, read_reply
@@ -193,9 +194,13 @@ class EvaluateResults:
 
     def counted(self, least: int) -> TokenLoss:
         """The loss over all tokens, of none if too few finished; who could not is in the log."""
-        for node in self.unfinished:
-            report = self.reports[node]
-            log(WARNING, "\t> client %s is left out: %s", report.name or node, report.dropped)
+        dropped = {
+            report.name or str(node): f"is left out: {report.dropped}"
+            for node, report in self.reports.items()
+            if report.dropped is not None
+        }
+        for line in client_lines(dropped):
+            log(WARNING, "\t> %s", line)
         losses = [report.loss for report in self.reports.values() if report.dropped is None]
         if len(losses) >= least:
             return sum(losses, TokenLoss())

@@ -22,8 +22,10 @@ from .round_steps import Pace, RoundSteps, at_the_end, under_way
 from .terminal import terminal
 
 LOOK_SECONDS = 2.0
-STILL_SECONDS = 60.0
-"""After how long without a line there is one, although the round is where it was."""
+STILL_SECONDS, MOST_STILL_SECONDS = 60.0, 600.0
+"""After how long without a line there is one, although the round is where it was: twice as long
+after each, up to the second, so that a long round is no long log.
+"""
 
 
 class Progress:
@@ -151,6 +153,7 @@ class LogLines:
 
     def __init__(self) -> None:
         self._last_seconds = time.monotonic()
+        self._still_seconds = STILL_SECONDS
         self._is_past_half = False
 
     def __enter__(self) -> "LogLines":
@@ -162,7 +165,10 @@ class LogLines:
     def show(self, now: RoundSteps, words: str) -> None:
         """Say how far the round is, if that is worth a line."""
         reaches_half = now.share >= 0.5 and not self._is_past_half
-        if reaches_half or time.monotonic() - self._last_seconds >= STILL_SECONDS:
+        is_still = time.monotonic() - self._last_seconds >= self._still_seconds
+        if is_still:
+            self._still_seconds = min(MOST_STILL_SECONDS, 2 * self._still_seconds)
+        if is_still or reaches_half:
             self._is_past_half |= reaches_half
             self._last_seconds = time.monotonic()
             log(INFO, "\tround %s %s %s", now.server_round, bar(now.share), words)

@@ -16,6 +16,7 @@ from ..planning import Decision
 from ..reports.client_records import LeftOut
 from ..settings import RunSettings
 from ..types import ClientInfo, ClientPlan, DeviceProfile
+from .client_lines import client_lines
 from .client_report import ClientReport
 from .collection import Task, TrainResults
 from .dispatch import PendingMessage
@@ -144,16 +145,13 @@ def _corrected(
 
     Those that did not finish for another reason prove nothing.
     """
+    told: dict[str, str] = {}
     for node, error in results.exceeded.items():
         before = corrections.of(node)
         corrections = corrections.learned(node, error)
-        log(
-            INFO,
-            "\t> client %s is planned for 1/%.2f of its memory instead of 1/%.2f: %s",
-            names.of(node),
-            corrections.of(node),
-            before,
-            error,
+        told[names.of(node)] = (
+            f"is planned for 1/{corrections.of(node):.2f} of its memory instead of "
+            f"1/{before:.2f}: {error}"
         )
     for node, report in results.reports.items():
         if report.dropped is not None:
@@ -165,15 +163,17 @@ def _corrected(
             peak_bytes=report.peak_bytes,
         )
         if corrections.of(node) < before:
-            log(INFO, "\t> client %s is planned for all of its memory again", names.of(node))
+            told[names.of(node)] = "is planned for all of its memory again"
+    for line in client_lines(told):
+        log(INFO, "\t> %s", line)
     return corrections
 
 
 def _with_reports(state: RunState, results: TrainResults) -> RunState:
     """What the devices of those that finished have by now, and who failed."""
-    clients = state.clients
-    for node, reply in results.finished.items():
-        if reply.profile is not None:
-            clients = clients.updated(node, reply.profile)
+    profiles = {node: reply.profile for node, reply in results.finished.items()}
+    clients = state.clients.updated(
+        {node: one for node, one in profiles.items() if one is not None}
+    )
     failed = {node for node, report in results.reports.items() if report.dropped}
     return replace(state, clients=clients, failed=state.failed | failed)

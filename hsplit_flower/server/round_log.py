@@ -1,16 +1,14 @@
 """What the log says of a round: one table of those that finished, and a line for each trouble."""
 
-from collections.abc import Mapping
 from logging import INFO, WARNING
 from typing import final
 
 from flwr.common.logger import log
 
-from ..names import listed
 from ..reports.client_records import TrainedClient
 from ..reports.metrics import TrainingLine
 from ..reports.round_table import table_lines
-from .round_steps import MOST_NAMES
+from .client_lines import client_lines
 from .terminal import terminal
 
 
@@ -39,7 +37,8 @@ class RoundLog:
         reasons = {name: own.dropped for name, own in line.clients.items() if own.dropped}
         fresh = {name: why for name, why in reasons.items() if self._told.get(name) != why}
         self._told = reasons
-        for text in (*by_reason(fresh), *doubts(line)):
+        left_out = {name: f"is left out: {why}" for name, why in fresh.items()}
+        for text in (*client_lines(left_out), *client_lines(doubts(line))):
             log(WARNING, "\t%s", text)
         if not line.completed:
             num_finished = sum(client.counts for client in line.clients.values())
@@ -53,18 +52,10 @@ class RoundLog:
             )
 
 
-def by_reason(reasons: Mapping[str, str]) -> list[str]:
-    """A line for each reason, with those whom it keeps out."""
-    together: dict[str, list[str]] = {}
-    for name, reason in reasons.items():
-        together.setdefault(reason, []).append(name)
-    return [f"{listed(names, MOST_NAMES)} left out: {reason}" for reason, names in together.items()]
-
-
-def doubts(line: TrainingLine) -> list[str]:
-    """A line for each client of which less is used than it asks for."""
+def doubts(line: TrainingLine) -> dict[str, str]:
+    """Of each client of which less is used than it asks for, what is not."""
     told = {name: _doubt(client) for name, client in line.clients.items() if client.counts}
-    return [f"{name} {doubt}" for name, doubt in told.items() if doubt]
+    return {name: doubt for name, doubt in told.items() if doubt}
 
 
 def _doubt(client: TrainedClient) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from ..names import listed
+from ..names import in_order, listed
 from ..sizes import digits_text, time_text
 from ..wire.work_done import WorkDone
 
@@ -49,7 +49,7 @@ class RoundSteps:
     @property
     def waited_for(self) -> list[str]:
         """Names of those that have not answered."""
-        return sorted(name for node, name in self.names.items() if node not in self.answered)
+        return in_order(name for node, name in self.names.items() if node not in self.answered)
 
     @property
     def failed(self) -> list[str]:

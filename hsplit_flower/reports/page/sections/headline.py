@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ....names import in_order
 from ...client_totals import client_totals
 from ...history import RunHistory
 from ...known_sum import KnownSum
@@ -77,7 +78,7 @@ def perplexities(run: Run) -> tuple[float | None, float | None]:
 def trained_names(run: Run) -> list[str]:
     """Clients whose training counted in at least one round."""
     counted = {name for line in run.training for name, part in line.clients.items() if part.counts}
-    return sorted(counted)
+    return in_order(counted)
 
 
 def measured_seconds(run: Run) -> float:
@@ -142,7 +143,7 @@ def _tiles(run: Run, completed: int, asked: int) -> tuple[Tile, ...]:
     before, after = perplexities(run)
     simulated = simulated_seconds(run)
     trained = set(trained_names(run))
-    absent = sorted(name for name in run.names if name not in trained)
+    absent = in_order(name for name in run.names if name not in trained)
     tiles = [
         Tile(
             name="perplexity",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from ....names import in_order
 from ...metrics import TrainingLine
 from ...plan import PlannedClient
 from ...run import Run
@@ -66,7 +67,7 @@ def _answer(run: Run) -> str:
 
 
 def _timeline(spans: Sequence[tuple[str, Parts]], part: int, title: str, what: str) -> Figure:
-    names = sorted({name for _, parts in spans for name in parts})
+    names = in_order({name for _, parts in spans for name in parts})
 
     def cell(row: int, column: int) -> Cell:
         rounds, parts = spans[column]
@@ -90,7 +91,7 @@ def _timeline(spans: Sequence[tuple[str, Parts]], part: int, title: str, what: s
 
 
 def _map(clients: dict[str, PlannedClient]) -> Figure:
-    names = sorted(clients)
+    names = in_order(clients)
     ranks = {name: _mean_ranks(part) for name, part in clients.items()}
     num_blocks = 1 + max((block for own in ranks.values() for block in own), default=0)
 
@@ -141,7 +142,7 @@ def _whys(run: Run) -> Table:
             seconds_text(part.client_seconds),
             seconds_text(part.worker_seconds),
         )
-        for name, part in sorted(run.plan.clients.items())
+        for name, part in ((each, run.plan.clients[each]) for each in in_order(run.plan.clients))
     )
     return Table(
         title=f"Why, as planned for round {run.plan.server_round}",
