@@ -93,6 +93,11 @@ OPTIONS = Options(
 )
 
 
+def _writer_token(file: str) -> str:
+    """What opens sessions that write texts; empty for none."""
+    return token_in_file(Path(file), "--writer-token-file") if file else ""
+
+
 @OPTIONS.command
 def command(chosen: Chosen) -> None:
     """Run a split worker.
@@ -106,8 +111,6 @@ def command(chosen: Chosen) -> None:
     keep_freed_memory()
     alone = chosen[OwnProcess]
     token = operator_token(Path(alone.operator_token_file) if alone.operator_token_file else None)
-    said = alone.writer_token_file
-    writers = token_in_file(Path(said), "--writer-token-file") if said else ""
     # This brings torch, for which neither help nor a mistyped option need wait.
     from ..worker.hosting import host_worker
     from .adapter_source import read_updates
@@ -119,7 +122,7 @@ def command(chosen: Chosen) -> None:
             chosen[Worker].replace(operator_token=token),
             lowest_cut=alone.lowest_cut,
             max_message_bytes=chosen[Link].max_message_bytes,
-            writer_token=writers,
+            writer_token=_writer_token(alone.writer_token_file),
             # That is for the run-config to say, with worker.address.
             tells_clients=False,
         )

@@ -31,4 +31,5 @@ def _line(names: list[str], words: str) -> str:
     if len(names) == 1:
         return f"client {names[0]} {words}"
     verb, _, rest = words.partition(" ")
-    return f"clients {listed(names, MOST_NAMES)} {PLURAL.get(verb, verb)} {rest}"
+    of_each = rest.replace(": it ", ": each ", 1)
+    return f"clients {listed(names, MOST_NAMES)} {PLURAL.get(verb, verb)} {of_each}"

@@ -54,7 +54,7 @@ def test_devices_that_are_away_are_not_asked_to_train(
         assert set(report.clients) == ({FIRST, THIRD} if has_third else {FIRST})
         assert set(report.away) == set(NODES) - set(report.clients)
         assert report.completed
-    assert f"\t> client {NAMES[SECOND]} is away" in flower_log
+    assert any(NAMES[SECOND] in line and line.endswith(" away") for line in flower_log)
     assert f"\t> client {NAMES[THIRD]} is back" in flower_log
 
 
@@ -117,7 +117,7 @@ def test_a_round_without_any_device_that_fits_is_left_out_and_the_run_goes_on(
         sum("0 clients can take part, 1 are wanted: training" in line for line in flower_log) == 2
     )
     for node in (SECOND, THIRD):
-        told = [line for line in flower_log if f"client {NAMES[node]} is left out: it has" in line]
+        told = [line for line in flower_log if NAMES[node] in line and " left out: " in line]
         assert told and len(set(told)) == len(told), "once, until it lacks something else"
 
 
