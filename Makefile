@@ -62,6 +62,7 @@ protocol: $(STAMP) ## regenerate the gRPC stubs from the .proto
 	$(BIN)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. \
 		--grpc_python_out=. hsplit_flower/wire/proto/*.proto
 
+# The oldest typing-extensions hold anyio back to one whose pytest plugin warns under our pytest.
 test-lower-bounds: ## run the tests with the oldest versions that pyproject.toml admits
 	$(PYTHON) -m venv --clear .venv-lowest
 	.venv-lowest/bin/python -m pip install -qq --upgrade pip
@@ -69,7 +70,7 @@ test-lower-bounds: ## run the tests with the oldest versions that pyproject.toml
 	.venv-lowest/bin/python -m pip install -qq --constraint .venv-lowest/constraints.txt \
 		--editable '.[dev,nlg,quantised,tensorboard]'
 	PATH="$(abspath .venv-lowest)/bin:$$PATH" OMP_NUM_THREADS=1 \
-		.venv-lowest/bin/python -m pytest $(SHARED_OUT) $(TESTS)
+		.venv-lowest/bin/python -m pytest -p no:anyio $(SHARED_OUT) $(TESTS)
 
 clean: ## remove the environments and what the tools left
 	rm -rf $(VENV) .venv-lowest .flwr .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
