@@ -1,11 +1,12 @@
 """Who had which cut and ranks in which rounds, why, and when that was decided anew."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ....names import in_order
 from ...metrics import TrainingLine
 from ...plan import PlannedClient
 from ...run import Run
+from ..bar_chart import MOST_ROWS
 from ..heat_map import Cell, heat_map
 from ..numbers import NONE, count_text, listed, seconds_text
 from ..section import Figure, Section, Table
@@ -67,13 +68,15 @@ def _answer(run: Run) -> str:
 
 
 def _timeline(spans: Sequence[tuple[str, Parts]], part: int, title: str, what: str) -> Figure:
-    names = in_order({name for _, parts in spans for name in parts})
+    named = {name for _, parts in spans for name in parts}
+    alike = together({name: [parts.get(name) for _, parts in spans] for name in named})
+    shown, names = list(alike), list(alike.values())
 
     def cell(row: int, column: int) -> Cell:
         rounds, parts = spans[column]
-        if names[row] not in parts:
+        if shown[row] not in parts:
             return Cell(value=None, text=NONE, tip=f"{names[row]} had no part in round {rounds}")
-        value = parts[names[row]][part]
+        value = parts[shown[row]][part]
         return Cell(value=value, text=str(value), tip=f"{names[row]}, round {rounds}: {value}")
 
     return Figure(
@@ -86,17 +89,19 @@ def _timeline(spans: Sequence[tuple[str, Parts]], part: int, title: str, what: s
             description=f"{title} by round; the table below has the last plan",
             cell_height=22,
         ),
-        caption=f"In each cell {what}. Rounds without a change share a column; {NONE} is no part.",
+        caption=f"In each cell {what}. Rounds without a change share a column, and many clients "
+        f"with the same a row; {NONE} is no part.",
     )
 
 
 def _map(clients: dict[str, PlannedClient]) -> Figure:
-    names = in_order(clients)
     ranks = {name: _mean_ranks(part) for name, part in clients.items()}
+    alike = together({name: (part.cut, ranks[name]) for name, part in clients.items()})
+    shown = list(alike)
     num_blocks = 1 + max((block for own in ranks.values() for block in own), default=0)
 
     def cell(row: int, column: int) -> Cell:
-        name = names[column]
+        name = shown[column]
         mean = ranks[name].get(row, 0.0)
         is_workers = row >= clients[name].cut
         where = "the worker" if is_workers else name
@@ -111,15 +116,33 @@ def _map(clients: dict[str, PlannedClient]) -> Figure:
         title="The last plan, block by block",
         svg=heat_map(
             [str(block) for block in range(num_blocks)],
-            names,
+            list(alike.values()),
             cell,
             corner="block",
             description="Which blocks each client has and the mean rank of their weights: "
-            + ", ".join(f"{name} has {clients[name].cut}" for name in names),
+            + ", ".join(f"{alike[name]}: {clients[name].cut}" for name in shown),
         ),
         caption="Shaded blocks are on the client, hatched ones on the worker for it. The number is "
         "the mean rank of the block's weights.",
     )
+
+
+def together(what: Mapping[str, object]) -> dict[str, str]:
+    """Which clients are shown, and under which names: of many, one for all that have the same."""
+    names = in_order(what)
+    if len(names) <= MOST_ROWS:
+        return {name: name for name in names}
+    alike: list[list[str]] = []
+    for name in names:
+        group = next((each for each in alike if what[each[0]] == what[name]), None)
+        if group is None:
+            alike.append([name])
+        else:
+            group.append(name)
+    return {
+        group[0]: group[0] if len(group) == 1 else f"{group[0]} +{len(group) - 1}"
+        for group in alike
+    }
 
 
 def _mean_ranks(part: PlannedClient) -> dict[int, float]:
