@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ConfigError
+from ..rows import RowFormatName
 from .fields import setting
 from .group import Settings
-from .reading import as_key
+from .reading import read
 
 
 class OwnData(Settings):
@@ -22,6 +23,14 @@ class OwnData(Settings):
         "File with rows that this client measures on and never trains on; empty keeps "
         "chat.held-out-share of its rows for that.",
     )
+    format: RowFormatName | None = setting(
+        None, "What a row of these files is; nothing is as the run's chat.format says."
+    )
+    columns: tuple[str, ...] = setting(
+        (),
+        "What these files call otherwise, as ours=theirs; empty is as the run's chat.columns says.",
+        wanted="names as ours=theirs, with commas between them",
+    )
 
     @classmethod
     def of_node(cls, node_config: Mapping[str, Any]) -> "OwnData":
@@ -30,14 +39,16 @@ class OwnData(Settings):
         Raises
         ------
         ConfigError
-            If it names no files by texts, or what is held out of data that it does not name.
+            If a value is none that is known, or if it says something of data that it does not
+            name.
         """
-        values = {
-            field.name: node_config[field.key] for field in cls.known() if field.key in node_config
-        }
-        own, problems = cls.read(values, as_key)
-        if own is not None and own.held_out and not own.data:
-            problems = ["held-out is given without data: name the client's own rows, too"]
-        if own is None or problems:
-            raise ConfigError.listing("the node config", problems)
+        known = {field.key for field in cls.known()}
+        said = {key: value for key, value in node_config.items() if key in known and value != ""}
+        own = read({"": cls}, said, subject="the node config")[""]
+        assert isinstance(own, cls)
+        if said and not own.data:
+            raise ConfigError.listing(
+                "the node config",
+                [f"{key} is given without data: name the client's own rows, too" for key in said],
+            )
         return own

@@ -31,6 +31,7 @@ from .model_name import (
 from .quantisation import quantisation_of
 from .weight_files import broken_file, missing_file, weight_files
 
+TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json")
 NARROW = ("BF16", "F16")
 PIECE_BYTES = 2**20
 
@@ -197,11 +198,16 @@ def load_tokenizer(model: str, *, revision: str | None = None) -> PreTrainedToke
         If there is none that works without remote code.
     """
     check_name(model)
+    checkpoint = Checkpoint(source=model, revision=revision)
+    if not any(checkpoint.at_hand(name) for name in (CONFIG_FILE, *TOKENIZER_FILES)):
+        # transformers would ask six times, and not say that it was forbidden to ask.
+        ask_hub(model, CONFIG_FILE, revision)
     try:
         return AutoTokenizer.from_pretrained(
             locate(model), revision=revision, trust_remote_code=False
         )
     except (OSError, ValueError, HFValidationError) as error:
         raise UnsupportedModelError(
-            f"no usable tokenizer at {model!r}: {first_line(error)}"
+            f"no usable tokenizer at {model!r}: {first_line(error).rstrip('.')}; beside the "
+            f"{CONFIG_FILE}, what tokenizer.save_pretrained(folder) writes is wanted"
         ) from error

@@ -170,5 +170,5 @@ def _content(folder: Path) -> str:
     names = sorted(entry.name for entry in folder.iterdir())
     if not names:
         return "it is empty"
-    more = ", ..." if len(names) > MOST_FILES_IN_A_MESSAGE else ""
+    more = " and more" if len(names) > MOST_FILES_IN_A_MESSAGE else ""
     return f"it holds {', '.join(names[:MOST_FILES_IN_A_MESSAGE])}{more}"

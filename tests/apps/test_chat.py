@@ -96,6 +96,31 @@ def test_a_client_has_its_own_file_and_holds_out_of_it(
     assert len(held_out["labels"]) == 5
 
 
+def test_a_site_says_what_its_own_file_calls_otherwise(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    from chat import task
+    from chat.run_config import RunConfig
+
+    talk = [{"from": "human", "value": "Where?"}, {"from": "gpt", "value": "At the mill."}]
+    path = tmp_path / "own.jsonl"
+    rows = [{"talk": talk, "text": f"Note {number}."} for number in range(40)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    config = RunConfig.from_run_config({**settings, "chat.columns": "prompt=question"})
+    named = node(data=str(path), columns="messages=talk, role=from, content=value")
+    texts = node(data=str(path), format="text")
+    for own, learnt in ((named, "At the mill."), (texts, "Note ")):
+        batch = next(task.training_batches(config, own, 1, num_steps=1))
+        told = task.load_tokenizer("llama-tiny").decode(batch["labels"][batch["labels"] >= 0])
+        assert learnt in told and "Where?" not in told
+    with pytest.raises(DataError, match="what is wanted is question and completion; name"):
+        task.num_examples(config, node(data=str(path), format="prompt"))
+    with pytest.raises(ConfigError, match=r"format = 'talks': .* is wanted"):
+        task.num_examples(config, node(data=str(path), format="talks"))
+    with pytest.raises(ConfigError, match="columns is given without data"):
+        task.num_examples(config, node(columns="messages=talk"))
+
+
 def test_packed_batches_have_positions_and_the_planned_size(settings: dict[str, Any]) -> None:
     from chat import task
     from chat.run_config import RunConfig

@@ -23,12 +23,13 @@ ASK = """
 import time
 
 from hsplit_flower.errors import UnsupportedModelError
-from hsplit_flower.splitting import Checkpoint
-began = time.monotonic()
-try:
-    Checkpoint(source="someone/a-model").config()
-except UnsupportedModelError as error:
-    print(f"{time.monotonic() - began:.3f} {error}")
+from hsplit_flower.splitting import Checkpoint, load_tokenizer
+for ask in (Checkpoint(source="someone/a-model").config, lambda: load_tokenizer("someone/a-model")):
+    began = time.monotonic()
+    try:
+        ask()
+    except UnsupportedModelError as error:
+        print(f"{time.monotonic() - began:.3f} {error}")
 """
 
 
@@ -83,7 +84,9 @@ def test_a_folder_is_told_what_it_lacks_and_what_it_holds(tmp_path: Path) -> Non
     (tmp_path / "snapshots").rmdir()
     for name in "fedcba":
         (tmp_path / name).touch()
-    with pytest.raises(UnsupportedModelError, match=r"no config\.json, it holds a, b, c, d, e, \."):
+    with pytest.raises(
+        UnsupportedModelError, match=r"no config\.json, it holds a, b, c, d, e and more\."
+    ):
         load_tokenizer(str(tmp_path))
     with pytest.raises(UnsupportedModelError, match="it is a file, and the folder that holds it"):
         Checkpoint(source=str(tmp_path / "a")).config()
@@ -103,8 +106,10 @@ def test_a_hub_that_is_not_reached_is_asked_once() -> None:
             timeout=100,
             check=True,
         )
-    seconds, message = done.stdout.split(" ", maxsplit=1)
-    assert "not in the local cache, and the hub was not reached" in message
+    answers = done.stdout.splitlines()
+    assert len(answers) == 2
+    for seconds, _, message in (answer.partition(" ") for answer in answers):
+        assert "not in the local cache, and the hub was not reached" in message
+        # The hub's library alone waits for 23 seconds between its attempts.
+        assert float(seconds) < 10.0
     assert "Retry" not in done.stderr
-    # The hub's library alone waits for 23 seconds between its attempts.
-    assert float(seconds) < 10.0

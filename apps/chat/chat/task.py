@@ -134,11 +134,13 @@ def _divided(config: RunConfig, num_clients: int) -> list[list[Conversation]]:
 
 def _sides(config: RunConfig, own: OwnData, position: int, num_clients: int) -> Sides:
     if own.held_out:
-        files = (load_conversations(path, _row_format(config)) for path in (own.data, own.held_out))
+        files = (
+            load_conversations(path, _own_format(config, own)) for path in (own.data, own.held_out)
+        )
         train, held_out = files
         return train, held_out
     if own.data:
-        rows = load_conversations(own.data, _row_format(config))
+        rows = load_conversations(own.data, _own_format(config, own))
     else:
         rows = _divided(config, num_clients)[position]
     return held_out_split(rows, config.chat.held_out_share)
@@ -168,6 +170,12 @@ def _one_pass(config: RunConfig, encoded: Sequence[EncodedExample]) -> Batches:
 
 def _row_format(config: RunConfig, group_by: str = "") -> RowFormat:
     return RowFormat.of(config.chat.format, config.chat.columns, group_by)
+
+
+def _own_format(config: RunConfig, own: OwnData) -> RowFormat:
+    """How a client's own files are read: sites that name their columns alike are the exception."""
+    chat = config.chat
+    return RowFormat.of(own.format or chat.format, own.columns or chat.columns)
 
 
 @lru_cache(maxsize=2)

@@ -87,6 +87,10 @@ def rows_of(source: str) -> Iterator[Row]:
         place = f"{source}, split 'train'"
         for number, values in enumerate(hub_table(source, "train"), start=1):
             yield Row(values=values, place=f"{place}, row {number}")
+    elif path.is_dir():
+        raise DataError(
+            f"{path} is a folder: a file in it that ends in one of {', '.join(READERS)} is wanted"
+        )
     else:
         raise DataError(
             f"unknown data {source!r}: {HELP_DESK!r} (built in), a file that ends in one of "

@@ -22,6 +22,7 @@ def csv_rows(path: Path) -> Iterator[Row]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = csv.reader(file, strict=True)
             header = next(lines, [])
+            _check_separator(header, path)
             for fields in lines:
                 place = f"{path}, line {lines.line_num}"
                 if len(fields) not in (0, len(header)):
@@ -37,6 +38,15 @@ def csv_rows(path: Path) -> Iterator[Row]:
         raise DataError(
             f"{path}, line {lines.line_num} is no CSV: {error}; quote fields that hold quotes"
         ) from None
+
+
+def _check_separator(header: list[str], path: Path) -> None:
+    """Programs in many languages write CSV files with semicolons, and read as one column."""
+    if len(header) == 1 and (found := [sign for sign in ";\t|" if sign in header[0]]):
+        raise DataError(
+            f"{path}, line 1: the header {header[0]!r} is one column, with {found[0]!r} in it: "
+            "commas between columns are wanted; save the file with commas"
+        )
 
 
 def parquet_rows(path: Path) -> Iterator[Row]:

@@ -91,12 +91,13 @@ class RowFormat:
         for name, ours in wanted.items():
             if all(self._theirs(column) in there for column in ours):
                 return name
-        said = " or ".join(
+        said = ", or ".join(
             " and ".join(self._theirs(column) for column in ours) for ours in wanted.values()
         )
         raise DataError(
-            f"{place} has the columns {sorted(map(str, there))}: {said} are wanted; name what is "
-            "called otherwise with columns, such as prompt=question, completion=answer"
+            f"{place} has the columns {sorted(map(str, there))}: what is wanted is {said}; name "
+            "what is called otherwise with columns, such as messages=conversations, or "
+            "prompt=question, completion=answer"
         )
 
     def conversation(self, row: Row) -> Conversation:
@@ -162,8 +163,17 @@ class RowFormat:
 
     def _message(self, turn: Any, place: str) -> Message:
         role_key, content_key = self._theirs("role"), self._theirs("content")
-        if not isinstance(turn, dict) or not {role_key, content_key} <= set(turn):
-            raise DataError(f"{place} has no {role_key} and {content_key}")
+        if not isinstance(turn, dict):
+            raise DataError(
+                f"{place} is a {type(turn).__name__}: an object with {role_key} and {content_key} "
+                "is wanted"
+            )
+        if not {role_key, content_key} <= set(turn):
+            raise DataError(
+                f"{place} has the keys {sorted(map(str, turn))}: {role_key} and {content_key} are "
+                "wanted; name what is called otherwise with columns, such as role=from, "
+                "content=value"
+            )
         role = turn[role_key]
         role = OTHER_ROLES.get(role, role) if isinstance(role, str) else role
         if role not in ROLES:

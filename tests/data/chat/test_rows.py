@@ -147,12 +147,16 @@ SECRET = "a patient's own words"
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"prompt": SECRET}, "has the columns ['prompt']: messages or prompt and completion or"),
+        ({"prompt": SECRET}, "has the columns ['prompt']: what is wanted is messages, or prompt"),
         ({"prompt": SECRET, "completion": ""}, ": completion is empty"),
         ({"prompt": SECRET, "completion": 7}, ": completion is a int: a text is wanted"),
         ({"messages": SECRET}, ": messages is a str: a list of messages is wanted"),
-        ({"messages": [SECRET]}, ": messages, message 1 has no role and content"),
-        ({"messages": [{"role": "user"}]}, ": messages, message 1 has no role and content"),
+        ({"messages": [SECRET]}, ": messages, message 1 is a str: an object with role and content"),
+        (
+            {"messages": [{"from": "human", "value": SECRET}]},
+            ": messages, message 1 has the keys ['from', 'value']: role and content are wanted; "
+            "name what is called otherwise with columns, such as role=from, content=value",
+        ),
         (
             {"messages": [{"role": SECRET, "content": SECRET}]},
             ": messages, message 1: role must be one of system, developer, user, assistant, tool",
@@ -199,6 +203,7 @@ def test_a_bad_row_is_named_by_file_and_line_and_not_shown(
         ("a.csv", b"prompt,completion\na,b\na,b,c\n", "line 3: 3 fields, and the header has 2"),
         ("a.csv", b'prompt,completion\na,"b" c\n', "line 2 is no CSV"),
         ("a.csv", b"prompt,completion\n\xff,b\n", "is not UTF-8"),
+        ("a.csv", b"prompt;completion\na;b\n", "is one column, with ';' in it: commas between"),
         ("a.parquet", b"PAR1", "is no Parquet file that can be read"),
         ("a.jsonl", b"", "has no rows"),
         ("a.json", b"[]", "has no rows"),
@@ -219,6 +224,8 @@ def test_names_without_an_ending_and_files_that_are_not_there_are_told(tmp_path:
     (tmp_path / "rows.txt").write_text("x", encoding="utf-8")
     with pytest.raises(DataError, match=r"ends in '.txt': one of .jsonl, .ndjson"):
         load_conversations(str(tmp_path / "rows.txt"))
+    with pytest.raises(DataError, match=r"is a folder: a file in it that ends in one of \.jsonl"):
+        load_conversations(str(tmp_path))
     with pytest.raises(DataError, match=r"gone\.csv cannot be read: No such file"):
         list(file_rows(tmp_path / "gone.csv"))
     with pytest.raises(DataError, match="has no column 'ward' to divide by"):
