@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, SplitError
 from ..settings import (
@@ -24,6 +25,9 @@ from ..types import LONGEST_ROUND_SECONDS
 from .field_option import OtherDefault
 from .model_offer import MODEL
 from .options import Chosen, Offer, Options
+
+if TYPE_CHECKING:
+    from ..worker.hosting import HostedWorker
 
 logger = logging.getLogger(__name__)
 
@@ -93,9 +97,16 @@ OPTIONS = Options(
 )
 
 
-def _writer_token(file: str) -> str:
+def _writer_token(file: str, operator_token: str) -> str:
     """What opens sessions that write texts; empty for none."""
-    return token_in_file(Path(file), "--writer-token-file") if file else ""
+    token = token_in_file(Path(file), "--writer-token-file") if file else ""
+    if token == operator_token:
+        raise ConfigError(
+            f"--writer-token-file is {file}, which holds the operator's token, and that opens "
+            "everything: a token of its own is wanted; name a file that is not there, and one is "
+            "made"
+        )
+    return token
 
 
 @OPTIONS.command
@@ -110,28 +121,7 @@ def command(chosen: Chosen) -> None:
     # Before any thread begins: what this process has freed can be given back to the last page then.
     keep_freed_memory()
     alone = chosen[OwnProcess]
-    token = operator_token(Path(alone.operator_token_file) if alone.operator_token_file else None)
-    # This brings torch, for which neither help nor a mistyped option need wait.
-    from ..worker.hosting import host_worker
-    from .adapter_source import read_updates
-
-    updates = read_updates(alone.adapter)
-    try:
-        worker = host_worker(
-            chosen[Model],
-            chosen[Worker].replace(operator_token=token),
-            lowest_cut=alone.lowest_cut,
-            max_message_bytes=chosen[Link].max_message_bytes,
-            writer_token=_writer_token(alone.writer_token_file),
-            # That is for the run-config to say, with worker.address.
-            tells_clients=False,
-        )
-    except SplitError as error:
-        raise ConfigError(f"--lowest-cut is {alone.lowest_cut}: {error}") from error
-    except ConfigError as error:
-        raise ConfigError(OPTIONS.spoken(str(error))) from error
-    if updates:
-        worker.use_adapter(updates)
+    worker = _hosted(chosen, alone)
     description = worker.describe()
     print(
         f"split worker of {description.model}: blocks {description.lowest_cut} to "
@@ -149,6 +139,33 @@ def command(chosen: Chosen) -> None:
             logger.warning("steps were not finished within %g s", alone.drain_timeout_seconds)
     finally:
         worker.stop()
+
+
+def _hosted(chosen: Chosen, alone: OwnProcess) -> "HostedWorker":
+    """The worker, with its adapter if there is one; it serves already."""
+    token = operator_token(Path(alone.operator_token_file) if alone.operator_token_file else None)
+    # This brings torch, for which neither help nor a mistyped option need wait.
+    from ..worker.hosting import host_worker
+    from .adapter_source import read_updates
+
+    updates = read_updates(alone.adapter)
+    try:
+        worker = host_worker(
+            chosen[Model],
+            chosen[Worker].replace(operator_token=token),
+            lowest_cut=alone.lowest_cut,
+            max_message_bytes=chosen[Link].max_message_bytes,
+            writer_token=_writer_token(alone.writer_token_file, token),
+            # That is for the run-config to say, with worker.address.
+            tells_clients=False,
+        )
+    except SplitError as error:
+        raise ConfigError(f"--lowest-cut is {alone.lowest_cut}: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(OPTIONS.spoken(str(error))) from error
+    if updates:
+        worker.use_adapter(updates)
+    return worker
 
 
 class Terminated(Exception):

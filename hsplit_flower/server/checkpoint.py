@@ -49,6 +49,7 @@ class _Facts:
     failed: frozenset[int]
     silent: frozenset[int]
     steps_per_client: int
+    base: str = ""
 
 
 def write_state(state: RunState, path: Path) -> None:
@@ -75,6 +76,7 @@ def write_state(state: RunState, path: Path) -> None:
         failed=state.failed,
         silent=state.silent,
         steps_per_client=state.steps_per_client,
+        base=state.base,
     )
     fresh = path.with_name(f"{path.name}.new")
     tensors = dict(_adapter_tensors(method.updates))
@@ -99,7 +101,8 @@ def read_state(path: Path) -> RunState:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            facts = from_text(_Facts, (file.metadata() or {})[_FACTS], most_characters=math.inf)
+            text = (file.metadata() or {})[_FACTS]
+            facts = from_text(_Facts, text, most_characters=math.inf, called="state", to_change="")
             tensors = {key: file.get_tensor(key) for key in file.offset_keys()}
         _check_whole(facts, tensors)
         updates = {name: _factors("updates", tensors, name) for name in facts.weights}
@@ -107,7 +110,11 @@ def read_state(path: Path) -> RunState:
         for kind in _SUMS:
             _check_shapes(updates, sums[kind])
     except (OSError, SafetensorError, KeyError, HSplitError, ValueError) as error:
-        raise ConfigError(f"{path} holds no state of a run: {error}") from error
+        raise ConfigError(
+            f"{path} holds no state of a run: {error}. If another hsplit_flower wrote it, go on "
+            f"with that one; or begin a new run from what is there, with adapter = "
+            f"'{path.parent / 'adapter'}'"
+        ) from error
     method = MethodState(
         updates=updates,
         sums=sums["sums"],
@@ -134,6 +141,7 @@ def read_state(path: Path) -> RunState:
         failed=facts.failed,
         silent=facts.silent,
         steps_per_client=facts.steps_per_client,
+        base=facts.base,
     )
 
 

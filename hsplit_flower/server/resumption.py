@@ -9,10 +9,12 @@ from flwr.app import ArrayRecord, MetricRecord
 from flwr.common.logger import log
 from flwr.serverapp.strategy import Result
 
-from ..errors import ConfigError
+from ..errors import CodecError, ConfigError
 from ..names import ClientNames
 from ..splitting import Architecture
+from ..splitting.base_digest import BaseDigest, difference
 from ..types import ClientInfo
+from ..wire.base_text import base_from_text
 from .client_registry import ClientRegistry
 from .memory_corrections import MemoryCorrections
 from .state import RunState
@@ -45,6 +47,34 @@ def check_resumable(state: RunState, architecture: Architecture, *, num_rounds: 
         raise ConfigError(
             f"the state that is to go on is of round {state.server_round}, and {num_rounds} rounds "
             "are wanted in all: nothing is left to do; ask for more rounds"
+        )
+
+
+def check_same_base(state: RunState, base: BaseDigest, *, model: str) -> None:
+    """Refuse to go on on another base than the state was learnt on, as far as both are known.
+
+    Parameters
+    ----------
+    state
+        As it was left.
+    base
+        What worker and server have now.
+    model
+        What it is called.
+
+    Raises
+    ------
+    ConfigError
+        What is other, and what to change.
+    """
+    try:
+        found = difference(base, base_from_text(state.base))
+    except CodecError as error:
+        raise ConfigError(f"what the state says of its base cannot be read: {error}") from error
+    if found:
+        raise ConfigError(
+            f"{model!r} is another base than when the run began: {found}; put the one of then "
+            "there again, or begin a new run"
         )
 
 

@@ -15,7 +15,7 @@ from .client_selection import ClientSelection
 from .evaluation import ServerEvaluation
 from .left_out import without_description, without_device, without_part, without_room
 from .message_check import check_messages
-from .resumption import reunited
+from .resumption import check_same_base, reunited
 from .round import OpenRound
 from .round_planner import RoundPlanner
 from .run_base import RunBase, check_evaluated, run_base
@@ -93,8 +93,16 @@ class RoundSetup:
             check_evaluated(evaluate.half, base, model, quantised=quantised)
 
     def reunited(self, state: RunState, grid: Grid, worker: WorkerDescription) -> RunState:
-        """A state that another process left, with the ids that its clients have now."""
-        return reunited(state, self._selection.met(grid, state, self.base(worker)))
+        """A state that another process left, with the ids that its clients have now.
+
+        Raises
+        ------
+        ConfigError
+            If it was learnt on another base.
+        """
+        base = self.base(worker)
+        check_same_base(state, base.digest, model=self._settings.model.name)
+        return reunited(state, self._selection.met(grid, state, base))
 
     def begin(
         self,
@@ -194,6 +202,7 @@ class RoundSetup:
             standing=planned.standing,
             left_out=planned.left_out,
             corrections=planned.corrections,
+            base=begun.base.text,
         )
         parts = {
             node: self._planner.part_of(node, plans[node], state)

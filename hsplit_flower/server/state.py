@@ -41,6 +41,9 @@ class RunState:
         Who did not finish since it was last asked what it has, and who did not answer then.
     steps_per_client
         What a client's last round was long, for the next one's progress; 0 before the first.
+    base
+        What tells the base that is trained on from others (`wire.base_text`), as far as worker and
+        server know it; empty where neither does, and before the first round.
     """
 
     server_round: int = 0
@@ -54,6 +57,7 @@ class RunState:
     failed: frozenset[int] = frozenset()
     silent: frozenset[int] = frozenset()
     steps_per_client: int = 0
+    base: str = ""
 
     @classmethod
     def fresh(cls, weights: Iterable[Weight]) -> "RunState":

@@ -31,7 +31,14 @@ def to_text(value: Any) -> str:
     return json.dumps({"version": VERSION, "content": _plain(content)}, allow_nan=False)
 
 
-def from_text(kind: type[Value], text: str, *, most_characters: float = MOST_CHARACTERS) -> Value:
+def from_text(
+    kind: type[Value],
+    text: str,
+    *,
+    most_characters: float = MOST_CHARACTERS,
+    called: str = "",
+    to_change: str = ": install the same hsplit_flower on server, clients and worker",
+) -> Value:
     """The value that a text stands for.
 
     Parameters
@@ -42,6 +49,10 @@ def from_text(kind: type[Value], text: str, *, most_characters: float = MOST_CHA
         Somebody else's.
     most_characters
         Longer ones are refused; infinite for a file of one's own.
+    called
+        What it is to whoever is told that it is none; empty for the name of its kind.
+    to_change
+        What is to be done about one of another version.
 
     Raises
     ------
@@ -50,21 +61,19 @@ def from_text(kind: type[Value], text: str, *, most_characters: float = MOST_CHA
     """
     if len(text) > most_characters:
         raise CodecError(f"a text of {len(text)} characters: at most {most_characters} are read")
+    called = called or kind.__name__
     try:
         form = json.loads(text)
         version, content = form["version"], form["content"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise CodecError(f"this is no {kind.__name__}: {error!r}") from error
+        raise CodecError(f"this is no {called}: {error!r}") from error
     if type(version) is not int or version != VERSION:
-        raise CodecError(
-            f"a {kind.__name__} of version {version!r}, {VERSION} is wanted: install the same "
-            "hsplit_flower on server, clients and worker"
-        )
+        raise CodecError(f"a {called} of version {version!r}, {VERSION} is wanted{to_change}")
     try:
         value: Value = _adapter(kind).validate_python(content)
         return value
     except ValidationError as error:
-        raise CodecError(f"this is no {kind.__name__}: {_said(error)}") from error
+        raise CodecError(f"this is no {called}: {_said(error)}") from error
 
 
 def _plain(value: Any) -> Any:

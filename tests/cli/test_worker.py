@@ -172,6 +172,15 @@ def test_what_cannot_be_served_is_said_by_its_option(
     assert says in capsys.readouterr().err
 
 
+def test_writers_do_not_get_the_operator_s_token(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    file = str(tmp_path / "token")
+    files = ["--operator-token-file", file, "--writer-token-file", file]
+    assert main(["worker", "--model", "llama-tiny", *files]) == 1
+    assert "holds the operator's token, and that opens everything" in capsys.readouterr().err
+
+
 def test_its_certificate_may_be_for_the_host_that_others_call_it_by(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

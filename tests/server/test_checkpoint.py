@@ -1,5 +1,6 @@
 """A run's state in a file: what is read back is equal, and what is no state is refused."""
 
+import json
 import math
 from dataclasses import fields, replace
 from pathlib import Path
@@ -106,6 +107,7 @@ def full_state() -> RunState:
         failed=frozenset({NODE}),
         silent=frozenset({OTHER}),
         steps_per_client=10,
+        base="what tells it from others",
     )
     return state.with_method(method)
 
@@ -150,8 +152,27 @@ def test_what_is_no_state_is_refused_by_its_path(tmp_path: Path, kind: str) -> N
         path.write_bytes(changed)
     else:
         path.write_bytes(content[:-8])
-    with pytest.raises(ConfigError, match=f"{path} holds no state of a run"):
+    with pytest.raises(ConfigError, match=f"{path} holds no state of a run") as refused:
         read_state(path)
+    told = str(refused.value)
+    assert f"or begin a new run from what is there, with adapter = '{tmp_path}/adapter'" in told
+    if kind == "other version":
+        assert "a state of version 9, 1 is wanted. If another hsplit_flower wrote it, go on" in told
+        assert "_" not in told.replace("hsplit_flower", "").replace(str(tmp_path), "")
+
+
+def test_a_state_of_before_bases_were_kept_is_read(tmp_path: Path) -> None:
+    path, state = tmp_path / "state", full_state()
+    write_state(state, path)
+    content = path.read_bytes()
+    began = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + began])
+    facts = json.loads(header["__metadata__"]["state"])
+    assert facts["content"].pop("base")
+    header["__metadata__"]["state"] = json.dumps(facts)
+    told = json.dumps(header).encode()
+    path.write_bytes(len(told).to_bytes(8, "little") + told + content[8 + began :])
+    assert_equal(replace(state, base=""), read_state(path))
 
 
 def test_a_sum_of_another_shape_than_its_update_is_refused(tmp_path: Path) -> None:

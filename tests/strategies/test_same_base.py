@@ -147,6 +147,23 @@ def test_a_worker_with_another_base_than_the_server_ends_the_run_before_it_begin
     assert not grid.sent
 
 
+def test_a_run_does_not_go_on_on_another_base_than_it_began_with(
+    model: str, worker: WatchedWorker, other_worker: WatchedWorker
+) -> None:
+    """As where a folder has been given another checkpoint meanwhile."""
+    first = strategy_of(model, worker)
+    with LocalGrid(client_app(), node_configs()) as grid:
+        first.start(grid, num_rounds=1)
+    second = strategy_of(other_worker.describe().model, other_worker)
+    says = "is another base than when the run began: the values of 30 of 30 tensors are other ones"
+    with (
+        LocalGrid(client_app(), node_configs()) as grid,
+        pytest.raises(ConfigError, match=says),
+    ):
+        second.start(grid, num_rounds=2, resume=first.state)
+    assert not grid.sent
+
+
 def test_an_evaluation_of_another_base_ends_the_run_before_it_begins(
     model: str, worker: WatchedWorker, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from benchmarks.tools.hostile import hanging_calls
 from hsplit_flower.errors import WorkerUnavailableError
 from hsplit_flower.settings import Model, SessionSpec, Worker
 from hsplit_flower.transport import health
@@ -51,13 +52,26 @@ def test_who_asks_nothing_is_let_go(worker: HostedWorker, monkeypatch: pytest.Mo
         silent = channel.stream_unary(health.CHECK)
         calls = [
             silent.future((b"" for _ in range(1) if end.wait(30)), timeout=20)
-            for _ in range(2 * health.MOST_CHECKS)
+            for _ in range(health.MOST_CHECKS - 1)
         ]
         assert HealthStub(channel).Check(HealthCheckRequest(), timeout=10).status
         for call in calls:
             assert call.code() is grpc.StatusCode.UNAVAILABLE
             assert "no HealthCheckRequest came within 0.2 s" in call.details()
         end.set()
+
+
+def test_who_asks_need_not_wait_behind_those_who_ask_nothing(worker: HostedWorker) -> None:
+    """A supervisor that gets no answer ends the worker."""
+    with (
+        hanging_calls(worker.address, health.CHECK, [()] * 300),
+        grpc.insecure_channel(worker.address) as channel,
+    ):
+        check = HealthStub(channel).Check
+        for _ in range(20):
+            # In far less than any of those takes to be given up.
+            answer = check(HealthCheckRequest(), timeout=health.QUESTION_SECONDS / 2)
+            assert answer.status == HealthCheckResponse.SERVING
 
 
 def test_a_drained_worker_opens_no_sessions_and_is_gone(worker: HostedWorker) -> None:
