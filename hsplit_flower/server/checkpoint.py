@@ -119,11 +119,7 @@ def read_state(path: Path) -> RunState:
         updates=updates,
         sums=sums["sums"],
         velocities=sums["velocities"],
-        weights={
-            key.removeprefix(_WEIGHTS): tensor
-            for key, tensor in tensors.items()
-            if key.startswith(_WEIGHTS)
-        },
+        weights=_weights(tensors),
         client_ranks=facts.client_ranks,
         importance=facts.importance,
         held_back_share=facts.held_back_share,
@@ -143,6 +139,11 @@ def read_state(path: Path) -> RunState:
         steps_per_client=facts.steps_per_client,
         base=facts.base,
     )
+
+
+def _weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    names = (key for key in tensors if key.startswith(_WEIGHTS))
+    return {key.removeprefix(_WEIGHTS): tensors[key] for key in names}
 
 
 def _adapter_tensors(adapter: Mapping[str, LowRank]) -> Iterator[tuple[str, Tensor]]:
