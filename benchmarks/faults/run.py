@@ -177,22 +177,24 @@ class DisturbedRun:
     def _keep_up(self) -> None:
         while not self._is_over.is_set():
             server = self._processes.get("server")
-            if server is not None and server.exitcode == 0:
+            # Asked once: between two looks it may end well, and is not to begin anew then.
+            ended = None if server is None else server.exitcode
+            if ended == 0:
                 self._is_over.set()
                 return
-            if server is not None and server.exitcode not in (None, -signal.SIGKILL):
+            if ended not in (None, -signal.SIGKILL):
                 return
-            if self._worker is not None:
-                self._start_if_killed("worker", run_worker, (self.setup, self._worker))
-            self._start_if_killed("server", run_server, (self.setup,))
+            worker = self._processes.get("worker")
+            # One that finds its port still taken ends, and is tried again.
+            if self._worker is not None and (worker is None or worker.exitcode is not None):
+                self._begin("worker", run_worker, (self.setup, self._worker))
+            if server is None or ended is not None:
+                self._begin("server", run_server, (self.setup,))
             time.sleep(POLL_SECONDS)
 
-    def _start_if_killed(self, name: str, target: Any, args: tuple[Any, ...]) -> None:
-        # One that has just ended by itself has no more to do, and would find the run over.
-        process = self._processes.get(name)
-        if process is None or process.exitcode == -signal.SIGKILL:
-            self._processes[name] = FORKSERVER.Process(target=target, args=args)
-            self._processes[name].start()
+    def _begin(self, name: str, target: Any, args: tuple[Any, ...]) -> None:
+        self._processes[name] = FORKSERVER.Process(target=target, args=args)
+        self._processes[name].start()
 
     def _told(self) -> str:
         logs = sorted(self.setup.folder.glob("*.log"))

@@ -102,17 +102,25 @@ def test_a_site_says_what_its_own_file_calls_otherwise(
     from chat import task
     from chat.run_config import RunConfig
 
-    talk = [{"from": "human", "value": "Where?"}, {"from": "gpt", "value": "At the mill."}]
     path = tmp_path / "own.jsonl"
-    rows = [{"talk": talk, "text": f"Note {number}."} for number in range(40)]
+    rows = [
+        {
+            "talk": [
+                {"from": "human", "value": f"Where is {number}?"},
+                {"from": "gpt", "value": "At the mill."},
+            ],
+            "text": f"Note {number}.",
+        }
+        for number in range(40)
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     config = RunConfig.from_run_config({**settings, "chat.columns": "prompt=question"})
     named = node(data=str(path), columns="messages=talk, role=from, content=value")
     texts = node(data=str(path), format="text")
-    for own, learnt in ((named, "At the mill."), (texts, "Note ")):
+    for own, learnt in ((named, "At the mill."), (texts, "ote ")):
         batch = next(task.training_batches(config, own, 1, num_steps=1))
         told = task.load_tokenizer("llama-tiny").decode(batch["labels"][batch["labels"] >= 0])
-        assert learnt in told and "Where?" not in told
+        assert learnt in told and "Where is" not in told
     with pytest.raises(DataError, match="what is wanted is question and completion; name"):
         task.num_examples(config, node(data=str(path), format="prompt"))
     with pytest.raises(ConfigError, match=r"format = 'talks': .* is wanted"):
