@@ -118,7 +118,7 @@ def _rows() -> tuple[Fault, ...]:
         Fault(party=link, how=garble, place=collecting, channel=mutual),
         Fault(party=server, how=kill, place=opening),
         Fault(party=server, how=kill, place=first),
-        Fault(party=server, how=kill, place=step, is_core=True),
+        Fault(party=server, how=kill, place=step),
         Fault(party=server, how=kill, place=step, channel=mutual),
         Fault(party=server, how=kill, place=collecting),
         Fault(party=server, how=kill, place=between),

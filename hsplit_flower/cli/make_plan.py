@@ -2,12 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from transformers import PretrainedConfig
 
-from ..costs import ModelCosts, Workload, sent_as, trace_costs
-from ..costs.model_costs import FLOAT32_BYTES
 from ..errors import ConfigError, InfeasibleBudgetError, SplitError
 from ..methods import HSPLIT_LORA
 from ..server.round_planner import RoundPlanner
@@ -89,25 +87,15 @@ class _Asked:
     config: PretrainedConfig
     architecture: Architecture
     question: PlanQuestion
-    _traced: dict[Workload, ModelCosts] = field(default_factory=dict)
 
     def planner(self, settings: RunSettings) -> RoundPlanner:
         """What plans the run's rounds."""
         try:
-            return RoundPlanner(
-                self.config, self.architecture, settings, HSPLIT_LORA, self._costs_at
-            )
+            return RoundPlanner(self.config, self.architecture, settings, HSPLIT_LORA)
         except SplitError as error:
             raise ConfigError(
                 f"planning.min-cut is {settings.planning.min_cut}: {error}"
             ) from error
-
-    def _costs_at(self, config: PretrainedConfig, workload: Workload) -> ModelCosts:
-        """Traced once for all settings that compute the same, however that is sent."""
-        unsent = replace(workload, wire_dtype_bytes=FLOAT32_BYTES)
-        if unsent not in self._traced:
-            self._traced[unsent] = trace_costs(config, unsent)
-        return sent_as(self._traced[unsent], workload.wire_dtype_bytes)
 
     def outlooks(
         self,

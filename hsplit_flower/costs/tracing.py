@@ -22,14 +22,29 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from ..errors import UnsupportedModelError
 from ..metrics import next_labels
-from ..splitting import Architecture, Half, MasksAreFull, Parts, build_empty, describe
+from ..splitting import (
+    Architecture,
+    Half,
+    MasksAreFull,
+    Parts,
+    build_empty,
+    once_a_configuration,
+    read_architecture,
+)
 from ..splitting.quantisation import quantisation_of, quantise_empty_, skipped_modules
 from ..types import Span, Weight
 from .adapter_activations import with_dropout
 from .block_kinds import block_calls, first_alike
 from .block_pass import BlockCall, BlockPass, run_block
 from .metering import LiveBytes, SavedBytes
-from .model_costs import ModelCosts, PassCosts, SavedInput, Workload
+from .model_costs import (
+    FLOAT32_BYTES,
+    ModelCosts,
+    PassCosts,
+    SavedInput,
+    Workload,
+    sent_as,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +60,15 @@ def trace_costs(config: PretrainedConfig, workload: Workload) -> ModelCosts:
     UnsupportedModelError
         If the model cannot be split, or its block cannot be traced.
     """
+    # However hidden states are sent, the same is computed.
+    traced = _trace(config, replace(workload, wire_dtype_bytes=FLOAT32_BYTES))
+    return sent_as(traced, workload.wire_dtype_bytes)
+
+
+@once_a_configuration
+def _trace(config: PretrainedConfig, workload: Workload) -> ModelCosts:
     model = build_empty(config)
-    architecture = describe(model)
+    architecture = read_architecture(config)
     quantisation = quantisation_of(config, workload.quantised)
     # As it is trained: dropout keeps a mask. The frozen weights keep nothing.
     nn.Module.to(model, DTYPES[workload.dtype_bytes])

@@ -1,6 +1,6 @@
 """ARMSC over the rounds: which plan a round goes by, and why it is another one or the same."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from logging import INFO, WARNING
@@ -9,8 +9,6 @@ from flwr.common.logger import log
 from transformers import PretrainedConfig
 
 from ..costs import (
-    ModelCosts,
-    Workload,
     trace_costs,
     whole_model_memory,
     worker_half_bytes,
@@ -47,8 +45,6 @@ from .plan_basis import (
 from .planned_round import PlannedRound, PlanQuestion
 from .state import RunState
 
-Trace = Callable[[PretrainedConfig, Workload], ModelCosts]
-
 
 class RoundPlanner:
     """Plans rounds of one model for one method; keeps nothing of them.
@@ -61,8 +57,6 @@ class RoundPlanner:
         Of the run: the workload that is planned for, and what may be chosen.
     method
         By which rules.
-    trace
-        How the model's costs at a workload are found.
 
     Raises
     ------
@@ -76,7 +70,6 @@ class RoundPlanner:
         architecture: Architecture,
         settings: RunSettings,
         method: Method,
-        trace: Trace | None = None,
     ) -> None:
         training, planning = settings.training, settings.planning
         architecture.check_cut(planning.min_cut)
@@ -87,7 +80,7 @@ class RoundPlanner:
             )
         self.hidden_size = architecture.hidden_size
         check_messages(settings, method, self.hidden_size)
-        traced = (trace or trace_costs)(config, workload_of(settings))
+        traced = trace_costs(config, workload_of(settings))
         self._method = method
         self.costs = costs_for(method, traced)
         self.settings = settings_for(method, settings, self.costs)

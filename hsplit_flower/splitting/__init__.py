@@ -3,6 +3,7 @@
 from .architecture import Architecture as Architecture
 from .checkpoint import Checkpoint as Checkpoint
 from .checkpoint import load_tokenizer as load_tokenizer
+from .configuration_memo import once_a_configuration as once_a_configuration
 from .dtype import floating_dtype as floating_dtype
 from .empty_model import MasksAreFull as MasksAreFull
 from .empty_model import build_empty as build_empty

@@ -7,11 +7,13 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from .architecture import Architecture, find_parts
+from .configuration_memo import once_a_configuration
 from .empty_model import MasksAreFull, build_empty, unsupported
 from .half import Half, absent_modules, take_out
 from .parts import Parts
 
 
+@once_a_configuration
 def read_architecture(config: PretrainedConfig) -> Architecture:
     """Find the parts of the model that ``config`` describes; see `describe`."""
     return describe(build_empty(config))

@@ -64,7 +64,7 @@ def first_plan(strategy: SplitStrategy, count: int) -> Plan:
     ],
     ids=["default", "changed", "seed"],
 )
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(3)
 def test_the_plan_of_the_command_line_is_the_plan_of_a_run(
     options: list[str],
     changed: dict[str, Any],

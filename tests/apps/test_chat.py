@@ -203,6 +203,7 @@ def test_a_run_on_two_clients_own_files_shows_nothing_of_them(
     assert SECRET.encode() not in written and SECRET not in said
 
 
+@pytest.mark.long
 def test_a_site_without_rows_of_its_own_is_left_out_by_name(
     settings: dict[str, Any], tmp_path: Path
 ) -> None:

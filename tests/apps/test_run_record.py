@@ -112,7 +112,8 @@ def test_an_adapter_is_written_in_the_type_that_it_is_sent_in(
         torch.testing.assert_close(update.dense(), sent[name].dense(), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("is_measured", [True, pytest.param(False, marks=pytest.mark.long)])
+@pytest.mark.parametrize("is_measured", [True, False])
+@pytest.mark.long
 def test_a_step_that_fails_after_a_round_leaves_its_adapter_and_state(
     settings: dict[str, Any], tmp_path: Path, is_measured: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,7 +155,7 @@ def test_where_some_rounds_failed_it_says_how_many_did_not(
 @pytest.mark.parametrize(
     ("changed", "has_initial"),
     [
-        ({}, False),
+        pytest.param({}, False, marks=pytest.mark.long),
         pytest.param(UNMEASURED, False, marks=pytest.mark.long),
         (UNMEASURED, True),
     ],

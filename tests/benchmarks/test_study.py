@@ -103,6 +103,7 @@ def test_a_round_takes_at_least_what_its_bytes_take_the_link() -> None:
     assert whole.client_bytes == pytest.approx(2 * 13.5e9, rel=0.01)
 
 
+@pytest.mark.long
 def test_a_device_that_is_left_out_trains_nothing_and_lowers_no_rank(examples: Examples) -> None:
     small = replace(PLAIN, budgets=(2.0, 3.5))
     setting = as_planned(small, METHODS["fed-lora"], {1: 3.0}, rate=4e-3, seed=3)
@@ -112,6 +113,7 @@ def test_a_device_that_is_left_out_trains_nothing_and_lowers_no_rank(examples: E
     assert {update.rank for update in results[1].updates.values()} == {3}
 
 
+@pytest.mark.long
 def test_steps_in_turn_move_one_adapter_above_the_cut_and_each_clients_own_below(
     examples: Examples,
 ) -> None:

@@ -171,6 +171,7 @@ def test_a_name_that_would_hide_a_package_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_what_it_writes_of_a_round_is_read_again(package: str, tmp_path: Path) -> None:
     from flwr.app import Context, Message, RecordDict
 

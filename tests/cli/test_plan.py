@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import PretrainedConfig
 
-from hsplit_flower.cli import main, make_plan
-from hsplit_flower.costs import ModelCosts, Workload, trace_costs
+from hsplit_flower.cli import main
 from hsplit_flower.planning import Bottleneck
 from hsplit_flower.types import Labels
 
@@ -26,22 +24,6 @@ LLAMA_2_7B = {
     "rms_norm_eps": 1e-5,
     "tie_word_embeddings": False,
 }
-
-
-TRACED: dict[tuple[str, Workload], ModelCosts] = {}
-
-
-@pytest.fixture(autouse=True)
-def _traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Costs depend on model and workload alone: trace them once for all tests of this file."""
-
-    def traced(config: PretrainedConfig, workload: Workload) -> ModelCosts:
-        key = (config.to_json_string(), workload)
-        if key not in TRACED:
-            TRACED[key] = trace_costs(config, workload)
-        return TRACED[key]
-
-    monkeypatch.setattr(make_plan, "trace_costs", traced)
 
 
 @pytest.fixture

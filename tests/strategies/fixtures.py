@@ -4,30 +4,13 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-from transformers import PretrainedConfig
 
-from hsplit_flower.costs import ModelCosts, Workload, trace_costs
-from hsplit_flower.server import round_planner
 from hsplit_flower.settings import Model, Worker
 from hsplit_flower.worker.hosting import host_worker
 from tests.families import checkpoint
 from tests.strategies.clients import WatchedWorker
 
 OPERATOR_TOKEN = "a token for tests"
-TRACED: dict[tuple[str, Workload], ModelCosts] = {}
-
-
-@pytest.fixture(autouse=True)
-def _traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Costs depend on model and workload alone: trace them once for all strategies of a file."""
-
-    def traced(config: PretrainedConfig, workload: Workload) -> ModelCosts:
-        key = (config.to_json_string(), workload)
-        if key not in TRACED:
-            TRACED[key] = trace_costs(config, workload)
-        return TRACED[key]
-
-    monkeypatch.setattr(round_planner, "trace_costs", traced)
 
 
 @pytest.fixture(scope="session")

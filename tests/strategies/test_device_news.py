@@ -65,6 +65,7 @@ def test_a_device_says_with_each_reply_what_it_has(
     assert len(queries) == len(NODES), "nobody is asked twice"
 
 
+@pytest.mark.long
 def test_a_device_that_was_too_small_is_asked_again_and_comes_back(
     model: str, worker: WatchedWorker, flower_log: list[str]
 ) -> None:
@@ -86,6 +87,7 @@ def test_a_device_that_was_too_small_is_asked_again_and_comes_back(
     assert sorted(asked) == sorted([*NODES, SECOND, SECOND]), "in rounds 2 and 3"
 
 
+@pytest.mark.long
 def test_a_device_that_failed_is_asked_again_what_it_has(model: str, worker: WatchedWorker) -> None:
     nodes = node_configs(**{"memory-gb": 4e-4, "flops": 1e9})
 

@@ -92,6 +92,7 @@ def test_a_round_adds_the_mean_of_both_halves_exactly(
 
 
 @pytest.mark.parametrize("labels", Labels)
+@pytest.mark.one_in(2)
 def test_split_evaluation_equals_that_of_the_whole_model(
     model: str, worker: WatchedWorker, labels: Labels
 ) -> None:
@@ -161,6 +162,7 @@ def test_options_reach_the_aggregation(
     assert reports[0].largest_rank == 2
 
 
+@pytest.mark.long
 def test_a_run_is_the_same_when_it_is_run_again(model: str, worker: WatchedWorker) -> None:
     finals = []
     for _ in range(2):

@@ -46,6 +46,7 @@ def learnt(
 
 
 @pytest.mark.parametrize("method", [HSplitLoRA, SplitLoRA])
+@pytest.mark.one_in(2)
 def test_one_of_three_that_sends_thirty_times_its_factors_is_left_out_by_name(
     model: str, worker: WatchedWorker, flower_log: list[str], method: Any
 ) -> None:
@@ -108,6 +109,7 @@ def test_a_claim_of_more_examples_than_anybody_has_counts_as_a_few(
 
 
 @pytest.mark.parametrize("selection", ["krum", "multi-krum"])
+@pytest.mark.one_in(2)
 def test_krum_leaves_out_who_is_far_from_the_others(
     model: str, worker: WatchedWorker, flower_log: list[str], selection: str
 ) -> None:
@@ -126,6 +128,7 @@ def test_krum_leaves_out_who_is_far_from_the_others(
     assert any("for 5 clients or more" in line for line in flower_log)
 
 
+@pytest.mark.long
 def test_nothing_is_compared_where_that_is_off(model: str, worker: WatchedWorker) -> None:
     how = {"clip_above": 0.0, "refuse_above": 0.0}
     spoilt, reports = learnt(model, worker, {BAD: multiplied(-30.0)}, **how)

@@ -63,6 +63,7 @@ def strategy_of(model: str, **settings: Any) -> SplitStrategy:
     return tiny_strategy(model, **settings)
 
 
+@pytest.mark.long
 def test_another_process_gives_the_same_result(model: str, address: str) -> None:
     adapters, losses = [], []
     remote = RemoteWorker(address, OPERATOR_TOKEN)

@@ -168,7 +168,7 @@ def test_full_tuning_wants_more_than_adapters_do(model: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["fed-lora", "het-lora", "flora", "flex-lora", "full-tuning"])
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 def test_clients_stay_within_their_budgets_as_predicted_and_learn(model: str, name: str) -> None:
     rounds = Rounds(model, STRATEGIES[name], fleet="1GB,1GB,1GB", fraction_evaluate=1.0)
     examples = [batch for partition in range(len(NODES)) for batch in held_out(partition)]

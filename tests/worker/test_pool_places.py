@@ -124,6 +124,7 @@ def test_the_operators_token_is_not_shown_with_the_settings() -> None:
     assert token not in repr(asked(operator_token=token))
 
 
+@pytest.mark.long
 def test_ray_is_not_imported_before_a_pool_is_started() -> None:
     program = (
         "import sys\n"
