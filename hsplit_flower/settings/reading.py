@@ -8,7 +8,7 @@ whatever its type: Flower takes with ``--run-config`` only such keys as an app l
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from ..errors import ConfigError
 from .fields import Known, kinds_of
@@ -16,11 +16,21 @@ from .group import Settings, shown
 from .presets import preset_values
 
 DESCRIBED_IN = "docs/settings.md"
+# What a run-config has as a number, or as true and false, where no quotes are around it.
+_UNQUOTED = re.compile(r"[-+]?[\d_]*\.?\d[\d_]*([eE][-+]?\d+)?|true|false")
 
 
 def as_key(name: str, value: object, wanted: str) -> str:
     """``rank-unit = 0: 1 or more is wanted``."""
     return f"{name} = {shown(value)}: {wanted} is wanted"
+
+
+def _in_run_config(field: Known | None, name: str, value: object, wanted: str) -> str:
+    told = as_key(name, value, wanted)
+    is_quoted = isinstance(value, str) and _UNQUOTED.fullmatch(value)
+    if is_quoted and field is not None and field.kind != "text" and not field.choices:
+        return f"{told}, and this is a text: leave out its quotes"
+    return told
 
 
 def keys_of(groups: Mapping[str, type[Settings]]) -> dict[str, Known]:
@@ -68,7 +78,12 @@ def read(
             for key, field in _keys_in(prefix, group)
             if key in chosen
         }
-        one, wrong = group.read(own, lambda name, *rest, at=prefix: as_key(_key(at, name), *rest))
+
+        def told(name: str, value: object, wanted: str, at: str = prefix) -> str:
+            key = _key(at, name)
+            return _in_run_config(known.get(key), key, value, wanted)
+
+        one, wrong = group.read(own, told)
         problems += [_in_keys(problem, prefix, group) for problem in wrong]
         if one is not None:
             made[prefix] = one
@@ -105,9 +120,9 @@ def _said(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _value(field: Known, value: Any) -> Any:
-    """Lists, which a run-config lacks, are texts with commas in it."""
+    """Lists of texts, which a run-config lacks, are one text with commas in it."""
     kinds = kinds_of(field.info.annotation)
-    is_list = any(getattr(kind, "__origin__", None) is tuple for kind in kinds)
+    is_list = any(get_origin(kind) is tuple and str in get_args(kind) for kind in kinds)
     if is_list and isinstance(value, str):
         return tuple(item.strip() for item in value.split(",") if item.strip())
     return value

@@ -127,7 +127,8 @@ def test_the_problems_of_all_groups_are_in_one_error() -> None:
         }
     )[1:] == [
         "num-rounds = 0: 1 or more is wanted",
-        "training.learning-rate = '1e-3': a positive number is wanted",
+        "training.learning-rate = '1e-3': a positive number is wanted, "
+        "and this is a text: leave out its quotes",
         "planning.rank-unit = 0: 1 or more is wanted",
         "link.wire-type = 'float8': one of 'float32', 'bfloat16', 'float16', 'int8' is wanted",
         "worker.port = 99999: a port from 0 to 65535 is wanted",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow
 import pytest
 from pyarrow.parquet import write_table
@@ -218,6 +219,19 @@ def test_a_file_that_is_none_is_refused(
         path.write_bytes(content)
     with pytest.raises(DataError, match=re.escape(message)):
         load_conversations(str(path))
+
+
+def test_a_hub_id_is_read_as_a_file_of_its_rows_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder below the current one is to `datasets` what an id is on the hub."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner" / "talks").mkdir(parents=True)
+    parquet(tmp_path / "owner" / "talks" / "train.parquet", ASKED)
+    assert [one.messages for one in load_conversations("owner/talks")] == ANSWERED
+    with pytest.raises(DataError, match="owner/talks, split 'train', row 1 has no column 'ward'"):
+        load_conversations("owner/talks", RowFormat(group_by="ward"))
 
 
 def test_names_without_an_ending_and_files_that_are_not_there_are_told(tmp_path: Path) -> None:
