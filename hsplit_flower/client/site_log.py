@@ -75,8 +75,8 @@ def left_site(told: Instructions, outcome: Outcome, *, array_bytes: int) -> str:
 def _to_worker(told: Instructions) -> str:
     norms = ", norms of gradients" if told.session.max_gradient_norm and told.session.train else ""
     if told.session.labels is Labels.SERVER:
-        return f"hidden states, lengths{norms} and LABELS"
-    return f"hidden states, lengths{norms} and gradients, no labels,"
+        return f"hidden states, lengths or positions{norms} and LABELS"
+    return f"hidden states, lengths or positions{norms} and gradients, no labels,"
 
 
 def _range(least: int, most: int) -> str:

@@ -190,7 +190,8 @@ class WorkerSessions:
         """How far all open sessions are."""
         told = []
         for worker in self.group.workers.values():
-            with suppress(WorkerUnavailableError):
+            # Whatever is wrong with a worker, its sessions say so themselves: this is for figures.
+            with suppress(HSplitError):
                 told.append(worker.work_done())
         if not told:
             raise WorkerUnavailableError("no worker says how far its sessions are")

@@ -16,7 +16,7 @@ OPERATOR_TOKEN_FILE_VARIABLE = f"{OPERATOR_TOKEN_VARIABLE}_FILE"
 SHORTEST_TOKEN = 16
 """Characters of an operator's token; a shorter one could be guessed."""
 MAX_SESSIONS = 2**16
-"""More than a run has clients: the operator alone opens sessions, as many as its round needs."""
+"""More than a run has clients: only holders of a token open sessions."""
 
 
 class Worker(Certificates):

@@ -63,8 +63,9 @@ def test_it_ends_as_the_undisturbed_run_does(
     with open(folder / "metrics.jsonl", "a", encoding="utf-8") as file:
         line = ServerEvaluationLine(server_round=2, loss=0.0, perplexity=1.0)
         file.write(json.dumps(line.to_dict()) + '\n{"server-round": 2, "cl')
-    # Where it goes on, nothing is made that the run-config names for new runs.
-    run_here(settings, tmp_path / "elsewhere", {**changed, "resume": str(folder)})
+    # Where it goes on, nothing is made that the run-config names for new runs, and nothing read.
+    going_on = {**changed, "resume": str(folder), "adapter": str(tmp_path / "gone")}
+    run_here(settings, tmp_path / "elsewhere", going_on)
     assert not (tmp_path / "elsewhere").exists()
     wanted, got = perplexities(whole), perplexities(folder)
     assert got.keys() == wanted.keys() == set(range(ROUNDS + 1))

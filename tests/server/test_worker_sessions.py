@@ -5,13 +5,19 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from hsplit_flower.errors import ConfigError, SplitError, WorkerUnavailableError
+from hsplit_flower.errors import (
+    ConfigError,
+    SplitError,
+    WorkerRejectedError,
+    WorkerUnavailableError,
+)
 from hsplit_flower.server.worker_sessions import WorkerSessions
 from hsplit_flower.settings import Model, RunSettings, SessionSpec, Worker
 from hsplit_flower.transport.channel import ChannelSettings
 from hsplit_flower.transport.remote_worker import RemoteWorker
 from hsplit_flower.transport.traffic import Traffic
 from hsplit_flower.types import WorkerDescription
+from hsplit_flower.wire.work_done import WorkDone
 from hsplit_flower.worker.group import WorkerGroup, described_together
 from hsplit_flower.worker.hosting import HostedWorker, host_worker
 from tests.strategies.fixtures import OPERATOR_TOKEN
@@ -158,6 +164,19 @@ def test_with_nobody_left_it_says_so(sessions: WorkerSessions, pair: Pair) -> No
         with pytest.raises(WorkerUnavailableError, match="no worker of the pool lives"):
             call(sessions)
     assert sessions.traffic_of(list(SPECS)) == {}
+
+
+def test_a_worker_that_cannot_say_how_far_it_is_costs_figures_alone(
+    sessions: WorkerSessions, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> WorkDone:
+        raise WorkerRejectedError("the split worker failed: a damaged stream (INTERNAL)")
+
+    tickets = sessions.open_all(SPECS, LOADS)
+    monkeypatch.setattr(pair.workers[0], "work_done", broken)
+    known = {client for client, ticket in tickets.items() if ticket.worker == 1}
+    assert sessions.traffic_of(list(SPECS)).keys() == known < SPECS.keys()
+    sessions.close_all()
 
 
 def test_what_a_living_worker_refuses_is_raised(sessions: WorkerSessions) -> None:
