@@ -6,35 +6,22 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers import GenerationConfig
 
 from hsplit_flower.client.other_half import OtherHalf
 from hsplit_flower.client.split_generation import SplitGenerator
 from hsplit_flower.errors import UnsupportedModelError
 from hsplit_flower.settings import SessionSpec
-from hsplit_flower.splitting import Parts, build_empty, load_half, read_architecture
-from tests.families import fields, random_model, save, shrunk
+from hsplit_flower.splitting import Parts, load_half, read_architecture
+from tests.every_family import EVERY_FAMILY, class_of, small_config
+from tests.families import fields, random_model, save
 from tests.workers import Worker, exchange, over_grpc, running_worker_of
 
-MOST_PARAMETERS = 30_000_000
 GREEDY = GenerationConfig(max_new_tokens=6, do_sample=False, pad_token_id=0)
 
 
-def _num_blocks(config: PretrainedConfig) -> int:
-    """Of a model that can be split and runs here; a family that has none is skipped."""
-    try:
-        num_blocks = read_architecture(config).num_blocks
-        size = sum(parameter.numel() for parameter in build_empty(config).parameters())
-    except Exception as error:  # each family's configuration refuses in its own way
-        pytest.skip(f"it cannot be split, or not be made so small: {str(error)[:80]}")
-    if size > MOST_PARAMETERS:
-        pytest.skip(f"the smallest has {size / 1e6:.0f} million parameters")
-    return num_blocks
-
-
-def _whole(folder: str, asked: dict[str, Any]) -> torch.Tensor:
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+def _whole(kind: Any, folder: str, asked: dict[str, Any]) -> torch.Tensor:
+    model = kind.from_pretrained(folder, dtype=torch.float32).eval()
     model.generation_config = GenerationConfig()
     try:
         written: torch.Tensor = model.generate(**asked, generation_config=GREEDY)
@@ -54,20 +41,21 @@ def _split(worker: Worker, folder: str, cut: int, asked: dict[str, Any]) -> torc
 
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("model_type", sorted({*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES}))
+@pytest.mark.parametrize("model_type", EVERY_FAMILY)
 def test_greedy_tokens_are_those_of_the_whole_model_or_it_is_refused_by_name(
     model_type: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     """With ``--junitxml`` the outcomes can be counted."""
+    config = small_config(model_type)
+    kind = class_of(config)
     try:
-        config = shrunk(model_type)
-    except Exception as error:
-        pytest.skip(f"no tiny {model_type} can be made: {str(error)[:80]}")
-    num_blocks = _num_blocks(config)
-    folder = str(save(random_model(config), tmp_path / "model"))
+        num_blocks = read_architecture(config).num_blocks
+    except UnsupportedModelError as refused:
+        pytest.skip(f"it cannot be split: {str(refused)[:80]}")
+    folder = str(save(random_model(config, kind=kind), tmp_path / "model"))
     batch = fields("unpadded")
     asked = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    wanted = _whole(folder, asked)
+    wanted = _whole(kind, folder, asked)
     with running_worker_of(load_half(folder, Parts.of_worker(1, num_blocks))) as worker:
         for cut in range(1, num_blocks + 1):
             try:

@@ -62,7 +62,10 @@ def test_what_was_done() -> None:
     ("labels", "words"),
     [
         (Labels.SERVER, "hidden states, lengths or positions and LABELS of 640 tokens"),
-        (Labels.CLIENT, "hidden states, lengths or positions and gradients, no labels, of 640 tokens"),
+        (
+            Labels.CLIENT,
+            "hidden states, lengths or positions and gradients, no labels, of 640 tokens",
+        ),
     ],
 )
 def test_what_left_the_site_is_said_with_its_bytes_and_whether_labels_did(
@@ -79,7 +82,9 @@ def test_what_left_the_site_is_said_with_its_bytes_and_whether_labels_did(
 def test_that_norms_leave_the_site_is_said_where_gradients_are_clipped() -> None:
     clipped = TOLD.replace(session=SPEC.replace(max_gradient_norm=1.0))
     said = left_site(clipped, OUTCOME, array_bytes=0)
-    assert said.endswith("hidden states, lengths or positions, norms of gradients and LABELS of 640 tokens")
+    assert said.endswith(
+        "hidden states, lengths or positions, norms of gradients and LABELS of 640 tokens"
+    )
     evaluating = TOLD.replace(session=SPEC.replace(max_gradient_norm=1.0, train=False))
     assert "norms" not in left_site(evaluating, OUTCOME, array_bytes=0)
 

@@ -2,20 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, PretrainedConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from hsplit_flower.costs import Workload, trace_costs
 from hsplit_flower.errors import UnsupportedModelError
 from hsplit_flower.splitting import Parts, load_half, read_architecture
-from hsplit_flower.splitting.empty_model import causal_class
-from tests.families import fields, made, random_model, save, shrunk
+from tests.every_family import EVERY_FAMILY, class_of, small_config
+from tests.families import fields, random_model, save
 
-MOST_PARAMETERS = 30_000_000
 # Of each kind some are always tried; other tests have more of them.
 QUICK = {
     "hybrid": ("bamba", "granitemoehybrid", "lfm2_moe"),
@@ -26,44 +22,22 @@ QUICK = {
 _ALWAYS = {name for names in QUICK.values() for name in names}
 
 
-def _small(model_type: str) -> PretrainedConfig:
-    """A configuration whose whole model runs here; a family that has none is skipped."""
-    try:
-        config = shrunk(model_type)
-        with torch.device("meta"):
-            empty = made(config, kind=_class_of(config))
-    except Exception as error:
-        pytest.skip(f"no tiny {model_type} can be made: {str(error)[:100]}")
-    size = sum(parameter.numel() for parameter in empty.parameters())
-    if size > MOST_PARAMETERS:
-        pytest.skip(f"the smallest {model_type} has {size / 1e6:.0f} million parameters")
-    return config
-
-
-def _class_of(config: PretrainedConfig) -> Any:
-    """The class that checkpoints of it are of; those of text and images have towers besides."""
-    try:
-        return causal_class(config)
-    except UnsupportedModelError:
-        return AutoModelForCausalLM
-
-
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "model_type",
     [
         pytest.param(name, marks=() if name in _ALWAYS else pytest.mark.long)
-        for name in sorted({*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES})
+        for name in EVERY_FAMILY
     ],
 )
 def test_a_family_is_equal_at_every_cut_or_refused_by_name(
     model_type: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     """With ``--junitxml`` the outcomes can be counted."""
-    config = _small(model_type)
+    config = small_config(model_type)
     batch = fields("right")
     ids, mask = batch["input_ids"], batch["attention_mask"]
-    kind = _class_of(config)
+    kind = class_of(config)
     folder = str(save(random_model(config, kind=kind), tmp_path))
     # What transformers makes of these files: of some families it loads other ties than it saved.
     model = kind.from_pretrained(folder, dtype=torch.float32).eval()
