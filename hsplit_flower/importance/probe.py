@@ -74,7 +74,7 @@ def probing(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, float]
     """
     scores: dict[str, float] = {}
     handles = [
-        model.get_submodule(name).register_forward_hook(_watch(scores, name, model))
+        model.get_submodule(name).register_forward_hook(_Watch(scores, name, model))
         for name in names
     ]
     try:
@@ -84,20 +84,24 @@ def probing(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, float]
             handle.remove()
 
 
-def _watch(scores: dict[str, float], name: str, model: nn.Module) -> Any:
-    layer = linear_at(model, name)
+class _Watch:
+    """A layer's hook, which scores its weight in the first pass backward."""
 
-    def score(inputs: Tensor, gradient: Tensor) -> None:
-        if name not in scores:
-            # Asked for here: where it is quantised, it is there for as long as it is scored.
-            scores[name] = gradient_weight_product(matrix_of(layer), inputs, gradient)
+    def __init__(self, scores: dict[str, float], name: str, model: nn.Module) -> None:
+        self._scores, self._name, self._layer = scores, name, linear_at(model, name)
 
-    def watch(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+    def __call__(
+        self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor
+    ) -> Tensor | None:
         if not torch.is_grad_enabled():
             return None
         # Below the first adapter nothing asks for gradients: the probe does.
         if not output.requires_grad:
             output.requires_grad_()
-        return scored(output, args[0], score)
+        return scored(output, args[0], self._score)
 
-    return watch
+    def _score(self, inputs: Tensor, gradient: Tensor) -> None:
+        if self._name not in self._scores:
+            # Asked for here: where it is quantised, it is there for as long as it is scored.
+            matrix = matrix_of(self._layer)
+            self._scores[self._name] = gradient_weight_product(matrix, inputs, gradient)
