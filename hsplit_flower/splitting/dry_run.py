@@ -5,6 +5,7 @@ nothing else is sent. What else a block gives may be there as long as nobody rea
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -114,15 +115,12 @@ def dry_run(model: PreTrainedModel, path: str, blocks: nn.ModuleList) -> DryRun:
 def _watch(model: PreTrainedModel, blocks: nn.ModuleList, record: _Record) -> list[RemovableHandle]:
     """Write down what the model's run does, until the handles are removed."""
 
-    def enter(name: str) -> Any:
-        return lambda module, args: record.order.append(name)
+    def enter(name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        record.order.append(name)
 
-    def leave(name: str) -> Any:
-        def note(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            if not isinstance(output, Tensor):
-                record.several_outputs.add(name)
-
-        return note
+    def leave(name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if not isinstance(output, Tensor):
+            record.several_outputs.add(name)
 
     def block_enters(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         rest = [*args[1:], *kwargs.values()] if args else list(kwargs.values())
@@ -141,8 +139,8 @@ def _watch(model: PreTrainedModel, blocks: nn.ModuleList, record: _Record) -> li
         record.sources.append(output)
 
     named = [(name, module) for name, module in model.named_modules() if name]
-    handles = [module.register_forward_pre_hook(enter(name)) for name, module in named]
-    handles += [module.register_forward_hook(leave(name)) for name, module in named]
+    handles = [module.register_forward_pre_hook(partial(enter, name)) for name, module in named]
+    handles += [module.register_forward_hook(partial(leave, name)) for name, module in named]
     for block in blocks:
         handles.append(block.register_forward_pre_hook(block_enters, with_kwargs=True))
         handles.append(block.register_forward_hook(block_leaves))
