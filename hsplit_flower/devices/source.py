@@ -32,10 +32,6 @@ class DeviceSource(Protocol):
     def takes_reports(self) -> bool:
         """Whether a device has what it says, and may say something else the next time."""
 
-    @property
-    def may_lack_some(self) -> bool:
-        """Whether a device may be away in a round although its node is connected."""
-
     def worker(self, own: DeviceProfile) -> DeviceProfile:
         """What the split worker is planned with, which has ``own``."""
 
@@ -58,7 +54,6 @@ class ReportedDevices:
 
     name = "as the devices say"
     takes_reports = True
-    may_lack_some = False
 
     def worker(self, own: DeviceProfile) -> DeviceProfile:
         """What the worker says, too."""

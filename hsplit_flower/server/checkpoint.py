@@ -47,7 +47,6 @@ class _Facts:
     devices: DevicesNow
     left_out: Mapping[int, Shortfall]
     failed: frozenset[int]
-    silent: frozenset[int]
     steps_per_client: int
     base: str = ""
 
@@ -74,7 +73,6 @@ def write_state(state: RunState, path: Path) -> None:
         devices=state.devices,
         left_out=state.left_out,
         failed=state.failed,
-        silent=state.silent,
         steps_per_client=state.steps_per_client,
         base=state.base,
     )
@@ -135,7 +133,6 @@ def read_state(path: Path) -> RunState:
         devices=facts.devices,
         left_out=facts.left_out,
         failed=facts.failed,
-        silent=facts.silent,
         steps_per_client=facts.steps_per_client,
         base=facts.base,
     )

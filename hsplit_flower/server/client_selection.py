@@ -1,7 +1,6 @@
 """Who is there in a round, what they have, and which of them take part."""
 
-import random
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from logging import INFO, WARNING
@@ -11,9 +10,11 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from ..devices.source import DevicesNow, DeviceSource
+from ..names import ClientNames
 from ..settings import Model, Sampling
 from ..types import ClientInfo
 from .client_registry import UNKNOWN, ClientRegistry
+from .instructions import mixed_seed
 from .node_wait import wait_for_nodes
 from .round_planner import RoundPlanner
 from .run_base import RunBase
@@ -49,6 +50,8 @@ class ClientSelection:
         So long it is waited for them.
     model
         Which clients must have.
+    seed
+        Of the run: who takes part follows from it.
     """
 
     def __init__(
@@ -59,12 +62,14 @@ class ClientSelection:
         least_available: int,
         wait_seconds: float = Sampling().wait_seconds,
         model: Model,
+        seed: int,
     ) -> None:
         self._planner = planner
         self._source = source
         self._least_available = least_available
         self._wait_seconds = wait_seconds
         self._model = model
+        self._seed = seed
 
     def select(
         self,
@@ -75,12 +80,13 @@ class ClientSelection:
         fraction: float,
         least: int,
         base: RunBase = UNKNOWN,
-        anew: bool = False,
+        trains: bool = False,
     ) -> Selected:
         """The clients that take part in this round; none if too few nodes are there.
 
-        A sampled client that cannot hold the smallest cut stays among them, so that the plan says
-        why it is left out; another client is chosen in addition.
+        Everybody who is new is asked before anybody is sampled, since who a node is decides whether
+        it is. A sampled client that cannot hold the smallest cut stays among them, so that the plan
+        says why it is left out; another client is chosen in addition.
 
         Parameters
         ----------
@@ -90,28 +96,39 @@ class ClientSelection:
             How many are wanted: a share of all, and so many at least.
         base
             Who has another one than this is left out.
-        anew
-            Whether clients that failed or were left out in the last round are asked again what
-            their devices have: they had no other occasion to say so.
+        trains
+            Whether they train, and do not evaluate. Then clients that failed or were left out in
+            the last round are asked again what their devices have: they had no other occasion to
+            say so.
         """
         size = max(int(len(list(grid.get_node_ids())) * fraction), least)
         connected = self._connected(grid, state, max(self._least_available, size))
-        devices = DevicesNow()
-        if self._source.may_lack_some:
-            state = self._asked(grid, state, connected, base)
-            devices = self._devices(state, connected, server_round)
-        nodes = sample(connected, size=size, least=least, away=devices.away)
-        doubtful = self._doubtful(state, connected) if anew and nodes else set()
-        state = self._asked(grid, state, nodes, base, anew=doubtful)
-        unanswered = doubtful - state.clients.known.keys()
-        state = replace(state, failed=state.failed - doubtful, silent=state.silent | unanswered)
+        met = state.clients.names.by_client
+        new = [node for node in connected if size and node not in met]
+        state = self._asked(grid, state, new, base)
+        devices = self._devices(state, connected, server_round)
+        drawn = self._drawn(state, connected, server_round, trains=trains)
+        nodes = sample(drawn, size=size, least=least, away=devices.away)
+        doubtful = self._doubtful(state, connected) if trains and nodes else set()
+        # Who is new has been asked just now, whether it answered or not.
+        asked = [node for node in nodes if node in met]
+        state = self._asked(grid, state, asked, base, anew=doubtful)
+        state = replace(state, failed=state.failed - doubtful)
         devices = self._devices(state, connected, server_round)
         clients = state.clients.among(nodes)
         chosen = Selected(state=state, devices=devices, clients=clients, base=base)
         lacking = len(nodes) - len(self._able(chosen, clients))
         if lacking <= 0:
             return chosen
-        return self._with_others(grid, chosen, server_round, connected, nodes, size=lacking)
+        return self._with_others(chosen, [n for n in drawn if n not in nodes], size=lacking)
+
+    def _drawn(
+        self, state: RunState, nodes: Collection[int], server_round: int, *, trains: bool
+    ) -> list[int]:
+        names = state.clients.names
+        return in_drawn_order(
+            nodes, names, seed=self._seed, server_round=server_round, trains=trains
+        )
 
     def _connected(self, grid: Grid, state: RunState, least: int) -> list[int]:
         return wait_for_nodes(
@@ -123,36 +140,10 @@ class ClientSelection:
         connected = self._connected(grid, state, self._least_available)
         return ClientRegistry().asked(grid, connected, model=self._model, base=base)
 
-    def _with_others(
-        self,
-        grid: Grid,
-        chosen: Selected,
-        server_round: int,
-        connected: Collection[int],
-        sampled: Collection[int],
-        *,
-        size: int,
-    ) -> Selected:
-        """The same with up to ``size`` more clients, which were not sampled and can take part.
-
-        Clients that are known come first. Unknown nodes are asked a few at a time; a node that does
-        not answer is not asked again for this purpose.
-        """
-        rest = [node for node in connected if node not in {*sampled, *chosen.devices.away}]
-        random.shuffle(rest)
-        known = chosen.state.clients.among(rest)
-        able = self._able(chosen, known)
-        strangers = [node for node in rest if node not in known and node not in chosen.state.silent]
-        at_a_time = size
-        while strangers and len(able) < size:
-            asked, strangers = strangers[:at_a_time], strangers[at_a_time:]
-            state = self._asked(grid, chosen.state, asked, chosen.base)
-            answered = state.clients.among(asked)
-            state = replace(state, silent=state.silent | (set(asked) - answered.keys()))
-            devices = self._devices(state, connected, server_round)
-            chosen = replace(chosen, state=state, devices=devices)
-            able |= self._able(chosen, answered)
-            at_a_time *= 2
+    def _with_others(self, chosen: Selected, rest: Sequence[int], *, size: int) -> Selected:
+        """The same with up to ``size`` more clients: the first of the rest that can take part."""
+        present = [node for node in rest if node not in chosen.devices.away]
+        able = self._able(chosen, chosen.state.clients.among(present))
         others = dict(islice(able.items(), size))
         if others:
             names = chosen.state.clients.names.listed(others)
@@ -188,15 +179,39 @@ class ClientSelection:
         return {*state.failed, *state.left_out} & set(connected)
 
 
-def sample(
-    connected: Collection[int], *, size: int, least: int, away: Collection[int] = ()
+def in_drawn_order(
+    nodes: Collection[int], names: ClientNames, *, seed: int, server_round: int, trains: bool
 ) -> list[int]:
-    """So many of the nodes that are not away, or as many as there are; none if too few are.
+    """The nodes in the order in which a round takes them.
+
+    Each has a place of its own, which follows from its name, the round and the run's seed: a run
+    that goes on after its nodes were given other ids takes the clients that it would have taken.
 
     Parameters
     ----------
-    connected
-        All nodes.
+    nodes, names
+        Who is there, and what they are called.
+    seed
+        Of the run.
+    server_round, trains
+        Which round it is, and whether its clients train or evaluate.
+    """
+    purpose = "train" if trains else "evaluate"
+
+    def place(node: int) -> tuple[int, str]:
+        name = names.of(node)
+        return mixed_seed(seed, server_round, f"{purpose}/{name}"), name
+
+    return sorted(nodes, key=place)
+
+
+def sample(drawn: Sequence[int], *, size: int, least: int, away: Collection[int] = ()) -> list[int]:
+    """The first so many of the nodes that are not away, or all there are; none if too few are.
+
+    Parameters
+    ----------
+    drawn
+        All nodes, in the order in which they are taken.
     size
         How many are wanted.
     least
@@ -204,16 +219,16 @@ def sample(
     away
         Nodes that are connected, but whose simulated device cannot take part.
     """
-    present = [node for node in connected if node not in away]
+    present = [node for node in drawn if node not in away]
     if len(present) < least:
         log(
             WARNING,
             "Only %s of %s nodes are there, %s are wanted: the round is left out",
             len(present),
-            len(connected),
+            len(drawn),
             least,
         )
         return []
     if size < len(present):
-        log(INFO, "Sampled %s of %s nodes", size, len(connected))
-    return random.sample(present, min(size, len(present)))
+        log(INFO, "Sampled %s of %s nodes", size, len(drawn))
+    return present[:size]

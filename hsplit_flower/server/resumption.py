@@ -129,7 +129,6 @@ def renamed(state: RunState, ids: Mapping[int, int]) -> RunState:
         ),
         left_out=_keyed(state.left_out, ids),
         failed=_members(state.failed, ids),
-        silent=_members(state.silent, ids),
     )
 
 

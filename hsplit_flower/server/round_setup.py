@@ -55,6 +55,7 @@ class RoundSetup:
             least_available=sampling.min_available_nodes,
             wait_seconds=sampling.wait_seconds,
             model=settings.model,
+            seed=settings.training.seed,
         )
 
     def base(self, worker: WorkerDescription) -> RunBase:
@@ -142,7 +143,7 @@ class RoundSetup:
             fraction=fraction,
             least=self.least(begun.message_type),
             base=begun.base,
-            anew=begun.trains,
+            trains=begun.trains,
         )
         registry = chosen.state.clients
         begun = replace(

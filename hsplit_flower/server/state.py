@@ -37,8 +37,8 @@ class RunState:
         What their devices had in the last round, and whose was away.
     left_out
         Who did not fit the last plan, and what each of them lacked.
-    failed, silent
-        Who did not finish since it was last asked what it has, and who did not answer then.
+    failed
+        Who did not finish since it was last asked what it has.
     steps_per_client
         What a client's last round was long, for the next one's progress; 0 before the first.
     base
@@ -55,7 +55,6 @@ class RunState:
     devices: DevicesNow = field(default_factory=DevicesNow)
     left_out: Mapping[int, Shortfall] = field(default_factory=dict)
     failed: frozenset[int] = frozenset()
-    silent: frozenset[int] = frozenset()
     steps_per_client: int = 0
     base: str = ""
 

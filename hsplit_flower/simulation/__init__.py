@@ -4,5 +4,4 @@ from .device import Device as Device
 from .fleet import fleet_devices as fleet_devices
 from .fleet import fleet_profiles as fleet_profiles
 from .fleet import fleet_size as fleet_size
-from .fleet import has_unreliable as has_unreliable
 from .fleet import worker_profile as worker_profile

@@ -61,12 +61,6 @@ class Disturbances:
         if wrong := [value for value in listed if not 0.0 <= value <= 1.0]:
             raise ConfigError(f"unavailable must be probabilities from 0 to 1, got {wrong}")
 
-    @property
-    def may_keep_away(self) -> bool:
-        """Whether any device may be away that is there by itself."""
-        listed = self.unavailable if isinstance(self.unavailable, tuple) else (self.unavailable,)
-        return any(listed)
-
     def is_available(self, device: int, server_round: int, *, own: float = 0.0) -> bool:
         """Whether a device can take part in a round.
 

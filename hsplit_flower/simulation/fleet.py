@@ -91,18 +91,6 @@ def fleet_size(fleet: str) -> int:
     return len(_listed_shares(fleet, whole_model_bytes=1.0))
 
 
-def has_unreliable(fleet: str) -> bool:
-    """Whether any device of a fleet is ever away.
-
-    Raises
-    ------
-    ConfigError
-        If the fleet cannot be read.
-    """
-    devices = fleet_devices(fleet, num_devices=fleet_size(fleet), whole_model_bytes=1.0)
-    return any(device.unavailable for device in devices)
-
-
 def worker_profile(fleet: str, own: DeviceProfile) -> DeviceProfile:
     """The split worker that stands beside a simulated fleet.
 

@@ -8,7 +8,7 @@ from ..errors import ConfigError
 from ..settings import Simulation
 from ..settings.simulation import REPORTED
 from ..types import ClientInfo, DeviceProfile
-from . import Device, fleet_devices, fleet_size, has_unreliable, worker_profile
+from . import Device, fleet_devices, fleet_size, worker_profile
 from .disturbances import Disturbances, budget_changes
 from .lease import gpu_fractions
 from .presets import PRESETS
@@ -36,11 +36,6 @@ class SimulatedDevices:
     seed: int
 
     takes_reports = False
-
-    @property
-    def may_lack_some(self) -> bool:
-        """Whether any device may be away in a round."""
-        return self.disturbances.may_keep_away or has_unreliable(self.name)
 
     def worker(self, own: DeviceProfile) -> DeviceProfile:
         """The split worker beside the fleet, which has the memory that it really has."""

@@ -24,7 +24,6 @@ def test_devices_have_what_they_say() -> None:
 
 def test_a_device_whose_node_is_connected_is_there() -> None:
     source = ReportedDevices()
-    assert not source.may_lack_some
     assert all(source.in_round(CLIENTS, number).away == frozenset() for number in range(1, 50))
 
 

@@ -105,7 +105,6 @@ def full_state() -> RunState:
         devices=DevicesNow(profiles={NODE: PROFILE}, away=frozenset({OTHER})),
         left_out={OTHER: short},
         failed=frozenset({NODE}),
-        silent=frozenset({OTHER}),
         steps_per_client=10,
         base="what tells it from others",
     )

@@ -38,7 +38,6 @@ def left_state(**clients: ClientInfo) -> RunState:
         clients=ClientRegistry(known=known),
         devices=DevicesNow(profiles=dict.fromkeys(nodes, PROFILE), away=nodes),
         failed=nodes,
-        silent=nodes,
     )
 
 
@@ -50,7 +49,6 @@ def ids_in(state: RunState) -> list[set[int]]:
         set(state.devices.profiles),
         set(state.devices.away),
         set(state.failed),
-        set(state.silent),
     ]
 
 
@@ -58,7 +56,7 @@ def test_who_comes_back_under_another_id_is_known_by_its_partition() -> None:
     state = left_state(n1=client(0), n2=client(1), n3=client(2))
     now = ClientRegistry(known={70: client(1), 3: client(2), 80: client(0)})
     after = reunited(state, now)
-    assert ids_in(after) == [{80, 70, 3}] * 7
+    assert ids_in(after) == [{80, 70, 3}] * 6
     assert after.method.client_ranks == {80: {"w": 1}, 70: {"w": 2}, 3: {"w": 3}}
 
 
@@ -75,7 +73,7 @@ def test_who_comes_back_under_another_id_is_known_by_its_partition() -> None:
 )
 def test_who_it_is_is_not_guessed(now: dict[int, ClientInfo]) -> None:
     state = left_state(n1=client(0), n2=client(1))
-    assert ids_in(reunited(state, ClientRegistry(known=now))) == [{1, 2}] * 7
+    assert ids_in(reunited(state, ClientRegistry(known=now))) == [{1, 2}] * 6
 
 
 def test_a_state_of_another_model_is_refused() -> None:

@@ -43,13 +43,6 @@ def test_a_device_is_away_for_its_own_reasons_too() -> None:
     assert not Disturbances().is_available(0, 1, own=1.0)
 
 
-def test_whether_any_device_may_be_kept_away() -> None:
-    assert not Disturbances(budget_changes=budget_changes("1:0=0.5"), seed=3).may_keep_away
-    assert Disturbances(unavailable=0.1).may_keep_away
-    assert Disturbances(unavailable=(0.0, 0.1)).may_keep_away
-    assert not Disturbances(unavailable=(0.0, 0.0)).may_keep_away
-
-
 @pytest.mark.parametrize("wrong", [-0.1, 1.1, float("nan"), (0.1, 2.0)])
 def test_what_is_no_probability_is_refused(wrong: float | tuple[float, ...]) -> None:
     with pytest.raises(ConfigError, match="probabilities from 0 to 1"):

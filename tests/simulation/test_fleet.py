@@ -16,7 +16,6 @@ from hsplit_flower.simulation import (
     fleet_devices,
     fleet_profiles,
     fleet_size,
-    has_unreliable,
     worker_profile,
 )
 from hsplit_flower.simulation.presets import PRESETS
@@ -146,7 +145,8 @@ def test_a_fleet_says_how_many_it_has() -> None:
 
 @pytest.mark.parametrize("fleet", [*PRESETS, "0.5,1", "4GB,600MB"])
 def test_devices_of_presets_and_lists_are_always_there(fleet: str) -> None:
-    assert not has_unreliable(fleet)
+    devices = fleet_devices(fleet, num_devices=fleet_size(fleet), whole_model_bytes=1e9)
+    assert not any(device.unavailable for device in devices)
 
 
 @pytest.mark.parametrize("unavailable", [-0.1, 1.0, float("nan")])

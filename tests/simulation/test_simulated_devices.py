@@ -82,10 +82,6 @@ def test_a_file_keeps_devices_away_as_often_as_it_says(tmp_path: Path) -> None:
     away = [fleet.in_round(_members(), server_round).away for server_round in range(1, 1001)]
     assert sum(NODES[1] in one for one in away) / len(away) == pytest.approx(0.3, abs=0.05)
     assert not any(NODES[0] in one for one in away)
-    assert fleet.may_lack_some
-    assert not _fleet(_file(tmp_path, 0.0, 0.0)).may_lack_some
-    assert not _fleet("heterogeneous").may_lack_some
-    assert _fleet("heterogeneous", Disturbances(unavailable=0.2)).may_lack_some
 
 
 @pytest.mark.parametrize("fleet", ["0.5,1", "heterogeneous", "paper-llama2-7b"])
