@@ -131,9 +131,9 @@ class ClientSelection:
         )
 
     def _connected(self, grid: Grid, state: RunState, least: int) -> list[int]:
-        return wait_for_nodes(
-            grid, least, limit_seconds=self._wait_seconds, known=state.clients.known.keys()
-        )
+        clients = state.clients
+        known = {node: clients.names.of(node) for node in clients.known}
+        return wait_for_nodes(grid, least, limit_seconds=self._wait_seconds, known=known)
 
     def met(self, grid: Grid, state: RunState, base: RunBase = UNKNOWN) -> ClientRegistry:
         """What all say that are there and have this base, once there are enough."""

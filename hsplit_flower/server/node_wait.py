@@ -1,22 +1,25 @@
 """Waiting until enough nodes are connected, and not for ever."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from logging import INFO
+from types import MappingProxyType
 
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from ..errors import NodesMissingError
+from ..names import listed
 
 POLL_SECONDS = 1.0
 # Said at once, and then this often.
 TELL_SECONDS = 30.0
 MOST_NAMED = 10
+NOBODY: Mapping[int, str] = MappingProxyType({})
 
 
 def wait_for_nodes(
-    grid: Grid, least: int, *, limit_seconds: float, known: Collection[int] = ()
+    grid: Grid, least: int, *, limit_seconds: float, known: Mapping[int, str] = NOBODY
 ) -> list[int]:
     """All connected nodes, once there are this many.
 
@@ -29,7 +32,8 @@ def wait_for_nodes(
     limit_seconds
         How long it is waited for them.
     known
-        Who has been there before; those of them that are missing are named.
+        What those are called that have been there before, by node; those of them that are missing
+        are named.
 
     Raises
     ------
@@ -53,11 +57,16 @@ def wait_for_nodes(
     return connected
 
 
-def _missing(known: Collection[int], connected: Collection[int]) -> str:
-    """Who was there and is not, in words."""
-    gone = sorted(set(known) - set(connected))
+def _missing(known: Mapping[int, str], connected: Collection[int]) -> str:
+    """Who was there and is not, in words.
+
+    A node that was not there before may be one of them: it has another id after it was started
+    again, and what it is called it says when it is asked.
+    """
+    gone = [name for node, name in known.items() if node not in connected]
     if not gone:
         return ""
-    named = ", ".join(map(str, gone[:MOST_NAMED]))
-    more = f" and {len(gone) - MOST_NAMED} more" if len(gone) > MOST_NAMED else ""
-    return f", clients {named}{more} are gone"
+    subject = f"client{'s' * (len(gone) > 1)} {listed(gone, MOST_NAMED)}"
+    verb = "are" if len(gone) > 1 else "is"
+    new = ", or back as a new node" if any(node not in known for node in connected) else ""
+    return f", {subject} {verb} gone{new}"

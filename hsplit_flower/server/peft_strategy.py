@@ -109,8 +109,8 @@ class PeftStrategy(FedAvg):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """The head of the exact sum, as large as the server's own adapter, and `FedAvg`'s metrics.
 
-        A client whose reply cannot be used is left out by name. Where none can, there are neither
-        arrays nor metrics, and the next round starts where this one did.
+        A client whose reply cannot be used is left out, and the log says why. Where none can, there
+        are neither arrays nor metrics, and the next round starts where this one did.
         """
         valid, _ = self._check_and_log_replies(replies, is_train=True, validate=False)
         valid = sorted(valid, key=lambda reply: reply.metadata.src_node_id)
@@ -190,7 +190,9 @@ class PeftStrategy(FedAvg):
             self._seen_ranks[node] = reply.ranks
             reply.check_start(self._sent[node], form)
         except (AdapterError, NonFiniteError) as error:
-            log(WARNING, "Client %d is left out of round %d: %s", node, server_round, error)
+            # The clients of `FedAvg` are asked nothing, so that its node is all that is known.
+            told = "The client of node %d is left out of round %d: %s"
+            log(WARNING, told, node, server_round, error)
             return None
         return reply.weight, update
 

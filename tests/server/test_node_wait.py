@@ -7,6 +7,8 @@ import pytest
 from hsplit_flower.errors import NodesMissingError
 from hsplit_flower.server.node_wait import wait_for_nodes
 
+LONG_IDS = (13816022929839679101, 8939289273757598247)
+
 
 class Nodes:
     """Of a grid: who is connected, another answer each time until the last."""
@@ -34,13 +36,22 @@ def test_who_is_there_already_is_not_waited_for(flower_log: list[str]) -> None:
 
 
 def test_after_the_limit_it_says_who_is_gone_and_what_to_change() -> None:
+    known = {node: f"clinic-{place}" for place, node in enumerate((2, *LONG_IDS))}
     with pytest.raises(NodesMissingError) as ended:
-        waited(Nodes([2]), 3, limit_seconds=0.01, known=[1, 2, 9])
+        waited(Nodes([2]), 3, limit_seconds=0.01, known=known)
     told = str(ended.value)
-    assert "1 of 3 nodes are connected, clients 1, 9 are gone" in told
+    assert "1 of 3 nodes are connected, clients clinic-1, clinic-2 are gone, after" in told
+    assert not any(str(node) in told for node in LONG_IDS)
     assert "sampling.min-available-nodes" in told and "sampling.wait-seconds" in told
 
 
 def test_of_many_that_are_gone_some_are_named() -> None:
-    with pytest.raises(NodesMissingError, match=r"clients 0, .* 9 and 5 more are gone"):
-        waited(Nodes([]), 1, limit_seconds=0.01, known=range(15))
+    known = {100 + place: f"clinic-{place}" for place in range(15)}
+    with pytest.raises(NodesMissingError, match=r"clients clinic-0, .* clinic-9 and 5 more are"):
+        waited(Nodes([]), 1, limit_seconds=0.01, known=known)
+
+
+def test_a_node_that_was_not_there_before_may_be_one_that_is_gone() -> None:
+    known = dict(zip(LONG_IDS, ("clinic-a", "clinic-b"), strict=True))
+    with pytest.raises(NodesMissingError, match="client clinic-b is gone, or back as a new node,"):
+        waited(Nodes([LONG_IDS[0], 5]), 3, limit_seconds=0.01, known=known)

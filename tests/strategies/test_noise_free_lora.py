@@ -153,17 +153,17 @@ def test_a_late_joiner_of_another_rank_counts_once_its_start_is_known(
     assert_is(strategy.updates, federation.exact(initial, leaving_out=[(2, 2)]))
     assert federation.given[3, 2][A_KEY].shape == (2, 10)
     (told,) = [line for line in flower_log if "left out" in line]
-    assert told.startswith("Client 2 is left out of round 2: it has rank 2")
+    assert told.startswith("The client of node 2 is left out of round 2: it has rank 2")
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_faulty_client_is_left_out_by_name(fault: str, flower_log: list[str]) -> None:
+def test_a_faulty_client_is_left_out_by_its_node(fault: str, flower_log: list[str]) -> None:
     federation, initial = Federation(), fresh(3)
     grid = federation.grid({"rank": 3}, {"rank": 3, "fault": fault}, {"rank": 3})
     strategy = strategy_of(3)
     result = run(strategy, grid, initial, 2)
     assert_is(strategy.updates, federation.exact(initial))
-    assert len([line for line in flower_log if "Client 2 is left out of round" in line]) == 2
+    assert len([line for line in flower_log if "node 2 is left out of round" in line]) == 2
     # FedAvg's own mean of metrics, over those that count: (10 · 1 + 30 · 3) / 40.
     assert result.train_metrics_clientapp[2] == {"train_loss": 2.5}
 
