@@ -26,7 +26,7 @@ from benchmarks.tools.recovery import (
 from benchmarks.wire_precision import CUT, trained_perplexity
 from hsplit_flower.client.protection import clip_tokens
 from hsplit_flower.data import encode_examples, load_examples
-from hsplit_flower.metrics import gaussian_epsilon, gaussian_mu
+from hsplit_flower.metrics import USUAL_DELTA, gaussian_epsilon, gaussian_mu
 from hsplit_flower.splitting import load_tokenizer, locate
 from hsplit_flower.types import Labels, WireType
 from hsplit_flower.wire.codec import decode, encode_into
@@ -42,7 +42,6 @@ SENT: Final[Mapping[str, Sequence[str]]] = {
     "both": ("hidden", "gradient"),
 }
 BATCH: Final = 8
-DELTA: Final = 1e-5
 
 
 def measure(settings: Settings) -> Iterator[Figure | Detail]:
@@ -57,8 +56,8 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
     noises = TRAINED_NOISES[:1] if quick else TRAINED_NOISES
     yield from _costs(model, texts, noises, quick=quick, seeds=settings.seeds)
     for noise in NOISES:
-        per_vector = gaussian_epsilon(DELTA, gaussian_mu(noise))
-        per_run = gaussian_epsilon(DELTA, gaussian_mu(noise, num_vectors=64, num_releases=20))
+        per_vector = gaussian_epsilon(USUAL_DELTA, gaussian_mu(noise))
+        per_run = gaussian_epsilon(USUAL_DELTA, gaussian_mu(noise, num_vectors=64, num_releases=20))
         yield Figure(
             name=f"noise {noise:g}: epsilon, a vector sent once", value=per_vector, unit=""
         )

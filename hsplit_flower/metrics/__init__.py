@@ -15,6 +15,8 @@ from .perplexity import label_targets as label_targets
 from .perplexity import next_labels as next_labels
 from .perplexity import summed_token_loss as summed_token_loss
 from .perplexity import token_loss as token_loss
+from .privacy_loss import USUAL_DELTA as USUAL_DELTA
+from .privacy_loss import composed_mu as composed_mu
 from .privacy_loss import gaussian_delta as gaussian_delta
 from .privacy_loss import gaussian_epsilon as gaussian_epsilon
 from .privacy_loss import gaussian_mu as gaussian_mu

@@ -8,8 +8,12 @@ that follow each other, even chosen after what came before, compose to ``√Σ �
 
 import math
 from statistics import NormalDist
+from typing import Final
 
 _NORMAL = NormalDist()
+
+USUAL_DELTA: Final = 1e-5
+"""The δ at which figures are stated."""
 
 
 def gaussian_mu(noise_multiplier: float, *, num_vectors: int = 1, num_releases: int = 1) -> float:
@@ -30,6 +34,11 @@ def gaussian_mu(noise_multiplier: float, *, num_vectors: int = 1, num_releases: 
     if not noise_multiplier:
         return math.inf
     return 2.0 / noise_multiplier * math.sqrt(num_vectors * num_releases)
+
+
+def composed_mu(*mus: float) -> float:
+    """``√Σ μ²``: what releases that follow each other have together."""
+    return math.hypot(*mus)
 
 
 def gaussian_delta(epsilon: float, mu: float) -> float:

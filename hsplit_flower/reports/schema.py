@@ -15,7 +15,8 @@ INTRODUCTION = f"""\
 # What a run writes of itself
 
 `metrics.jsonl` has a line for each round of training and each evaluation, `plan.json` the last
-plan, `clients.csv` a row for each client in each round, and `summary.md` all of that in words.
+plan, `clients.csv` a row for each client in each round, and `summary.md` all of that in words, with
+what noise is worth where a run has any (see the page on privacy).
 Every line, and the plan, has `version` {VERSION}: it goes up when a key of before means
 something else; keys may be added without that. In Python,
 `hsplit_flower.reports.read_run(folder)` gives all of it as values.

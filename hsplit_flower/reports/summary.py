@@ -9,6 +9,7 @@ from .clients_table import CLIENTS_FILE
 from .history import RunHistory
 from .known_sum import KnownSum
 from .markdown import rendered
+from .noise_text import run_noise_text
 from .run import Run
 
 SUMMARY_FILE = "summary.md"
@@ -30,6 +31,7 @@ def summary(run: Run) -> str:
         absent=[one for one in clients if one.absences],
         replans=[line for line in run.training if line.replanned],
         totals=_totals(clients),
+        noise=run_noise_text(run),
         seconds_of=_seconds,
         bytes_of=_bytes,
         size=_size,

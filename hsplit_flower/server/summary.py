@@ -6,6 +6,7 @@ from flwr.common.logger import log
 
 from ..devices.source import DeviceSource
 from ..methods import Method
+from ..reports.noise_text import noise_text
 from ..settings import RunSettings
 from ..splitting import Architecture
 
@@ -25,8 +26,10 @@ def summary_lines(
 ) -> list[str]:
     """A line for each thing that a reader of the log asks first.
 
-    Of a fleet nothing is said where devices say themselves what they have.
+    Of a fleet nothing is said where devices say themselves what they have, and nothing of noise
+    where there is none or the method has no split worker.
     """
+    noise = noise_text(settings.shown()) if method.is_split else ""
     sampling, limits = settings.sampling, settings.planning
     planning = f"cut from {limits.min_cut}, ranks to {limits.max_rank}"
     return [
@@ -34,6 +37,7 @@ def summary_lines(
         f"Model: {settings.model.name}, {architecture.model_type} of {architecture.num_blocks} "
         f"blocks, {len(architecture.weights)} weights",
         f"Training: {settings.training}",
+        *([f"Privacy: {noise}"] if noise else []),
         f"Planning: {planning}"
         + ("" if devices.takes_reports else f"; simulated devices: {devices.name}"),
         f"Sampling: train {sampling.fraction_train:g} of the nodes, at least "
