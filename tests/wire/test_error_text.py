@@ -44,6 +44,22 @@ def test_anything_else_comes_back_as_words(reason: str) -> None:
     assert str(back) == reason
 
 
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        ("DataError: none\nWARNING: forged\r\x1b[2J", r"DataError: none\nWARNING: forged\r\x1b[2J"),
+        ("x" * 2**20, f"{'x' * 1000}… ({2**20} characters)"),
+    ],
+    ids=["several lines", "a megabyte"],
+)
+def test_words_of_a_client_become_one_line_and_not_a_long_one(reason: str, shown: str) -> None:
+    assert str(read_error(reason)) == shown
+    known = read_error(f"NoCardError: {reason}")
+    assert type(known) is NoCardError
+    assert str(known).isprintable()
+    assert len(str(known)) <= len(shown)
+
+
 def test_a_reason_may_say_whose_it_is() -> None:
     assert signature(signed("no model", "clinic-a")) == ("no model", "clinic-a")
     assert signature("no model") == ("no model", "")
