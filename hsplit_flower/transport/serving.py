@@ -76,15 +76,19 @@ class Server:
         Makes gRPC's server and its port, in the loop's thread.
     pools
         Threads that its handlers hand work to; they end with it.
+    when_failed
+        Is told the reason, should what serves it die.
     """
 
     def __init__(
         self,
         make: Callable[[], tuple[grpc.aio.Server, int]],
         pools: Sequence[ThreadPoolExecutor] = (),
+        when_failed: Callable[[str], object] | None = None,
     ) -> None:
         self._calls = CallLoop.of_process()
         self._pools = pools
+        self._when_failed = when_failed
         self._ended = threading.Event()
         self._failure: str | None = None
         self._server, self.port = self._calls.run(_started(make))
@@ -115,6 +119,8 @@ class Server:
         """Let whoever waits know that nobody serves any more."""
         self._failure = reason
         self._is_over()
+        if self._when_failed is not None:
+            self._when_failed(reason)
 
     def _is_over(self) -> None:
         self._calls.forget(self)

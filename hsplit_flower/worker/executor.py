@@ -86,8 +86,7 @@ class Executor:
             If the worker is stopping, or its thread died.
         """
         with self._changed:
-            if self._refusing_because:
-                raise WorkerUnavailableError(self._refusing_because)
+            self.check_running()
             if key is not None:
                 waiting = {t.key: t for t in self._queue if t.owner == owner and t.key is not None}
                 if key in waiting:
@@ -105,6 +104,17 @@ class Executor:
             self._queue.append(task)
             self._changed.notify()
         return task.future
+
+    def check_running(self) -> None:
+        """See that what is submitted would be run.
+
+        Raises
+        ------
+        WorkerUnavailableError
+            If the worker is stopping, or its thread died.
+        """
+        if self._refusing_because:
+            raise WorkerUnavailableError(self._refusing_because)
 
     def has_work(self, owner: Hashable) -> bool:
         """Whether anything of an owner's waits or is being run."""
@@ -124,10 +134,10 @@ class Executor:
 
     def stop(self) -> None:
         """Finish the batch that is running, refuse the tasks that wait, end the thread."""
-        self._refuse(STOPPING)
+        self.refuse_all(STOPPING)
         self._thread.join()
 
-    def _refuse(self, reason: str) -> None:
+    def refuse_all(self, reason: str) -> None:
         """Refuse all that waits and all that comes."""
         with self._changed:
             self._refusing_because = self._refusing_because or reason
@@ -142,7 +152,7 @@ class Executor:
                 pass
         except BaseException:
             logger.critical(DEAD, exc_info=True)
-            self._refuse(DEAD)
+            self.refuse_all(DEAD)
             for tell in self._when_dead:
                 tell(DEAD)
 

@@ -36,7 +36,8 @@ def serve(
     Parameters
     ----------
     worker
-        What answers. The server's end is an error if the worker dies.
+        What answers. The server's end is an error if the worker dies; the worker refuses all that
+        comes if what serves it dies.
     host, port
         Where to listen; port 0 takes a free one.
     operator_token
@@ -63,7 +64,11 @@ def serve(
     methods |= _control(worker, threads, operator_token, writer_token, max_message_bytes)
     address, gate = f"{host}:{port}", Gate(methods, threads.trim_soon)
     try:
-        server = Server(lambda: _made(gate, address, max_message_bytes, credentials), threads.pools)
+        server = Server(
+            lambda: _made(gate, address, max_message_bytes, credentials),
+            threads.pools,
+            worker.refuse_all,
+        )
     except BaseException:
         threads.end()
         raise

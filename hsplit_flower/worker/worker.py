@@ -101,8 +101,19 @@ class SplitWorker:
         """Have somebody told, with the reason, should the thread die that runs the sessions."""
         self._executor.when_dead(tell)
 
+    def refuse_all(self, reason: str) -> None:
+        """Refuse all that waits and all that comes: nobody can reach this worker any more."""
+        self._executor.refuse_all(reason)
+
     def describe(self) -> WorkerDescription:
-        """What this worker holds and has."""
+        """What this worker holds and has.
+
+        Raises
+        ------
+        WorkerUnavailableError
+            If it is stopping, or a thread died that serves: it is asked to find that out, too.
+        """
+        self._executor.check_running()
         return replace(self._description, adapter=self._adapter)
 
     def use_adapter(self, updates: Mapping[str, LowRank]) -> None:

@@ -157,6 +157,19 @@ def test_a_device_thread_that_dies_ends_the_server_with_an_error() -> None:
     for future in waiting:
         with pytest.raises(WorkerUnavailableError, match="must be started again"):
             future.result(10)
-    with pytest.raises(WorkerUnavailableError, match="thread died"):
-        worker.open(SPEC)
+    for asked in (worker.describe, lambda: worker.open(SPEC)):
+        with pytest.raises(WorkerUnavailableError, match="thread died"):
+            asked()
+    server.stop(grace=None)
+
+
+def test_a_worker_that_nobody_can_reach_any_more_does_not_say_that_it_lives() -> None:
+    worker = split_worker(load_worker(FAMILY))
+    server, _ = serve(worker, host="127.0.0.1", port=0)
+    assert worker.describe().num_blocks
+    # As the thread that answers calls does when it dies; it is the only one of this process.
+    server.fail("the thread that answers calls died")
+    for asked in (worker.describe, lambda: worker.open(SPEC)):
+        with pytest.raises(WorkerUnavailableError, match="that answers calls died"):
+            asked()
     server.stop(grace=None)
