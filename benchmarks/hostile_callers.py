@@ -3,6 +3,10 @@
 The worker is a process of its own that holds the built-in model. Somebody sends it messages without
 a token, with a wrong one and with that of a session of their own; lets calls hang; opens streams
 and connections on which nothing comes; sends the largest messages that a session can.
+
+Its descriptors are limited, its threads are not: ``RLIMIT_NPROC`` counts those of all processes of
+a user, and Linux holds neither root nor a process with ``CAP_SYS_RESOURCE`` to it. So threads are
+counted instead.
 """
 
 import multiprocessing
