@@ -197,6 +197,8 @@ def _trained(
     )
     if instructions.personal_steps:
         # What was learnt is the client's own.
+        own = PersonalAdapter.of_node(context.node_config, name=name_of(context))
+        tell(INFO, f"this client's own adapter is in {own.folder.absolute()}")
         _tell_end(instructions, outcome)
         return RecordDict({METRICS_KEY: _metrics(instructions, outcome)})
     scores = outcome.importance

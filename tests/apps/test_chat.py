@@ -76,6 +76,22 @@ def test_a_set_is_divided_and_nobody_trains_on_what_is_held_out(
     assert rows_of(task.encoded_for_server(config)) == held_out
 
 
+def test_rows_of_ones_own_are_divided_evenly_unless_a_column_is_said(
+    settings: dict[str, Any],
+) -> None:
+    from chat.run_config import RunConfig
+
+    def way(**changed: str) -> tuple[str, str]:
+        app = RunConfig.from_run_config({**settings, **changed}).app
+        return app.scheme, app.column
+
+    assert way() == ("dirichlet", "topic")
+    assert way(dataset="rows.jsonl") == ("iid", "")
+    assert way(dataset="rows.jsonl", **{"partition-by": "ward"}) == ("dirichlet", "ward")
+    with pytest.raises(ConfigError, match=r"partition-by empty: a column of rows\.jsonl is wanted"):
+        way(dataset="rows.jsonl", partition="natural")
+
+
 def test_a_client_has_its_own_file_and_holds_out_of_it(
     settings: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -119,12 +119,12 @@ def _place(config: RunConfig, context: Context) -> tuple[OwnData, int, int]:
 def _divided(config: RunConfig, num_clients: int) -> list[list[Conversation]]:
     """The rows of every client."""
     app = config.app
-    group_by = "" if app.partition == "iid" else app.partition_by
+    group_by = "" if app.scheme == "iid" else app.column
     everything = load_conversations(app.divided, _row_format(config, group_by))
     parts = partition(
         [one.group for one in everything],
         num_clients,
-        scheme=app.partition,
+        scheme=app.scheme,
         alpha=app.dirichlet_alpha,
         seed=config.run.training.seed,
         min_examples=2,
