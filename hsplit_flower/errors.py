@@ -46,7 +46,19 @@ class ConfigError(HSplitError, ValueError):
 
 
 class DataError(HSplitError, ValueError):
-    """A data set is missing, malformed or empty."""
+    """A data set is missing, malformed or empty.
+
+    A client sends the words of an error to the server: nothing that a file holds is in them.
+
+    Attributes
+    ----------
+    private_detail
+        What was found in a file, for its owner's own terminal alone.
+    """
+
+    def __init__(self, words: str = "", *, private_detail: str = "") -> None:
+        super().__init__(words)
+        self.private_detail = private_detail
 
 
 class UnsupportedModelError(HSplitError, ValueError):

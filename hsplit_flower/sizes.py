@@ -29,6 +29,11 @@ def digits_text(value: float) -> str:
     return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
 
 
+def counted(number: int, what: str) -> str:
+    """``1 column``, ``2 columns``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def time_text(seconds: float) -> str:
     """``12 s``, ``3 min 20 s``, ``2 h 5 min``."""
     whole = round(seconds)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from hsplit_flower.errors import OutOfBudgetError
-from hsplit_flower.sizes import bar, size_text, time_text
+from hsplit_flower.sizes import bar, counted, size_text, time_text
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,11 @@ def test_bars() -> None:
     assert bar(0.0) == f"[{'-' * 24}]" == bar(-1.0)
     assert bar(0.5) == f"[{'#' * 12}{'-' * 12}]"
     assert bar(1.0) == f"[{'#' * 24}]" == bar(3.0)
+
+
+def test_one_is_counted_without_an_s() -> None:
+    assert [counted(number, "column") for number in (0, 1, 2)] == [
+        "0 columns",
+        "1 column",
+        "2 columns",
+    ]

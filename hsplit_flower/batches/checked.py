@@ -79,7 +79,8 @@ def _numbered(
             batch = _check(values, architecture)
             _check_size(batch, max_tokens)
         except DataError as error:
-            raise DataError(f"batch {number}: {error}") from error
+            told = f"batch {number}: {error}"
+            raise DataError(told, private_detail=error.private_detail) from error
         if more := set(others) - ignored:
             ignored |= more
             logger.warning("batch %s: ignored are its %s", number, ", ".join(sorted(more)))

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import DataError
+from ..sizes import counted
 
 REQUIRED = ("input_ids", "labels")
 TAKEN = (*REQUIRED, "attention_mask", "position_ids")
@@ -41,7 +42,10 @@ def taken_keys(fields: Any, inputs: Iterable[str]) -> tuple[dict[str, Any], list
     given = {str(name): value for name, value in fields.items() if value is not None}
     wanted = [*REQUIRED, *(() if "position_ids" in given else ("attention_mask",))]
     if missing := [name for name in wanted if name not in given]:
-        raise DataError(f"has no {missing}: {wanted} are wanted, got {sorted(given)}")
+        raise DataError(
+            f"has no {missing} among its {counted(len(given), 'key')}: {wanted} are wanted",
+            private_detail=str(sorted(given)),
+        )
     others = [name for name in given if name not in TAKEN]
     known = (set(inputs) | UNNAMED) - HARMLESS
     if refused := sorted(known.intersection(others)):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 import typer
 
-from ..errors import HSplitError
+from ..errors import DataError, HSplitError
 from . import (
     centralised,
     certificates,
@@ -70,6 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ended.exit_code
     except (HSplitError, OSError) as error:
         print(f"hsplit: {error}", file=sys.stderr)
+        if isinstance(error, DataError) and error.private_detail and sys.stderr.isatty():
+            # Only where it is needed: neither help nor a usual end need wait for it.
+            from ..wire.error_text import one_line
+
+            print(f"hsplit: found there: {one_line(error.private_detail)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("hsplit: interrupted; what was started has been stopped", file=sys.stderr)

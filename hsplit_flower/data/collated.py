@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import ConfigError, DataError
+from ..sizes import counted
 from .batches import batch_rows
 
 MODEL_COLUMNS = frozenset(
@@ -108,8 +109,16 @@ def formatted(
 def _columns(rows: Rows, at: int) -> dict[str, Any]:
     row = rows[at]
     if not isinstance(row, Mapping) or "input_ids" not in row:
-        found = sorted(map(str, row)) if isinstance(row, Mapping) else type(row).__name__
-        raise DataError(f"row {at} has no input_ids: got {found}; tokenise the rows first")
+        if not isinstance(row, Mapping):
+            raise DataError(
+                f"row {at} is a {type(row).__name__}: a mapping with input_ids is wanted; tokenise "
+                "the rows first"
+            )
+        raise DataError(
+            f"row {at} has no input_ids among its {counted(len(row), 'column')}; tokenise the rows "
+            "first",
+            private_detail=str(sorted(map(str, row))),
+        )
     return {name: value for name, value in row.items() if name in MODEL_COLUMNS}
 
 

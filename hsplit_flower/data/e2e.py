@@ -87,8 +87,9 @@ def _column_positions(path: Path, header: Sequence[str]) -> tuple[int, ...]:
     missing = [column for column in _COLUMNS if column not in names]
     if missing:
         raise DataError(
-            f"{path} lacks the columns {missing}: got {list(header)}, wanted {list(_COLUMNS)}; "
-            "name the columns in the first line"
+            f"{path} lacks the columns {missing}: its first line names {len(header)}, wanted are "
+            f"{list(_COLUMNS)}; name the columns in the first line",
+            private_detail=str(list(header)),
         )
     return tuple(names.index(column) for column in _COLUMNS)
 

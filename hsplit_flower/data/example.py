@@ -37,9 +37,10 @@ def parse_meaning(meaning: str) -> tuple[tuple[str, str], ...]:
         match = _ATTRIBUTE.match(meaning, position)
         if match is None:
             raise DataError(
-                f"cannot read the meaning {meaning!r} at character {position + 1}: "
-                "wanted attributes like 'name[The Copper Heron], kind[tavern]'; "
-                "correct the text, or use the prompt style 'brackets', which takes it as it is"
+                f"cannot read a meaning of {len(meaning)} characters at its character "
+                f"{position + 1}: wanted attributes like 'name[The Copper Heron], kind[tavern]'; "
+                "correct the text, or use the prompt style 'brackets', which takes it as it is",
+                private_detail=repr(meaning),
             )
         pairs.append((match[1].strip(), match[2].strip()))
         position = match.end()

@@ -6,6 +6,7 @@ Only data files are read; a data set that needs its own loading code is refused 
 from typing import TYPE_CHECKING
 
 from ..errors import DataError
+from ..sizes import counted
 from .example import Example
 
 if TYPE_CHECKING:
@@ -43,9 +44,12 @@ def hub_table(dataset_id: str, split: str) -> "Dataset":
     try:
         splits = datasets.load_dataset(dataset_id)
     except Exception as error:  # the hub's client raises a dozen unrelated types
+        # What is said of a network or of a file that is not there names nothing that a file holds.
+        told = f": {error}" if isinstance(error, OSError) else ""
         raise DataError(
             f"tried datasets.load_dataset({dataset_id!r}) and got "
-            f"{type(error).__name__}: {error}; check the id and the network, or give a file"
+            f"{type(error).__name__}{told}; check the id and the network, or give a file",
+            private_detail=str(error),
         ) from error
     for name in _SPLIT_NAMES[split]:
         if name in splits:
@@ -63,12 +67,19 @@ def examples_of_table(table: "Dataset", place: str) -> list[Example]:
             break
     else:
         wanted = " or ".join(str(list(pair)) for pair in _COLUMN_PAIRS)
-        raise DataError(f"{place} has the columns {table.column_names}; wanted {wanted}")
+        raise DataError(
+            f"{place} has {counted(len(table.column_names), 'column')}; wanted {wanted}",
+            private_detail=str(table.column_names),
+        )
     examples = []
     pairs = zip(table[meaning_column], table[reference_column], strict=True)
     for number, (meaning, reference) in enumerate(pairs, start=1):
         if not (isinstance(meaning, str) and isinstance(reference, str)):
-            raise DataError(f"{place}, row {number} does not hold text: {meaning!r}, {reference!r}")
+            raise DataError(
+                f"{place}, row {number} does not hold texts: {type(meaning).__name__} and "
+                f"{type(reference).__name__}",
+                private_detail=f"{meaning!r}, {reference!r}",
+            )
         if not (meaning.strip() and reference.strip()):
             raise DataError(f"{place}, row {number} has an empty meaning or reference")
         examples.append(Example(meaning=meaning.strip(), reference=reference.strip()))

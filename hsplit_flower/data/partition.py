@@ -34,7 +34,9 @@ def labels_of(examples: Sequence[Example], attribute: str = "food") -> list[str]
     if known and not any(attribute in attributes for attributes in known.values()):
         present = sorted({name for attributes in known.values() for name in attributes})
         raise DataError(
-            f"no example has the attribute {attribute!r} to partition by; wanted one of {present}"
+            f"no example has the attribute {attribute!r} to partition by, and they have "
+            f"{len(present)} others; name one of these",
+            private_detail=str(present),
         )
     return [known[example.meaning].get(attribute, MISSING_LABEL) for example in examples]
 

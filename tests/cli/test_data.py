@@ -91,7 +91,7 @@ def test_what_is_learnt_is_in_colour_and_a_files_control_characters_are_not_obey
 
 
 class Terminal(io.StringIO):
-    """Standard output where somebody sits before it."""
+    """Standard output or error where somebody sits before it."""
 
     def isatty(self) -> bool:
         return True
@@ -113,14 +113,19 @@ def test_a_terminal_shows_the_row_that_is_asked_for(
     assert "There is no row 4 to show: 3 are kept." in terminal.getvalue()
 
 
-def test_a_bad_row_is_named_and_its_text_is_not_told(
-    talks: Path, capsys: pytest.CaptureFixture[str]
+def test_a_bad_row_is_named_and_its_columns_are_told_on_a_terminal_alone(
+    talks: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with talks.open("a", encoding="utf-8") as file:
-        file.write('{"prompt": "private"}\n')
+        file.write('{"prompt": "private", "his\\u001b own words": ""}\n')
     assert main(["data", str(talks), *MODEL]) == 1
     told = capsys.readouterr().err
-    assert f"hsplit: {talks}, line 4 has the columns ['prompt']" in told
+    assert f"hsplit: {talks}, line 4 has 2 columns" in told and "own words" not in told
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert main(["data", str(talks), *MODEL]) == 1
+    told = terminal.getvalue()
+    assert "\nhsplit: found there: ['his\\x1b own words', 'prompt']\n" in told
     assert "private" not in told
 
 

@@ -1,6 +1,7 @@
 """What a node cannot do is answered in words, also where the app's own code finds it out."""
 
 from pathlib import Path
+from pickle import dumps, loads
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from flwr.clientapp import ClientApp
 
 from benchmarks.tools.threads import be_the_server
 from hsplit_flower.client.app import describe_device, errors_as_replies
-from hsplit_flower.errors import ConfigError
+from hsplit_flower.errors import ConfigError, DataError
 from hsplit_flower.wire.error_text import signature
 from hsplit_flower.wire.instructions import QUERY_KEY
 from tests.client.test_app import NODE, context, reason_of
@@ -37,6 +38,15 @@ def test_what_the_apps_own_code_finds_wrong_is_a_reply_with_the_clients_name(
     told = reason_of(app(ConfigError("no partition"))(query(), context(name="clinic-a")))
     assert signature(told) == ("ConfigError: no partition", "clinic-a")
     assert flower_log == ["this client cannot do its part: no partition"]
+
+
+def test_what_a_file_holds_is_in_no_reply_and_no_log(flower_log: list[str]) -> None:
+    error = DataError("line 2 has 1 column", private_detail="a patient's own words")
+    told = signature(reason_of(app(error)(query(), context(name="clinic-a"))))
+    assert told == ("DataError: line 2 has 1 column", "clinic-a")
+    assert flower_log == ["this client cannot do its part: line 2 has 1 column"]
+    # As Ray carries it.
+    assert loads(dumps(error)).private_detail == error.private_detail
 
 
 def test_an_error_of_the_apps_is_left_to_flower() -> None:

@@ -164,7 +164,7 @@ def test_what_cannot_be_formatted_or_collated_is_refused(
         formatted([], one, tokenizer, max_length=9)
     with pytest.raises(ConfigError, match="max_length must be 1 or more"):
         formatted(tokenised, one, tokenizer, max_length=0)
-    with pytest.raises(DataError, match=r"row 0 has no input_ids: got \['text'\]"):
+    with pytest.raises(DataError, match=r"row 0 has no input_ids among its 1 column; tokenise"):
         list(collated([{"text": "x"}], list, 1))
     with pytest.raises(DataError, match="no examples to make batches of"):
         collated([], list, 1)

@@ -37,5 +37,7 @@ def test_parsing_reverses_writing(attributes: list[tuple[str, str]]) -> None:
 def test_what_is_no_list_of_attributes_is_refused_with_the_place(
     meaning: str, character: int
 ) -> None:
-    with pytest.raises(DataError, match=f"at character {character}: wanted attributes like"):
+    where = f"a meaning of {len(meaning)} characters at its character {character}: wanted attri"
+    with pytest.raises(DataError, match=where) as refused:
         parse_meaning(meaning)
+    assert meaning not in str(refused.value) and meaning in refused.value.private_detail

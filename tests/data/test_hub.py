@@ -7,6 +7,8 @@ from hsplit_flower.data import Example
 from hsplit_flower.data.hub import examples_of_table, read_hub
 from hsplit_flower.errors import DataError
 
+SECRET = "a patient's own words"
+
 
 @pytest.fixture
 def hub_like(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -40,20 +42,34 @@ def test_what_cannot_be_loaded_is_refused_with_what_was_tried() -> None:
         read_hub("nobody/nothing", "train")
 
 
+def test_files_that_do_not_belong_together_are_refused_without_what_they_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "set").mkdir()
+    for name, column in (("a", "mr"), ("b", SECRET)):
+        table = datasets.Dataset.from_dict({column: ["x"]})
+        table.to_parquet(tmp_path / "set" / f"{name}.parquet")
+    with pytest.raises(DataError, match=r"and got DatasetGeneration\w+; check the") as refused:
+        read_hub(str(tmp_path / "set"), "train")
+    assert SECRET not in str(refused.value) and SECRET in refused.value.private_detail
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"text": ["x"]}, r"the columns \['text'\]; wanted \['mr', 'ref'\] or \['meaning_repr"),
+        ({SECRET: ["x"]}, r"has 1 column; wanted \['mr', 'ref'\] or \['meaning_repr"),
         ({"mr": ["a", " "], "ref": ["x", "y"]}, "row 2 has an empty meaning or reference"),
-        ({"mr": ["a"], "ref": [None]}, "row 1 does not hold text"),
-        ({"mr": ["a"], "ref": [["x", "y"]]}, "row 1 does not hold text"),
+        ({"mr": [SECRET], "ref": [None]}, "row 1 does not hold texts: str and NoneType"),
+        ({"mr": ["a"], "ref": [[SECRET, "y"]]}, "row 1 does not hold texts: str and list"),
         ({"mr": [], "ref": []}, "has no rows"),
     ],
 )
 def test_table_that_holds_no_examples_is_refused(columns: dict[str, list], message: str) -> None:
     table = datasets.Dataset.from_dict(columns)
-    with pytest.raises(DataError, match=f"owner/name.*{message}"):
+    with pytest.raises(DataError, match=f"owner/name.*{message}") as refused:
         examples_of_table(table, "owner/name")
+    assert SECRET not in str(refused.value)
 
 
 def test_e2e_column_names_are_known_too() -> None:

@@ -113,7 +113,8 @@ def _with_group(rows: Iterator[Row], group_by: str) -> Iterator[Row]:
         return
     if group_by and group_by not in first.values:
         raise DataError(
-            f"{first.place} has no column {group_by!r} to divide by: its columns are "
-            f"{sorted(map(str, first.values))}"
+            f"{first.place} has no column {group_by!r} to divide by among its "
+            f"{len(first.values)}{first.taken_as_names}; name one of them",
+            private_detail=first.columns_found,
         )
     yield from chain([first], rows)

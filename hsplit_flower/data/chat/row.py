@@ -7,7 +7,29 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """The values of one row by column; ``place`` names its file and line, for messages."""
+    """The values of one row by column.
+
+    Attributes
+    ----------
+    values
+        By the names of the columns.
+    place
+        Its file and line, for messages.
+    header
+        The line that is taken as the names of the columns, where one is: it may be a row that is
+        taken for a header.
+    """
 
     values: Mapping[str, Any] = field(repr=False)
     place: str
+    header: str = ""
+
+    @property
+    def taken_as_names(self) -> str:
+        """What a message says of where the columns' names come from."""
+        return f", and {self.header} is taken as their names" if self.header else ""
+
+    @property
+    def columns_found(self) -> str:
+        """The names of the columns, which are nobody's but the file's owner's."""
+        return str(sorted(map(str, self.values)))

@@ -31,7 +31,8 @@ def csv_rows(path: Path) -> Iterator[Row]:
                         "fields that hold commas in double quotes"
                     )
                 if fields:
-                    yield Row(values=dict(zip(header, fields, strict=True)), place=place)
+                    values = dict(zip(header, fields, strict=True))
+                    yield Row(values=values, place=place, header="line 1")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text; convert it to UTF-8") from error
     except csv.Error as error:
@@ -44,8 +45,9 @@ def _check_separator(header: list[str], path: Path) -> None:
     """Programs in many languages write CSV files with semicolons, and read as one column."""
     if len(header) == 1 and (found := [sign for sign in ";\t|" if sign in header[0]]):
         raise DataError(
-            f"{path}, line 1: the header {header[0]!r} is one column, with {found[0]!r} in it: "
-            "commas between columns are wanted; save the file with commas"
+            f"{path}, line 1: the header is one column, with {found[0]!r} in it: commas between "
+            "columns are wanted; save the file with commas",
+            private_detail=repr(header[0]),
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ...errors import ConfigError, DataError
 from ...rows import RowFormatName
+from ...sizes import counted
 from ..partition import MISSING_LABEL
 from .conversation import ASSISTANT, ROLES, Conversation, Message
 from .row import Row
@@ -78,15 +79,15 @@ class RowFormat:
         names = {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
         return cls(name=name, columns=names, group_by=group_by)
 
-    def recognised(self, columns: Iterable[str], place: str) -> RowFormatName:
-        """Which of `FORMATS` a row with these columns has.
+    def recognised(self, row: Row) -> RowFormatName:
+        """Which of `FORMATS` a row has, as its columns say.
 
         Raises
         ------
         DataError
             If it has none of them, or not the one that is named.
         """
-        there = set(columns)
+        there = set(row.values)
         wanted = {self.name: FORMATS[self.name]} if self.name else FORMATS
         for name, ours in wanted.items():
             if all(self._theirs(column) in there for column in ours):
@@ -95,9 +96,11 @@ class RowFormat:
             " and ".join(self._theirs(column) for column in ours) for ours in wanted.values()
         )
         raise DataError(
-            f"{place} has the columns {sorted(map(str, there))}: what is wanted is {said}; name "
-            "what is called otherwise with columns, such as messages=conversations, or "
-            "prompt=question, completion=answer"
+            f"{row.place} has {counted(len(there), 'column')}{row.taken_as_names}: what is wanted "
+            f"is {said}; name what is called otherwise with columns, such as "
+            "messages=conversations, or prompt=question, completion=answer; what is there, hsplit "
+            "data shows on a terminal",
+            private_detail=row.columns_found,
         )
 
     def conversation(self, row: Row) -> Conversation:
@@ -108,7 +111,7 @@ class RowFormat:
         DataError
             Naming its file and line, and what of it is missing, empty or no text.
         """
-        name = self.recognised(row.values, row.place)
+        name = self.recognised(row)
         group = row.values.get(self.group_by, MISSING_LABEL) if self.group_by else MISSING_LABEL
         if name == "text":
             text = self._text(row, "text")
@@ -170,9 +173,10 @@ class RowFormat:
             )
         if not {role_key, content_key} <= set(turn):
             raise DataError(
-                f"{place} has the keys {sorted(map(str, turn))}: {role_key} and {content_key} are "
+                f"{place} has {counted(len(turn), 'key')}: {role_key} and {content_key} are "
                 "wanted; name what is called otherwise with columns, such as role=from, "
-                "content=value"
+                "content=value; what is there, hsplit data shows on a terminal",
+                private_detail=str(sorted(map(str, turn))),
             )
         role = turn[role_key]
         role = OTHER_ROLES.get(role, role) if isinstance(role, str) else role

@@ -74,7 +74,8 @@ class ChatTemplate:
             roles = ", ".join(turn.role for turn in messages)
             raise DataError(
                 f"{place}: the tokenizer's chat template refuses turns of {roles}"
-                f"{_reason(error, messages)}; change the turns, or leave the row out"
+                f"{self._reason(error)}; change the turns, or leave the row out",
+                private_detail=str(error),
             ) from None
         return str(text)
 
@@ -94,10 +95,8 @@ class ChatTemplate:
                         "tokenizer reads as a token of its own; take it out, or leave the row out"
                     )
 
-
-def _reason(error: Exception, messages: Sequence[Message]) -> str:
-    """What a template says of roles; nothing that it may have taken from a turn."""
-    told = str(error)
-    if not isinstance(error, TemplateError) or any(turn.content in told for turn in messages):
-        return ""
-    return f" ({told})"
+    def _reason(self, error: Exception) -> str:
+        """What a template says of roles: words of its own, with nothing taken from a turn."""
+        told = str(error)
+        is_its_own = bool(told) and told in str(self._tokenizer.chat_template)
+        return f" ({told})" if is_its_own else ""

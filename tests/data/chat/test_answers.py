@@ -129,10 +129,14 @@ def test_what_a_template_says_of_turns_is_told_and_texts_are_not(
     with pytest.raises(DataError, match="must take turns") as refused:
         rendered_answers(template, unanswered)
     assert "turns of user, user" in str(refused.value)
-    telling = CHATML.replace("{{ '\\n' }}", "{{ raise_exception('no ' + message['content']) }}")
-    with pytest.raises(DataError, match=r"line 7: .* refuses turns of user, assistant") as refused:
-        rendered_answers(ChatTemplate(with_template(telling)), TWICE)
-    assert "one" not in str(refused.value)
+    asked = conversation_of(("user", "some secret words"), ("assistant", "two"))
+    # All of a turn, or the beginning of one.
+    for said in ("message['content']", "message['content'][:11]"):
+        telling = CHATML.replace("{{ '\\n' }}", f"{{{{ raise_exception('no ' + {said}) }}}}")
+        with pytest.raises(DataError, match=r"line 7: .* refuses turns of user, ass") as refused:
+            rendered_answers(ChatTemplate(with_template(telling)), asked)
+        assert "secret" not in str(refused.value)
+        assert "no some secret" in refused.value.private_detail
 
 
 def test_who_writes_a_token_of_the_templates_is_refused(with_template: WithTemplate) -> None:

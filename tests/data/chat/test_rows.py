@@ -148,15 +148,16 @@ SECRET = "a patient's own words"
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"prompt": SECRET}, "has the columns ['prompt']: what is wanted is messages, or prompt"),
+        ({"prompt": SECRET}, " has 1 column: what is wanted is messages, or prompt and completion"),
+        ({SECRET: SECRET, "x": SECRET}, " has 2 columns: what is wanted is messages, or prompt"),
         ({"prompt": SECRET, "completion": ""}, ": completion is empty"),
         ({"prompt": SECRET, "completion": 7}, ": completion is a int: a text is wanted"),
         ({"messages": SECRET}, ": messages is a str: a list of messages is wanted"),
         ({"messages": [SECRET]}, ": messages, message 1 is a str: an object with role and content"),
         (
-            {"messages": [{"from": "human", "value": SECRET}]},
-            ": messages, message 1 has the keys ['from', 'value']: role and content are wanted; "
-            "name what is called otherwise with columns, such as role=from, content=value",
+            {"messages": [{SECRET: "human", "value": SECRET}]},
+            ": messages, message 1 has 2 keys: role and content are wanted; name what is called "
+            "otherwise with columns, such as role=from, content=value",
         ),
         (
             {"messages": [{"role": SECRET, "content": SECRET}]},
@@ -219,6 +220,34 @@ def test_a_file_that_is_none_is_refused(
         path.write_bytes(content)
     with pytest.raises(DataError, match=re.escape(message)):
         load_conversations(str(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "rows", "message"),
+    [
+        (
+            f"{SECRET},yes\nb,c\n",
+            RowFormat(),
+            "line 2 has 2 columns, and line 1 is taken as their names: what is wanted is messages",
+        ),
+        (f"{SECRET}; yes\nb\n", RowFormat(), "line 1: the header is one column, with ';' in it"),
+        (
+            f"{SECRET},text\nb,c\n",
+            RowFormat(group_by="ward"),
+            "line 2 has no column 'ward' to divide by among its 2, and line 1 is taken as their",
+        ),
+    ],
+)
+def test_a_first_line_that_is_no_header_is_for_its_owner_alone(
+    content: str, rows: RowFormat, message: str, tmp_path: Path
+) -> None:
+    """What an error says a client sends to the server."""
+    path = tmp_path / "rows.csv"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=re.escape(message)) as refused:
+        load_conversations(str(path), rows)
+    assert SECRET not in str(refused.value) and SECRET not in repr(refused.value)
+    assert SECRET in refused.value.private_detail
 
 
 def test_a_hub_id_is_read_as_a_file_of_its_rows_is(
