@@ -33,7 +33,7 @@ def json_rows(path: Path) -> Iterator[Row]:
     Raises
     ------
     DataError
-        Naming the line on which a row begins that cannot be read.
+        Naming the line on which a row begins that cannot be read, or something after the list.
     """
     text = path.read_bytes()
     yield from _list_items(_utf8(text, str(path)), path)
@@ -63,6 +63,13 @@ def _list_items(text: str, path: Path) -> Iterator[Row]:
             position = _after_space(text, position + 1)
         elif text[position : position + 1] != "]":
             raise DataError(f"{path} does not go on with a comma or ] after the row of line {line}")
+    after = _after_space(text, position + 1)
+    if after < len(text):
+        line += text.count("\n", counted, after)
+        raise DataError(
+            f"{path}, line {line} goes on after the list's end: one list with all rows is wanted; "
+            "join the lists, or save the rows as JSON Lines, an object on each line"
+        )
 
 
 def _after_space(text: str, position: int) -> int:
