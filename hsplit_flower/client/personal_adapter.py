@@ -38,7 +38,8 @@ class PersonalAdapter:
         ----------
         node_config
             ``personal-adapter`` names a folder. Without it, a client that has ``data`` of its own
-            keeps ``NAME-personal-adapter`` beside the file.
+            keeps ``FILE-personal-adapter`` beside the file, such as
+            ``rows.jsonl-personal-adapter``. ``~`` is the home of who runs the client.
         name
             What the client is called, for one that has neither.
 
@@ -51,10 +52,12 @@ class PersonalAdapter:
         if not isinstance(said, str):
             raise ConfigError(f"{FOLDER_KEY} = {said!r}: the path of a folder is wanted")
         if said:
-            return cls(folder=Path(said))
+            return cls(folder=Path(said).expanduser())
         data = node_config.get(DATA_KEY, "")
         if isinstance(data, str) and data:
-            return cls(folder=Path(data).with_name(f"{Path(data).stem}-{FOLDER_KEY}"))
+            path = Path(data).expanduser()
+            # With its ending: files of one folder may differ in that alone.
+            return cls(folder=path.with_name(f"{path.name}-{FOLDER_KEY}"))
         plain = "".join(one if one.isalnum() or one in "-_" else "-" for one in name)
         return cls(folder=DEFAULT_FOLDER / (plain or "client"))
 

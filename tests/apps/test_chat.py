@@ -290,7 +290,7 @@ def test_an_adapter_of_its_own_lies_beside_a_client_s_file_and_its_gain_in_the_r
         assert before is not None and after is not None and after < before
         assert f"client {name}: perplexity of what it holds out {before:.4f} -> {after:.4f}" in said
         assert f"| {name} | {before:.3g} | {after:.3g} | 3 |" in (folder / "summary.md").read_text()
-    for kept in (tmp_path / "first-personal-adapter", tmp_path / "elsewhere"):
+    for kept in (tmp_path / "first.jsonl-personal-adapter", tmp_path / "elsewhere"):
         blocks = {int(name.split(".")[2]) for name in import_adapter(kept)}
         assert blocks and max(blocks) < max(
             one.cut for one in read_run(folder).training[0].clients.values()

@@ -32,14 +32,18 @@ def update(seed: int, rank: int = 2) -> LowRank:
     ("config", "folder"),
     [
         ({"personal-adapter": "/own/place", "data": "/d/x.jsonl"}, "/own/place"),
-        ({"data": "/d/x.jsonl"}, "/d/x-personal-adapter"),
+        ({"personal-adapter": "~/place"}, "/home/of/client/place"),
+        ({"data": "/d/x.jsonl"}, "/d/x.jsonl-personal-adapter"),
+        ({"data": "/d/x.csv"}, "/d/x.csv-personal-adapter"),
+        ({"data": "~/x.csv"}, "/home/of/client/x.csv-personal-adapter"),
         ({"data": "owner/set"}, "owner/set-personal-adapter"),
         ({"partition-id": 0}, "personal-adapters/host-0"),
     ],
 )
 def test_it_is_where_the_node_says_or_beside_its_data(
-    config: dict[str, object], folder: str
+    config: dict[str, object], folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("HOME", "/home/of/client")
     assert PersonalAdapter.of_node(config, name="host/0").folder == Path(folder)
 
 
