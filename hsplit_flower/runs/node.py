@@ -18,16 +18,41 @@ def partition_of(node_config: Mapping[str, Any]) -> tuple[int, int]:
     Raises
     ------
     ConfigError
-        If its node config does not say so.
+        If its node config does not say so, or says something else than whole numbers.
     """
-    try:
-        position = int(node_config["partition-id"])
-        num_clients = int(node_config["num-partitions"])
-    except KeyError as error:
-        raise ConfigError(
-            f"the node config lacks {error}: start the SuperNode with "
-            "--node-config 'partition-id=0 num-partitions=2'"
-        ) from None
-    if not 0 <= position < num_clients:
+    for key in ("partition-id", "num-partitions"):
+        if key not in node_config:
+            raise ConfigError(
+                f"the node config lacks {key!r}: start the SuperNode with "
+                "--node-config 'partition-id=0 num-partitions=2'"
+            )
+    position = partition_id_of(node_config)
+    num_clients = _whole_number(node_config, "num-partitions", least=1)
+    if position >= num_clients:
         raise ConfigError(f"partition-id = {position}: 0 to {num_clients - 1} is wanted")
     return position, num_clients
+
+
+def partition_id_of(node_config: Mapping[str, Any]) -> int:
+    """Which partition a client has; 0 where its node config does not say.
+
+    Raises
+    ------
+    ConfigError
+        If it says something else than a whole number of 0 or more.
+    """
+    return _whole_number(node_config, "partition-id", least=0)
+
+
+def _whole_number(node_config: Mapping[str, Any], key: str, *, least: int) -> int:
+    value = node_config.get(key, least)
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise ConfigError(
+            f"the node config has {key} = {value!r}: a whole number of {least} or more is wanted; "
+            f"start the SuperNode with {key}={least}, or another one, in its --node-config"
+        )
+    return number

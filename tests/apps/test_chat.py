@@ -14,6 +14,7 @@ from hsplit_flower.cli import main
 from hsplit_flower.data.chat import HELP_DESK
 from hsplit_flower.errors import ConfigError, DataError
 from hsplit_flower.reports import read_run
+from hsplit_flower.runs import partition_of
 
 from .one_process import flowers_log, run_here
 
@@ -184,6 +185,34 @@ def test_what_a_node_config_lacks_is_said(settings: dict[str, Any], tmp_path: Pa
         task.num_examples(config, node(data=7))
     with pytest.raises(DataError, match=r"gone\.jsonl cannot be read"):
         task.num_examples(config, node(data=str(tmp_path / "gone.jsonl")))
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"partition-id": "a"}, "partition-id = 'a': a whole number of 0 or more is wanted"),
+        ({"partition-id": -1}, "partition-id = -1: a whole number of 0 or more is wanted"),
+        ({"partition-id": 1.5}, "partition-id = 1.5: a whole number"),
+        ({"num-partitions": "two"}, "num-partitions = 'two': a whole number of 1 or more"),
+        ({"num-partitions": 0}, "num-partitions = 0: a whole number of 1 or more is wanted"),
+        ({"partition-id": 2}, "partition-id = 2: 0 to 1 is wanted"),
+    ],
+)
+def test_a_part_that_is_none_is_said(said: dict[str, Any], message: str) -> None:
+    config = {"partition-id": 0, "num-partitions": 2, **said}
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        partition_of(config)
+
+
+def test_a_client_with_a_file_of_its_own_is_told_that_its_part_is_none(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    from chat import task
+    from chat.run_config import RunConfig
+
+    own = {"data": str(file_of(tmp_path / "own.jsonl", 12)), "partition-id": "a"}
+    with pytest.raises(ConfigError, match="the node config has partition-id = 'a'"):
+        task.num_examples(RunConfig.from_run_config(settings), node(**own))
 
 
 def test_on_a_superlink_the_server_evaluates_on_rows_of_its_own_only(

@@ -24,7 +24,7 @@ from hsplit_flower.data.chat import (
 )
 from hsplit_flower.data.chat.row_format import RowFormat
 from hsplit_flower.errors import ConfigError
-from hsplit_flower.runs import is_simulated, partition_of
+from hsplit_flower.runs import is_simulated, partition_id_of, partition_of
 from hsplit_flower.settings import Model, OwnData
 from hsplit_flower.splitting import load_tokenizer
 
@@ -102,7 +102,7 @@ def _place(config: RunConfig, context: Context) -> tuple[OwnData, int, int]:
     """
     own = OwnData.of_node(context.node_config)
     if own.data:
-        return own, int(context.node_config.get("partition-id", 0)), 1
+        return own, partition_id_of(context.node_config), 1
     if not (config.app.dataset or is_simulated()):
         raise ConfigError(
             "this client has no rows: its node config names no data, and the run no dataset; start "
