@@ -18,12 +18,13 @@ from hsplit_flower.data.chat import (
     Conversation,
     PackedRow,
     encode_conversations,
+    held_out_of_parts,
     held_out_split,
     load_conversations,
     pack,
 )
 from hsplit_flower.data.chat.row_format import RowFormat
-from hsplit_flower.errors import ConfigError
+from hsplit_flower.errors import ConfigError, DataError
 from hsplit_flower.runs import is_simulated, partition_id_of, partition_of
 from hsplit_flower.settings import Model, OwnData
 from hsplit_flower.splitting import load_tokenizer
@@ -116,8 +117,8 @@ def _place(config: RunConfig, context: Context) -> tuple[OwnData, int, int]:
 
 
 @lru_cache(maxsize=4)
-def _divided(config: RunConfig, num_clients: int) -> list[list[Conversation]]:
-    """The rows of every client."""
+def _divided(config: RunConfig, num_clients: int) -> list[Sides]:
+    """The rows of every client; none is trained on that the server holds out of the whole."""
     app = config.app
     group_by = "" if app.scheme == "iid" else app.column
     everything = load_conversations(app.divided, _row_format(config, group_by))
@@ -129,7 +130,7 @@ def _divided(config: RunConfig, num_clients: int) -> list[list[Conversation]]:
         seed=config.run.training.seed,
         min_examples=2,
     )
-    return [[everything[index] for index in part] for part in parts]
+    return held_out_of_parts(everything, parts, config.chat.held_out_share)
 
 
 def _sides(config: RunConfig, own: OwnData, position: int, num_clients: int) -> Sides:
@@ -141,16 +142,23 @@ def _sides(config: RunConfig, own: OwnData, position: int, num_clients: int) -> 
         return train, held_out
     if own.data:
         rows = load_conversations(own.data, _own_format(config, own))
-    else:
-        rows = _divided(config, num_clients)[position]
-    return held_out_split(rows, config.chat.held_out_share)
+        return held_out_split(rows, config.chat.held_out_share)
+    return _divided(config, num_clients)[position]
 
 
 @lru_cache(maxsize=KEPT_PARTS)
 def _encoded(
     config: RunConfig, own: OwnData, position: int, num_clients: int, *, is_held_out: bool
 ) -> list[EncodedExample]:
-    return _encode(config, _sides(config, own, position, num_clients)[is_held_out])
+    sides = _sides(config, own, position, num_clients)
+    if not sides[is_held_out]:
+        raise DataError(
+            f"part {position} of {num_clients} of {config.app.divided} has {len(sides[0])} rows to "
+            f"train on and {len(sides[1])} that are held out, as chat.held-out-share = "
+            f"{config.chat.held_out_share:g} of the whole set says: one or more of each is wanted; "
+            "divide the set among fewer clients or more evenly, or change the share"
+        )
+    return _encode(config, sides[is_held_out])
 
 
 def _encode(config: RunConfig, rows: Sequence[Conversation]) -> list[EncodedExample]:

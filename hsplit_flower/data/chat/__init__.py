@@ -10,6 +10,7 @@ from .conversation import Message as Message
 from .counts import EncodingCounts as EncodingCounts
 from .encode import EncodedConversations as EncodedConversations
 from .encode import encode_conversations as encode_conversations
+from .held_out import held_out_of_parts as held_out_of_parts
 from .held_out import held_out_split as held_out_split
 from .load import HELP_DESK as HELP_DESK
 from .load import conversations_of as conversations_of

@@ -4,7 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsplit_flower.data.chat import Conversation, held_out_split, load_conversations
+from hsplit_flower.data.chat import (
+    Conversation,
+    held_out_of_parts,
+    held_out_split,
+    load_conversations,
+)
 from hsplit_flower.errors import ConfigError, DataError
 
 
@@ -21,6 +26,29 @@ def test_each_is_on_one_side_and_equal_ones_on_the_same(contents: list[str], sha
     assert train and held_out
     assert sorted(one.text for one in (*train, *held_out)) == sorted(contents)
     assert not {one.text for one in train} & {one.text for one in held_out}
+
+
+@given(
+    contents=st.lists(st.text(max_size=3), min_size=2).filter(lambda found: len({*found}) > 1),
+    share=st.floats(0.01, 0.99),
+    data=st.data(),
+)
+def test_no_part_of_a_set_trains_on_what_the_whole_or_another_part_holds_out(
+    contents: list[str], share: float, data: st.DataObject
+) -> None:
+    everything = texts(*contents)
+    owners = data.draw(
+        st.lists(st.integers(0, 2), min_size=len(everything), max_size=len(everything))
+    )
+    parts = [[at for at, own in enumerate(owners) if own == owner] for owner in range(3)]
+    _, of_the_whole = held_out_split(everything, share)
+    sides = held_out_of_parts(everything, parts, share)
+    trained = {one.text for train, _ in sides for one in train}
+    assert not trained & {one.text for one in of_the_whole}
+    assert not trained & {one.text for _, held_out in sides for one in held_out}
+    for part, (train, held_out) in zip(parts, sides, strict=True):
+        own = sorted(everything[at].text for at in part)
+        assert sorted(one.text for one in (*train, *held_out)) == own
 
 
 def test_about_the_share_is_held_out_and_parts_agree_with_the_whole() -> None:
