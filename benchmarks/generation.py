@@ -60,7 +60,7 @@ def measure(settings: Settings) -> Iterator[Figure | Detail]:
     prompt, new_tokens = (8, 4) if quick else (16, 24)
     ids = torch.randint(3, config.vocab_size, (1, prompt))
     how = GenerationConfig(max_new_tokens=new_tokens, do_sample=False, pad_token_id=0)
-    spec = SessionSpec(client=0, cut=CUT, kept_tokens=prompt + new_tokens, train=False, in_flight=1)
+    spec = SessionSpec.to_write(cut=CUT, kept_tokens=prompt + new_tokens)
     whole: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     with ExitStack() as stack:
         worker = stack.enter_context(worker_process(folder, num_threads=1))

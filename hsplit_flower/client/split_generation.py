@@ -178,15 +178,11 @@ def _hidden_type(model: Model) -> WireType:
 
 
 def _spec(cut: int, kept_tokens: int, wire_type: WireType) -> SessionSpec:
-    return SessionSpec(
-        client=0,
+    return SessionSpec.to_write(
         client_name="a writer",
         cut=cut,
         wire_type=wire_type,
-        in_flight=1,
-        max_tokens=kept_tokens,
         kept_tokens=kept_tokens,
-        train=False,
         # It comes at once.
         round_timeout_seconds=WAITING_SECONDS,
     )

@@ -1,9 +1,10 @@
 """What the worker must know of one client's session for one round."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
+from typing_extensions import Self
 
 from ..types import LONGEST_ROUND_SECONDS, WireType
 from .fields import setting
@@ -63,6 +64,19 @@ class SessionSpec(Recipe, WireFormat):
         unit="tokens",
         ge=0,
     )
+
+    @classmethod
+    def to_write(cls, *, cut: int, kept_tokens: int, **others: Any) -> Self:
+        """One in which texts are written: a request at a time, of what may be kept at most."""
+        return cls(
+            client=0,
+            cut=cut,
+            kept_tokens=kept_tokens,
+            max_tokens=kept_tokens,
+            in_flight=1,
+            train=False,
+            **others,
+        )
 
     @property
     def writes(self) -> bool:

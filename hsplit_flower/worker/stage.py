@@ -35,7 +35,7 @@ from .finiteness import check_gradients, finite
 from .probing import probing_above_cut
 from .session import Session
 from .u_shaped_pass import UShapedPass
-from .writing_admission import check_follows
+from .writing_admission import check_bounds, check_follows
 from .writing_pass import WritingPart, write_together
 from .writing_session import WritingSession, token_bytes_by_block, writing_session
 
@@ -107,6 +107,7 @@ class Stage:
             raise SplitError(f"cut {spec.cut} is below {lowest}, the first block of this worker")
         check_ranks(spec, self.half.architecture)
         if spec.writes:
+            check_bounds(spec)
             return writing_session(spec, self._global, self._token_bytes_above(spec.cut))
         if not spec.shares_adapters:
             return self._fresh(spec)

@@ -13,6 +13,30 @@ MOST_SESSIONS = 1024
 """That write, at a time: whoever has the writers' token may open them."""
 
 
+def check_bounds(spec: SessionSpec) -> None:
+    """Refuse a session that writes and may have more on the worker than what is counted of it.
+
+    Whoever has the writers' token says what its session is opened with, and only what it keeps is
+    held against the worker's memory: a request that waits may be as large as that, and one may
+    wait.
+
+    Raises
+    ------
+    WorkerRejectedError
+        Naming what is too much.
+    """
+    if spec.in_flight != 1:
+        raise WorkerRejectedError(
+            f"in_flight is {spec.in_flight} in a session that writes: 1 is wanted, as each token "
+            "follows from the one before"
+        )
+    if spec.max_tokens > spec.kept_tokens:
+        raise WorkerRejectedError(
+            f"max_tokens is {spec.max_tokens} in a session that writes and keeps "
+            f"{spec.kept_tokens} tokens: {spec.kept_tokens} or fewer are wanted in a request"
+        )
+
+
 def check_extend(request: Extend, architecture: Architecture) -> None:
     """Refuse a request that no text could go on with, whatever came before it.
 

@@ -82,7 +82,7 @@ def test_a_worker_serves_who_knows_its_token_and_ends_when_asked(tmp_path: Path)
         assert worker.describe().adapter == ""
         shown = writer_file.read_text(encoding="utf-8").strip()
         writer = RemoteWorker(address, shown, security=trusting)
-        writer.close(writer.open(SessionSpec(client=0, cut=1, kept_tokens=9)))
+        writer.close(writer.open(SessionSpec.to_write(cut=1, kept_tokens=9)))
         writer.stop()
         token = worker.open(SessionSpec(client=7, cut=3, ranks={}))
         assert worker.steps() == {7: 0}

@@ -32,7 +32,7 @@ def _whole(kind: Any, folder: str, asked: dict[str, Any]) -> torch.Tensor:
 
 def _split(worker: Worker, folder: str, cut: int, asked: dict[str, Any]) -> torch.Tensor:
     half = load_half(folder, Parts.of_client(cut, keeps_labels=False))
-    spec = SessionSpec(client=0, cut=cut, kept_tokens=600, train=False, in_flight=1)
+    spec = SessionSpec.to_write(cut=cut, kept_tokens=600)
     token = worker.worker.open(spec)
     with exchange(over_grpc, worker, token) as stream:
         other = OtherHalf(stream, half.architecture.vocabulary_size)

@@ -37,7 +37,7 @@ PROMPTS = ["The name of the place", "It was", "There is a house near the river, 
 
 
 def spec(cut: int) -> SessionSpec:
-    return SessionSpec(client=0, cut=cut, kept_tokens=600, train=False, in_flight=1)
+    return SessionSpec.to_write(cut=cut, kept_tokens=600)
 
 
 def whole_tokens(name: str, kind: str, config: GenerationConfig, seed: int) -> Tensor:

@@ -17,7 +17,7 @@ from hsplit_flower.worker.writing_admission import MOST_SESSIONS, check_room
 from tests.workers import OPERATOR_TOKEN, PATIENT, load_worker, split_worker
 
 WRITERS = "who writes here shows this"
-WRITING = SessionSpec(client=0, cut=1, kept_tokens=20, train=False, in_flight=1)
+WRITING = SessionSpec.to_write(cut=1, kept_tokens=20)
 
 
 @pytest.fixture(scope="module")

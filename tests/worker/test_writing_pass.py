@@ -28,7 +28,7 @@ TEXTS = [(2, 1, 7), (1, 3, 4), (3, 2, 5), (1, 1, 9)]
 
 
 def spec(cut: int = 2, kept_tokens: int = 100) -> SessionSpec:
-    return SessionSpec(client=0, cut=cut, kept_tokens=kept_tokens, train=False, in_flight=1)
+    return SessionSpec.to_write(cut=cut, kept_tokens=kept_tokens)
 
 
 def states(rows: int, new: int, seed: int) -> Tensor:
@@ -216,6 +216,19 @@ def test_what_is_not_finite_in_one_text_stays_there() -> None:
     assert other.kept is not None
     assert other.kept.num_positions == 5
     assert isinstance(stage.handle(other, token(2)), NextTokens)
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"in_flight": 10**6}, "in_flight is 1000000 in a session that writes: 1 is wanted"),
+        ({"max_tokens": 101}, "max_tokens is 101 in a session that writes and keeps 100"),
+    ],
+)
+def test_what_waits_takes_no_more_than_what_is_kept(asked: dict[str, int], says: str) -> None:
+    """Requests are in memory while they wait, and are counted in with what is kept of them."""
+    with pytest.raises(WorkerRejectedError, match=says):
+        stage_of("llama").open(spec().replace(**asked))
 
 
 def test_a_worker_has_room_for_so_many_tokens() -> None:
