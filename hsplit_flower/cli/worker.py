@@ -164,7 +164,7 @@ def _hosted(chosen: Chosen, alone: OwnProcess) -> "HostedWorker":
     except ConfigError as error:
         raise ConfigError(OPTIONS.spoken(str(error))) from error
     if updates:
-        worker.use_adapter(updates)
+        worker.load_update(updates)
     return worker
 
 

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 
 from ..adapters import LowRank
-from ..errors import AdapterError, UnsupportedModelError
+from ..errors import UnsupportedModelError
 from ..splitting import Architecture, Checkpoint, floating_dtype
 from ..splitting.base_digest import difference
 from ..splitting.base_reading import digest_of
 from ..splitting.quantisation import told_numbers
 from ..types import WorkerDescription
 from ..wire.base_text import base_from_text
-from ..wire.fingerprint import fingerprint_of_updates
+from ..wire.fingerprint import check_same_adapter, fingerprint_of_updates
 
 
 def check_described(
@@ -44,11 +44,7 @@ def check_described(
             "sides"
         )
     own = fingerprint_of_updates(updates)
-    if described.adapter != own:
-        raise AdapterError(
-            f"the worker at {address} has {_named(described.adapter)}, and this device "
-            f"{_named(own)}: the same adapter is wanted on both sides (hsplit worker --adapter)"
-        )
+    check_same_adapter(described.adapter, own, worker=f"the worker at {address}")
 
 
 def check_base(described: WorkerDescription, checkpoint: Checkpoint, address: str) -> None:
@@ -76,7 +72,3 @@ def check_base(described: WorkerDescription, checkpoint: Checkpoint, address: st
             f"{checkpoint.source!r} here is another base than {described.model!r} of the worker at "
             f"{address}: {found}; give both sides one checkpoint, with --model and --revision"
         )
-
-
-def _named(adapter: str) -> str:
-    return f"the adapter {adapter}" if adapter else "no adapter"

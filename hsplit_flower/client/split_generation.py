@@ -1,6 +1,6 @@
 """Texts of a model of which this device has the first blocks, and a worker the rest."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, final
@@ -28,6 +28,7 @@ from ..transport.operator_token import token_towards
 from ..transport.remote_worker import RemoteWorker
 from ..transport.security import Security
 from ..types import WireType
+from ..wire.fingerprint import fingerprint_of_updates
 from .matching_halves import check_base, check_described
 from .other_half import OtherHalf, attach_part
 from .personal_adapter import PersonalAdapter
@@ -147,11 +148,11 @@ def split_writer(
         architecture = read_architecture(checkpoint.config())
         check_described(described, architecture, updates, worker.address)
         cut = text.cut or described.lowest_cut
-        updates = _with_personal(updates, personal, architecture, cut)
+        own = _with_personal(updates, personal, architecture, cut)
         half = _device_half(model, architecture, cut, device)
         check_base(described, checkpoint, worker.address)
-        attach_part(half, updates)
-        spec = _spec(cut, num_rows * text.context_tokens, link.wire_type or _hidden_type(model))
+        attach_part(half, own)
+        spec = _spec(model, link, cut, num_rows * text.context_tokens, updates)
         token = control.open(spec)
         stack.callback(_close, control, token)
         stream = GrpcStream(worker.address, token, spec.wire_type, settings, security=security)
@@ -177,12 +178,16 @@ def _hidden_type(model: Model) -> WireType:
     return WireType(model.computes_in)
 
 
-def _spec(cut: int, kept_tokens: int, wire_type: WireType) -> SessionSpec:
+def _spec(
+    model: Model, link: Link, cut: int, kept_tokens: int, updates: Mapping[str, LowRank]
+) -> SessionSpec:
     return SessionSpec.to_write(
         client_name="a writer",
         cut=cut,
-        wire_type=wire_type,
+        wire_type=link.wire_type or _hidden_type(model),
         kept_tokens=kept_tokens,
+        # A run may have loaded another one since the worker was asked.
+        adapter=fingerprint_of_updates(updates),
         # It comes at once.
         round_timeout_seconds=WAITING_SECONDS,
     )

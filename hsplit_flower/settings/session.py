@@ -65,6 +65,12 @@ class SessionSpec(Recipe, WireFormat):
         ge=0,
     )
 
+    adapter: str | None = setting(
+        None,
+        "What tells the adapter of which the client has the other part, and writes with; empty for "
+        "none. One that is not said is not compared with the worker's.",
+    )
+
     @classmethod
     def to_write(cls, *, cut: int, kept_tokens: int, **others: Any) -> Self:
         """One in which texts are written: a request at a time, of what may be kept at most."""

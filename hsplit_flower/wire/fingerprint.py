@@ -7,6 +7,7 @@ import xxhash
 from torch import Tensor
 
 from ..adapters import LowRank
+from ..errors import AdapterError
 
 
 def fingerprint_of(values: object, tensors: Iterable[Tensor | None]) -> int:
@@ -34,3 +35,22 @@ def fingerprint_of_updates(updates: Mapping[str, LowRank]) -> str:
     names = sorted(updates)
     factors = (factor for name in names for factor in (updates[name].b, updates[name].a))
     return f"{fingerprint_of(names, factors):016x}"
+
+
+def check_same_adapter(of_worker: str, of_device: str, *, worker: str = "the worker") -> None:
+    """Refuse to write with parts of two adapters, each told by its fingerprint.
+
+    Raises
+    ------
+    AdapterError
+        Naming both, and the worker as whoever reads it is to know it.
+    """
+    if of_worker != of_device:
+        raise AdapterError(
+            f"{worker} has {_named(of_worker)}, and this device {_named(of_device)}: the same "
+            "adapter is wanted on both sides (hsplit worker --adapter)"
+        )
+
+
+def _named(adapter: str) -> str:
+    return f"the adapter {adapter}" if adapter else "no adapter"

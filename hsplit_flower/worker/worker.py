@@ -16,7 +16,7 @@ from ..transport.traffic import TrafficMeter
 from ..types import WorkerDescription
 from ..wire.base_text import base_to_text
 from ..wire.factors import SessionResult
-from ..wire.fingerprint import fingerprint_of_updates
+from ..wire.fingerprint import check_same_adapter, fingerprint_of_updates
 from ..wire.messages import Reply, Request
 from ..wire.work_done import WorkDone
 from .admission import check_content
@@ -116,26 +116,26 @@ class SplitWorker:
         self._executor.check_running()
         return replace(self._description, adapter=self._adapter)
 
-    def use_adapter(self, updates: Mapping[str, LowRank]) -> None:
-        """Make ``updates`` the global adapter, and tell whoever asks which one it is."""
-        self.load_update(updates)
-        self._adapter = fingerprint_of_updates(updates)
-
     def load_update(self, updates: Mapping[str, LowRank]) -> None:
         """Make ``updates`` the global adapter that the next sessions start from.
 
-        Sessions that are open share what changes. They are of a round that is over, if its end came
-        through or not, and are closed.
+        Whoever asks is told which one it is. Sessions that are open share what changes. They are of
+        a round that is over, if its end came through or not, and are closed.
         """
-        self._adapter = ""
+        fingerprint = fingerprint_of_updates(updates)
         left = self._sessions.remove_all()
         for token in left:
             self.streams.end(token)
         if left:
             clients = ", ".join(sorted(left.values()))
             logger.warning("closed the sessions that were left open, of clients %s", clients)
-        self._executor.call(lambda: self._stage.load_update(updates))
+        self._executor.call(lambda: self._load(updates, fingerprint))
         self._limit_batches()
+
+    def _load(self, updates: Mapping[str, LowRank], fingerprint: str) -> None:
+        """In the executor's thread, so that no session is opened between one and the other."""
+        self._stage.load_update(updates)
+        self._adapter = fingerprint
 
     def open(self, spec: SessionSpec) -> str:
         """Open a session and give its token.
@@ -144,6 +144,8 @@ class SplitWorker:
         ------
         WorkerUnavailableError
             If this worker is about to end.
+        AdapterError
+            If the session's client says that it has a part of another adapter.
         """
         if self._is_ending:
             raise WorkerUnavailableError("the split worker is ending: it opens no more sessions")
@@ -153,6 +155,8 @@ class SplitWorker:
 
     def _opened(self, spec: SessionSpec) -> str:
         """In the executor's thread, so that no other session is opened meanwhile."""
+        if spec.adapter is not None:
+            check_same_adapter(self._adapter, spec.adapter)
         session = self._stage.open(spec)
         if spec.writes:
             memory_bytes = self._description.memory_bytes - self._stage.update_bytes

@@ -138,7 +138,7 @@ def test_with_a_worker_the_same_is_written(
     token = tmp_path / "token"
     token.write_text(OPERATOR_TOKEN, encoding="utf-8")
     with running_worker_of(load_half("llama-tiny", Parts.of_worker(1, 8))) as running:
-        running.worker.use_adapter(import_adapter(adapter))
+        running.worker.load_update(import_adapter(adapter))
         there = ("--worker", running.address, "--token-file", token, "--cut", 2)
         for how in ((), ("--temperature", 0.7, "--seed", 5)):
             split = generated(capsys, PROMPT, "--adapter", adapter, *how, *there)
@@ -175,7 +175,7 @@ def test_an_adapter_of_its_own_is_on_top_whole_and_with_a_worker(
     token = tmp_path / "token"
     token.write_text(OPERATOR_TOKEN, encoding="utf-8")
     with running_worker_of(load_half("llama-tiny", Parts.of_worker(1, 8))) as running:
-        running.worker.use_adapter(updates)
+        running.worker.load_update(updates)
         there = ("--worker", running.address, "--token-file", token, "--cut", 2)
         assert generated(capsys, *asked, *there) == wanted
     assert main(["generate", PROMPT, *map(str, asked[3:])]) == 1

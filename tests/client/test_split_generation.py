@@ -11,6 +11,8 @@ from transformers import GenerationConfig
 
 from hsplit_flower import split_generate
 from hsplit_flower.adapters import LowRank, export_adapter, import_adapter
+from hsplit_flower.client import split_generation
+from hsplit_flower.client.matching_halves import check_base
 from hsplit_flower.client.other_half import OtherHalf, all_logits, attach_part, num_choices
 from hsplit_flower.client.split_generation import SplitGenerator
 from hsplit_flower.client.text_writer import TextWriter
@@ -121,7 +123,7 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def worker(adapter: Path) -> Iterator[Worker]:
     half = load_half("llama-tiny", Parts.of_worker(2, 8))
     with running_worker_of(half) as running:
-        running.worker.use_adapter(import_adapter(adapter))
+        running.worker.load_update(import_adapter(adapter))
         yield running
 
 
@@ -205,6 +207,25 @@ def test_halves_that_do_not_belong_together_are_refused(worker: Worker, tmp_path
     stranger = reached(worker, tmp_path, "of somebody else, and long")
     with pytest.raises(AuthenticationError):
         split_generate(PROMPTS, model="llama-tiny", worker=stranger)
+
+
+def test_an_adapter_that_comes_while_the_half_is_loaded_is_noticed(
+    adapter: Path, worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last thing before the session is opened is to compare the bases."""
+
+    def and_then_a_run_begins(*halves: Any) -> None:
+        check_base(*halves)
+        worker.worker.load_update({})
+
+    monkeypatch.setattr(split_generation, "check_base", and_then_a_run_begins)
+    try:
+        with pytest.raises(AdapterError, match="has no adapter, and this device the adapter"):
+            split_generate(
+                PROMPTS, model="llama-tiny", worker=reached(worker, tmp_path), adapter=adapter
+            )
+    finally:
+        worker.worker.load_update(import_adapter(adapter))
 
 
 def test_an_adapter_of_another_model_is_refused() -> None:

@@ -46,6 +46,7 @@ SPEC = SessionSpec(
     truncates=True,
     train=False,
     kept_tokens=77,
+    adapter="89ab",
 )
 INSTRUCTIONS = Instructions(
     server_round=3,

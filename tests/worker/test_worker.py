@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from hsplit_flower.errors import (
+    AdapterError,
     AuthenticationError,
     NonFiniteError,
     SplitError,
@@ -20,6 +21,7 @@ from hsplit_flower.splitting import Checkpoint
 from hsplit_flower.splitting.base_reading import digest_of
 from hsplit_flower.types import WorkerDescription
 from hsplit_flower.wire.base_text import base_to_text
+from hsplit_flower.wire.fingerprint import fingerprint_of_updates
 from hsplit_flower.wire.messages import Forward, Loss
 from hsplit_flower.worker import Sessions, SplitWorker
 from tests.families import NUM_BLOCKS, checkpoint, fields
@@ -115,6 +117,19 @@ def test_an_update_closes_the_sessions_that_were_left_open(
     caplog.clear()
     worker.load_update(global_update(FAMILY))
     assert not caplog.text
+
+
+def test_whoever_has_a_part_of_another_adapter_opens_no_session(worker: SplitWorker) -> None:
+    """A run loads its own while a device loads its half, or before that."""
+    updates = global_update(FAMILY)
+    spec = SessionSpec.to_write(cut=2, kept_tokens=9, adapter=fingerprint_of_updates(updates))
+    worker.load_update({name: update.scale(2.0) for name, update in updates.items()})
+    with pytest.raises(AdapterError, match=r"has the adapter \w{16}, and this device the adapter"):
+        worker.open(spec)
+    assert worker.describe().adapter, "it is one of a run, and not none"
+    worker.load_update(updates)
+    worker.close(worker.open(spec))
+    worker.close(worker.open(spec.replace(adapter=None)))
 
 
 def test_a_client_that_never_came_back_does_not_hold_up_the_next_round() -> None:
