@@ -123,17 +123,21 @@ class SplitWorker:
         a round that is over, if its end came through or not, and are closed.
         """
         fingerprint = fingerprint_of_updates(updates)
+        self._executor.call(lambda: self._load(updates, fingerprint))
+        self._limit_batches()
+
+    def _load(self, updates: Mapping[str, LowRank], fingerprint: str) -> None:
+        """In the executor's thread, so that no session is opened meanwhile.
+
+        One whose opening waits before this is open by now, and closed; one whose opening waits
+        behind it starts from these.
+        """
         left = self._sessions.remove_all()
         for token in left:
             self.streams.end(token)
         if left:
             clients = ", ".join(sorted(left.values()))
             logger.warning("closed the sessions that were left open, of clients %s", clients)
-        self._executor.call(lambda: self._load(updates, fingerprint))
-        self._limit_batches()
-
-    def _load(self, updates: Mapping[str, LowRank], fingerprint: str) -> None:
-        """In the executor's thread, so that no session is opened between one and the other."""
         self._stage.load_update(updates)
         self._adapter = fingerprint
 

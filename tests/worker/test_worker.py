@@ -1,7 +1,8 @@
 """A worker as its callers see it: sessions by token, one update for all of them, limits."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -117,6 +118,32 @@ def test_an_update_closes_the_sessions_that_were_left_open(
     caplog.clear()
     worker.load_update(global_update(FAMILY))
     assert not caplog.text
+
+
+def test_an_update_closes_a_session_that_was_opened_while_it_waited(worker: SplitWorker) -> None:
+    """It would start from the update that is replaced."""
+    started, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        started.set()
+        assert release.wait(60)
+
+    worker._executor.submit(hold)
+    assert started.wait(60)
+    with ThreadPoolExecutor(2) as pool:
+        opening = pool.submit(worker.open, SPEC)
+        wait_until(lambda: len(worker._executor._queue) == 1)
+        loading = pool.submit(worker.load_update, global_update(FAMILY))
+        wait_until(lambda: len(worker._executor._queue) == 2)
+        release.set()
+        loading.result(60)
+    with pytest.raises(AuthenticationError):
+        worker.exchange(opening.result(60), FORWARD)
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    while not is_so():
+        threading.Event().wait(0.001)
 
 
 def test_whoever_has_a_part_of_another_adapter_opens_no_session(worker: SplitWorker) -> None:
