@@ -150,7 +150,7 @@ def _hosted(chosen: Chosen, alone: OwnProcess) -> "HostedWorker":
 
     updates = read_updates(alone.adapter)
     try:
-        worker = host_worker(
+        return host_worker(
             chosen[Model],
             chosen[Worker].replace(operator_token=token),
             lowest_cut=alone.lowest_cut,
@@ -158,14 +158,12 @@ def _hosted(chosen: Chosen, alone: OwnProcess) -> "HostedWorker":
             writer_token=_writer_token(alone.writer_token_file, token),
             # That is for the run-config to say, with worker.address.
             tells_clients=False,
+            updates=updates,
         )
     except SplitError as error:
         raise ConfigError(f"--lowest-cut is {alone.lowest_cut}: {error}") from error
     except ConfigError as error:
         raise ConfigError(OPTIONS.spoken(str(error))) from error
-    if updates:
-        worker.load_update(updates)
-    return worker
 
 
 class Terminated(Exception):

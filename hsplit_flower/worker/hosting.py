@@ -1,10 +1,12 @@
 """A split worker with a port of its own: in the ServerApp's process, or alone."""
 
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
+from ..adapters import LowRank
 from ..devices import machine_profile
 from ..errors import ConfigError
 from ..settings import Link, Model, Planning, Trust, Worker
@@ -74,6 +76,7 @@ def host_worker(
     max_message_bytes: int = Link().max_message_bytes,
     writer_token: str = "",
     tells_clients: bool = True,
+    updates: Mapping[str, LowRank] | None = None,
 ) -> HostedWorker:
     """Load the worker's half and start serving it.
 
@@ -91,9 +94,13 @@ def host_worker(
         Opens sessions that write texts, beside the operator's; empty for none.
     tells_clients
         Whether clients are told its address; if not, its certificate may be for other hosts.
+    updates
+        The global adapter that it begins with; None for none.
 
     Raises
     ------
+    AdapterError
+        If the adapter is not one of the model.
     UnsupportedModelError
         If the model cannot be split or loaded.
     ConfigError
@@ -103,6 +110,20 @@ def host_worker(
     if worker.num_threads:
         torch.set_num_threads(worker.num_threads)
     hosted = _loaded(model, worker, lowest_cut, max_message_bytes)
+    # Before anybody can ask: who writes is refused by a worker that has no adapter yet.
+    if updates:
+        hosted.load_update(updates)
+    _serve(hosted, worker, certificates, max_message_bytes, writer_token)
+    return hosted
+
+
+def _serve(
+    hosted: HostedWorker,
+    worker: Worker,
+    certificates: PortCertificates,
+    max_message_bytes: int,
+    writer_token: str,
+) -> None:
     server, port = serve(
         hosted,
         host=worker.host,
@@ -115,7 +136,6 @@ def host_worker(
         health=hosted.health,
     )
     hosted.attach_server(server, certificates, f"{worker.advertised_host or worker.host}:{port}")
-    return hosted
 
 
 def _loaded(model: Model, worker: Worker, lowest_cut: int, max_message_bytes: int) -> HostedWorker:

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 
-from hsplit_flower.adapters import import_adapter
+from hsplit_flower.adapters import LowRank, export_adapter, import_adapter
 from hsplit_flower.cli import main
 from hsplit_flower.cli.make_certificates import made_certificates
 from hsplit_flower.cli.worker import operator_token
@@ -23,6 +25,7 @@ from hsplit_flower.transport.remote_worker import RemoteWorker
 from hsplit_flower.transport.security import Security
 from hsplit_flower.wire.fingerprint import fingerprint_of_updates
 from tests.cli.evaluating import write_adapter
+from tests.transport.one_session import free_port
 from tests.transport.parties import issued
 
 COMMAND = [sys.executable, "-m", "hsplit_flower.cli", "worker", "--model", "llama-tiny"]
@@ -123,6 +126,20 @@ def test_the_token_comes_from_the_file_else_the_environment(
         operator_token(tmp_path / "empty")
     with pytest.raises(ConfigError, match=r"--operator-token-file is .*Is a directory"):
         operator_token(tmp_path)
+
+
+def test_an_adapter_of_another_model_is_refused_before_anything_is_served(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    strange = {"model.layers.9.mlp.up_proj": LowRank(b=torch.ones(4, 1), a=torch.ones(1, 4))}
+    export_adapter(strange, tmp_path / "own", base_model="llama-tiny", is_transposed=False)
+    port = free_port()
+    options = ["--port", str(port), "--operator-token-file", str(tmp_path / "token")]
+    options += ["--adapter", str(tmp_path / "own")]
+    assert main(["worker", "--model", "llama-tiny", *options]) == 1
+    assert "the model has no weights ['model.layers.9.mlp.up_proj']" in capsys.readouterr().err
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port)).close()
 
 
 def test_an_unknown_model_is_one_line_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
