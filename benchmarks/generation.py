@@ -7,7 +7,7 @@ pair met the same machine. A link is a proxy on this machine.
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final
@@ -120,7 +120,8 @@ def reached(
     token = worker.open(spec)
     stack.callback(worker.close, token)
     stream = stack.enter_context(closing(GrpcStream(address, token, spec.wire_type, LIMITS)))
-    return SplitGenerator(half, OtherHalf(stream, half.architecture.vocabulary_size))
+    other = OtherHalf(stream, half.architecture.vocabulary_size)
+    return SplitGenerator(half, lambda: nullcontext(other))
 
 
 def timed(model: Any, ids: Tensor, how: GenerationConfig) -> Write:

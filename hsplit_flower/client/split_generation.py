@@ -1,7 +1,8 @@
 """Texts of a model of which this device has the first blocks, and a worker the rest."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -32,7 +33,7 @@ from ..wire.fingerprint import fingerprint_of_updates
 from .matching_halves import check_base, check_described
 from .other_half import OtherHalf, attach_part
 from .personal_adapter import PersonalAdapter
-from .split_model import split_model
+from .split_model import Shown, split_model
 from .text_writer import TextWriter, end_ids_of
 
 WAITING_SECONDS = 30.0
@@ -47,18 +48,25 @@ class SplitGenerator:
     ----------
     half
         Of the device.
-    other
-        Of the worker.
+    reach
+        Reaches that of the worker, anew for each call, until its block ends.
     """
 
-    def __init__(self, half: Half, other: OtherHalf) -> None:
-        self._model, self._other = split_model(half, other.follow), other
+    def __init__(self, half: Half, reach: Callable[[], AbstractContextManager[OtherHalf]]) -> None:
+        self._model = split_model(half, self._follow)
+        self._reach = reach
+        self._other: OtherHalf | None = None
         self.device = half.device
+
+    def _follow(self, shown: Shown) -> Tensor:
+        assert self._other is not None
+        return self._other.follow(shown)
 
     def generate(self, *, generation_config: GenerationConfig, **inputs: Any) -> Tensor:
         """Token ids, prompts included, as the whole model would give them."""
-        self._other.prepare(generation_config)
-        written: Tensor = self._model.generate(generation_config=generation_config, **inputs)
+        with self._reach() as self._other:
+            self._other.prepare(generation_config)
+            written: Tensor = self._model.generate(generation_config=generation_config, **inputs)
         return written
 
 
@@ -126,7 +134,8 @@ def split_writer(
     device: str = "cpu",
     num_rows: int = 1,
 ) -> Iterator[TextWriter]:
-    """A writer with a session on a worker, which is closed when the block ends.
+    """A writer that reaches a worker until the block ends, with a session for each time it writes:
+    nobody who is silent in between is dropped.
 
     ``num_rows`` are texts at a time, each of several beams counted; for the rest see
     `split_generate`.
@@ -153,18 +162,29 @@ def split_writer(
         check_base(described, checkpoint, worker.address)
         attach_part(half, own)
         spec = _spec(model, link, cut, num_rows * text.context_tokens, updates)
-        token = control.open(spec)
-        stack.callback(_close, control, token)
-        stream = GrpcStream(worker.address, token, spec.wire_type, settings, security=security)
-        stack.enter_context(closing(stream))
-        other = OtherHalf(stream, architecture.vocabulary_size)
+        reach = partial(_other_half, control, spec, settings, architecture.vocabulary_size)
         positions = min(architecture.max_positions or text.context_tokens, text.context_tokens)
         yield TextWriter(
-            SplitGenerator(half, other),
+            SplitGenerator(half, reach),
             load_tokenizer(model.name, revision=checkpoint.revision),
             end_ids=end_ids_of(checkpoint),
             positions=positions,
         )
+
+
+@contextmanager
+def _other_half(
+    control: RemoteWorker, spec: SessionSpec, settings: ChannelSettings, vocabulary_size: int
+) -> Iterator[OtherHalf]:
+    """The worker's, in a session that ends with the block."""
+    token = control.open(spec)
+    security = control.security
+    try:
+        stream = GrpcStream(control.address, token, spec.wire_type, settings, security=security)
+        with closing(stream):
+            yield OtherHalf(stream, vocabulary_size)
+    finally:
+        _close(control, token)
 
 
 def _close(control: RemoteWorker, token: str) -> None:

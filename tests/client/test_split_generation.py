@@ -1,6 +1,7 @@
 """Texts written with a worker over the loopback are those that the whole model writes."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from hsplit_flower.adapters import LowRank, export_adapter, import_adapter
 from hsplit_flower.client import split_generation
 from hsplit_flower.client.matching_halves import check_base
 from hsplit_flower.client.other_half import OtherHalf, all_logits, attach_part, num_choices
-from hsplit_flower.client.split_generation import SplitGenerator
+from hsplit_flower.client.split_generation import SplitGenerator, split_writer
 from hsplit_flower.client.text_writer import TextWriter
 from hsplit_flower.errors import AdapterError, AuthenticationError, CodecError
-from hsplit_flower.settings import Decoding, SessionSpec, SplitText
+from hsplit_flower.settings import Decoding, Model, SessionSpec, SplitText
 from hsplit_flower.settings import Worker as WorkerSettings
 from hsplit_flower.splitting import Parts, load_half, load_tokenizer
 from hsplit_flower.wire.next_tokens import NextTokens
@@ -59,7 +60,7 @@ def split_tokens(worker: Worker, name: str, cut: int, **asked: Any) -> Tensor:
     with exchange(over_grpc, worker, token) as stream:
         other = OtherHalf(stream, worker.half.architecture.vocabulary_size)
         torch.manual_seed(7)
-        return SplitGenerator(load_client(name, cut), other).generate(**asked)
+        return SplitGenerator(load_client(name, cut), lambda: nullcontext(other)).generate(**asked)
 
 
 WAYS = {
@@ -207,6 +208,19 @@ def test_halves_that_do_not_belong_together_are_refused(worker: Worker, tmp_path
     stranger = reached(worker, tmp_path, "of somebody else, and long")
     with pytest.raises(AuthenticationError):
         split_generate(PROMPTS, model="llama-tiny", worker=stranger)
+
+
+def test_a_writer_goes_on_after_its_worker_has_dropped_it(
+    adapter: Path, worker: Worker, tmp_path: Path
+) -> None:
+    """As it drops whoever is silent for long: a conversation may pause."""
+    how, there = Decoding(max_new_tokens=2), reached(worker, tmp_path)
+    with split_writer(Model(name="llama-tiny"), there, adapter=adapter) as writer:
+        prompts = [writer.encoded(PROMPTS[0])]
+        first = writer.texts(prompts, how)
+        worker.sessions.remove_all()
+        assert writer.texts(prompts, how) == first
+    assert len(worker.sessions) == 0
 
 
 def test_an_adapter_that_comes_while_the_half_is_loaded_is_noticed(
