@@ -2,7 +2,7 @@
 
 import sys
 
-from ..errors import CertificateError, ConfigError, WorkerUnavailableError
+from ..errors import CertificateError, ConfigError, DataError, WorkerUnavailableError
 from ..settings import Decoding, Link, Model, Settings, SplitText, Worker, setting
 from .field_option import OtherDefault
 from .options import Chosen, Offer, Options
@@ -82,5 +82,5 @@ def command(chosen: Chosen) -> None:
                 hold_conversation(writer, sys.stdin, chosen[Decoding])
             else:
                 show_text(writer, writer.encoded(asked.prompt), chosen[Decoding])
-    except (ConfigError, CertificateError, WorkerUnavailableError) as error:
+    except (ConfigError, CertificateError, DataError, WorkerUnavailableError) as error:
         raise type(error)(OPTIONS.spoken(str(error))) from error

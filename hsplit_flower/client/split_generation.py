@@ -163,12 +163,13 @@ def split_writer(
         attach_part(half, own)
         spec = _spec(model, link, cut, num_rows * text.context_tokens, updates)
         reach = partial(_other_half, control, spec, settings, architecture.vocabulary_size)
-        positions = min(architecture.max_positions or text.context_tokens, text.context_tokens)
+        positions, bound = _room(text, architecture)
         yield TextWriter(
             SplitGenerator(half, reach),
             load_tokenizer(model.name, revision=checkpoint.revision),
             end_ids=end_ids_of(checkpoint),
             positions=positions,
+            bound=bound,
         )
 
 
@@ -196,6 +197,14 @@ def _close(control: RemoteWorker, token: str) -> None:
 def _hidden_type(model: Model) -> WireType:
     """What hidden states are sent as where nothing is said: as the base computes them."""
     return WireType(model.computes_in)
+
+
+def _room(text: SplitText, architecture: Architecture) -> tuple[int, str]:
+    """How long prompt and text may be together, and the setting that says so, if it is one."""
+    most = architecture.max_positions
+    if most and most <= text.context_tokens:
+        return most, ""
+    return text.context_tokens, "context_tokens"
 
 
 def _spec(

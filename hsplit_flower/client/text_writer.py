@@ -30,6 +30,8 @@ class TextWriter:
         Tokens that end a text, beside the tokenizer's own.
     positions
         How long prompt and text may be together, in tokens; None for any length.
+    bound
+        The setting that says so; empty where it is the model.
     """
 
     def __init__(
@@ -39,12 +41,13 @@ class TextWriter:
         *,
         end_ids: Iterable[int] = (),
         positions: int | None = None,
+        bound: str = "",
     ) -> None:
         self._model = model
         self.tokenizer = tokenizer
         self._end_ids = sorted({end_token_id(tokenizer), *end_ids})
         self._pad_id = pad_token_id(tokenizer)
-        self._positions = positions
+        self._positions, self._bound = positions, bound
 
     def encoded(self, text: str) -> list[int]:
         """The token ids of a prompt, as a text begins."""
@@ -115,7 +118,9 @@ class TextWriter:
             }
         return GenerationConfig(
             use_cache=True,
-            max_new_tokens=new_tokens_within(self._positions, length, decoding.max_new_tokens),
+            max_new_tokens=new_tokens_within(
+                self._positions, length, decoding.max_new_tokens, bound=self._bound
+            ),
             eos_token_id=self._end_ids,
             pad_token_id=self._pad_id,
             **how,
@@ -133,8 +138,10 @@ def padded_left(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, 
     return ids, mask
 
 
-def new_tokens_within(positions: int | None, length: int, most: int) -> int:
-    """How many tokens follow a prompt of so many: ``most``, or what the model has positions for.
+def new_tokens_within(positions: int | None, length: int, most: int, *, bound: str = "") -> int:
+    """How many tokens follow a prompt of so many: ``most``, or what there are positions for.
+
+    ``bound`` is the setting that says how many these are; empty where it is the model.
 
     Raises
     ------
@@ -143,6 +150,11 @@ def new_tokens_within(positions: int | None, length: int, most: int) -> int:
     """
     if positions is None:
         return most
+    if length >= positions and bound:
+        raise DataError(
+            f"a prompt has {length} tokens, and {bound} is {positions}, for prompt and text: give "
+            "more, or a shorter prompt; a conversation is one prompt, so begin a new one"
+        )
     if length >= positions:
         raise DataError(
             f"a prompt has {length} tokens, and the model has {positions} positions for prompt "

@@ -143,6 +143,11 @@ def test_with_a_worker_the_same_is_written(
         for how in ((), ("--temperature", 0.7, "--seed", 5)):
             split = generated(capsys, PROMPT, "--adapter", adapter, *how, *there)
             assert split == generated(capsys, PROMPT, "--adapter", adapter, *how)
+        short = ("--adapter", adapter, "--context-tokens", 2)
+        assert main(["generate", PROMPT, *map(str, (*short, *there))]) == 1
+        assert "tokens, and --context-tokens is 2, for prompt and text: give more" in (
+            capsys.readouterr().err
+        )
         assert main(["generate", PROMPT, *map(str, there)]) == 1
         assert "and this device no adapter" in capsys.readouterr().err
 
