@@ -1,13 +1,13 @@
 """Texts for prompts by beam search, a batch at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from ..client.text_writer import new_tokens_within, padded_left
-from ..data import end_token_id, pad_token_id
+from ..client.text_writer import all_end_ids, new_tokens_within, padded_left
+from ..data import pad_token_id
 from .evaluation_order import BeamOptions
 
 
@@ -20,14 +20,21 @@ class BeamSearch:
         Which write; the model is one of transformers or PEFT.
     options
         How texts are sought.
+    end_ids
+        Tokens that end a text, beside the tokenizer's own.
     """
 
     def __init__(
-        self, model: Any, tokenizer: PreTrainedTokenizerBase, options: BeamOptions
+        self,
+        model: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        options: BeamOptions,
+        *,
+        end_ids: Iterable[int] = (),
     ) -> None:
         self._model, self._tokenizer = model, tokenizer
         self._options = options
-        self._pad_id, self._end_id = pad_token_id(tokenizer), end_token_id(tokenizer)
+        self._pad_id, self._end_ids = pad_token_id(tokenizer), all_end_ids(tokenizer, end_ids)
 
     @torch.no_grad()
     def texts(self, prompts: Sequence[Sequence[int]]) -> list[str]:
@@ -65,7 +72,7 @@ class BeamSearch:
             max_new_tokens=new_tokens_within(
                 most_positions(self._model.config), length, options.max_new_tokens
             ),
-            eos_token_id=self._end_id,
+            eos_token_id=self._end_ids,
             pad_token_id=self._pad_id,
             **beams,
         )

@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.progress import Progress
 
+from ..client.text_writer import end_ids_of
 from ..data import pad_token_id
 from ..errors import ConfigError
 from ..metrics import NlgItem, check_metrics, nlg_scores
@@ -81,7 +82,7 @@ def _evaluate_references(order: EvaluationOrder, source: AdapterSource) -> Evalu
             pad_id=pad_token_id(tokenizer),
             bar=bar,
         )
-        search = BeamSearch(model, tokenizer, order.beam)
+        search = BeamSearch(model, tokenizer, order.beam, end_ids=end_ids_of(source.checkpoint))
         _write_texts(search, evaluated, hypotheses, order.batch_size, bar)
     texts = {text: hypotheses[text] for text in evaluated.references}
     report = EvaluationReport(
@@ -105,6 +106,7 @@ def _settings(order: EvaluationOrder, source: AdapterSource, split: str) -> dict
         "dataset": order.dataset,
         "split": split,
         "prompt": source.prompt,
+        "end-ids": end_ids_of(source.checkpoint),
         "beam": order.beam.num_beams,
         "length-penalty": order.beam.length_penalty,
         "no-repeat-ngram": order.beam.no_repeat_ngram,

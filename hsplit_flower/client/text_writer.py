@@ -45,7 +45,7 @@ class TextWriter:
     ) -> None:
         self._model = model
         self.tokenizer = tokenizer
-        self._end_ids = sorted({end_token_id(tokenizer), *end_ids})
+        self._end_ids = all_end_ids(tokenizer, end_ids)
         self._pad_id = pad_token_id(tokenizer)
         self._positions, self._bound = positions, bound
 
@@ -161,6 +161,11 @@ def new_tokens_within(positions: int | None, length: int, most: int, *, bound: s
             "and text: a shorter prompt is wanted"
         )
     return min(most, positions - length)
+
+
+def all_end_ids(tokenizer: PreTrainedTokenizerBase, more: Iterable[int]) -> list[int]:
+    """The tokens that end a text: the tokenizer's own and ``more``."""
+    return sorted({end_token_id(tokenizer), *more})
 
 
 def end_ids_of(checkpoint: Checkpoint) -> list[int]:

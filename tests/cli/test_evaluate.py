@@ -67,6 +67,22 @@ def test_texts_are_those_of_transformers_beam_search_for_each_input_alone(
         assert row["hypothesis"] == alone
 
 
+def test_a_text_ends_where_the_model_says_that_an_answer_ends(
+    adapter: Path, llama_tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Here at any token."""
+    base = shutil.copytree(llama_tiny, tmp_path / "base")
+    tokenizer = AutoTokenizer.from_pretrained(llama_tiny)
+    ends = json.dumps({"eos_token_id": list(range(len(tokenizer)))})
+    (base / "generation_config.json").write_text(ends, encoding="utf-8")
+    more = ("--model", base, "--num-examples", 2, "--beam", 1, "--out", tmp_path)
+    evaluated(capsys, adapter, NO_METRICS, *more)
+    _, *texts = rows(tmp_path)
+    assert len(texts) == 2
+    for row in texts:
+        assert len(tokenizer(row["hypothesis"], add_special_tokens=False)["input_ids"]) <= 1
+
+
 def test_perplexity_is_that_of_the_app(
     adapter: Path, tmp_path: Path, llama_tiny: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
