@@ -49,7 +49,7 @@ def hub_table(dataset_id: str, split: str) -> "Dataset":
         raise DataError(
             f"tried datasets.load_dataset({dataset_id!r}) and got "
             f"{type(error).__name__}{told}; check the id and the network, or give a file",
-            private_detail=str(error),
+            private_detail=str(error.__cause__ or error),
         ) from error
     for name in _SPLIT_NAMES[split]:
         if name in splits:

@@ -4,6 +4,8 @@ No call is given a thread, and no message of it is read, before its token was lo
 registered without a parser: what cannot be parsed is found out by the handler, and let go of.
 """
 
+from functools import partial
+
 import grpc
 import grpc.aio
 
@@ -36,20 +38,18 @@ def serve(
     Parameters
     ----------
     worker
-        What answers. The server's end is an error if the worker dies; the worker refuses all that
-        comes if what serves it dies.
+        What answers. If it or what serves it dies, the other ends with an error, too.
     host, port
         Where to listen; port 0 takes a free one.
-    operator_token
-        Opens the strategy's side of the service; without it only clients are served.
-    writer_token
-        Opens sessions that write texts, beside the operator's; empty for none.
+    operator_token, writer_token
+        Open the strategy's side of the service, without which only clients are served; and
+        sessions that write texts, beside the operator's, empty for none.
     max_message_bytes
         Larger messages are refused in both directions.
     patience_seconds
         How long a reply may wait to be taken, or a stream be without a request, before it is ended.
     credentials, health
-        What the port is secured with, by default nothing; and what says whether it serves.
+        What secures the port, by default nothing; and what says whether it serves.
 
     Raises
     ------
@@ -59,16 +59,13 @@ def serve(
     if operator_token == "":
         raise ConfigError("the operator token is empty: a secret of some length is wanted")
     threads = CallThreads()
-    methods = (health or Health()).methods()
-    methods |= TrainingService(worker, threads, patience_seconds=patience_seconds).methods()
+    methods = TrainingService(worker, threads, patience_seconds=patience_seconds).methods()
+    methods |= (health or Health()).methods()
     methods |= _control(worker, threads, operator_token, writer_token, max_message_bytes)
-    address, gate = f"{host}:{port}", Gate(methods, threads.trim_soon)
+    gate = Gate(methods, threads.trim_soon)
+    make = partial(_made, gate, f"{host}:{port}", max_message_bytes, credentials)
     try:
-        server = Server(
-            lambda: _made(gate, address, max_message_bytes, credentials),
-            threads.pools,
-            worker.refuse_all,
-        )
+        server = Server(make, threads.pools, worker.refuse_all)
     except BaseException:
         threads.end()
         raise

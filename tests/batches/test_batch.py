@@ -124,7 +124,10 @@ def test_positions_for_a_model_that_takes_none_are_refused() -> None:
 
 
 BAD = {
-    "no labels": ({"input_ids": [[1]], "attention_mask": [[1]]}, r"no \['labels'\].*got"),
+    "no labels": (
+        {"input_ids": [[1]], "attention_mask": [[1]]},
+        r"no \['labels'\] among",
+    ),
     "nothing at all": ({}, r"no \['input_ids', 'labels', 'attention_mask'\]"),
     "one dimension": (_with(input_ids=torch.ones(9).long()), r"input_ids has shape \[9\]"),
     "labels of another shape": (
