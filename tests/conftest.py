@@ -10,6 +10,7 @@ import random
 from collections import Counter
 from pathlib import Path
 
+import hypothesis
 import jaxtyping
 import numpy as np
 import pytest
@@ -19,6 +20,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SEED = 2505
 
 torch.set_num_threads(1)
+# Laws are about values: a busy machine is no counterexample.
+hypothesis.settings.register_profile("laws", deadline=None)
+hypothesis.settings.load_profile("laws")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

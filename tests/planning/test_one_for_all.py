@@ -79,7 +79,8 @@ def _best_makespan(profiles: dict[int, DeviceProfile], worker: DeviceProfile) ->
     there = tables.worker_options(worker)
     tried = []
     for cut in range(1, COSTS.num_blocks):
-        needed = _needed(cut, 2, chosen, checkpointing=False)
+        # As the planner's tables bound it: a cut's own peak may be some percent lower.
+        needed = choices.needed_bytes(cut)
         held = all(needed <= profile.memory_bytes for profile in profiles.values())
         beside = there.base_bytes[cut] + len(profiles) * there.session_bytes[cut]
         if held and beside <= worker.memory_bytes:
