@@ -12,12 +12,6 @@ from ..settings import Decoding
 PROMPT_SIGN = "> "
 
 
-NOTHING_WRITTEN = (
-    "the model ended its text at once: an adapter that has learnt conversations wants --chat, and "
-    "one that has learnt texts wants a prompt of their form"
-)
-
-
 def show_text(writer: TextWriter, prompt: Sequence[int], decoding: Decoding) -> str:
     """Print what follows a prompt, tokens as they come where one text is followed; and give it."""
     if decoding.num_beams == 1:
@@ -31,8 +25,6 @@ def show_text(writer: TextWriter, prompt: Sequence[int], decoding: Decoding) -> 
     else:
         (text,) = writer.texts([prompt], decoding)
         print(text, flush=True)
-    if not text.strip():
-        print(NOTHING_WRITTEN, file=sys.stderr, flush=True)
     return text
 
 

@@ -57,6 +57,12 @@ OPTIONS = Options(
 )
 
 
+NOTHING_WRITTEN = (
+    "the model ended its text at once: an adapter that has learnt conversations wants --chat, and "
+    "one that has learnt texts wants a prompt of their form"
+)
+
+
 @OPTIONS.command
 def command(chosen: Chosen) -> None:
     """Write on from PROMPT, or answer a conversation.
@@ -80,7 +86,7 @@ def command(chosen: Chosen) -> None:
         ) as writer:
             if asked.chat:
                 hold_conversation(writer, sys.stdin, chosen[Decoding])
-            else:
-                show_text(writer, writer.encoded(asked.prompt), chosen[Decoding])
+            elif not show_text(writer, writer.encoded(asked.prompt), chosen[Decoding]).strip():
+                print(NOTHING_WRITTEN, file=sys.stderr)
     except (ConfigError, CertificateError, DataError, WorkerUnavailableError) as error:
         raise type(error)(OPTIONS.spoken(str(error))) from error

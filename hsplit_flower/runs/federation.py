@@ -56,8 +56,8 @@ def run_rounds(grid: Grid, config: RunConfig, evaluate: Evaluation | None) -> No
     started = time.perf_counter()
     strategy = strategy_of(config, is_deployed=is_deployed(grid))
     resumed = read_resumed(config, strategy.settings)
-    begins_with = config.app.adapter if resumed is None else ""
-    initial = import_adapter(begins_with) if begins_with else {}
+    has_initial = bool(config.app.adapter) and resumed is None
+    initial = import_adapter(config.app.adapter) if has_initial else {}
     with _folder_of(config, resumed) as folder:
         record = RunRecord(folder, config, strategy)
         strategy.observer = record.trained

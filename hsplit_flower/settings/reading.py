@@ -8,6 +8,7 @@ whatever its type: Flower takes with ``--run-config`` only such keys as an app l
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, get_args, get_origin
 
 from ..errors import ConfigError
@@ -25,8 +26,12 @@ def as_key(name: str, value: object, wanted: str) -> str:
     return f"{name} = {shown(value)}: {wanted} is wanted"
 
 
-def _in_run_config(field: Known | None, name: str, value: object, wanted: str) -> str:
-    told = as_key(name, value, wanted)
+def _in_run_config(
+    known: Mapping[str, Known], prefix: str, name: str, value: object, wanted: str
+) -> str:
+    """What is wrong with a group's field, by its key; a number in quotes is told to be a text."""
+    key = _key(prefix, name)
+    told, field = as_key(key, value, wanted), known.get(key)
     is_quoted = isinstance(value, str) and _UNQUOTED.fullmatch(value)
     if is_quoted and field is not None and field.kind != "text" and not field.choices:
         return f"{told}, and this is a text: leave out its quotes"
@@ -78,12 +83,7 @@ def read(
             for key, field in _keys_in(prefix, group)
             if key in chosen
         }
-
-        def told(name: str, value: object, wanted: str, at: str = prefix) -> str:
-            key = _key(at, name)
-            return _in_run_config(known.get(key), key, value, wanted)
-
-        one, wrong = group.read(own, told)
+        one, wrong = group.read(own, partial(_in_run_config, known, prefix))
         problems += [_in_keys(problem, prefix, group) for problem in wrong]
         if one is not None:
             made[prefix] = one
