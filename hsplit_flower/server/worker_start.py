@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from ..errors import ConfigError
 from ..settings import Link, RunSettings, Worker
@@ -70,6 +71,7 @@ def _running_worker(worker: Worker, link: Link) -> RemoteWorker:
         token_towards(worker),
         channel,
         Security.towards(worker),
+        newer_security=partial(Security.towards, worker),
         waiting_seconds=max(FIRST_SECONDS, said or 0.0),
     )
 

@@ -1,12 +1,13 @@
 """A split worker in another process, as the strategy sees it: the same calls as a local one."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
 from ..adapters import LowRank
-from ..errors import AuthenticationError, TransportError, WorkerUnavailableError
+from ..errors import AuthenticationError, ConfigError, TransportError, WorkerUnavailableError
 from ..settings import SessionSpec, Trust
 from ..types import WorkerDescription
 from ..wire.factors import SessionResult, factors_from_wire, factors_to_wire
@@ -27,6 +28,8 @@ from .handshake import check_handshake, reachability
 from .security import PLAIN, Security
 from .silence import Silence
 from .status import raised_as_ours
+
+logger = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 
@@ -49,6 +52,9 @@ class RemoteWorker:
         What it asks for.
     settings, security
         Of the channel to it.
+    newer_security
+        Gives what the channel is secured with by now, as its files may be others; it is asked
+        before a round. None where nothing changes.
     waiting_seconds
         How long `describe` waits for it to be there; None for as long as an answer may take.
     """
@@ -60,14 +66,14 @@ class RemoteWorker:
         settings: ChannelSettings | None = None,
         security: Security = PLAIN,
         *,
+        newer_security: Callable[[], Security] | None = None,
         waiting_seconds: float | None = None,
     ) -> None:
         self.address = address
         self._waiting_seconds = waiting_seconds
         self._settings = settings or ChannelSettings()
-        self.security = security
-        self._channel = open_channel(address, self._settings, security)
-        self._stub = WorkerControlStub(self._channel)
+        self._newer_security = newer_security
+        self._open(security)
         self._is_silent = False
         self._call = {
             "metadata": token_metadata(OPERATOR_TOKEN_KEY, operator_token),
@@ -81,6 +87,7 @@ class RemoteWorker:
 
     def describe(self) -> WorkerDescription:
         """What the worker holds and has; waits for it to be there."""
+        self._take_up_certificates()
         seconds = self._waiting_seconds or self._settings.step_timeout_seconds
         end = time.monotonic() + seconds
         while True:
@@ -105,6 +112,7 @@ class RemoteWorker:
 
     def load_update(self, updates: Mapping[str, LowRank]) -> None:
         """Make ``updates`` the global adapter of the next sessions; those left open are closed."""
+        self._take_up_certificates()
         limit = self._settings.max_message_bytes
         self._tried(
             lambda: self._stub.LoadUpdate(
@@ -145,6 +153,25 @@ class RemoteWorker:
     def stop(self) -> None:
         """Leave the worker to itself; it goes on serving."""
         self._channel.close()
+
+    def _open(self, security: Security) -> None:
+        self.security = security
+        self._channel = open_channel(self.address, self._settings, security)
+        self._stub = WorkerControlStub(self._channel)
+
+    def _take_up_certificates(self) -> None:
+        """Go on over a new channel where the files are others; the last good ones stay."""
+        if self._newer_security is None:
+            return
+        try:
+            security = self._newer_security()
+        except ConfigError as error:
+            logger.warning("the certificates in use stay, as the new ones are wrong: %s", error)
+            return
+        if security != self.security:
+            # Not closed: another thread may be asking over it. It ends when nobody does.
+            self._open(security)
+            logger.info("new certificates are taken up towards %s", self.address)
 
     def _tried(self, call: Callable[[], Answer]) -> Answer:
         """What a call that may be made twice gives, at one of several tries."""

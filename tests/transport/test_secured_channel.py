@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -212,6 +213,33 @@ def test_new_files_are_taken_up_without_a_restart(parties: Parties, tmp_path: Pa
             with pytest.raises(CertificateError, match="'strangers', which is not one"):
                 _step(worker.address, worker.open(SPEC), before)
             assert open_before.exchange(FORWARD).step == 1, "who is connected stays"
+
+
+def test_a_strategy_takes_up_a_new_authority_before_its_next_round(
+    parties: Parties, tmp_path: Path
+) -> None:
+    known = tmp_path / "known.pem"
+    shutil.copy(parties.authority.certfile, known)
+    with _served(**parties.server.files) as first, _served(**parties.stranger.files) as second:
+        settings = Worker(address=first.address, ssl_ca_certfile=str(known))
+        remote = RemoteWorker(
+            first.address,
+            TOKEN,
+            HASTY,
+            Security.towards(settings),
+            newer_security=partial(Security.towards, settings),
+        )
+        before = remote.trust
+        known.write_text("half a certificate")
+        remote.load_update({})
+        assert remote.trust == before, "the last good ones stay"
+        # As if the worker had been started again with a certificate of another authority.
+        shutil.copy(parties.strangers.certfile, known)
+        remote.address = second.address
+        remote.load_update({})
+        assert remote.trust != before
+        assert _step(second.address, remote.open(SPEC), security_of(remote.trust, {})) == 1
+        remote.stop()
 
 
 def test_a_node_config_that_wants_tls_refuses_a_plain_worker(parties: Parties) -> None:
