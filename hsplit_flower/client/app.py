@@ -40,7 +40,7 @@ from flwr.app import (
 from torch import Tensor
 
 from ..adapters import to_state_dict
-from ..devices import profile_from_node_config
+from ..devices import memory_limit_bytes, profile_from_node_config
 from ..devices.memory_budget import MemoryMeter
 from ..errors import DataError
 from ..splitting.base_digest import BaseDigest
@@ -253,6 +253,7 @@ def _outcome(
         instructions=instructions,
         batches=batches,
         granted_bytes=profile_from_node_config(context.node_config, machine).memory_bytes,
+        limit_bytes=memory_limit_bytes(context.node_config),
         model=str(context.node_config.get("model", instructions.model.name)),
         security=security_of(instructions.trust, context.node_config) if has_channel else PLAIN,
         take_arrays=lambda meter: _arrays_in(msg, meter),

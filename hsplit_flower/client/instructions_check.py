@@ -59,6 +59,22 @@ def check_part(
         )
 
 
+def check_half_fits(wanted_bytes: float, granted_bytes: float) -> None:
+    """Refuse a half that this device cannot hold.
+
+    Raises
+    ------
+    ConfigError
+        If its weights alone take more than is granted.
+    """
+    if wanted_bytes > granted_bytes:
+        raise ConfigError(
+            f"the weights of the half that the instructions name take {size_text(wanted_bytes)}, "
+            f"this device grants {size_text(granted_bytes)}: a lower cut or a smaller model is "
+            "wanted, or more memory-gb in the node config"
+        )
+
+
 def checked_base(model: str, *, revision: str, dtype: str, quantised: str = "") -> BaseDigest:
     """What of a model's base is on this device, before anything is planned for it.
 

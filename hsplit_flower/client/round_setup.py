@@ -17,7 +17,7 @@ from ..devices import machine_profile
 from ..devices.cards import is_rays_process
 from ..devices.memory_budget import MemoryMeter, within_budget
 from ..simulation.lease import leased
-from ..splitting import Half, Parts, floating_dtype, load_half
+from ..splitting import Half, Parts, floating_dtype, half_bytes, load_half
 from ..splitting.base_reading import digest_of_half
 from ..transport.channel import ChannelSettings
 from ..transport.grpc_stream import GrpcStream
@@ -27,7 +27,7 @@ from ..wire.base_text import base_from_text
 from ..wire.instructions import Instructions
 from ..wire.same_base import check_same_base
 from .half_cache import HalfCache, HalfKey
-from .instructions_check import check_part, in_our_words
+from .instructions_check import check_half_fits, check_part, in_our_words
 from .local_round import LocalRound
 from .personal_adapter import PersonalAdapter
 from .round_loop import Outcome, RoundLoop
@@ -58,6 +58,8 @@ class ClientPart:
         Gives the message's global update, or all parameters, to hold alone, counted by the meter.
     granted_bytes
         What this device may give, whatever the instructions say.
+    limit_bytes
+        What its node config holds a round to, whatever the instructions say.
     security
         Of the channel to the worker, if there is one.
     on_step
@@ -71,9 +73,16 @@ class ClientPart:
     model: str
     take_arrays: TakeArrays
     granted_bytes: float = math.inf
+    limit_bytes: float = math.inf
     security: Security = PLAIN
     on_step: OnStep | None = None
     own: PersonalAdapter | None = None
+
+    @property
+    def budget_bytes(self) -> float:
+        """What the round may hold; 0 where nobody has set a limit."""
+        budget_bytes = min(self.instructions.budget_bytes or math.inf, self.limit_bytes)
+        return budget_bytes if budget_bytes < math.inf else 0.0
 
 
 def run_round(part: ClientPart) -> Outcome:
@@ -90,18 +99,17 @@ def run_round(part: ClientPart) -> Outcome:
         device = stack.enter_context(_leased(instructions))
         key = _half_of(instructions, part.model, device)
         # Before it is measured what is held.
-        HALVES.make_room(key, _capacity(instructions, device))
-        meter = stack.enter_context(_metered(instructions, device))
+        HALVES.make_room(key, _capacity(part, device))
+        meter = stack.enter_context(_metered(part, device))
         outcome = _run_half(part, key, meter)
         all_seconds = time.perf_counter() - started
         return replace(outcome, setup_seconds=max(0.0, all_seconds - outcome.seconds))
 
 
-def _metered(instructions: Instructions, device: str) -> AbstractContextManager[MemoryMeter]:
+def _metered(part: ClientPart, device: str) -> AbstractContextManager[MemoryMeter]:
     """What holds the round to its budget."""
-    return within_budget(
-        instructions.budget_bytes, predicted_bytes=instructions.predicted_bytes, device=device
-    )
+    predicted_bytes = part.instructions.predicted_bytes
+    return within_budget(part.budget_bytes, predicted_bytes=predicted_bytes, device=device)
 
 
 def _leased(instructions: Instructions) -> AbstractContextManager[str]:
@@ -127,15 +135,16 @@ def _half_of(instructions: Instructions, model: str, device: str) -> HalfKey:
     )
 
 
-def _capacity(instructions: Instructions, device: str) -> int:
+def _capacity(part: ClientPart, device: str) -> int:
     """How many halves this process keeps, the instructions's own among them."""
+    instructions = part.instructions
     if instructions.lease_gpu_fraction:
         # What lies on a leased card goes with the lease.
         return 0
     # A budget is for one half: others would count against it, but not where a virtual client's own
     # tensors are all that is counted.
     is_virtual = device == "cpu" and is_rays_process()
-    if instructions.budget_bytes and not is_virtual:
+    if part.budget_bytes and not is_virtual:
         return min(instructions.cached_halves, 1)
     return instructions.cached_halves
 
@@ -146,8 +155,8 @@ def _run_half(part: ClientPart, key: HalfKey, meter: MemoryMeter) -> Outcome:
         loan = stack.enter_context(
             HALVES.lend(
                 key,
-                partial(_load, key, instructions.base),
-                capacity=_capacity(instructions, key.device),
+                partial(_load, key, instructions.base, part.granted_bytes),
+                capacity=_capacity(part, key.device),
             )
         )
         half = loan.half
@@ -192,12 +201,23 @@ def _whole_round(
     return AdapterRound(half, updates, spec, training, meter)
 
 
-def _load(key: HalfKey, base: str) -> Half:
+def _load(key: HalfKey, base: str, granted_bytes: float) -> Half:
     """The half, if it is of the base that the run has.
 
     A client may have had nothing of it when it was asked: what it has loaded is on its disk.
     """
     with in_our_words(key.model):
+        # Before any of it is read.
+        check_half_fits(
+            half_bytes(
+                key.model,
+                key.parts,
+                revision=key.revision,
+                dtype=key.dtype,
+                quantised=key.quantised,
+            ),
+            granted_bytes,
+        )
         half = load_half(
             key.model,
             key.parts,

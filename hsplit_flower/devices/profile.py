@@ -1,5 +1,6 @@
 """A client's device profile from what its SuperNode was started with."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -25,3 +26,15 @@ def profile_from_node_config(
     if problems:
         raise ConfigError("node-config: " + "; ".join(problems))
     return replace(default, **fields)
+
+
+def memory_limit_bytes(node_config: Mapping[str, bool | int | float | str]) -> float:
+    """The memory that ``--node-config`` grants; infinite where it says nothing of it.
+
+    Raises
+    ------
+    ConfigError
+        As `profile_from_node_config` does.
+    """
+    unlimited = DeviceProfile(memory_bytes=math.inf, flops_per_second=math.inf)
+    return profile_from_node_config(node_config, unlimited).memory_bytes

@@ -9,6 +9,7 @@ from .empty_model import MasksAreFull as MasksAreFull
 from .empty_model import build_empty as build_empty
 from .half import Half as Half
 from .loading import build_half as build_half
+from .loading import half_bytes as half_bytes
 from .loading import load_half as load_half
 from .model_name import known_revision as known_revision
 from .model_name import locate as locate

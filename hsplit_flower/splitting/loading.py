@@ -99,18 +99,29 @@ def build_half(
     """A half with random weights, for measurements at sizes that nobody wants to download."""
     architecture = architecture or read_architecture(config)
     quantisation = quantisation_of(config, quantised)
-    with torch.device("meta"):
-        model = half_class(config, architecture, parts)._from_config(
-            copy.deepcopy(config), dtype=dtype
-        )
-    if quantisation is not None:
-        skipped = skipped_modules(build_empty(config), quantisation)
-        quantise_empty_(model, quantisation, dtype, skipped=skipped)
-    model = model.to_empty(device=device)
+    model = _empty_half(config, architecture, parts, dtype, quantisation).to_empty(device=device)
     if quantisation is not None:
         fill_with_noise_(model)
     model.init_weights()
     return Half(freeze(model), architecture, parts, quantised=kind_of(quantisation))
+
+
+def half_bytes(
+    source: str,
+    parts: Parts,
+    *,
+    revision: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    quantised: str = "",
+) -> int:
+    """What the tensors of a half take, from the model's configuration alone.
+
+    Parameters are those of `load_half`, as are the errors about the configuration.
+    """
+    config = Checkpoint(source=source, revision=revision).config()
+    quantisation = quantisation_of(config, quantised, source=source)
+    model = _empty_half(config, read_architecture(config), parts, dtype, quantisation)
+    return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
 
 
 def freeze(model: PreTrainedModel) -> PreTrainedModel:
@@ -126,6 +137,24 @@ def belongs_to(tensor: str, modules: frozenset[str]) -> bool:
     number, or its own name.
     """
     return any(_tail_pattern(module).match(tensor) for module in modules)
+
+
+def _empty_half(
+    config: PretrainedConfig,
+    architecture: Architecture,
+    parts: Parts,
+    dtype: torch.dtype,
+    quantisation: Quantisation | None,
+) -> PreTrainedModel:
+    """A half on the meta device, quantised if it is to be: names, shapes and types."""
+    with torch.device("meta"):
+        model: PreTrainedModel = half_class(config, architecture, parts)._from_config(
+            copy.deepcopy(config), dtype=dtype
+        )
+    if quantisation is not None:
+        skipped = skipped_modules(build_empty(config), quantisation)
+        quantise_empty_(model, quantisation, dtype, skipped=skipped)
+    return model
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Messages that a client cannot do its part of, and what it says of them."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -90,6 +91,24 @@ def test_what_a_hostile_server_orders_is_refused_as_an_error_of_ours(
         ours = {kind.__name__ for kind, _ in CATALOGUE} - {HSplitError.__name__}
         assert reason_of(reply).partition(":")[0] in ours
     assert worker.worker.steps()[NODE] == (len(BATCHES) if is_followed else 0)
+
+
+@pytest.mark.parametrize(
+    ("grant", "said"),
+    [
+        (1e-5, "ConfigError: the weights of the half .* this device grants 10 kB: a lower cut"),
+        (3e-5, "OutOfBudgetError.* the budget is 30 kB"),
+    ],
+    ids=["not even its half", "its half, and not what a step takes beside"],
+)
+def test_a_device_gives_what_its_node_config_grants_whatever_is_ordered(
+    worker: Worker, grant: float, said: str
+) -> None:
+    granting = context(**{"memory-gb": grant})
+    unlimited = order_for(worker)
+    assert not unlimited.budget_bytes
+    assert re.search(said, reason_of(split_train(message(unlimited), granting, BATCHES)))
+    assert worker.worker.steps()[NODE] == 0
 
 
 def test_an_order_without_an_adapter_says_so(worker: Worker) -> None:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from hsplit_flower.devices import profile_from_node_config
+from hsplit_flower.devices import memory_limit_bytes, profile_from_node_config
 from hsplit_flower.errors import ConfigError
 from hsplit_flower.types import DeviceProfile
 
@@ -42,6 +42,11 @@ def test_what_is_not_said_is_the_default() -> None:
 def test_memory_must_be_a_positive_number(value: bool | float | str) -> None:
     with pytest.raises(ConfigError, match=r"memory-gb is .*positive number is wanted"):
         profile_from_node_config({"memory-gb": value}, DEFAULT)
+
+
+def test_what_a_node_does_not_grant_it_does_not_limit() -> None:
+    assert memory_limit_bytes({"memory-gb": 0.5, "flops": 1e9}) == 5e8
+    assert memory_limit_bytes({"flops": 1e9}) == math.inf
 
 
 def test_an_unlimited_link_may_be_said() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from hsplit_flower.errors import UnsupportedModelError
-from hsplit_flower.splitting import Parts, build_half, load_half
+from hsplit_flower.splitting import Parts, build_half, half_bytes, load_half
 from hsplit_flower.splitting.loading import belongs_to
 from tests.families import FAMILIES, checkpoint, fields
 from tests.reference.unsplit import base_model
@@ -41,6 +41,18 @@ def test_a_half_has_its_own_tensors_and_no_others(
     has_embedding = f"{found.embedding}.weight" in parameters_of(half)
     assert has_embedding == (parts.embeddings or (found.is_tied and parts.head))
     assert not half.model.training
+
+
+@pytest.mark.parametrize("quantised", ["", "nf4", "int8"])
+@pytest.mark.parametrize("parts", [CLIENT, WORKER, Parts.of_client(2, keeps_labels=True)])
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_what_a_half_takes_is_known_before_it_is_loaded(
+    name: str, parts: Parts, quantised: str
+) -> None:
+    source = str(checkpoint(name))
+    known = half_bytes(source, parts, quantised=quantised)
+    model = load_half(source, parts, quantised=quantised).model
+    assert known == sum(each.nbytes for each in (*model.parameters(), *model.buffers()))
 
 
 @pytest.mark.parametrize("parts", [CLIENT, WORKER])
