@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -52,10 +53,15 @@ def load_worker(name: str, lowest_cut: int = 1, dtype: torch.dtype = torch.float
     )
 
 
-def split_worker(half: Half, sessions: Sessions | None = None) -> SplitWorker:
+def split_worker(half: Half, sessions: Sessions | None = None, **values: Any) -> SplitWorker:
     """A worker that says of its device what tests can recognise."""
     return SplitWorker(
-        half, model="a tiny model", memory_bytes=3e9, flops_per_second=2e12, sessions=sessions
+        half,
+        model="a tiny model",
+        memory_bytes=3e9,
+        flops_per_second=2e12,
+        sessions=sessions,
+        **values,
     )
 
 

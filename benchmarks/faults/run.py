@@ -30,6 +30,8 @@ from hsplit_flower.server.checkpoint import read_state
 from hsplit_flower.settings import Worker
 
 POLL_SECONDS: Final = 0.02
+# A worker of which no number depends on who comes when.
+REPEATABLE: Final[Mapping[str, Any]] = {"num_threads": 1, "max_sessions_per_pass": 1}
 PROCESS_OF: Final = {
     Party.CLIENT: "client-0",
     Party.WORKER: "worker",
@@ -226,7 +228,7 @@ def disturbed_run(
     link, alone = None, None
     if worker_runs_alone:
         port = free_port()
-        alone = Worker(port=port, num_threads=1, operator_token=OPERATOR_TOKEN, **own)
+        alone = Worker(port=port, operator_token=OPERATOR_TOKEN, **REPEATABLE, **own)
         link = FaultyLink(port)
         known = {"address": link.address, "operator_token": OPERATOR_TOKEN, **shown}
     else:
@@ -235,7 +237,7 @@ def disturbed_run(
         folder=folder,
         model=str(folder / "model"),
         vocabulary=vocabulary,
-        worker=Worker(num_threads=1, **known),
+        worker=Worker(**REPEATABLE, **known),
         node_config=node,
         num_rounds=num_rounds,
         num_steps=num_steps,

@@ -77,6 +77,7 @@ OPTIONS = Options(
             "num_threads",
             "checkpointing",
             "max_sessions",
+            "max_sessions_per_pass",
             "session_timeout_seconds",
             "ssl_certfile",
             "ssl_keyfile",

@@ -125,7 +125,9 @@ class TrainResults:
                     finished={**results.finished, node: joined},
                     reports={**results.reports, node: tasks[node].finished(joined, num_bytes)},
                 )
-        return results
+        # Sums are rounded by the order of what is added, which is not to be that of arrival.
+        in_order = {node: results.finished[node] for node in tasks if node in results.finished}
+        return replace(results, finished=in_order)
 
     def check_cards(self) -> None:
         """See that a later round can be better than this one.

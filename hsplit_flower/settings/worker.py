@@ -90,6 +90,13 @@ class Worker(Certificates):
     max_sessions: int = setting(
         MAX_SESSIONS, "Most clients that are served at a time; a round with more is refused.", ge=1
     )
+    max_sessions_per_pass: int = setting(
+        0,
+        "Most clients whose steps are computed in one pass where they come together; 0 is as many "
+        "as there is room for. With 1 no number depends on who comes when, so that a run that is "
+        "done again, or resumed, ends with the same adapter; many clients take longer.",
+        ge=0,
+    )
     session_timeout_seconds: float = setting(
         600.0,
         "Silence after which a client that has begun is dropped from its round.",

@@ -21,12 +21,20 @@ def token_bytes(architecture: Architecture, span: Span, value_bytes: int) -> int
 
 
 def limits_for(
-    architecture: Architecture, span: Span, *, value_bytes: int, memory_bytes: float
+    architecture: Architecture,
+    span: Span,
+    *,
+    value_bytes: int,
+    memory_bytes: float,
+    max_sessions: int = 0,
 ) -> Limits:
     """The limits of a worker's batches, from the memory that there is for them.
 
     Where there is too little for two sessions' steps, each runs by itself, as a plan reckons. A
-    batch beyond some ten thousand tokens is no faster per token, so more is never asked for.
+    batch beyond some ten thousand tokens is no faster per token, so more is never asked for, nor
+    are more than ``max_sessions`` if that is not 0.
     """
     room = MEMORY_SHARE * memory_bytes / token_bytes(architecture, span, value_bytes)
-    return Limits(max_tokens=int(min(max(room, 1), MOST_TOKENS)))
+    return Limits(
+        max_tokens=int(min(max(room, 1), MOST_TOKENS)), max_tasks=max_sessions or Limits.max_tasks
+    )

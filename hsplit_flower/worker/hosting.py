@@ -164,6 +164,7 @@ def _loaded(model: Model, worker: Worker, lowest_cut: int, max_message_bytes: in
         sessions=Sessions(
             max_sessions=worker.max_sessions, timeout_seconds=worker.session_timeout_seconds
         ),
+        max_sessions_per_pass=worker.max_sessions_per_pass,
         max_message_bytes=max_message_bytes,
     )
 

@@ -51,6 +51,8 @@ class SplitWorker:
     limits
         What a batch of several sessions' steps may be; by default what the global update and the
         open sessions leave room for.
+    max_sessions_per_pass
+        How many sessions' steps such a batch has at most, as `settings.Worker` has it.
     max_message_bytes
         What it is served with, to be told to who asks; 0 where it is not, or by others.
 
@@ -69,6 +71,7 @@ class SplitWorker:
         flops_per_second: float,
         sessions: Sessions | None = None,
         limits: Limits | None = None,
+        max_sessions_per_pass: int = 0,
         max_message_bytes: int = 0,
     ) -> None:
         self.streams = StreamRegistry()
@@ -77,6 +80,7 @@ class SplitWorker:
         self._stage = Stage(half)
         self._sessions = Sessions() if sessions is None else sessions
         self._takes_what_is_left = limits is None
+        self._max_sessions_per_pass = max_sessions_per_pass
         self._executor = Executor(run_together=self._stage.handle_together, limits=limits)
         self._description = WorkerDescription(
             model=model,
@@ -236,6 +240,7 @@ class SplitWorker:
             half.parts.span,
             value_bytes=half.dtype.itemsize,
             memory_bytes=self._description.memory_bytes - taken,
+            max_sessions=self._max_sessions_per_pass,
         )
         self._executor.limit(limits)
 

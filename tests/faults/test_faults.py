@@ -13,9 +13,7 @@ from tests.reference.aggregation import dense, relative_error
 DISTURBED_ROUND = 2
 # A fault that happens at once is over long before; what is slow here is a busy machine.
 LONGEST_SECONDS = 240.0
-# The worker computes requests of several sessions in one pass where they come together, which is
-# rounded otherwise than one after the other; AdamW's first steps make more of it.
-RELATIVE_ERROR = 1e-4
+RELATIVE_ERROR = 1e-6
 
 
 def largest_error(got: Mapping[str, LowRank], wanted: Mapping[str, LowRank]) -> float:

@@ -28,6 +28,7 @@ from tests.strategies.clients import (
 from tests.strategies.local_grid import LocalGrid
 from tests.strategies.one_adapter import one_after_the_other
 from tests.strategies.tiny import MAX_RANK, strategy_of, training
+from tests.tolerances import distance
 
 # A mean of three is rounded a few times in float32.
 LAW = 3e-7
@@ -184,10 +185,12 @@ def test_the_second_round_is_that_of_the_whole_model(run: Run) -> None:
 def _assert_ends_like(
     updates: dict[str, LowRank], factors: dict[str, torch.Tensor], scale: float
 ) -> None:
+    # AdamW makes a step of a gradient that is next to nothing, of which rounding makes another: an
+    # entry may be off by 1e-3 then, a whole factor is not.
     assert updates
     for name, update in updates.items():
-        torch.testing.assert_close(update.b, scale * factors[f"{name}.b"], rtol=1e-3, atol=1e-4)
-        torch.testing.assert_close(update.a, factors[f"{name}.a"], rtol=1e-3, atol=1e-5)
+        assert distance(update.b, scale * factors[f"{name}.b"]) < 1e-3, name
+        assert distance(update.a, factors[f"{name}.a"]) < 1e-3, name
 
 
 def test_what_one_adapter_for_all_cannot_do_is_refused_when_the_strategy_is_made(

@@ -179,7 +179,11 @@ def test_a_stopped_worker_is_unavailable(worker: SplitWorker) -> None:
             call()
 
 
-def test_many_threads_train_their_sessions_as_if_alone(worker: SplitWorker) -> None:
+@pytest.mark.parametrize("sessions_per_pass", [0, 1])
+def test_many_threads_train_their_sessions_as_if_alone(sessions_per_pass: int) -> None:
+    """But for what a common pass rounds otherwise; without one, exactly."""
+    worker = split_worker(load_worker(FAMILY), max_sessions_per_pass=sessions_per_pass)
+
     def train(seed: int, results: dict[int, torch.Tensor]) -> None:
         token = worker.open(SPEC.replace(client=seed))
         generator = torch.Generator().manual_seed(seed)
@@ -198,9 +202,11 @@ def test_many_threads_train_their_sessions_as_if_alone(worker: SplitWorker) -> N
         thread.start()
     for thread in threads:
         thread.join()
+    worker.stop()
     assert together.keys() == alone.keys()
     for seed, wanted in alone.items():
         assert_same(together[seed], wanted, f"client {seed}")
+        assert sessions_per_pass != 1 or torch.equal(together[seed], wanted)
 
 
 def test_requests_that_wait_share_a_pass_and_a_bad_one_is_refused_before(
