@@ -3,14 +3,16 @@
 #   WORKERS  test processes at a time               TESTS what `make test` runs, e.g. tests/splitting
 PYTHON ?= python3
 VENV ?= .venv
-WORKERS ?= 2
+WORKERS ?= 3
 TESTS ?= tests
 
 BIN := $(abspath $(VENV))/bin
 STAMP := $(VENV)/.installed
-# Flower starts programs of its own by name, so the environment must lead the PATH.
-IN_VENV := PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1
+# Flower starts programs of its own by name, so the environment must lead the PATH. Each of the many
+# processes that tests start would compile the library anew where bytecode is not kept.
+IN_VENV := PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 PYTEST := $(IN_VENV) $(BIN)/python -m pytest
+# Many tests wait for processes, sockets or clocks: three of them keep two cores busy.
 # Files go to processes as they come: with the short ones last, no process is left alone with a long one.
 SHARED_OUT := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 

@@ -101,7 +101,7 @@ def test_the_app_runs_unchanged_on_two_supernodes_and_every_channel_is_secured(t
             tmp_path,
             {
                 "simulation.fleet": "",
-                "sampling.fraction-evaluate": 1.0,
+                "sampling.fraction-evaluate": 0.0,
                 "training.sequence-length": 160,
                 "num-server-rounds": 1,
                 "worker.advertised-host": "localhost",

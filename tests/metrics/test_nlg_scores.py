@@ -44,7 +44,7 @@ def items(*, with_empty: bool) -> list[NlgItem]:
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @needs_java
 def test_all_five_are_the_official_scripts_with_empty_hypotheses() -> None:
     scores = asdict(nlg_scores(items(with_empty=True)))

@@ -211,6 +211,7 @@ def test_a_real_card_must_have_what_its_clients_share(
     _wait_for_free(NUM_CARDS)
 
 
+@pytest.mark.long
 def test_a_lease_lies_on_one_card(cards: None) -> None:
     @ray.remote(num_cpus=0)
     def cards_of(fractions: list[float]) -> list[int]:

@@ -170,7 +170,9 @@ def undisturbed(model: str) -> Story:
 @pytest.fixture(scope="module")
 def story(model: str, own_ray: None) -> Story:
     """With two workers, of which one dies in the second round and one in the third evaluation."""
-    strategy = strategy_of(model, fraction_evaluate=1.0, worker=on_ray(num_workers=2))
+    strategy = strategy_of(
+        model, fraction_evaluate=1.0, patience_seconds=2.0, worker=on_ray(num_workers=2)
+    )
     return run(strategy, before_last=lambda message: kill_the_worker_of(strategy, message))
 
 
