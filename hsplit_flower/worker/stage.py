@@ -108,7 +108,9 @@ class Stage:
         check_ranks(spec, self.half.architecture)
         if spec.writes:
             check_bounds(spec)
-            return writing_session(spec, self._global, self._token_bytes_above(spec.cut))
+            hidden_size = self.half.architecture.hidden_size
+            token_bytes = self._token_bytes_above(spec.cut)
+            return writing_session(spec, self._global, token_bytes, hidden_size)
         if not spec.shares_adapters:
             return self._fresh(spec)
         if self._shared is None:

@@ -7,6 +7,8 @@ from ..splitting import Architecture
 from ..wire.next_tokens import Extend
 from .writing_session import Kept, WritingSession
 
+CHOICE_BYTES = 12
+"""Of a token that may follow: its logit and its number."""
 MEMORY_SHARE = 0.5
 """For all that texts keep, of what the base leaves of the device's memory."""
 MOST_SESSIONS = 1024
@@ -87,9 +89,20 @@ def check_follows(request: Extend, session: WritingSession, architecture: Archit
             f"{rows} rows of {seen + new} tokens: the session was opened to keep "
             f"{session.spec.kept_tokens} tokens in all; begin shorter texts, or fewer"
         )
+    _check_reply(request, session)
     if not architecture.has_positions(seen + new):
         raise CodecError(
             f"a text of {seen + new} tokens: the model has {architecture.max_positions} positions"
+        )
+
+
+def _check_reply(request: Extend, session: WritingSession) -> None:
+    rows, choices = request.hidden.shape[0], request.num_choices
+    if rows > 1 and (wanted_bytes := rows * choices * CHOICE_BYTES) > session.reply_bytes:
+        raise CodecError(
+            f"{choices} next tokens of each of {rows} rows take {size_text(wanted_bytes)}: a reply "
+            f"of this session may have {size_text(session.reply_bytes)}; ask for fewer next tokens "
+            "(a lower top_k), fewer rows, or a session that keeps more tokens"
         )
 
 

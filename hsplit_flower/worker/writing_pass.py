@@ -8,6 +8,7 @@ more for it. All sessions have the one global adapter, so that no products are s
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from operator import itemgetter
 
 import torch
@@ -22,6 +23,9 @@ from ..wire.next_tokens import Extend, NextTokens
 from .writing_session import Kept, WritingSession, begun_by
 
 logger = logging.getLogger(__name__)
+
+ROWS_AT_A_TIME = 64
+"""Whose logits are there together: a text brings as many rows as its session keeps tokens."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,6 +46,16 @@ class _Row:
     @property
     def cut(self) -> int:
         return self.part.session.spec.cut
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Choices:
+    """What may follow some rows of a part: ``[rows, choices]``, and over all tokens ``[rows]``."""
+
+    logits: Tensor
+    tokens: Tensor | None
+    log_sum: Tensor
+    is_finite: bool
 
 
 def demand_group(request: Extend, num_seen: int, steady_length: int | None) -> str | None:
@@ -84,10 +98,8 @@ def run_writing_pass(
     rows = [_row(half, parts[index]) for index in order]
     half.model.eval()
     with bank.activate(parts[0].session.active):
-        last = _last_hidden(half, rows)
-        logits = half.logits(last, None, start=half.architecture.num_blocks)[:, -1].float()
-    each = logits.split([row.kept.num_rows for row in rows])
-    outcomes = [_outcome(row, own) for row, own in zip(rows, each, strict=True)]
+        choices = _choices(half, _last_hidden(half, rows), rows)
+    outcomes = [_outcome(row, own) for row, own in zip(rows, choices, strict=True)]
     return [one for _, one in sorted(zip(order, outcomes, strict=True), key=itemgetter(0))]
 
 
@@ -130,18 +142,42 @@ def _positions(mask: Tensor) -> Tensor:
     return (mask.cumsum(-1) - 1).masked_fill(mask == 0, 0)
 
 
-def _outcome(row: _Row, logits: Tensor) -> NextTokens | Exception:
+def _choices(half: Half, last: Tensor, rows: Sequence[_Row]) -> list[list[_Choices]]:
+    """Of each part, in as many pieces as its rows are in."""
+    found: list[list[_Choices]] = [[] for _ in rows]
+    ends = list(accumulate(row.kept.num_rows for row in rows))
+    for start in range(0, ends[-1], ROWS_AT_A_TIME):
+        stop = min(start + ROWS_AT_A_TIME, ends[-1])
+        logits = half.logits(last[start:stop], None, start=half.architecture.num_blocks)
+        logits = logits[:, -1].float()
+        for own, row, end in zip(found, rows, ends, strict=True):
+            begin = end - row.kept.num_rows
+            piece = logits[max(begin, start) - start : max(min(end, stop) - start, 0)]
+            if len(piece):
+                own.append(_likeliest(piece, row.part.request.num_choices))
+    return found
+
+
+def _likeliest(logits: Tensor, num_choices: int) -> _Choices:
+    log_sum, is_finite = logits.logsumexp(dim=-1), bool(logits.isfinite().all())
+    if num_choices == logits.shape[1]:
+        return _Choices(logits=logits, tokens=None, log_sum=log_sum, is_finite=is_finite)
+    chosen, tokens = logits.topk(num_choices)
+    return _Choices(logits=chosen, tokens=tokens, log_sum=log_sum, is_finite=is_finite)
+
+
+def _outcome(row: _Row, choices: Sequence[_Choices]) -> NextTokens | Exception:
     """The reply to a part, whose tokens are then kept."""
     session, request = row.part.session, row.part.request
-    if not bool(logits.isfinite().all()):
+    if not all(each.is_finite for each in choices):
         return NonFiniteError("the logits of the next tokens are not finite numbers")
-    tokens: Tensor | None = None
-    chosen = logits
-    if request.num_choices < logits.shape[1]:
-        chosen, tokens = logits.topk(request.num_choices)
     session.count(row.kept, request.hidden.shape[0] * request.hidden.shape[1])
+    tokens = [each.tokens for each in choices if each.tokens is not None]
     reply = NextTokens(
-        step=request.step, logits=chosen, tokens=tokens, log_sum=logits.logsumexp(dim=-1)
+        step=request.step,
+        logits=torch.cat([each.logits for each in choices]),
+        tokens=torch.cat(tokens) if tokens else None,
+        log_sum=torch.cat([each.log_sum for each in choices]),
     )
     session.remember(request, reply)
     return reply

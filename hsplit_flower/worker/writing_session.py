@@ -17,6 +17,7 @@ from .session import Session
 
 WORKING_COPIES = 2
 """In a pass: what was kept before it, until all blocks have run, and what is kept after it."""
+NUMBER_BYTES = 4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,16 +64,19 @@ def begun_by(request: Extend, half: Half) -> Kept:
 class WritingSession(Session):
     """A session that trains nothing: it has the global adapter, and what it keeps of its text.
 
-    ``token_bytes`` are those of one token's keys and values above the session's cut.
+    ``token_bytes`` are those of one token's keys and values above the session's cut. A reply, which
+    is remembered in case it is lost, has ``reply_bytes`` at most unless it is for one row: as many
+    as the hidden states that may be asked with.
     """
 
     token_bytes: int
+    reply_bytes: int
     kept: Kept | None = None
 
     @property
     def held_bytes(self) -> int:
-        """What it may take: all the tokens that it was granted, and their copies in a pass."""
-        return WORKING_COPIES * self.spec.kept_tokens * self.token_bytes
+        """What it may take: the tokens that it was granted, their copies in a pass, and a reply."""
+        return WORKING_COPIES * self.spec.kept_tokens * self.token_bytes + self.reply_bytes
 
     def forget_step(self) -> None:
         """A request that failed has changed nothing: it may be sent again."""
@@ -84,10 +88,17 @@ class WritingSession(Session):
         self.num_tokens += num_new
 
 
-def writing_session(spec: SessionSpec, active: Active, token_bytes: int) -> WritingSession:
+def writing_session(
+    spec: SessionSpec, active: Active, token_bytes: int, hidden_size: int
+) -> WritingSession:
     """One that keeps nothing yet."""
     return WritingSession(
-        spec=spec, active=active, trainables={}, optimizer=None, token_bytes=token_bytes
+        spec=spec,
+        active=active,
+        trainables={},
+        optimizer=None,
+        token_bytes=token_bytes,
+        reply_bytes=NUMBER_BYTES * hidden_size * spec.kept_tokens,
     )
 
 

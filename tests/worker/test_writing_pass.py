@@ -15,6 +15,7 @@ from hsplit_flower.wire.next_tokens import Extend, NextTokens
 from hsplit_flower.worker import Stage
 from hsplit_flower.worker.demand import demand_of
 from hsplit_flower.worker.scheduler import Limits, Task, next_batch
+from hsplit_flower.worker.writing_pass import ROWS_AT_A_TIME
 from hsplit_flower.worker.writing_session import WritingSession, token_bytes_by_block
 from tests.families import FAMILIES, VOCABULARY
 from tests.rounds import global_update
@@ -42,6 +43,11 @@ def prompt(rows: int = 2, new: int = 5, seed: int = 0, **changes: Any) -> Extend
     return Extend(
         step=1, hidden=states(rows, new, seed), attention_mask=mask, begins=True, **changes
     )
+
+
+def unmasked(rows: int, new: int, num_choices: int) -> Extend:
+    """The first tokens of rows that are all as long."""
+    return replace(prompt(rows, new, seed=rows, num_choices=num_choices), attention_mask=None)
 
 
 def token(step: int, rows: int = 2, seed: int = 1, **changes: Any) -> Extend:
@@ -99,6 +105,40 @@ def test_the_likeliest_tokens_are_given_with_the_sum_of_all() -> None:
     assert some.tokens is not None
     assert torch.equal(some.tokens, tokens)
     assert torch.allclose(some.log_sum, whole.logits.exp().sum(1).log())
+
+
+def test_of_many_rows_few_logits_are_there_at_a_time() -> None:
+    stage = stage_of("llama")
+    sizes: list[int] = []
+    head = stage.half.model.get_output_embeddings()
+    head.register_forward_hook(lambda module, given, made: sizes.append(len(made)))
+    many, few = 2 * ROWS_AT_A_TIME + 9, 5
+    asked = [
+        (stage.open(spec(cut, kept_tokens=2 * many)), unmasked(rows, 1, num_choices=2))
+        for cut, rows in ((2, many), (1, few))
+    ]
+    replies = stage.handle_together(asked)
+    assert max(sizes) == ROWS_AT_A_TIME
+    for (_, request), got in zip(asked, replies, strict=True):
+        assert isinstance(got, NextTokens), got
+        assert got.tokens is not None
+        for row in (0, len(request.hidden) - 1):
+            one = replace(request, hidden=request.hidden[row : row + 1])
+            cut = 2 if len(request.hidden) == many else 1
+            wanted = stage.handle(stage.open(spec(cut)), one)
+            assert isinstance(wanted, NextTokens)
+            assert_same(got.logits[row : row + 1], wanted.logits, f"row {row}")
+            assert_same(got.log_sum[row : row + 1], wanted.log_sum, f"row {row}")
+
+
+def test_no_reply_is_larger_than_what_is_kept() -> None:
+    stage = stage_of("llama")
+    session = stage.open(spec(kept_tokens=30))
+    with pytest.raises(CodecError, match=r"61 next tokens of each of 15 rows take 10\.98 kB"):
+        stage.handle(session, unmasked(15, 2, num_choices=VOCABULARY))
+    stage.handle(session, unmasked(15, 2, num_choices=2))
+    one = stage.open(spec(kept_tokens=2))
+    assert isinstance(stage.handle(one, unmasked(1, 2, num_choices=VOCABULARY)), NextTokens)
 
 
 def test_a_request_that_comes_again_adds_nothing() -> None:
@@ -238,7 +278,8 @@ def test_a_worker_has_room_for_so_many_tokens() -> None:
     assert per_token == 2 * 2 * 2 * 4 * 4
     worker = split_worker(half)
     try:
-        room = int(worker.describe().memory_bytes * 0.5 / 2 / per_token)
+        # Twice in a pass, and a reply of as many bytes as a hidden state.
+        room = int(worker.describe().memory_bytes * 0.5 / (2 * per_token + 4 * WIDTH))
         token_ = worker.open(spec(1, room // 2))
         worker.open(spec(1, room // 2 - 1))
         with pytest.raises(WorkerRejectedError, match=r"of 1\.5 GB for all texts .* are left"):
