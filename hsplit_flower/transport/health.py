@@ -1,7 +1,6 @@
 """The standard gRPC health service (grpc.health.v1), for supervisors and load balancers.
 
-It answers ``Check`` alone, to anybody: a ``Watch`` would hold a stream for as long as its caller
-likes.
+Anybody may ask, so that what a question holds is bounded.
 """
 
 import asyncio
@@ -17,7 +16,8 @@ from ..wire.parsing import parsed
 from ..wire.proto import split_pb2
 from .gate import Call, Guarded, next_message
 
-CHECK = f"/{DESCRIPTOR.services_by_name['Health'].full_name}/Check"
+_PATH = f"/{DESCRIPTOR.services_by_name['Health'].full_name}"
+CHECK, WATCH = f"{_PATH}/Check", f"{_PATH}/Watch"
 NAMES = ("", *(each.full_name for each in split_pb2.DESCRIPTOR.services_by_name.values()))
 """What is asked about: the whole worker, or one of its services."""
 
@@ -25,6 +25,8 @@ MOST_CHECKS = 8
 """So many questions are read at a time, as anybody may ask them. One more ends the oldest of them:
 whoever means it sends its question with the call, and need not wait behind those that never do.
 """
+MOST_WATCHES = 8
+"""So many callers are told of changes at a time. One more ends the oldest, as with questions."""
 QUESTION_SECONDS = 5.0
 """How long a caller may take to send its question."""
 
@@ -35,26 +37,65 @@ class Health:
     def __init__(self) -> None:
         self._is_ending = threading.Event()
         self._reading: deque[asyncio.Future[bytes | None]] = deque()
+        self._watching: deque[asyncio.Future[bool]] = deque()
+        self._lock = threading.Lock()
 
     def methods(self) -> dict[str, Guarded]:
         """What a gate is to let anybody in to."""
-        return {CHECK: Guarded(behaviour=self._check)}
+        return {
+            CHECK: Guarded(behaviour=self._check),
+            WATCH: Guarded(behaviour=self._watch),
+        }
 
     def end(self) -> None:
         """Say from now on that nobody should come any more."""
         self._is_ending.set()
+        with self._lock:
+            watching = list(self._watching)
+        for told in watching:
+            # A loop that is closed serves nobody who could be told.
+            with suppress(RuntimeError):
+                told.get_loop().call_soon_threadsafe(_tell, told, True)
 
     async def _check(self, call: Call) -> None:
-        message = await self._question(call)
-        name = parsed(HealthCheckRequest, message).service
-        del message
-        if name not in NAMES:
+        if await self._name(call) not in NAMES:
             await call.abort(
                 grpc.StatusCode.NOT_FOUND, f"the services are {', '.join(NAMES[1:])}", ()
             )
+        await call.write(self._status())
+
+    async def _watch(self, call: Call) -> None:
+        """Tell what is so, and what has become of it when the worker is about to end."""
+        is_known = await self._name(call) in NAMES
+        told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        with self._lock:
+            if len(self._watching) == MOST_WATCHES:
+                _tell(self._watching.popleft(), False)
+            self._watching.append(told)
+        try:
+            unknown = HealthCheckResponse(status=HealthCheckResponse.SERVICE_UNKNOWN)
+            await call.write(self._status() if is_known else unknown.SerializeToString())
+            if self._is_ending.is_set():
+                return
+            if not await told:
+                raise WorkerUnavailableError(
+                    f"{MOST_WATCHES} other callers watch the health of this worker: ask with Check"
+                )
+            if is_known:
+                await call.write(self._status())
+        finally:
+            with self._lock, suppress(ValueError):
+                self._watching.remove(told)
+
+    def _status(self) -> bytes:
         is_ending = self._is_ending.is_set()
         status = HealthCheckResponse.NOT_SERVING if is_ending else HealthCheckResponse.SERVING
-        await call.write(HealthCheckResponse(status=status).SerializeToString())
+        told: bytes = HealthCheckResponse(status=status).SerializeToString()
+        return told
+
+    async def _name(self, call: Call) -> str:
+        """What is asked about."""
+        return str(parsed(HealthCheckRequest, await self._question(call)).service)
 
     async def _question(self, call: Call) -> bytes:
         """The message of a call.
@@ -80,3 +121,9 @@ class Health:
             reading.cancel()
             with suppress(ValueError):
                 self._reading.remove(reading)
+
+
+def _tell(told: "asyncio.Future[bool]", is_ending: bool) -> None:
+    """To who watches: whether the worker is about to end, or else another takes its place."""
+    if not told.done():
+        told.set_result(is_ending)

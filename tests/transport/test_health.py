@@ -1,7 +1,9 @@
 """The standard health service, asked as supervisors ask it."""
 
 import threading
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -40,9 +42,42 @@ def test_what_it_does_not_know_is_refused(worker: HostedWorker) -> None:
         with pytest.raises(grpc.RpcError) as garbled:
             channel.unary_unary("/grpc.health.v1.Health/Check")(b"\xff\xff\xff")
         assert garbled.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-        with pytest.raises(grpc.RpcError) as watching:
-            next(iter(HealthStub(channel).Watch(HealthCheckRequest())))
-        assert watching.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        watched = HealthStub(channel).Watch(HealthCheckRequest(service="other"))
+        assert next(watched).status == HealthCheckResponse.SERVICE_UNKNOWN
+        watched.cancel()
+
+
+def test_who_watches_is_told_when_it_is_about_to_end(worker: HostedWorker) -> None:
+    with grpc.insecure_channel(worker.address) as channel:
+        watched = HealthStub(channel).Watch(HealthCheckRequest(), timeout=30)
+        assert next(watched).status == HealthCheckResponse.SERVING
+        threading.Timer(0.2, worker.health.end).start()
+        assert next(watched).status == HealthCheckResponse.NOT_SERVING
+        late = HealthStub(channel).Watch(HealthCheckRequest(), timeout=30)
+        assert [each.status for each in late] == [HealthCheckResponse.NOT_SERVING]
+
+
+def test_so_many_watch_at_a_time_and_the_oldest_makes_room(worker: HostedWorker) -> None:
+    with grpc.insecure_channel(worker.address) as channel:
+
+        def watch() -> Any:
+            call = HealthStub(channel).Watch(HealthCheckRequest(), timeout=30)
+            assert next(call).status == HealthCheckResponse.SERVING
+            return call
+
+        calls = [watch() for _ in range(health.MOST_WATCHES + 1)]
+        with pytest.raises(grpc.RpcError, match="8 other callers watch"):
+            next(calls[0])
+        # Who goes leaves a place.
+        calls[1].cancel()
+        for _ in range(100):
+            if len(worker.health._watching) < health.MOST_WATCHES:
+                break
+            time.sleep(0.05)
+        calls.append(watch())
+        worker.health.end()
+        for call in calls[2:]:
+            assert next(call).status == HealthCheckResponse.NOT_SERVING
 
 
 def test_who_asks_nothing_is_let_go(worker: HostedWorker, monkeypatch: pytest.MonkeyPatch) -> None:
