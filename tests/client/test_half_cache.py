@@ -41,9 +41,9 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[HalfKey]]:
     loaded: list[HalfKey] = []
     real = round_setup._load
 
-    def load(key: HalfKey, base: str) -> Half:
+    def load(key: HalfKey, *args: Any) -> Half:
         loaded.append(key)
-        return real(key, base)
+        return real(key, *args)
 
     monkeypatch.setattr(round_setup, "_load", load)
     round_setup.HALVES.clear()
