@@ -176,7 +176,6 @@ def _check_as_stored(
             base.source,
             Parts(embeddings=False, span=Span(start=block, stop=block + 1), head=False),
             revision=base.revision,
-            architecture=architecture,
         )
         for key, change in by_key.items():
             if blocks[change.name] != block:

@@ -121,7 +121,6 @@ def _trained(
         quantised=model.quantised,
         device=device,
         attention=model.attention or None,
-        architecture=architecture,
     )
     shared = {
         name: value for name, value in training.given().items() if name in SessionSpec.model_fields

@@ -231,7 +231,6 @@ def _device_half(model: Model, architecture: Architecture, cut: int, device: str
         dtype=floating_dtype(model.computes_in),
         device=torch.device(device),
         attention=model.attention or None,
-        architecture=architecture,
         quantised=model.quantised,
     )
     half.model.eval()

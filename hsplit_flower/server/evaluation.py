@@ -54,7 +54,6 @@ class ServerEvaluation:
             quantised=base.quantised,
             device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
             attention=base.attention or None,
-            architecture=architecture,
         )
         self._bank = AdapterBank(self.half.model, [weight.name for weight in architecture.weights])
         self._make_batches = make_batches

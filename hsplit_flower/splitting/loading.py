@@ -44,7 +44,6 @@ def load_half(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     attention: str | None = None,
-    architecture: Architecture | None = None,
     quantised: str = "",
 ) -> Half:
     """Load the half that ``parts`` names from a folder or a hub id.
@@ -66,8 +65,6 @@ def load_half(
         Where they go.
     attention
         Attention implementation (``"eager"``, ``"sdpa"``, …); transformers' choice by default.
-    architecture
-        Where the parts are, if it has been read already.
     quantised
         ``"nf4"`` or ``"int8"`` quantises linear layers while they are read; empty takes them as
         they are stored.
@@ -82,7 +79,7 @@ def load_half(
     checkpoint = Checkpoint(source=source, revision=revision)
     config = checkpoint.config()
     quantisation = quantisation_of(config, quantised, source=source)
-    architecture = architecture or read_architecture(config)
+    architecture = read_architecture(config)
     how = _Reading(dtype=dtype, device=device, attention=attention, quantisation=quantisation)
     return _read(checkpoint, config, architecture, parts, how)
 
@@ -93,11 +90,10 @@ def build_half(
     *,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
-    architecture: Architecture | None = None,
     quantised: str = "",
 ) -> Half:
     """A half with random weights, for measurements at sizes that nobody wants to download."""
-    architecture = architecture or read_architecture(config)
+    architecture = read_architecture(config)
     quantisation = quantisation_of(config, quantised)
     model = _empty_half(config, architecture, parts, dtype, quantisation).to_empty(device=device)
     if quantisation is not None:

@@ -151,7 +151,6 @@ def _loaded(model: Model, worker: Worker, lowest_cut: int, max_message_bytes: in
         dtype=dtype,
         device=device,
         attention=model.attention or None,
-        architecture=architecture,
         quantised=model.quantised,
     )
     half.checkpointing = worker.checkpointing

@@ -53,8 +53,8 @@ def test_a_family_is_equal_at_every_cut_or_refused_by_name(
         record_property("outcome", "refused")
         return
     for cut in range(1, found.num_blocks):
-        client = load_half(folder, Parts.of_client(cut, keeps_labels=False), architecture=found)
-        worker = load_half(folder, Parts.of_worker(cut, found.num_blocks), architecture=found)
+        client = load_half(folder, Parts.of_client(cut, keeps_labels=False))
+        worker = load_half(folder, Parts.of_worker(cut, found.num_blocks))
         with torch.no_grad():
             got = worker.logits(client.embed(ids, mask), mask, start=cut)
         assert bool((got == wanted)[mask.bool()].all())

@@ -95,8 +95,8 @@ def test_families_that_nobody_named_are_split(model_type: str, tmp_path: Path) -
     wanted = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
     folder = str(save(model, tmp_path))
     found = read_architecture(model.config)
-    client = load_half(folder, Parts.of_client(2, keeps_labels=True), architecture=found)
-    worker = load_half(folder, Parts.of_worker(1, found.num_blocks), architecture=found)
+    client = load_half(folder, Parts.of_client(2, keeps_labels=True))
+    worker = load_half(folder, Parts.of_worker(1, found.num_blocks))
     hidden = client.embed(ids, mask)
     sent = hidden.clone()
     assert _equal(worker.logits(hidden, mask, start=2), wanted)

@@ -27,8 +27,8 @@ def test_every_cut_gives_the_logits_of_the_whole(model_type: str, tmp_path: Path
     with torch.no_grad():
         wanted = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
         for cut in range(1, found.num_blocks):
-            client = load_half(folder, Parts.of_client(cut, keeps_labels=False), architecture=found)
-            worker = load_half(folder, Parts.of_worker(cut, found.num_blocks), architecture=found)
+            client = load_half(folder, Parts.of_client(cut, keeps_labels=False))
+            worker = load_half(folder, Parts.of_worker(cut, found.num_blocks))
             got = worker.logits(client.embed(ids, mask), mask, start=cut)
             assert bool((got == wanted)[mask.bool()].all())
 
