@@ -8,7 +8,9 @@ class Client(Settings):
     """How a client is held to its budget, and what it keeps between rounds."""
 
     enforce_budgets: bool = setting(
-        True, "Whether a client that takes more than its memory is stopped, and planned lower."
+        True,
+        "Whether a client that takes more than its memory is stopped, and planned lower. What a "
+        "node's own memory-gb grants holds in any case.",
     )
     cached_halves: int = setting(
         1,
