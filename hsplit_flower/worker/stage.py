@@ -37,7 +37,7 @@ from .session import Session
 from .u_shaped_pass import UShapedPass
 from .writing_admission import check_bounds, check_follows
 from .writing_pass import WritingPart, write_together
-from .writing_session import WritingSession, token_bytes_by_block, writing_session
+from .writing_session import WritingSession, WritingSessions
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Stage:
         self._global = Active(terms={})
         self._u_shaped = UShapedPass(half, self._bank)
         self._can_join = True
-        self._token_bytes: dict[int, int] | None = None
+        self._writing = WritingSessions(half)
 
     @property
     def update_bytes(self) -> int:
@@ -108,9 +108,7 @@ class Stage:
         check_ranks(spec, self.half.architecture)
         if spec.writes:
             check_bounds(spec)
-            hidden_size = self.half.architecture.hidden_size
-            token_bytes = self._token_bytes_above(spec.cut)
-            return writing_session(spec, self._global, token_bytes, hidden_size)
+            return self._writing.open(spec, self._global)
         if not spec.shares_adapters:
             return self._fresh(spec)
         if self._shared is None:
@@ -123,12 +121,6 @@ class Stage:
             trainables=self._shared.trainables,
             optimizer=self._shared.optimizer,
         )
-
-    def _token_bytes_above(self, cut: int) -> int:
-        """What keys and values of a token take in the blocks above a cut."""
-        if self._token_bytes is None:
-            self._token_bytes = token_bytes_by_block(self.half)
-        return sum(num_bytes for block, num_bytes in self._token_bytes.items() if block >= cut)
 
     def _fresh(self, spec: SessionSpec) -> Session:
         """A session with factors and an optimizer of its own."""

@@ -88,20 +88,6 @@ class WritingSession(Session):
         self.num_tokens += num_new
 
 
-def writing_session(
-    spec: SessionSpec, active: Active, token_bytes: int, hidden_size: int
-) -> WritingSession:
-    """One that keeps nothing yet."""
-    return WritingSession(
-        spec=spec,
-        active=active,
-        trainables={},
-        optimizer=None,
-        token_bytes=token_bytes,
-        reply_bytes=NUMBER_BYTES * hidden_size * spec.kept_tokens,
-    )
-
-
 @torch.no_grad()
 def token_bytes_by_block(half: Half) -> dict[int, int]:
     """What a token's keys and values take in each block that a half holds: one token is run.
@@ -123,3 +109,44 @@ def token_bytes_by_block(half: Half) -> dict[int, int]:
             "every block of it keeps keys and values"
         )
     return {block: layers[block].keys.nbytes + layers[block].values.nbytes for block in held}
+
+
+class WritingSessions:
+    """Opens sessions that write on a half, and knows what a token takes of it once one was.
+
+    Parameters
+    ----------
+    half
+        The worker's.
+    """
+
+    def __init__(self, half: Half) -> None:
+        self._half = half
+        self._token_bytes: dict[int, int] | None = None
+
+    def open(self, spec: SessionSpec, active: Active) -> WritingSession:
+        """A session that keeps nothing yet.
+
+        Parameters
+        ----------
+        spec
+            What it is granted.
+        active
+            The global adapter.
+
+        Raises
+        ------
+        UnsupportedModelError
+            If the half's blocks keep something else than keys and values.
+        """
+        if self._token_bytes is None:
+            self._token_bytes = token_bytes_by_block(self._half)
+        above = (own for block, own in self._token_bytes.items() if block >= spec.cut)
+        return WritingSession(
+            spec=spec,
+            active=active,
+            trainables={},
+            optimizer=None,
+            token_bytes=sum(above),
+            reply_bytes=NUMBER_BYTES * self._half.architecture.hidden_size * spec.kept_tokens,
+        )

@@ -4,7 +4,7 @@ import gc
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 import ray
-from flwr.app import Context, Message, MessageType, MetricRecord
+from flwr.app import Context, Message, MessageType
 from ray.util.placement_group import placement_group, remove_placement_group
 from torch import Tensor
 
@@ -134,14 +134,9 @@ def run(strategy: SplitStrategy, *, before_last: Callable[[Message], None] | Non
 
     strategy.observer = observe
     with LocalGrid(app, node_configs(), before=note, last=[NODES[LAST]]) as grid:
-        result = strategy.start(grid, num_rounds=NUM_ROUNDS)
-    story.losses = _losses(result.evaluate_metrics_clientapp)
+        told = strategy.start(grid, num_rounds=NUM_ROUNDS).evaluate_metrics_clientapp
+    story.losses = [float(told[number]["loss"]) for number in range(1, NUM_ROUNDS + 1)]
     return story
-
-
-def _losses(evaluated: Mapping[int, MetricRecord]) -> list[float]:
-    """The loss of each round, in their order."""
-    return [float(evaluated[number]["loss"]) for number in range(1, NUM_ROUNDS + 1)]
 
 
 def _round_of(message: Message) -> int:

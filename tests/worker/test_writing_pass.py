@@ -11,54 +11,19 @@ from torch import Tensor
 from hsplit_flower.errors import CodecError, HSplitError, NonFiniteError, WorkerRejectedError
 from hsplit_flower.settings import SessionSpec
 from hsplit_flower.wire.messages import Backward, Forward
-from hsplit_flower.wire.next_tokens import Extend, NextTokens
+from hsplit_flower.wire.next_tokens import NextTokens
 from hsplit_flower.worker import Stage
 from hsplit_flower.worker.demand import demand_of
 from hsplit_flower.worker.scheduler import Limits, Task, next_batch
-from hsplit_flower.worker.writing_pass import ROWS_AT_A_TIME
-from hsplit_flower.worker.writing_session import WritingSession, token_bytes_by_block
-from tests.families import FAMILIES, VOCABULARY
-from tests.rounds import global_update
+from hsplit_flower.worker.writing_session import WritingSession
+from tests.families import FAMILIES
 from tests.tolerances import assert_same
+from tests.worker.writing import prompt, spec, stage_of, states, token
 from tests.workers import load_worker, split_worker
 
-WIDTH = 16
 NUM_STEPS = 4
 TEXTS = [(2, 1, 7), (1, 3, 4), (3, 2, 5), (1, 1, 9)]
 """Of each session: its cut, its rows, and the tokens of its prompt."""
-
-
-def spec(cut: int = 2, kept_tokens: int = 100) -> SessionSpec:
-    return SessionSpec.to_write(cut=cut, kept_tokens=kept_tokens)
-
-
-def states(rows: int, new: int, seed: int) -> Tensor:
-    return torch.randn(rows, new, WIDTH, generator=torch.Generator().manual_seed(seed))
-
-
-def prompt(rows: int = 2, new: int = 5, seed: int = 0, **changes: Any) -> Extend:
-    """The first tokens of rows, the last of which is filled up on its left."""
-    mask = torch.ones(rows, new, dtype=torch.long)
-    mask[-1, : rows - 1] = 0
-    return Extend(
-        step=1, hidden=states(rows, new, seed), attention_mask=mask, begins=True, **changes
-    )
-
-
-def unmasked(rows: int, new: int, num_choices: int) -> Extend:
-    """The first tokens of rows that are all as long."""
-    return replace(prompt(rows, new, seed=rows, num_choices=num_choices), attention_mask=None)
-
-
-def token(step: int, rows: int = 2, seed: int = 1, **changes: Any) -> Extend:
-    whole = Extend(step=step, hidden=states(rows, 1, seed), num_choices=VOCABULARY)
-    return replace(whole, **changes)
-
-
-def stage_of(name: str) -> Stage:
-    stage = Stage(load_worker(name))
-    stage.load_update(global_update(name))
-    return stage
 
 
 def written(stage: Stage, *, together: bool) -> list[list[Tensor]]:
@@ -105,40 +70,6 @@ def test_the_likeliest_tokens_are_given_with_the_sum_of_all() -> None:
     assert some.tokens is not None
     assert torch.equal(some.tokens, tokens)
     assert torch.allclose(some.log_sum, whole.logits.exp().sum(1).log())
-
-
-def test_of_many_rows_few_logits_are_there_at_a_time() -> None:
-    stage = stage_of("llama")
-    sizes: list[int] = []
-    head = stage.half.model.get_output_embeddings()
-    head.register_forward_hook(lambda module, given, made: sizes.append(len(made)))
-    many, few = 2 * ROWS_AT_A_TIME + 9, 5
-    asked = [
-        (stage.open(spec(cut, kept_tokens=2 * many)), unmasked(rows, 1, num_choices=2))
-        for cut, rows in ((2, many), (1, few))
-    ]
-    replies = stage.handle_together(asked)
-    assert max(sizes) == ROWS_AT_A_TIME
-    for (_, request), got in zip(asked, replies, strict=True):
-        assert isinstance(got, NextTokens), got
-        assert got.tokens is not None
-        for row in (0, len(request.hidden) - 1):
-            one = replace(request, hidden=request.hidden[row : row + 1])
-            cut = 2 if len(request.hidden) == many else 1
-            wanted = stage.handle(stage.open(spec(cut)), one)
-            assert isinstance(wanted, NextTokens)
-            assert_same(got.logits[row : row + 1], wanted.logits, f"row {row}")
-            assert_same(got.log_sum[row : row + 1], wanted.log_sum, f"row {row}")
-
-
-def test_no_reply_is_larger_than_what_is_kept() -> None:
-    stage = stage_of("llama")
-    session = stage.open(spec(kept_tokens=30))
-    with pytest.raises(CodecError, match=r"61 next tokens of each of 15 rows take 10\.98 kB"):
-        stage.handle(session, unmasked(15, 2, num_choices=VOCABULARY))
-    stage.handle(session, unmasked(15, 2, num_choices=2))
-    one = stage.open(spec(kept_tokens=2))
-    assert isinstance(stage.handle(one, unmasked(1, 2, num_choices=VOCABULARY)), NextTokens)
 
 
 def test_a_request_that_comes_again_adds_nothing() -> None:
@@ -229,14 +160,6 @@ def test_what_does_not_go_on_is_refused_and_changes_nothing(
         stage.handle(session, token(2))
 
 
-def test_a_text_is_no_longer_than_the_model_has_positions() -> None:
-    stage = stage_of("llama")
-    session = stage.open(spec())
-    stage.handle(session, prompt())
-    with pytest.raises(CodecError, match="a text of 25 tokens: the model has 24 positions"):
-        stage.handle(session, replace(token(2), hidden=states(2, 20, 0)))
-
-
 def test_a_training_session_writes_nothing() -> None:
     stage = stage_of("llama")
     with pytest.raises(CodecError, match="Extend in a session that was opened to train"):
@@ -256,39 +179,6 @@ def test_what_is_not_finite_in_one_text_stays_there() -> None:
     assert other.kept is not None
     assert other.kept.num_positions == 5
     assert isinstance(stage.handle(other, token(2)), NextTokens)
-
-
-@pytest.mark.parametrize(
-    ("asked", "says"),
-    [
-        ({"in_flight": 10**6}, "in_flight is 1000000 in a session that writes: 1 is wanted"),
-        ({"max_tokens": 101}, "max_tokens is 101 in a session that writes and keeps 100"),
-    ],
-)
-def test_what_waits_takes_no_more_than_what_is_kept(asked: dict[str, int], says: str) -> None:
-    """Requests are in memory while they wait, and are counted in with what is kept of them."""
-    with pytest.raises(WorkerRejectedError, match=says):
-        stage_of("llama").open(spec().replace(**asked))
-
-
-def test_a_worker_has_room_for_so_many_tokens() -> None:
-    half = load_worker("llama")
-    per_token = sum(token_bytes_by_block(half).values())
-    # Two blocks above cut 1, keys and values of two heads of four float32 numbers.
-    assert per_token == 2 * 2 * 2 * 4 * 4
-    worker = split_worker(half)
-    try:
-        # Twice in a pass, and a reply of as many bytes as a hidden state.
-        room = int(worker.describe().memory_bytes * 0.5 / (2 * per_token + 4 * WIDTH))
-        token_ = worker.open(spec(1, room // 2))
-        worker.open(spec(1, room // 2 - 1))
-        with pytest.raises(WorkerRejectedError, match=r"of 1\.5 GB for all texts .* are left"):
-            worker.open(spec(1, room // 2))
-        assert worker.steps() == {}, "sessions that write are no clients of a round"
-        worker.close(token_)
-        worker.close(worker.open(spec(1, room // 2)))
-    finally:
-        worker.stop()
 
 
 def test_next_tokens_share_a_pass_whatever_their_lengths() -> None:
