@@ -10,6 +10,8 @@ from .markup import element, label, picture, shortened
 LEAST_WIDTH = 360.0
 MOST_CELL_WIDTH = 46.0
 LEAST_CELL_WIDTH = 25.0
+# Of a digit in a cell, at 10 pixels; the widest fonts of browsers have 6.4.
+DIGIT_WIDTH = 6.4
 LONGEST_NAME = 15
 CHARACTER_WIDTH = 6.4
 # A title that is wider than its column stands aslant; this is the sine of 45 degrees.
@@ -45,7 +47,8 @@ def heat_map(
     low, high = (0.0 if from_zero else min(values, default=0.0)), max(values, default=0.0)
     left = 8 + CHARACTER_WIDTH * max(len(shortened(name, LONGEST_NAME)) for name in [corner, *rows])
     width = min(MOST_CELL_WIDTH, (LEAST_WIDTH - left - 6) / max(len(columns), 1))
-    width = max(LEAST_CELL_WIDTH, width)
+    longest = max((len(each.text) for line in cells for each in line), default=0)
+    width = max(LEAST_CELL_WIDTH, DIGIT_WIDTH * longest + 4, width)
     titles, top, overhang = _column_titles(columns, left, width)
     parts = [titles, label(0, top - 5, corner, class_="tick")]
     for row, name in enumerate(rows):

@@ -34,15 +34,18 @@ def text(value: str) -> Markup:
 def picture(width: float, height: float, description: str, *content: Markup) -> Markup:
     """An SVG of this size, which says in words what it shows.
 
-    One that is wider than a phone is scrolled there, and not made smaller than can be read.
+    One that is wider than a phone has the page's whole width; where that is too little it is
+    scrolled, and not made smaller than can be read.
     """
+    is_broad = width > PHONE_WIDTH
     return element(
         "svg",
         *content,
         viewBox=f"0 0 {width:.0f} {height:.0f}",
         width=f"{width:.0f}",
         height=f"{height:.0f}",
-        style=f"min-width:{0.9 * width:.0f}px" if width > PHONE_WIDTH else None,
+        class_="broad" if is_broad else None,
+        style=f"min-width:{0.9 * width:.0f}px;max-width:{1.2 * width:.0f}px" if is_broad else None,
         role="img",
         aria_label=description,
     )

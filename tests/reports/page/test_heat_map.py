@@ -1,6 +1,7 @@
 """Every cell has its number in it, and is darker where that is larger."""
 
 import re
+from functools import partial
 
 from hsplit_flower.reports.page.heat_map import Cell, heat_map
 from tests.reports.page.reader import read_page
@@ -46,3 +47,24 @@ def test_long_titles_stand_aslant() -> None:
 
 def cell_of_zero(row: int, column: int) -> Cell:
     return Cell(value=0.0, text="0")
+
+
+def test_cells_are_as_wide_as_their_numbers() -> None:
+    columns = [str(number) for number in range(20)]
+    narrow, broad = (
+        heat_map(["0"], columns, partial(cell_of, text), corner="", description="")
+        for text in ("8", "12345")
+    )
+    assert width_of(narrow) < width_of(broad)
+    assert width_of(broad) >= 20 * 5 * 6  # of five digits in each of 20 cells
+    assert 'class="broad"' in broad
+
+
+def cell_of(text: str, row: int, column: int) -> Cell:
+    return Cell(value=1.0, text=text)
+
+
+def width_of(drawn: str) -> float:
+    found = re.search(r'viewBox="0 0 (\d+)', drawn)
+    assert found is not None
+    return float(found[1])

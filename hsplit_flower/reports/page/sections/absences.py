@@ -1,7 +1,8 @@
 """Who was left out of which rounds, and why; and whose change was used only in part."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from ....names import in_order
 from ...client_totals import rounds_text
 from ...metrics import ClientEvaluationLine, TrainingLine
 from ...run import Run
@@ -72,7 +73,7 @@ def _rows(run: Run) -> list[tuple[str, ...]]:
         for place, numbers in by_place.items():
             by_rounds.setdefault(rounds_text(numbers), []).append(place)
         rows += [(*reason, listed(places), rounds) for rounds, places in by_rounds.items()]
-    return sorted(rows)
+    return _by_client(rows)
 
 
 def _reasons(line: TrainingLine | ClientEvaluationLine) -> Iterator[tuple[str, str, str]]:
@@ -85,8 +86,8 @@ def _reasons(line: TrainingLine | ClientEvaluationLine) -> Iterator[tuple[str, s
 
 
 def _trimmed(run: Run) -> list[tuple[str, ...]]:
-    """What of clients that finished was not used, by client and round."""
-    rows: list[tuple[str, ...]] = []
+    """What of clients that finished was not used, with the rounds that it holds for."""
+    found: dict[tuple[str, str], list[int]] = {}
     for line in run.training:
         for name, part in line.clients.items():
             told = []
@@ -104,5 +105,12 @@ def _trimmed(run: Run) -> list[tuple[str, ...]]:
                     "that it claims"
                 )
             if told:
-                rows.append((name, "; ".join(told), str(line.server_round)))
-    return rows
+                found.setdefault((name, "; ".join(told)), []).append(line.server_round)
+    return _by_client((*what, rounds_text(numbers)) for what, numbers in found.items())
+
+
+def _by_client(rows: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Rows in the order in which people have the names they begin with, then by what follows."""
+    rows = list(rows)
+    place = {name: number for number, name in enumerate(in_order({row[0] for row in rows}))}
+    return sorted(rows, key=lambda row: (place[row[0]], *row))

@@ -6,7 +6,7 @@ from ...client_records import TrainedClient
 from ...client_totals import ClientTotals, client_totals
 from ...run import Run
 from ..line_chart import MOST_NAMED, Point, Series, line_chart
-from ..numbers import NONE, count_text, measure_text
+from ..numbers import NONE, count_text, listed, measure_text
 from ..section import Figure, Section, Table
 
 
@@ -88,7 +88,7 @@ def _answer(evaluated: list[Series], trained: list[Series]) -> str:
         f"{worst} ({measure_text(last[worst], 3)})."
     )
     if worse:
-        told += f" It rose during the run for {', '.join(worse)}."
+        told += f" It rose during the run for {listed(worse)}."
     if not evaluated:
         told += (
             " Clients did not evaluate the model on examples of their own, so this is the mean "

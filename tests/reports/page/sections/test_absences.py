@@ -22,6 +22,14 @@ def test_each_reason_has_its_rounds() -> None:
     assert ("st-mary", "did not answer", "no answer within 30 s", "training", "1-3") in table.rows
 
 
+def test_rows_are_in_the_order_that_people_give_names() -> None:
+    reason = LeftOut(kind="away", reason="so it is")
+    left_out = {f"vm/{number}": reason for number in (10, 2, 1)}
+    line = TrainingLine(server_round=1, completed=True, left_out=left_out)
+    (table,) = absences(Run(name="a", lines=(line,))).tables
+    assert [row[0] for row in table.rows] == ["vm/1", "vm/2", "vm/10"]
+
+
 def test_every_kind_of_absence_has_its_words() -> None:
     kinds = get_args(LeftOut.model_fields["kind"].annotation)
     assert len(kinds) > 1
@@ -34,9 +42,12 @@ def test_every_kind_of_absence_has_its_words() -> None:
 
 def test_what_was_used_in_part_is_told() -> None:
     loud = trained(0, 1, 6).model_copy(update={"num_shortened": 3, "counted_examples": 400})
-    line = TrainingLine(server_round=1, completed=True, clients={"loud": loud})
-    (table,) = absences(Run(name="a", lines=(line,))).tables
+    lines = tuple(
+        TrainingLine(server_round=number, completed=True, clients={"loud": loud})
+        for number in (1, 2, 3)
+    )
+    (table,) = absences(Run(name="a", lines=lines)).tables
     told = (
         "its change was shortened in 3 weights; counts as 400 of the 1,000 examples that it claims"
     )
-    assert table.rows == (("loud", told, "1"),)
+    assert table.rows == (("loud", told, "1-3"),)
