@@ -10,7 +10,8 @@ README = ROOT / "README.md"
 GUIDE = ROOT / "docs" / "guide"
 
 _BLOCK = re.compile(
-    r"(?:^<!-- test: (?P<test>\w+)[^\n]*-->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$",
+    r"(?:^<!-- test: (?P<test>\w+) ?(?P<reason>[^\n]*?) ?-->\n)?"
+    r"^```(?P<language>\w+)\n(?P<code>.*?)^```$",
     re.DOTALL | re.MULTILINE,
 )
 
@@ -20,13 +21,15 @@ class Block:
     """A block of code on a page.
 
     ``test`` is the word in the comment above it, ``<!-- test: WORD -->``, which readers do not see:
-    blocks of one word are run one after the other, by the test that asks for them.
+    blocks of one word are run one after the other, by the test that asks for them. ``reason`` is
+    what follows the word: why a block is not run, or not everywhere.
     """
 
     page: Path
     language: str
     code: str
     test: str
+    reason: str
 
 
 def pages() -> list[Path]:
@@ -42,6 +45,7 @@ def blocks(page: Path) -> Iterator[Block]:
             language=found["language"],
             code=found["code"],
             test=found["test"] or "",
+            reason=found["reason"] or "",
         )
 
 

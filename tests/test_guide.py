@@ -1,11 +1,11 @@
 """The guide and the README: links lead somewhere, commands and keys exist, messages are ours."""
 
 import ast
+import json
 import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import click
-import psutil
 import pytest
 import typer
 
 import hsplit_flower
 from hsplit_flower.adapters import import_adapter
 from hsplit_flower.cli import app
-from hsplit_flower.cli.local_flower import flower_environment, local_superlink
+from hsplit_flower.cli.local_flower import local_superlink
 from hsplit_flower.reports import read_run
 from hsplit_flower.settings import GROUPS
 from hsplit_flower.settings.reading import keys_of
 from tests.documents import GUIDE, ROOT, blocks, pages, script
+from tests.shells import new_user, typed
 
 MOST_SECONDS = 180
 """What `hsplit new` and the first run may take together on two cores."""
@@ -35,7 +35,13 @@ CODE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 GAP = re.compile(r"…|%[-+.\d]*[sdrgf]")
 KEY = re.compile(rf"(?<![\w./-])(?:{'|'.join(GROUPS)})\.(?!(?:log|md)\b)[a-z][a-z0-9-]+(?![\w(.])")
-TESTS = {"", "skip", "quick", "long", "deployment", "conversations", "project"}
+TESTS = {
+    *("", "skip", "quick", "long", "network", "deployment", "conversations", "project"),
+    *("fleet", "leases", "report", "alone", "worker", "device", "personal", "own"),
+    *("look", "stop", "nlg", "end"),
+}
+ALL_TYPED = ("report", "simulation", "stopping", "using")
+"""Pages of which no block is left to a reader to find out whether it runs."""
 
 
 def linked_pages() -> list[Path]:
@@ -122,6 +128,15 @@ def test_every_test_that_a_page_asks_for_is_one_of_ours() -> None:
     assert {block.test for page in pages() for block in blocks(page)} <= TESTS
 
 
+@pytest.mark.parametrize("name", ALL_TYPED)
+def test_every_block_is_run_or_says_why_not(name: str) -> None:
+    shown = list(blocks(GUIDE / f"{name}.md"))
+    assert shown
+    for block in shown:
+        assert block.test, block.code
+        assert block.reason or block.test not in {"skip", "network"}, block.code
+
+
 def test_python_can_be_read_and_what_is_short_runs() -> None:
     shown = [block for page in pages() for block in blocks(page) if block.language == "python"]
     assert any(block.test == "quick" for block in shown)
@@ -133,34 +148,33 @@ def test_python_can_be_read_and_what_is_short_runs() -> None:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """That of a new user; all that was started in it is ended."""
-    own = flower_environment(tmp_path / "flwr")
-    yield own
-    for process in psutil.process_iter(["environ"]):
-        if (process.info["environ"] or {}).get("FLWR_HOME") == own["FLWR_HOME"]:
-            process.send_signal(signal.SIGTERM)
-
-
-def typed(page: Path, test: str, folder: Path, environment: dict[str, str]) -> str:
-    """What comes of a page's commands, typed in a folder that is empty unless it is there."""
-    folder.mkdir(exist_ok=True)
-    done = subprocess.run(
-        ["bash", "-c", script(page, test)],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-6000:]
-    return done.stdout
+    with new_user(tmp_path / "flwr") as own:
+        yield own
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["install", "choosing"])
+@pytest.mark.parametrize("name", ["install", "choosing", "simulation"])
 def test_quick_commands_work(name: str, tmp_path: Path, environment: dict[str, str]) -> None:
-    assert typed(GUIDE / f"{name}.md", "quick", tmp_path / "here", environment)
+    assert typed(script(GUIDE / f"{name}.md", "quick"), tmp_path / "here", environment)
+
+
+@pytest.mark.long
+@pytest.mark.network
+def test_the_hub_is_asked_for_a_plan(tmp_path: Path, environment: dict[str, str]) -> None:
+    online = {**environment, "HF_HUB_OFFLINE": "0"}
+    said = typed(script(GUIDE / "simulation.md", "network"), tmp_path / "here", online)
+    assert json.loads(said[said.index("{") :])
+
+
+@pytest.mark.long
+def test_the_fleet_that_is_shown_is_one(tmp_path: Path, environment: dict[str, str]) -> None:
+    (shown,) = (block.code for block in blocks(GUIDE / "simulation.md") if block.test == "fleet")
+    (tmp_path / "fleet.toml").write_text(shown, encoding="utf-8")
+    said = typed("hsplit plan --model llama-tiny --fleet fleet.toml --json", tmp_path, environment)
+    told = json.loads(said)
+    devices = [(client["budget_bytes"], client["unavailable"]) for client in told["clients"]]
+    assert devices == [(8e9, 0.1)] * 3
+    assert told["worker"]["memory_bytes"] == 80e9
 
 
 @pytest.mark.long
@@ -173,7 +187,9 @@ def test_the_first_project_runs_in_three_minutes(
     started = time.monotonic()
     # The SuperLink that `flwr run` starts by itself has one port for all users of a machine.
     with local_superlink(tmp_path / "flwr", simulation=True) as flower:
-        said = typed(GUIDE / "first-project.md", "long", tmp_path / "here", flower.environment)
+        said = typed(
+            script(GUIDE / "first-project.md", "long"), tmp_path / "here", flower.environment
+        )
     seconds = time.monotonic() - started
     perplexities = [float(text) for text in re.findall(r"round \d: perplexity ([\d.]+)", said)]
     assert len(perplexities) == 2, said[-6000:]
@@ -189,7 +205,7 @@ def test_the_first_project_runs_in_three_minutes(
 @pytest.mark.long
 @pytest.mark.timeout(400)
 def test_the_deployment_on_one_machine_trains(tmp_path: Path, environment: dict[str, str]) -> None:
-    said = typed(GUIDE / "deployment.md", "deployment", tmp_path / "here", environment)
+    said = typed(script(GUIDE / "deployment.md", "deployment"), tmp_path / "here", environment)
     assert re.search(r"round 1: perplexity [\d.]+", said), said[-6000:]
 
 
@@ -200,7 +216,7 @@ def test_three_clients_train_on_files_of_their_own_in_three_formats(
 ) -> None:
     here = tmp_path / "here"
     shutil.copytree(ROOT / "apps" / "chat", here / "apps" / "chat")
-    said = typed(GUIDE / "conversations.md", "conversations", here, environment)
+    said = typed(script(GUIDE / "conversations.md", "conversations"), here, environment)
     trained, _, answer = said.rpartition("/outputs/offices/adapter")
     assert answer.strip(), said[-6000:]
     first, last = map(float, re.findall(r"([\d.]+) after round \d", trained))
