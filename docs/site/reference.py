@@ -37,8 +37,17 @@ def _pages(package: Path) -> Iterator[tuple[str, str, str]]:
             text = [f"# {module}", *(f"::: {module}.{place}" for place in names)]
             yield module, f"{FOLDER}/{module.removeprefix(PACKAGE + '.')}.md", "\n\n".join(text)
     errors = f"{PACKAGE}.errors"
-    options = "    options: {members: true, show_root_heading: false, heading_level: 1}"
+    members = f"[{', '.join(_own_errors(package))}]"
+    options = f"    options: {{members: {members}, show_root_heading: false, heading_level: 1}}"
     yield errors, f"{FOLDER}/errors.md", f"# {errors}\n\n::: {errors}\n{options}"
+
+
+def _own_errors(package: Path) -> Iterator[str]:
+    """Errors but those that the package offers: what stood on two pages could not be linked to."""
+    offered = set(_exported(package / "__init__.py"))
+    for node in ast.parse((package / "errors.py").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef) and f"errors.{node.name}" not in offered:
+            yield node.name
 
 
 def _exported(init: Path) -> Iterator[str]:
