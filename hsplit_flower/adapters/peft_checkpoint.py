@@ -7,13 +7,14 @@ that the scaling is one by any rule and the factors carry everything.
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -37,6 +38,7 @@ def export_adapter(
     revision: str = "",
     dtype: torch.dtype = torch.float32,
     card: str = "",
+    notes: Mapping[str, str] | None = None,
 ) -> Path:
     """Write ``adapter_config.json`` and ``adapter_model.safetensors``, and ``README.md``.
 
@@ -45,17 +47,17 @@ def export_adapter(
 
     Parameters
     ----------
-    updates
-        The global update by weight name; weights of rank 0 are left out.
-    folder
-        Where to; made if absent.
+    updates, folder
+        The global update by weight name, of which weights of rank 0 are left out; and where to,
+        made if absent.
     base_model, revision
         What the adapter belongs to, as PEFT records it; of a hub's model without a revision the
         commit that this machine has.
     is_transposed
         Whether the base stores its matrices as ``[in, out]`` (GPT-2's ``Conv1D``).
-    dtype, card
-        Of the tensors: float32, bfloat16 or float16; and the text of ``README.md``, if any.
+    dtype, card, notes
+        Of the tensors: float32, bfloat16 or float16; the text of ``README.md``, if any; and texts
+        for the header of the tensors' file, which `read_notes` gives back.
 
     Raises
     ------
@@ -65,18 +67,17 @@ def export_adapter(
     ranks = {name: update.rank for name, update in sorted(updates.items()) if update.rank}
     if not ranks:
         raise AdapterError("nothing to export: every weight of the adapter has rank 0")
-    state, rank = padded_state_dict(updates, dtype), max(ranks.values())
     config = LoraConfig(
         base_model_name_or_path=base_model,
         revision=known_revision(base_model, revision) or None,
         task_type="CAUSAL_LM",
         inference_mode=True,
-        r=rank,
-        lora_alpha=rank,
+        r=max(ranks.values()),
+        lora_alpha=max(ranks.values()),
         target_modules=list(ranks),
         fan_in_fan_out=is_transposed,
     )
-    _write(Path(folder), config, state, card)
+    _write(Path(folder), config, padded_state_dict(updates, dtype), card, notes or {})
     return Path(folder)
 
 
@@ -91,28 +92,52 @@ def import_adapter(folder: str | Path) -> dict[str, LowRank]:
     """
     folder = Path(folder)
     config = _read_config(folder)
-    try:
+    with _reading_weights(folder):
         tensors = load_file(folder / WEIGHTS_FILE)
-    except (OSError, SafetensorError) as error:
-        raise AdapterError(
-            f"{folder} has no readable {WEIGHTS_FILE} (pickle files are refused): {error}"
-        ) from error
     return updates_of_peft(tensors, config, what=f"{folder / CONFIG_FILE}")
 
 
-def _write(folder: Path, config: LoraConfig, state: Mapping[str, Tensor], card: str) -> None:
+def read_notes(folder: Path) -> dict[str, str]:
+    """The texts in the header of an adapter's file of tensors.
+
+    Raises
+    ------
+    AdapterError
+        If there is none that can be read.
+    """
+    with _reading_weights(folder), safe_open(folder / WEIGHTS_FILE, framework="pt") as file:
+        return dict(file.metadata() or {})
+
+
+def _write(
+    folder: Path,
+    config: LoraConfig,
+    state: Mapping[str, Tensor],
+    card: str,
+    notes: Mapping[str, str],
+) -> None:
     """Write all files aside, and then move them."""
     fresh = folder / ".new"
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     try:
         config.save_pretrained(str(fresh))
-        save_tensors(fresh / WEIGHTS_FILE, state, metadata={"format": "pt"})
+        save_tensors(fresh / WEIGHTS_FILE, state, metadata={"format": "pt", **notes})
         if card:
             (fresh / CARD_FILE).write_text(card, encoding="utf-8")
         _take_over(folder, fresh)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+@contextmanager
+def _reading_weights(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise AdapterError(
+            f"{folder} has no readable {WEIGHTS_FILE} (pickle files are refused): {error}"
+        ) from error
 
 
 def _take_over(folder: Path, fresh: Path) -> None:

@@ -1,6 +1,7 @@
 """What an adapter is told to go with: its base, and how its inputs are put to it."""
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from peft import PeftConfig
 
 from ..adapters import LowRank, import_adapter
 from ..adapters.peft_checkpoint import CONFIG_FILE, WEIGHTS_FILE
+from ..client.goes_on_top import RUNS_ADAPTER, what_is_unsure
 from ..data import PROMPT_STYLES
 from ..errors import AdapterError, ConfigError
 from ..settings import Chat, Model
@@ -18,8 +20,9 @@ from ..splitting.quantisation import numbers_text
 from .adapted_model import load_adapted
 from .known_run import KnownRun, read_known_run
 
-ADAPTER = "adapter"
 _FINGERPRINT_LENGTH = 16
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +85,10 @@ class AdapterSource:
         UnsupportedModelError
             If there is no such base.
         AdapterError
-            If the adapter does not fit it.
+            If the adapter does not fit it, or the client's own does not go on top of it.
         """
+        if self.personal and (unsure := what_is_unsure(self.personal, self.folder)):
+            logger.warning("%s", unsure)
         return load_adapted(self.base, device, adapter=self.folder, personal=self.personal)
 
 
@@ -155,11 +160,11 @@ def adapter_folder(given: Path) -> Path:
     AdapterError
         If there is none either.
     """
-    folder = given if (given / CONFIG_FILE).is_file() else given / ADAPTER
+    folder = given if (given / CONFIG_FILE).is_file() else given / RUNS_ADAPTER
     if not (folder / CONFIG_FILE).is_file():
         raise AdapterError(
-            f"{given} has no {CONFIG_FILE}, and no folder {ADAPTER!r} with one: the folder of a "
-            "PEFT adapter or of a run that has written one is wanted"
+            f"{given} has no {CONFIG_FILE}, and no folder {RUNS_ADAPTER!r} with one: the folder of "
+            "a PEFT adapter or of a run that has written one is wanted"
         )
     if not (folder / WEIGHTS_FILE).is_file():
         raise AdapterError(

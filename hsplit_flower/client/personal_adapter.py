@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..adapters import LowRank, export_adapter, import_adapter
-from ..errors import ConfigError, StorageError
+from ..errors import AdapterError, ConfigError, StorageError
+from .goes_on_top import OnTopOf
 from .half_cache import HalfKey
 
 FOLDER_KEY, DATA_KEY = "personal-adapter", "data"
@@ -61,7 +62,14 @@ class PersonalAdapter:
         plain = "".join(one if one.isalnum() or one in "-_" else "-" for one in name)
         return cls(folder=DEFAULT_FOLDER / (plain or "client"))
 
-    def write(self, updates: Mapping[str, LowRank], key: HalfKey, *, is_transposed: bool) -> None:
+    def write(
+        self,
+        updates: Mapping[str, LowRank],
+        key: HalfKey,
+        *,
+        is_transposed: bool,
+        on_top_of: OnTopOf,
+    ) -> None:
         """Keep what was trained, in the place of what was kept before.
 
         Parameters
@@ -70,6 +78,8 @@ class PersonalAdapter:
             Of the weights below the cut, the global update not in them.
         key, is_transposed
             The half that they are of, and whether it stores its matrices as ``[in, out]``.
+        on_top_of
+            The global adapter, which is noted.
 
         Raises
         ------
@@ -84,6 +94,7 @@ class PersonalAdapter:
                 revision=key.revision or "",
                 is_transposed=is_transposed,
                 card=CARD,
+                notes=on_top_of.notes(),
             )
         except OSError as error:
             raise StorageError(
@@ -112,3 +123,21 @@ class PersonalAdapter:
         own = self.read()
         both = {name: updates[name] + own[name] for name in updates.keys() & own.keys()}
         return {**updates, **own, **both}
+
+    def checked_and_added_to(self, updates: Mapping[str, LowRank]) -> dict[str, LowRank]:
+        """The same in a run, which has just had what is kept trained on top of this global update.
+
+        Raises
+        ------
+        AdapterError
+            If something else has been written to the folder meanwhile; naming both adapters.
+        """
+        note = OnTopOf.read(self.folder)
+        if note is not None and not note.is_of(updates):
+            raise AdapterError(
+                f"the adapter in {self.folder.absolute()} "
+                f"{note.difference(updates, 'the one of this run')}: another client or another run "
+                f"has written to that folder; give each client a folder of its own as {FOLDER_KEY} "
+                "in its node config"
+            )
+        return self.added_to(updates)

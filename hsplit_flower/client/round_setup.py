@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..adapters import from_state_dict
+from ..adapters import LowRank, from_state_dict
 from ..batches import Batch, checked
 from ..devices import machine_profile
 from ..devices.cards import is_rays_process
@@ -26,6 +26,7 @@ from ..types import DeviceProfile, Labels
 from ..wire.base_text import base_from_text
 from ..wire.instructions import Instructions
 from ..wire.same_base import check_same_base
+from .goes_on_top import OnTopOf
 from .half_cache import HalfCache, HalfKey
 from .instructions_check import check_half_fits, check_part, in_our_words
 from .local_round import LocalRound
@@ -151,6 +152,7 @@ def _capacity(part: ClientPart, device: str) -> int:
 
 def _run_half(part: ClientPart, key: HalfKey, meter: MemoryMeter) -> Outcome:
     instructions, spec, own = part.instructions, part.instructions.session, part.own
+    on_top_of: OnTopOf | None = None
     with ExitStack() as stack:
         loan = stack.enter_context(
             HALVES.lend(
@@ -171,8 +173,10 @@ def _run_half(part: ClientPart, key: HalfKey, meter: MemoryMeter) -> Outcome:
             stream = stack.enter_context(closing(_connect(instructions, part.security)))
             with in_our_words(key.model), meter.setting_up():
                 updates = from_state_dict(part.take_arrays(meter))
-                if own is not None and not spec.train:
-                    updates = own.added_to(updates)
+                if own is not None:
+                    # Noted as it came: the round takes it over.
+                    on_top_of = _noted(updates, half, instructions.server_round)
+                    updates = updates if spec.train else own.checked_and_added_to(updates)
                 size, limit = instructions.micro_batch_size, instructions.link.max_message_bytes
                 local_round = LocalRound(half, updates, spec, stream, meter, size, limit)
         ready: Iterable[Batch] = checked(
@@ -183,10 +187,16 @@ def _run_half(part: ClientPart, key: HalfKey, meter: MemoryMeter) -> Outcome:
         else:
             outcome = local_round.evaluate(ready)
         loan.is_as_loaded = local_round.release_half()
-        if own is None or not spec.train:
+        if own is None or on_top_of is None or not spec.train:
             return outcome
-        own.write(outcome.updates, key, is_transposed=half.architecture.is_transposed)
+        is_transposed = half.architecture.is_transposed
+        own.write(outcome.updates, key, is_transposed=is_transposed, on_top_of=on_top_of)
         return replace(outcome, updates={})
+
+
+def _noted(updates: Mapping[str, LowRank], half: Half, server_round: int) -> OnTopOf:
+    weights = half.architecture.weights_in(half.parts.span)
+    return OnTopOf.of(updates, (one.name for one in weights), server_round=server_round)
 
 
 def _whole_round(

@@ -1,5 +1,6 @@
 """Texts of a model of which this device has the first blocks, and a worker the rest."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from functools import partial
@@ -30,11 +31,14 @@ from ..transport.remote_worker import RemoteWorker
 from ..transport.security import Security
 from ..types import WireType
 from ..wire.fingerprint import fingerprint_of_updates
+from .goes_on_top import what_is_unsure
 from .matching_halves import check_base, check_described
 from .other_half import OtherHalf, attach_part
 from .personal_adapter import PersonalAdapter
 from .split_model import Shown, split_model
 from .text_writer import TextWriter, end_ids_of
+
+logger = logging.getLogger(__name__)
 
 WAITING_SECONDS = 30.0
 """How long a worker may take to be there."""
@@ -157,6 +161,8 @@ def split_writer(
         architecture = read_architecture(checkpoint.config())
         check_described(described, architecture, updates, worker.address)
         cut = text.cut or described.lowest_cut
+        if personal:
+            _look_whether_it_goes_on_top(personal, adapter)
         own = _with_personal(updates, personal, architecture, cut)
         half = _device_half(model, architecture, cut, device)
         check_base(described, checkpoint, worker.address)
@@ -235,6 +241,11 @@ def _device_half(model: Model, architecture: Architecture, cut: int, device: str
     )
     half.model.eval()
     return half
+
+
+def _look_whether_it_goes_on_top(personal: str | Path, adapter: str | Path) -> None:
+    if unsure := what_is_unsure(Path(personal), Path(adapter) if adapter else None):
+        logger.warning("%s", unsure)
 
 
 def _with_personal(

@@ -10,6 +10,7 @@ import pytest
 
 from hsplit_flower.adapters import import_adapter
 from hsplit_flower.cli import main
+from hsplit_flower.client.goes_on_top import OnTopOf, what_is_unsure
 from hsplit_flower.data.chat import HELP_DESK
 from hsplit_flower.reports import read_run
 
@@ -116,4 +117,5 @@ def test_an_adapter_of_its_own_lies_beside_a_client_s_file_and_its_gain_in_the_r
         assert blocks and max(blocks) < max(
             one.cut for one in read_run(folder).training[0].clients.values()
         )
+        assert OnTopOf.read(kept) and not what_is_unsure(kept, folder / "adapter")
     assert import_adapter(folder / "adapter")

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from hsplit_flower.adapters import export_adapter, import_adapter
 from hsplit_flower.cli import main
 from hsplit_flower.cli.conversation import turn_ids
+from hsplit_flower.client.goes_on_top import OnTopOf
 from hsplit_flower.data.chat import Message
 from hsplit_flower.splitting import Parts, load_half
 from hsplit_flower.transport import remote_worker
@@ -185,6 +186,35 @@ def test_an_adapter_of_its_own_is_on_top_whole_and_with_a_worker(
         assert generated(capsys, *asked, *there) == wanted
     assert main(["generate", PROMPT, *map(str, asked[3:])]) == 1
     assert "and --adapter is missing" in capsys.readouterr().err
+
+
+def test_an_adapter_of_its_own_on_top_of_another_is_refused_whole_and_with_a_worker(
+    adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    updates = import_adapter(adapter)
+    own = {name: one for name, one in updates.items() if block_of(name) < 2}
+    others = {name: one.scale(2.0) for name, one in updates.items()}
+    for folder, content in (("right", updates), ("wrong", others), ("unknown", None)):
+        note = OnTopOf.of(content, own, server_round=4).notes() if content is not None else {}
+        export_adapter(
+            own, tmp_path / folder, base_model="llama-tiny", is_transposed=False, notes=note
+        )
+    token = tmp_path / "token"
+    token.write_text(OPERATOR_TOKEN, encoding="utf-8")
+    asked = ["generate", PROMPT, "--max-new-tokens", "1", "--device", "cpu", "--adapter", adapter]
+    with running_worker_of(load_half("llama-tiny", Parts.of_worker(1, 8))) as running:
+        running.worker.load_update(updates)
+        there = ("--worker", running.address, "--token-file", token, "--cut", 2)
+        for how in ((), there):
+            for folder, status, says in (
+                ("right", 0, ""),
+                ("wrong", 1, "the global one after round 4 of its run, and the one in"),
+                ("unknown", 0, "does not note which adapter it was trained on top of"),
+            ):
+                typed = (*asked, "--personal-adapter", tmp_path / folder, *how)
+                assert main(list(map(str, typed))) == status
+                told = capsys.readouterr().err
+                assert says in told and (says or "on top of" not in told)
 
 
 def block_of(name: str) -> int:

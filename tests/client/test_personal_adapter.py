@@ -1,11 +1,14 @@
 """Where a client keeps an adapter of its own, and what it adds."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from hsplit_flower.adapters import LowRank
+from hsplit_flower.adapters import LowRank, export_adapter
+from hsplit_flower.client.goes_on_top import OnTopOf, what_is_unsure
 from hsplit_flower.client.half_cache import HalfKey
 from hsplit_flower.client.personal_adapter import PersonalAdapter
 from hsplit_flower.errors import AdapterError, ConfigError, StorageError
@@ -26,6 +29,17 @@ def update(seed: int, rank: int = 2) -> LowRank:
     return LowRank(
         b=torch.randn(4, rank, generator=generator), a=torch.randn(rank, 3, generator=generator)
     )
+
+
+def kept(
+    own: PersonalAdapter,
+    updates: Mapping[str, LowRank],
+    *,
+    on: Mapping[str, LowRank] | None = None,
+) -> None:
+    """Have it kept as trained on top of ``on``, by a client that has two weights."""
+    note = OnTopOf.of(on or {}, ("a", "b"), server_round=3)
+    own.write(updates, KEY, is_transposed=False, on_top_of=note)
 
 
 @pytest.mark.parametrize(
@@ -55,8 +69,8 @@ def test_a_name_leads_to_no_other_folder(name: str) -> None:
 
 def test_what_is_kept_comes_on_top_of_the_global_update(tmp_path: Path) -> None:
     own = PersonalAdapter(folder=tmp_path / "own")
-    own.write({"a": update(1)}, KEY, is_transposed=False)
-    own.write({"a": update(2), "b": update(3, rank=1)}, KEY, is_transposed=False)
+    kept(own, {"a": update(1)})
+    kept(own, {"a": update(2), "b": update(3, rank=1)})
     # A round may have left a weight without any update.
     total = own.added_to({"a": update(4), "c": update(6)})
     for name, wanted in (
@@ -73,6 +87,60 @@ def test_what_cannot_be_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     taken = PersonalAdapter(folder=tmp_path / "file")
     with pytest.raises(StorageError, match="name another folder as personal-adapter"):
-        taken.write({"a": update(1)}, KEY, is_transposed=False)
+        kept(taken, {"a": update(1)})
     with pytest.raises(AdapterError, match=r"no readable adapter_config\.json"):
         PersonalAdapter(folder=tmp_path).added_to({})
+
+
+def adapter_of(folder: Path, updates: Mapping[str, LowRank], **how: Any) -> Path:
+    return export_adapter(updates, folder, base_model="llama-tiny", is_transposed=False, **how)
+
+
+def test_it_goes_on_top_of_the_adapter_that_it_was_trained_on(tmp_path: Path) -> None:
+    """A file may have other factors of the same products than the message had, and more weights."""
+    sent = {"a": of_float16(update(4)), "b": of_float16(update(5, rank=1)), "above": update(6)}
+    own = PersonalAdapter(folder=tmp_path / "own")
+    kept(own, {"a": update(1)}, on=sent)
+    shared_out = {name: LowRank(b=one.b * 64, a=one.a / 64) for name, one in sent.items()}
+    for name, written, dtype in (
+        ("same", sent, torch.float32),
+        ("shared-out", shared_out, torch.float32),
+        ("float16", {name: of_float16(one) for name, one in sent.items()}, torch.float16),
+    ):
+        folder = adapter_of(tmp_path / name, written, dtype=dtype)
+        assert not what_is_unsure(own.folder, folder)
+    assert own.checked_and_added_to(sent).keys() == sent.keys()
+
+
+def test_it_does_not_go_on_top_of_another(tmp_path: Path) -> None:
+    run, sent = tmp_path / "run", {"a": update(4)}
+    own = PersonalAdapter(folder=tmp_path / "own")
+    kept(own, {"a": update(1)}, on=sent)
+    others = {"larger": {"a": update(4).scale(1.01)}, "more": {**sent, "b": update(5)}}
+    for name, content in others.items():
+        with pytest.raises(AdapterError, match=r"after round 3 of its run, and the one in .* is t"):
+            what_is_unsure(own.folder, adapter_of(tmp_path / name, content))
+        with pytest.raises(AdapterError, match="another client or another run has written"):
+            own.checked_and_added_to(content)
+    with pytest.raises(AdapterError, match="and what is given is no adapter: give the adapter of"):
+        what_is_unsure(own.folder, None)
+    # Beside the one that is wanted, in the folder of its run.
+    adapter_of(run / "adapter", sent)
+    beside = adapter_of(run / "adapter-rank-1", {"a": update(4).head(1)})
+    assert "another one of the same run, so what is computed is near" in what_is_unsure(
+        own.folder, beside
+    )
+
+
+def test_what_notes_nothing_cannot_be_checked(tmp_path: Path) -> None:
+    own = adapter_of(tmp_path / "own", {"a": update(1)})
+    run = adapter_of(tmp_path / "run", {"a": update(2)})
+    assert f"whether that is the one in {run} cannot be checked" in what_is_unsure(own, run)
+    assert PersonalAdapter(folder=own).checked_and_added_to({"a": update(2)})
+    adapter_of(own, {"a": update(1)}, notes={"on-top-of": "7"})
+    with pytest.raises(AdapterError, match="notes as 'on-top-of' cannot be read"):
+        what_is_unsure(own, run)
+
+
+def of_float16(one: LowRank) -> LowRank:
+    return LowRank(b=one.b.half().float(), a=one.a.half().float())

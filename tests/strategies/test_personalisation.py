@@ -9,8 +9,9 @@ import pytest
 import torch
 from flwr.app import Context, Message
 
-from hsplit_flower.adapters import LowRank, import_adapter, starting_points
+from hsplit_flower.adapters import LowRank, export_adapter, import_adapter, starting_points
 from hsplit_flower.client.app import personal_steps, split_train
+from hsplit_flower.client.goes_on_top import OnTopOf
 from hsplit_flower.errors import ConfigError, DataError
 from hsplit_flower.reports.metrics import PersonalisationLine
 from hsplit_flower.server.checkpoint import write_state
@@ -231,6 +232,27 @@ def test_a_client_that_fails_loses_nothing_of_the_run(
         "clinic-0: has no adapter of its own: DataError: its file is gone" in said
         for said in flower_log
     )
+
+
+def test_what_another_run_has_written_to_the_folder_meanwhile_is_not_measured(
+    model: str, worker: WatchedWorker
+) -> None:
+    def train(msg: Message, context: Context, some: Batches) -> Message:
+        reply = split_train(msg, context, some)
+        if personal_steps(msg) and partition_of(context) == 0:
+            folder = adapter_of(NODES[0])
+            kept, note = import_adapter(folder), OnTopOf.read(folder)
+            assert note is not None
+            of_another = replace(note, fingerprint="of another").notes()
+            how = {"base_model": model, "is_transposed": False}
+            export_adapter(kept, folder, **how, notes=of_another)
+        return reply
+
+    (line,) = Personalised(model, worker, train=train).lines
+    dropped = line.clients["clinic-0"].dropped
+    assert dropped is not None and "on top of the adapter of another" in dropped
+    assert "another client or another run has written to that folder" in dropped
+    assert line.clients["clinic-1"].dropped is None
 
 
 def test_what_stops_all_of_it_costs_nothing_of_the_run(
