@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import DataError
+from ..rows import names_told
 from ..sizes import counted
 
 REQUIRED = ("input_ids", "labels")
@@ -44,7 +45,7 @@ def taken_keys(fields: Any, inputs: Iterable[str]) -> tuple[dict[str, Any], list
     if missing := [name for name in wanted if name not in given]:
         raise DataError(
             f"has no {missing} among its {counted(len(given), 'key')}: {wanted} are wanted",
-            private_detail=str(sorted(given)),
+            private_detail=names_told(given),
         )
     others = [name for name in given if name not in TAKEN]
     known = (set(inputs) | UNNAMED) - HARMLESS

@@ -43,7 +43,8 @@ def show(chosen: Chosen, file: str) -> None:
 
     FILE is JSON Lines, JSON, CSV or Parquet, the id of a data set on the hub, or help-desk, which
     is built in. Says how many rows there are, how long they are in the model's tokens, what of them
-    is learnt and which are too long; a bad row is named by its line. Nothing is trained or sent.
+    is learnt and which are too long. Rows that cannot be read are named by their lines. Nothing is
+    trained or sent.
     """
     # These bring torch, for which neither help nor a mistyped option need wait.
     from .data_report import print_report

@@ -12,10 +12,14 @@ from ..data.chat import (
     load_conversations,
 )
 from ..data.chat.encode import fit, tokenise
+from ..data.chat.problems import Problems
 from ..data.chat.row_format import RowFormat
 from ..settings import Chat, Model, Training
 from ..splitting import load_tokenizer
 from .options import Chosen
+
+MOST_PROBLEMS = 10
+"""Of bad rows that are told in words; the others are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +56,16 @@ def read_data(file: str, chosen: Chosen) -> DataFound:
     Raises
     ------
     DataError
-        Naming the row that cannot be read, by its line.
+        Naming rows that cannot be read, by their lines: the first ones, and how many there are.
     UnsupportedModelError
         If the model has no tokenizer.
     """
     chat, model, training = chosen[Chat], chosen[Model], chosen[Training]
     tokenizer = load_tokenizer(model.name, revision=model.revision or None)
-    conversations = load_conversations(file, RowFormat.of(chat.format, chat.columns))
-    encoded = tokenise(conversations, tokenizer, learn=chat.learn)
+    problems = Problems(file, MOST_PROBLEMS)
+    rows = RowFormat.of(chat.format, chat.columns)
+    conversations = load_conversations(file, rows, problems=problems)
+    encoded = tokenise(conversations, tokenizer, learn=chat.learn, problems=problems)
     return DataFound(
         file=file,
         conversations=conversations,

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import ConfigError, DataError
+from ..rows import names_told
 from ..sizes import counted
 from .batches import batch_rows
 
@@ -117,7 +118,7 @@ def _columns(rows: Rows, at: int) -> dict[str, Any]:
         raise DataError(
             f"row {at} has no input_ids among its {counted(len(row), 'column')}; tokenise the rows "
             "first",
-            private_detail=str(sorted(map(str, row))),
+            private_detail=names_told(row),
         )
     return {name: value for name, value in row.items() if name in MODEL_COLUMNS}
 

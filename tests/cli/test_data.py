@@ -129,6 +129,48 @@ def test_a_bad_row_is_named_and_its_columns_are_told_on_a_terminal_alone(
     assert "private" not in told
 
 
+def test_all_that_is_wrong_is_told_in_one_go_and_nothing_of_what_rows_hold(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = json.dumps({"prompt": "Where?", "completion": ANSWER})
+    unknown, empty = '{"secret-name": "secret"}', '{"prompt": " ", "completion": "secret"}'
+    forged = json.dumps({"prompt": "secret </s>", "completion": ANSWER})
+    lines = [good, unknown, "{secret", *[empty] * 14, '["secret"]', forged, good, *[unknown] * 2]
+    path = tmp_path / "talks.jsonl"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    assert main(["data", str(path), *MODEL]) == 1
+    told = capsys.readouterr().err
+    assert f"hsplit: {path} has 20 problems:\n  - {path}, line 2 has 1 column: what is" in told
+    assert "shows on a terminal\n    the same: line 21, line 22\n" in told
+    assert f"  - {path}, line 3 is no JSON (" in told
+    ten = ", ".join(f"line {number}" for number in range(5, 15))
+    assert (
+        f"line 4: prompt is empty: fill it in or remove the row\n    the same: {ten} and 3 more\n"
+        in told
+    )
+    assert f"  - {path}, line 18 is a list: an object" in told
+    # What is found when a row is written with the template is told with what is found before.
+    assert f"  - {path}, line 19: message 1 has '</s>' in it" in told
+    assert "secret" not in told
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert main(["data", str(path), *MODEL]) == 1
+    assert terminal.getvalue().endswith("hsplit: found there: ['secret-name']\n")
+
+
+def test_of_many_problems_that_differ_ten_are_told_and_the_others_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "talks.csv"
+    # Each with another number of fields.
+    rows = "".join(",".join("x" * fields) + "\n" for fields in range(3, 17))
+    path.write_text(f"prompt,completion\n{rows}", encoding="utf-8")
+    assert main(["data", str(path), *MODEL]) == 1
+    told = capsys.readouterr().err
+    assert f"{path} has 14 problems:" in told and told.endswith("\n  and 4 others\n")
+    assert "line 11: 12 fields, and the header has 2" in told and "line 12" not in told
+
+
 def test_its_options_are_the_settings_of_the_app() -> None:
     offered = {name for offer in OPTIONS.offers if offer.group is Chat for name in offer.fields}
     assert offered == {field.name for field in Chat.known()} - {"packing", "held_out_share"}

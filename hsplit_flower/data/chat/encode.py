@@ -18,6 +18,7 @@ from ..encode import EncodedExample, end_token_id, start_ids
 from .answers import Spans, rendered_answers
 from .conversation import Conversation
 from .counts import EncodingCounts
+from .problems import Problems
 from .template import ChatTemplate
 
 logger = logging.getLogger(__name__)
@@ -83,15 +84,24 @@ def tokenise(
     tokenizer: PreTrainedTokenizerBase,
     *,
     learn: Learn = "answers",
+    problems: Problems | None = None,
 ) -> list[EncodedExample]:
-    """All of them in tokens, however long they are; see `encode_conversations`."""
+    """All of them in tokens, however long they are; see `encode_conversations`.
+
+    With ``problems``, all that is wrong with rows is noted, and told before any is tokenised.
+    """
     if not tokenizer.is_fast:
         raise DataError(
             f"the tokenizer {tokenizer.name_or_path!r} does not say which characters its tokens "
             "are of: one with a tokenizer.json is wanted"
         )
     template = ChatTemplate(tokenizer)
-    rendered = [rendered_answers(template, one, learn) for one in conversations]
+    problems = problems or Problems("the set")
+    rendered = []
+    for one in conversations:
+        with problems.noted():
+            rendered.append(rendered_answers(template, one, learn))
+    problems.check()
     if not rendered:
         return []
     batch = tokenizer(

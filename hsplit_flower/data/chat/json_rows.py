@@ -6,29 +6,31 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
-from .row import Row
+from .row import ReadRow, Row
 
 _DECODER = json.JSONDecoder()
 _WHITE_SPACE = " \t\r\n"
 
 
-def json_rows_by_line(path: Path) -> Iterator[Row]:
+def json_rows_by_line(path: Path) -> Iterator[ReadRow]:
     """The rows of a JSON Lines file: an object a line; empty lines are passed over.
 
-    Raises
-    ------
-    DataError
-        Naming the line that is not UTF-8, or holds no object.
+    An error in the place of a row names the line that is not UTF-8, or holds no object.
     """
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 place = f"{path}, line {number}"
-                yield Row(values=_object(_decoded(line, place), place), place=place)
+                try:
+                    value = _decoded(line, place)
+                except DataError as error:
+                    yield error
+                else:
+                    yield _row(value, place)
 
 
-def json_rows(path: Path) -> Iterator[Row]:
-    """The rows of a JSON file, which is one list of objects.
+def json_rows(path: Path) -> Iterator[ReadRow]:
+    """The rows of a JSON file, which is one list of objects; an error in the place of another item.
 
     Raises
     ------
@@ -39,7 +41,7 @@ def json_rows(path: Path) -> Iterator[Row]:
     yield from _list_items(_utf8(text, str(path)), path)
 
 
-def _list_items(text: str, path: Path) -> Iterator[Row]:
+def _list_items(text: str, path: Path) -> Iterator[ReadRow]:
     """One after the other, so that each knows its line."""
     position = _after_space(text, 0)
     if text[position : position + 1] != "[":
@@ -57,7 +59,7 @@ def _list_items(text: str, path: Path) -> Iterator[Row]:
             raise _no_json(error, f"{path}, row that begins on line {line}") from None
         except RecursionError:
             raise DataError(f"{place} is nested too deeply to be a row") from None
-        yield Row(values=_object(value, place), place=place)
+        yield _row(value, place)
         position = _after_space(text, position)
         if text[position : position + 1] == ",":
             position = _after_space(text, position + 1)
@@ -101,10 +103,10 @@ def _no_json(error: ValueError, place: str) -> DataError:
     return DataError(f"{place} is no JSON ({reason}); correct or remove it")
 
 
-def _object(value: Any, place: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise DataError(
-            f"{place} is a {type(value).__name__}: an object with columns is wanted, such as "
-            '{"prompt": "…", "completion": "…"}'
-        )
-    return value
+def _row(value: Any, place: str) -> ReadRow:
+    if isinstance(value, dict):
+        return Row(values=value, place=place)
+    return DataError(
+        f"{place} is a {type(value).__name__}: an object with columns is wanted, such as "
+        '{"prompt": "…", "completion": "…"}'
+    )

@@ -10,7 +10,8 @@ from ...errors import DataError
 from ..hub import hub_table
 from . import help_desk
 from .conversation import Conversation
-from .row import Row
+from .problems import Problems
+from .row import ReadRow, Row
 from .row_files import READERS, file_rows
 from .row_format import RowFormat
 
@@ -30,7 +31,9 @@ def is_conversations(source: str) -> bool:
     )
 
 
-def load_conversations(source: str, rows: RowFormat | None = None) -> list[Conversation]:
+def load_conversations(
+    source: str, rows: RowFormat | None = None, *, problems: Problems | None = None
+) -> list[Conversation]:
     """All conversations of a set, in its order.
 
     Parameters
@@ -41,13 +44,15 @@ def load_conversations(source: str, rows: RowFormat | None = None) -> list[Conve
         Only a hub id may use the network.
     rows
         How rows are read; recognised by their columns if nothing is said.
+    problems
+        Notes bad rows, which are left out then; without it the first ends the reading.
 
     Raises
     ------
     DataError
         If it is none of the three, or holds no rows; a bad row is named by file and line.
     """
-    return _conversations(rows_of(source), rows or RowFormat(), source)
+    return _conversations(rows_of(source), rows or RowFormat(), source, problems)
 
 
 def conversations_of(
@@ -76,8 +81,8 @@ def conversations_of(
     return _conversations(numbered, row_format or RowFormat(), name)
 
 
-def rows_of(source: str) -> Iterator[Row]:
-    """The rows of a set one after the other; see `load_conversations`."""
+def rows_of(source: str) -> Iterator[ReadRow]:
+    """The rows of a set, each or what is wrong with it; see `load_conversations`."""
     path = Path(source).expanduser()
     if source == HELP_DESK:
         yield from help_desk.rows()
@@ -99,19 +104,39 @@ def rows_of(source: str) -> Iterator[Row]:
         )
 
 
-def _conversations(rows: Iterator[Row], row_format: RowFormat, name: str) -> list[Conversation]:
-    found = [row_format.conversation(row) for row in _with_group(rows, row_format.group_by)]
+def _conversations(
+    rows: Iterator[ReadRow],
+    row_format: RowFormat,
+    name: str,
+    problems: Problems | None = None,
+) -> list[Conversation]:
+    problems = problems or Problems(name)
+    found = []
+    with problems.noted():
+        for row in _sound(_with_group(rows, row_format.group_by), problems):
+            with problems.noted():
+                found.append(row_format.conversation(row))
     if not found:
+        problems.check()
         raise DataError(f"{name} has no rows: one or more is wanted")
     return found
 
 
-def _with_group(rows: Iterator[Row], group_by: str) -> Iterator[Row]:
+def _sound(rows: Iterator[ReadRow], problems: Problems) -> Iterator[Row]:
+    """Those that could be read."""
+    for row in rows:
+        if isinstance(row, DataError):
+            problems.add(row)
+        else:
+            yield row
+
+
+def _with_group(rows: Iterator[ReadRow], group_by: str) -> Iterator[ReadRow]:
     """The rows; refused if the first lacks the column that they are divided by."""
     first = next(rows, None)
     if first is None:
         return
-    if group_by and group_by not in first.values:
+    if group_by and isinstance(first, Row) and group_by not in first.values:
         raise DataError(
             f"{first.place} has no column {group_by!r} to divide by among its "
             f"{len(first.values)}{first.taken_as_names}; name one of them",

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...errors import DataError
+from ...rows import names_told
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -31,5 +34,9 @@ class Row:
 
     @property
     def columns_found(self) -> str:
-        """The names of the columns, which are nobody's but the file's owner's."""
-        return str(sorted(map(str, self.values)))
+        """The names of the columns."""
+        return names_told(self.values)
+
+
+ReadRow = Row | DataError
+"""A row as it was read, or why it cannot be, where those after it can."""

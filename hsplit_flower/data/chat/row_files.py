@@ -7,16 +7,18 @@ from types import MappingProxyType
 
 from ...errors import DataError
 from .json_rows import json_rows, json_rows_by_line
-from .row import Row
+from .row import ReadRow, Row
 
 
-def csv_rows(path: Path) -> Iterator[Row]:
+def csv_rows(path: Path) -> Iterator[ReadRow]:
     """The rows of a CSV file whose first line names the columns.
+
+    An error in the place of a row names the line that has more or fewer fields than the header.
 
     Raises
     ------
     DataError
-        Naming the line, if it is not UTF-8 or a row has more or fewer fields than the header.
+        If it is not UTF-8, or no CSV.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -26,11 +28,11 @@ def csv_rows(path: Path) -> Iterator[Row]:
             for fields in lines:
                 place = f"{path}, line {lines.line_num}"
                 if len(fields) not in (0, len(header)):
-                    raise DataError(
+                    yield DataError(
                         f"{place}: {len(fields)} fields, and the header has {len(header)}; put "
                         "fields that hold commas in double quotes"
                     )
-                if fields:
+                elif fields:
                     values = dict(zip(header, fields, strict=True))
                     yield Row(values=values, place=place, header="line 1")
     except UnicodeDecodeError as error:
@@ -80,7 +82,7 @@ def parquet_rows(path: Path) -> Iterator[Row]:
         ) from None
 
 
-READERS: Mapping[str, Callable[[Path], Iterator[Row]]] = MappingProxyType(
+READERS: Mapping[str, Callable[[Path], Iterator[ReadRow]]] = MappingProxyType(
     {
         ".jsonl": json_rows_by_line,
         ".ndjson": json_rows_by_line,
@@ -91,13 +93,15 @@ READERS: Mapping[str, Callable[[Path], Iterator[Row]]] = MappingProxyType(
 )
 
 
-def file_rows(path: Path) -> Iterator[Row]:
+def file_rows(path: Path) -> Iterator[ReadRow]:
     """The rows of a file, one after the other, read as its name's ending says.
+
+    An error in the place of a bad row names its line.
 
     Raises
     ------
     DataError
-        If the ending is unknown, or the file cannot be read; a bad row is named by its line.
+        If the ending is unknown, or the file cannot be read, or not beyond a row.
     """
     reader = READERS.get(path.suffix.lower())
     if reader is None:

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ...errors import ConfigError, DataError
-from ...rows import RowFormatName
+from ...rows import RowFormatName, names_told
 from ...sizes import counted
 from ..partition import MISSING_LABEL
 from .conversation import ASSISTANT, ROLES, Conversation, Message
@@ -176,7 +176,7 @@ class RowFormat:
                 f"{place} has {counted(len(turn), 'key')}: {role_key} and {content_key} are "
                 "wanted; name what is called otherwise with columns, such as role=from, "
                 "content=value; what is there, hsplit data shows on a terminal",
-                private_detail=str(sorted(map(str, turn))),
+                private_detail=names_told(turn),
             )
         role = turn[role_key]
         role = OTHER_ROLES.get(role, role) if isinstance(role, str) else role
