@@ -6,7 +6,13 @@ from typing import Annotated
 import typer
 
 from ..settings import Chat, Model, Settings, Training, setting
+from .field_option import OtherDefault
 from .options import Chosen, Offer, Options
+
+FORMAT = (
+    "What a row is: messages (roles), prompt and completion, instruction (input) and output, or "
+    "text."
+)
 
 
 class Shown(Settings):
@@ -25,10 +31,30 @@ OPTIONS = Options(
         group=Model,
         fields=("name", "revision"),
         names={"name": ("--model",)},
+        sentences={
+            "name": "The model that is to learn, of which the tokenizer alone is loaded: the "
+            "built-in llama-tiny, a folder, or a hub id; with HF_HUB_OFFLINE=1 in the environment "
+            "the hub is never asked.",
+        },
         required=("name",),
     ),
-    Offer(group=Training, fields=("sequence_length",)),
-    Offer(group=Chat, fields=("format", "columns", "learn", "on_long")),
+    Offer(
+        group=Training,
+        fields=("sequence_length",),
+        sentences={
+            "sequence_length": "Most tokens of a row, as training.sequence-length says in a run."
+        },
+    ),
+    Offer(
+        group=Chat,
+        fields=("format", "columns", "learn", "on_long"),
+        defaults={"format": OtherDefault(value=None, reason="what the columns tell")},
+        sentences={
+            "format": FORMAT,
+            "on_long": "What becomes of longer rows in a run: they are left out (drop), their end "
+            "is cut off (truncate), or they end it (error).",
+        },
+    ),
     Offer(group=Shown),
 )
 FILE = inspect.Parameter(

@@ -8,6 +8,7 @@ import click
 import typer
 
 from ..settings import Chat, Training
+from .data import FORMAT
 from .evaluation_order import BeamOptions, EvaluationOrder
 from .field_option import OtherDefault
 from .field_text import default_text
@@ -46,14 +47,15 @@ Base = Annotated[
 Personal = Annotated[
     Path | None,
     typer.Option(
-        help="Folder of an adapter of a client's own, which goes on top of --adapter.",
+        help="Folder of a client's own adapter, which goes on top of --adapter: the one that the "
+        "client has trained after that run, and kept.",
         show_default="none",
     ),
 ]
 Prompt = Annotated[
     str | None,
     typer.Option(
-        help="How an input is put to the model: plain or brackets.",
+        help="How an input with references is put to the model: plain or brackets.",
         show_default="the run's own where there is a run, else plain",
     ),
 ]
@@ -73,12 +75,17 @@ NoRepeat = Annotated[
 ]
 MaxNewTokens = Annotated[int, typer.Option(min=1, help="Tokens of a text at most.")]
 BatchSize = Annotated[
-    int, typer.Option(min=1, help="Inputs at a time; each takes the memory of its beams.")
+    int,
+    typer.Option(
+        min=1, help="Inputs, or conversations, at a time; an input takes the memory of its beams."
+    ),
 ]
 NumExamples = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Take at most so many inputs, evenly from all.", show_default="all inputs"
+        min=1,
+        help="Take at most so many inputs, or conversations, evenly from all.",
+        show_default="all of them",
     ),
 ]
 Device = Annotated[
@@ -90,7 +97,8 @@ Device = Annotated[
 Out = Annotated[
     Path | None,
     typer.Option(
-        help="Folder for hypotheses.jsonl and evaluation.json; what is there goes on.",
+        help="Folder for evaluation.json and, of inputs, hypotheses.jsonl, which is gone on from "
+        "where it is there.",
         show_default="evaluation-SPLIT in the adapter's folder, or in the run's",
     ),
 ]
@@ -154,16 +162,28 @@ def evaluate(
     make_evaluation(order).print()
 
 
+def _else(name: str) -> str:
+    """What a setting of conversations is where no run says it."""
+    return "what the columns tell" if name == "format" else default_text(Chat.default_of(name))
+
+
 CHAT_FIELDS = ("format", "columns", "learn", "on_long", "held_out_share")
 OPTIONS = Options(
     Offer(
         group=Chat,
         fields=CHAT_FIELDS,
         defaults={
-            name: OtherDefault(
-                value=None, reason=f"{_AS_THE_RUN} {default_text(Chat.default_of(name))}"
-            )
+            name: OtherDefault(value=None, reason=f"{_AS_THE_RUN} {_else(name)}")
             for name in CHAT_FIELDS
+        },
+        sentences={
+            "format": f"Of conversations. {FORMAT}",
+            "learn": "What is measured of a conversation: the assistant's answers, the last-answer "
+            "alone, or everything; of a text it is always everything.",
+            "on_long": "What becomes of longer conversations: they are left out (drop), their end "
+            "is cut off (truncate), or they are an error.",
+            "held_out_share": "About so much of a set of conversations is what --split held-out "
+            "measures on; a checksum of the text says which.",
         },
     ),
     Offer(
@@ -174,6 +194,7 @@ OPTIONS = Options(
                 value=None, reason=f"{_AS_THE_RUN} as many as the base has positions"
             )
         },
+        sentences={"sequence_length": "Most tokens of a conversation."},
     ),
 )
 command = OPTIONS.command(

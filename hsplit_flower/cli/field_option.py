@@ -31,11 +31,12 @@ class OtherDefault:
 
 @dataclass(frozen=True, kw_only=True)
 class FieldOption:
-    """The option of one field."""
+    """The option of one field; its sentence says what it does in this command."""
 
     field: Known
     names: tuple[str, ...]
     other: OtherDefault | None
+    sentence: str
     is_required: bool
     is_argument: bool = False
 
@@ -46,14 +47,14 @@ class FieldOption:
 
     @property
     def help(self) -> str:
-        """The field's sentence, unit, limits and default."""
+        """The sentence, and the field's unit, limits and default."""
         told = [self.field.unit, limits_text(self.field)]
         if self.other is not None:
             told.append(f"default: {self.other.text}")
         elif not self.is_required:
             told.append(f"default: {default_text(self.field.default)}")
         details = "; ".join(each for each in told if each)
-        return f"{self.field.description} [{details}]" if details else self.field.description
+        return f"{self.sentence} [{details}]" if details else self.sentence
 
     def parameter(self) -> inspect.Parameter:
         """As typer reads it off a function."""

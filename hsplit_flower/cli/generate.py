@@ -3,8 +3,19 @@
 import sys
 
 from ..errors import CertificateError, ConfigError, DataError, WorkerUnavailableError
-from ..settings import Decoding, Link, Model, Settings, SplitText, Worker, setting
+from ..settings import (
+    OPERATOR_TOKEN_FILE_VARIABLE,
+    OPERATOR_TOKEN_VARIABLE,
+    Decoding,
+    Link,
+    Model,
+    Settings,
+    SplitText,
+    Worker,
+    setting,
+)
 from .field_option import OtherDefault
+from .field_text import default_text
 from .options import Chosen, Offer, Options
 
 
@@ -17,16 +28,19 @@ class Asked(Settings):
     )
     personal_adapter: str = setting(
         "",
-        "Folder of an adapter of a client's own, which goes on top of --adapter: one that the "
-        "client trained after that run, and kept.",
+        "Folder of a client's own adapter, which goes on top of --adapter: the one that the client "
+        "has trained after that run, and kept.",
     )
     chat: bool = setting(
         False,
-        "Whether lines of standard input are the turns of a conversation, each answered in the "
-        "tokenizer's chat template, or a plain one where it has none.",
+        "Whether lines of standard input are the turns of a conversation, each answered with all "
+        "that was said before, in the tokenizer's chat template or a plain one where it has none; "
+        "the end of the input (Ctrl-D on a terminal) ends it.",
     )
     device: str = setting(
-        "", "Where the model runs, as cpu or cuda; empty takes a GPU if there is one."
+        "",
+        "Where the model, or this device's part of it, runs, as cpu or cuda; empty takes a GPU if "
+        "there is one.",
     )
 
 
@@ -36,7 +50,20 @@ OPTIONS = Options(
         group=Model,
         names={"name": ("--model",)},
         defaults={
-            "name": OtherDefault(value=None, reason="the adapter's own, llama-tiny without one")
+            "name": OtherDefault(value=None, reason="the adapter's own, llama-tiny without one"),
+            **{
+                name: OtherDefault(
+                    value=None,
+                    reason=f"as in the adapter's run, else {default_text(Model.default_of(name))}",
+                )
+                for name in ("revision", "dtype", "computing_dtype", "attention")
+            },
+        },
+        sentences={
+            "dtype": "Type of the base's numbers; adapters are float32 always. nf4 (of 4 bits) and "
+            "int8 quantise the matrices while they are loaded, through bitsandbytes: pip install "
+            "'hsplit-flower[quantised]'. A base that bitsandbytes has quantised already is taken "
+            "as it is.",
         },
     ),
     Offer(group=Decoding),
@@ -51,9 +78,29 @@ OPTIONS = Options(
             "insecure",
         ),
         names={"address": ("--worker",), "operator_token_file": ("--token-file",)},
+        sentences={
+            "address": "HOST:PORT of a worker (hsplit worker) that has the upper blocks; this "
+            "device has the first ones then. Empty has the whole model here.",
+            "operator_token_file": "File of a token that the worker lets write: the one that it "
+            "was given as --writer-token-file, or its operator's. Empty takes the environment's: "
+            f"the file that {OPERATOR_TOKEN_FILE_VARIABLE} names, or {OPERATOR_TOKEN_VARIABLE} "
+            "itself.",
+            "ssl_ca_certfile": "File of the authority's certificate that the worker's is of. Empty "
+            "leaves it to the authorities that gRPC comes with.",
+            "ssl_certfile": "File of the certificate that this device shows a worker that asks for "
+            "one (hsplit worker --mutual-tls), with those between it and its authority. Empty "
+            "shows none.",
+            "insecure": "Whether a worker on another machine may do without TLS: everybody on the "
+            "way reads hidden states, likely tokens and the token of --token-file then.",
+        },
     ),
     Offer(group=SplitText),
-    Offer(group=Link, fields=("wire_type",)),
+    Offer(
+        group=Link,
+        fields=("wire_type",),
+        defaults={"wire_type": OtherDefault(value=None, reason="as the base computes")},
+        sentences={"wire_type": "Type that hidden states are sent to the worker as."},
+    ),
 )
 
 

@@ -30,6 +30,8 @@ class Offer:
         Of options that are not, or not only, called as their fields are; errors say the first.
     defaults
         By field, where the command's is not the field's.
+    sentences
+        By field, where the field's own is of a run, and the command does something else with it.
     required
         Fields that must be given.
     arguments
@@ -40,6 +42,7 @@ class Offer:
     fields: Sequence[str] = ()
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     defaults: Mapping[str, OtherDefault] = field(default_factory=dict)
+    sentences: Mapping[str, str] = field(default_factory=dict)
     required: Sequence[str] = ()
     arguments: Sequence[str] = ()
 
@@ -51,6 +54,7 @@ class Offer:
                 field=known[name],
                 names=self.names.get(name, (f"--{known[name].key}",)),
                 other=self.defaults.get(name),
+                sentence=self.sentences.get(name, known[name].description),
                 is_required=name in self.required,
                 is_argument=name in self.arguments,
             )

@@ -11,18 +11,18 @@ class Chat(Settings):
     format: RowFormatName | None = setting(
         None,
         "What a row is: messages (roles), prompt and completion, instruction (input) and output, "
-        "or text; nothing recognises it by the columns.",
+        "or text; where it is left out, the columns tell.",
     )
     columns: tuple[str, ...] = setting(
         (),
-        "What the set calls otherwise, as ours=theirs: prompt=question, completion=answer; role "
-        "and content are the keys of a message.",
+        "Columns that the set calls otherwise, as ours=theirs: prompt=question, "
+        "completion=answer; role and content are the keys of a message.",
         wanted="names as ours=theirs, with commas between them",
     )
     learn: Learn = setting(
         "answers",
-        "Of a conversation: the assistant's answers, the last-answer alone, or everything; of a "
-        "text everything.",
+        "What is learnt of a conversation: the assistant's answers, the last-answer alone, or "
+        "everything; of a text it is always everything.",
     )
     on_long: OnLong = setting(
         "drop",

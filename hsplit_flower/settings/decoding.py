@@ -14,7 +14,9 @@ class Decoding(Settings):
     et al. 2018, arXiv 1805.04833; Holtzman et al. 2020, arXiv 1904.09751).
     """
 
-    max_new_tokens: int = setting(128, "Most tokens of a text.", unit="tokens", ge=1)
+    max_new_tokens: int = setting(
+        128, "Most tokens that are written, without those of the prompt.", unit="tokens", ge=1
+    )
     temperature: float = setting(
         0.0,
         "What logits are divided by before a token is drawn: more gives rarer tokens. 0 draws none "
@@ -25,7 +27,7 @@ class Decoding(Settings):
     top_p: float = setting(
         1.0, "Draw among the likeliest tokens that have this probability together.", gt=0, le=1
     )
-    seed: int = setting(0, "Of what is drawn.", ge=0)
+    seed: int = setting(0, "Seed of what is drawn: the same one draws the same.", ge=0)
     num_beams: int = setting(
         1, "Texts that are followed at a time; the likeliest of them is given.", ge=1
     )
@@ -50,13 +52,14 @@ class SplitText(Settings):
 
     cut: int = setting(
         0,
-        "Blocks on this device; 0 has as few as the worker allows. The first ones, at least one.",
+        "How many blocks this device has, the first ones, where there is a worker; 0 has as few as "
+        "the worker allows, at least one.",
         ge=0,
     )
     context_tokens: int = setting(
         1024,
-        "Tokens of prompt and text together, at most: the worker keeps room for the keys and "
-        "values of so many, for each text at a time.",
+        "Tokens of prompt and text together, at most, where there is a worker: it keeps room for "
+        "the keys and values of so many, for each text at a time.",
         unit="tokens",
         ge=2,
     )

@@ -1,11 +1,12 @@
 """Options are what settings' fields say, and settings are what was typed."""
 
 import inspect
+import re
 from typing import Any
 
 import pytest
 
-from hsplit_flower.cli import plan, worker
+from hsplit_flower.cli import data, evaluate, generate, plan, worker
 from hsplit_flower.cli.field_option import FieldOption, OtherDefault
 from hsplit_flower.cli.options import Offer, Options
 from hsplit_flower.errors import ConfigError
@@ -117,6 +118,19 @@ def test_an_option_says_its_fields_sentence_unit_limits_and_default(options: Opt
             is_number = {int, float} & {type(field.default)}
             assert not is_number or field.wanted in option.help
             assert option.is_required or "default: " in option.help
+
+
+@pytest.mark.parametrize("options", [generate.OPTIONS, data.OPTIONS, evaluate.OPTIONS])
+def test_a_command_that_trains_nothing_does_not_speak_of_training(options: Options):
+    told = {one.names[0]: one.help for offer in options.offers for one in offer.options()}
+    of_training = r"ServerApp|SuperLink|instructions|gradient|labels|plans|batch-size"
+    assert not {name: text for name, text in told.items() if re.search(of_training, text)}
+
+
+def test_a_sentence_of_the_commands_own_takes_the_place_of_the_fields():
+    (offer,) = [one for one in generate.OPTIONS.offers if one.group is Worker]
+    assert "writer-token-file" in option_of(offer, "operator_token_file").help
+    assert option_of(offer, "ssl_keyfile").help.startswith("File of the key of that certificate")
 
 
 def test_a_secret_is_no_option_unless_it_is_named():
