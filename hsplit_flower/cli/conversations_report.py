@@ -8,6 +8,7 @@ from typing import Any
 from ..data.chat import EncodingCounts
 from ..metrics import TokenLoss
 from ..rows import Learn, OnLong
+from ..sizes import counted
 from .console import console, numbers_table
 from .evaluation_report import write_report
 from .held_out_rows import ALL
@@ -92,14 +93,15 @@ class ConversationsReport:
         if split != ALL:
             share = self.settings["held-out-share"]
             of = f"about {share:g} of all {self.num_rows}, which a run holds out by a checksum"
-        yield f"{dataset}, {split}: {self.counts.num_rows} rows, of {of}"
+        yield f"{dataset}, {split}: {counted(self.counts.num_rows, 'row')}, of {of}"
         yield f"measured: {_MEASURED[self.learn]}; of rows that are texts all of it"
         if self.counts.num_long:
+            long = counted(self.counts.num_long, "row")
             yield (
-                f"{self.counts.num_long} rows have more than {self.max_length} tokens and are "
-                f"{_LONG[self.on_long]}"
+                f"too long: {long} with more than {self.max_length} tokens, {_LONG[self.on_long]}"
             )
         if self.counts.num_without_answer:
-            yield f"{self.counts.num_without_answer} rows have nothing to measure and are left out"
+            without = counted(self.counts.num_without_answer, "row")
+            yield f"without anything to measure: {without}, left out"
         yield NO_TEXTS
         yield f"report: {self.folder}"

@@ -1,18 +1,23 @@
 """What ``hsplit data`` prints: numbers, and one text on the user's own terminal alone."""
 
 import sys
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 from rich.text import Text
 
 from ..data import EncodedExample
+from ..sizes import counted
 from ..types import IGNORED_LABEL
 from .console import console
 from .read_data import DataFound
 
 MOST_BINS = 12
+"""Of one width."""
+FAR = 2
+"""Rows of so many times the median's tokens are no reason for wider bins."""
 BAR = 40
 LEARNT_STYLE = "bold green"
 MASKED_STYLE = "dim"
@@ -42,35 +47,36 @@ def summary_lines(found: DataFound) -> Iterator[str]:
     """Rows, tokens, and what becomes of them, a line each."""
     counts = found.fitted.counts
     num_texts = sum(not one.messages for one in found.conversations)
-    kinds = {"conversations": counts.num_rows - num_texts, "texts": num_texts}
-    told = " and ".join(f"{number} {kind}" for kind, number in kinds.items() if number)
+    kinds = {"conversation": counts.num_rows - num_texts, "text": num_texts}
+    told = " and ".join(counted(number, kind) for kind, number in kinds.items() if number)
     yield f"{found.file}: {told}"
-    if kinds["conversations"]:
+    if kinds["conversation"]:
         own = "a plain one, as the tokenizer has none" if found.template.is_plain else "its own"
         yield f"chat template: {own}; {_end_of_answers(found)}"
-    becomes = {"drop": "are left out", "truncate": "are cut", "error": "stop the run"}
+    becomes = {"drop": "left out", "truncate": "cut", "error": "which a run refuses"}
     yield (
-        f"too long: {counts.num_long} rows have more than {found.max_length} tokens and "
+        f"too long: {counted(counts.num_long, 'row')} with more than {found.max_length} tokens, "
         f"{becomes[found.on_long]}"
     )
     if counts.num_without_answer:
-        yield f"without anything to learn: {counts.num_without_answer} rows, which are left out"
-    yield f"kept: {len(found.fitted.examples)} rows with {counts.num_tokens} tokens"
+        yield f"without anything to learn: {counted(counts.num_without_answer, 'row')}, left out"
+    kept = counted(len(found.fitted.examples), "row")
+    yield f"kept: {kept} with {counted(counts.num_tokens, 'token')}"
     masked = counts.num_tokens - counts.num_learnt_tokens
     yield (
-        f"learnt: {counts.num_learnt_tokens} tokens, {counts.learnt_share:.0%}; masked: {masked}, "
-        "which are read and not learnt"
+        f"learnt: {counted(counts.num_learnt_tokens, 'token')}, {counts.learnt_share:.0%}; "
+        f"masked: {masked}, which are read and not learnt"
     )
 
 
 def histogram_rows(found: DataFound) -> Iterator[tuple[str, str, str, str]]:
     """How many rows have about so many tokens; those that are too long are marked."""
     lengths = [len(one) for one in found.encoded]
-    width = _bin_width(max(lengths))
-    bins = Counter((length - 1) // width for length in lengths)
+    ends = bin_ends(lengths)
+    bins = Counter(bisect_left(ends, length) for length in lengths)
     most = max(bins.values())
-    for at in range(max(bins) + 1):
-        first, last = at * width + 1, (at + 1) * width
+    for at, last in enumerate(ends):
+        first = ends[at - 1] + 1 if at else 1
         bar = "█" * -(-bins[at] * BAR // most)
         is_long = last > found.max_length
         note = "" if not is_long else "too long" if first > found.max_length else "some too long"
@@ -131,9 +137,21 @@ def _end_of_answers(found: DataFound) -> str:
     return f"an answer ends with {written}"
 
 
-def _bin_width(longest: int) -> int:
-    """A round number of tokens, of which a dozen bins hold the longest."""
+def bin_ends(lengths: Sequence[int]) -> list[int]:
+    """The longest row of each bin: equal bins for most of the rows, then each twice as far.
+
+    One huge row, or some, do not push all others into one bin.
+    """
+    in_order = sorted(lengths)
+    median, most, longest = (
+        in_order[len(in_order) // 2],
+        in_order[len(in_order) * 9 // 10],
+        in_order[-1],
+    )
     width = 8
-    while width * MOST_BINS < longest:
+    while width * MOST_BINS < min(most, FAR * median):
         width *= 2
-    return width
+    ends = [width * number for number in range(1, MOST_BINS + 1)]
+    while ends[-1] < longest:
+        ends.append(2 * ends[-1])
+    return ends[: bisect_left(ends, longest) + 1]

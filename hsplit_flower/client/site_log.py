@@ -30,13 +30,14 @@ def asked(told: Instructions) -> str:
 
 
 def did(told: Instructions, outcome: Outcome) -> str:
-    """How many steps of how many examples, how long, to which loss, and how much memory it took."""
+    """How many steps, examples and labelled tokens, how long, to which loss, in how much memory."""
     words = (
         f"round {told.server_round}: {outcome.num_steps} steps on {outcome.num_examples} examples "
         f"in {digits_text(outcome.seconds)} s"
     )
     if outcome.loss.num_tokens:
-        words += f", loss {outcome.loss.mean:.3f}"
+        done = "learnt" if told.session.train else "measured"
+        words += f", {outcome.loss.num_tokens:,} tokens {done}, loss {outcome.loss.mean:.3f}"
     if outcome.peak_bytes:
         words += f", {size_text(outcome.peak_bytes)} of memory"
     return words

@@ -26,6 +26,8 @@ class RunHistory:
         Of training; one is completed where enough clients finished it.
     last_completed
         The number of the last that was; 0 before.
+    num_tokens
+        Labelled ones that the rounds that count have learnt from, each as often as they did.
     num_clients
         The most that finished a round that counts.
     perplexities
@@ -41,6 +43,7 @@ class RunHistory:
     num_rounds: int = 0
     num_completed: int = 0
     last_completed: int = 0
+    num_tokens: int = 0
     num_clients: int = 0
     perplexities: Mapping[int, float] = field(default_factory=dict)
     client_perplexities: Mapping[int, float] = field(default_factory=dict)
@@ -87,12 +90,13 @@ class RunHistory:
         known = replace(self, num_rounds=self.num_rounds + 1, reasons=tuple(dict.fromkeys(reasons)))
         if not line.completed:
             return known
-        num_finished = sum(client.counts for client in line.clients.values())
+        finished = [client for client in line.clients.values() if client.counts]
         return replace(
             known,
             num_completed=self.num_completed + 1,
             last_completed=line.server_round,
-            num_clients=max(self.num_clients, num_finished),
+            num_tokens=self.num_tokens + sum(client.num_tokens or 0 for client in finished),
+            num_clients=max(self.num_clients, len(finished)),
         )
 
 

@@ -23,7 +23,8 @@ from ..splitting import Checkpoint
 from ..splitting.whole_weights import write_model
 from .metrics import METRICS_FILE, AnyLine
 from .plan import PLAN_FILE, PlanRecord
-from .run import VOID_FILE
+from .run import CONFIG_FILE, VOID_FILE
+from .run_texts import RUN_TEXTS
 from .storage import FolderClaim, replace_text, storing
 from .summary import SUMMARY_FILE
 
@@ -41,7 +42,8 @@ class RunFolder:
         settings to write; one that holds a run already is refused. A block that fails before there
         was a result leaves its metrics as ``metrics-void.jsonl``, and the name free; what one that
         was killed has left, without a result and without a summary, is renamed when another comes.
-        While the block lasts no other run may write there.
+        That one's settings and texts are in their place from its first metrics on: if it comes to
+        nothing before, the former's stay. While the block lasts no other run may write there.
     goes_on_after
         The last round of the run that is there already and goes on; what its metrics have of later
         rounds is taken off. None begins one.
@@ -58,6 +60,7 @@ class RunFolder:
         self.path = Path(path)
         self._goes_on_after = goes_on_after
         self._claim: FolderClaim | None = None
+        self._former_config: str | None = None
         with storing(self.path):
             if goes_on_after is None:
                 self._refuse_another_run()
@@ -70,6 +73,9 @@ class RunFolder:
             # It may have come while this one waited for its turn.
             self._refuse_another_run()
             self._set_aside()
+            former = self.path / CONFIG_FILE
+            if self._has(VOID_FILE) and former.exists():
+                self._former_config = former.read_text(encoding="utf-8")
         else:
             self._take_off(after=self._goes_on_after)
         return self
@@ -110,10 +116,12 @@ class RunFolder:
             self._set_aside()
         elif self._made:
             self._unmake()
+        elif self._former_config is not None:
+            replace_text(self.path / CONFIG_FILE, self._former_config)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the run's settings."""
-        self._replace("config.json", config)
+        self._replace(CONFIG_FILE, config)
 
     def write_plan(self, plan: PlanRecord) -> None:
         """Write the plan of a round."""
@@ -122,6 +130,10 @@ class RunFolder:
     def add_metrics(self, metrics: AnyLine) -> None:
         """Append one line, and see it onto the disk."""
         path, line = self.path / METRICS_FILE, json.dumps(_plain(metrics.to_dict())) + "\n"
+        if not path.exists():
+            # What people read of a run that came to nothing is not of this one.
+            for name in RUN_TEXTS:
+                (self.path / name).unlink(missing_ok=True)
         with storing(path), open(path, "a", encoding="utf-8") as file:
             file.write(line)
             file.flush()
@@ -129,7 +141,7 @@ class RunFolder:
 
     def write_summary(self, files: Mapping[str, str]) -> None:
         """Write what people read of a run, by name of the file; nothing of one without metrics."""
-        if self._has(METRICS_FILE, VOID_FILE):
+        if self._has(METRICS_FILE):
             for name, text in files.items():
                 replace_text(self.path / name, text)
 
@@ -189,9 +201,9 @@ class RunFolder:
 
     def _unmake(self) -> None:
         """Remove settings that nothing came of, and the folders that were made for them alone."""
-        if {file.name for file in self.path.iterdir()} - {"config.json"}:
+        if {file.name for file in self.path.iterdir()} - {CONFIG_FILE}:
             return
-        (self.path / "config.json").unlink(missing_ok=True)
+        (self.path / CONFIG_FILE).unlink(missing_ok=True)
         for folder in self._made:
             if any(folder.iterdir()):
                 return

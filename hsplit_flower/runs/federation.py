@@ -78,7 +78,8 @@ def run_rounds(grid: Grid, config: RunConfig, evaluate: Evaluation | None) -> No
         finally:
             record.summarise()
     seconds = time.perf_counter() - started
-    log(INFO, "%s in %.1f s; %s", record.quality(), seconds, record.result())
+    told = (record.quality(), seconds, record.learnt(), record.result())
+    log(INFO, "%s in %.1f s, %s; %s", *told)
 
 
 def _recorded(evaluate: Evaluation | None, record: RunRecord) -> Evaluation:

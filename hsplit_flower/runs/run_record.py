@@ -121,6 +121,10 @@ class RunRecord:
             return quality
         return f"{done.num_completed} of {self._num_rounds} rounds completed, {quality}"
 
+    def learnt(self) -> str:
+        """From how many tokens it was learnt, in all rounds that count: labelled ones alone."""
+        return f"{self.history.num_tokens:,} tokens learnt"
+
     def result(self) -> str:
         """Where what was learnt is."""
         name = "adapter" if self._strategy.method.has_adapters else "model"

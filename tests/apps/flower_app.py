@@ -19,7 +19,9 @@ TINY = {
     "evaluation-examples": 16,
     "run-name": "run",
 }
-LAST_LINE = re.compile(r"perplexity ([\d.]+) -> ([\d.]+) in ([\d.]+) s; adapter: (\S+)")
+LAST_LINE = re.compile(
+    r"perplexity ([\d.]+) -> ([\d.]+) in ([\d.]+) s, [\d,]+ tokens learnt; adapter: (\S+)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)

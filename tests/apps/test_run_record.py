@@ -49,7 +49,9 @@ def test_a_run_leaves_its_state_its_adapter_and_a_card_with_the_result(
     with flowers_log() as told:
         folder = run_here(settings, tmp_path, {"adapter-dtype": "bfloat16"})
     (last,) = [line for line in told if "adapter: " in line]
-    found = re.fullmatch(r"perplexity ([\d.]+) -> ([\d.]+) in [\d.]+ s; adapter: (\S+)", last)
+    found = re.fullmatch(
+        r"perplexity ([\d.]+) -> ([\d.]+) in [\d.]+ s, [\d,]+ tokens learnt; adapter: (\S+)", last
+    )
     assert found is not None and Path(found[3]) == folder / "adapter", last
     tensors = load_file(folder / "adapter" / "adapter_model.safetensors")
     assert {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}

@@ -4,13 +4,14 @@ import io
 import json
 import re
 import sys
+from bisect import bisect_left
 from pathlib import Path
 
 import pytest
 
 from hsplit_flower.cli import main
 from hsplit_flower.cli.data import OPTIONS, Shown
-from hsplit_flower.cli.data_report import coloured, histogram_rows
+from hsplit_flower.cli.data_report import bin_ends, coloured, histogram_rows
 from hsplit_flower.cli.read_data import DataFound, read_data
 from hsplit_flower.data.chat import encode_conversations, load_conversations
 from hsplit_flower.settings import Chat
@@ -42,7 +43,7 @@ def test_it_says_what_a_run_would_do(talks: Path, capsys: pytest.CaptureFixture[
     for line in (
         f"{talks}: 3 conversations",
         "chat template: a plain one, as the tokenizer has none; an answer ends with </s>",
-        "too long: 1 rows have more than 64 tokens and are left out",
+        "too long: 1 row with more than 64 tokens, left out",
         f"kept: 2 rows with {counts.num_tokens} tokens",
         f"learnt: {counts.num_learnt_tokens} tokens, {counts.learnt_share:.0%}; masked: ",
         "A row is shown on a terminal only",
@@ -53,7 +54,7 @@ def test_it_says_what_a_run_would_do(talks: Path, capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize(
     ("on_long", "words", "num_kept"),
-    [("drop", "are left out", 2), ("truncate", "are cut", 2), ("error", "stop the run", 2)],
+    [("drop", "left out", 2), ("truncate", "cut", 2), ("error", "which a run refuses", 2)],
 )
 def test_long_rows_are_told_and_stop_nothing_here(
     on_long: str, words: str, num_kept: int, talks: Path, capsys: pytest.CaptureFixture[str]
@@ -61,10 +62,10 @@ def test_long_rows_are_told_and_stop_nothing_here(
     options = ["--sequence-length", "64", "--on-long", on_long]
     assert main(["data", str(talks), *MODEL, *options, "--example", "0"]) == 0
     told = capsys.readouterr().out
-    assert f"1 rows have more than 64 tokens and {words}" in told
+    assert f"too long: 1 row with more than 64 tokens, {words}\n" in told
     assert f"kept: {num_kept} rows" in told
     # What is cut of the long row is its answer.
-    assert ("without anything to learn: 1 rows" in told) == (on_long == "truncate")
+    assert ("without anything to learn: 1 row, left out" in told) == (on_long == "truncate")
 
 
 def test_the_histogram_counts_every_row_once_and_marks_the_long_ones(talks: Path) -> None:
@@ -75,6 +76,18 @@ def test_the_histogram_counts_every_row_once_and_marks_the_long_ones(talks: Path
     assert int(rows[-1][0].split("-")[1]) >= max(lengths)
     assert [note for _, number, _, note in rows if number != "0"][-1] == "too long"
     assert not any(note for span, _, _, note in rows if int(span.split("-")[1]) <= 64)
+
+
+def test_a_huge_row_does_not_push_all_others_into_one_bin() -> None:
+    lengths = [*range(40, 120), 100_000]
+    ends = bin_ends(lengths)
+    assert len({bisect_left(ends, length) for length in lengths[:-1]}) == 6
+    assert ends[-2] < lengths[-1] <= ends[-1] and len(ends) < 30
+    # Nor do some, as long as most are short.
+    ends = bin_ends([*range(40, 120), *range(50_000, 50_060)])
+    assert len({bisect_left(ends, length) for length in range(40, 120)}) == 3
+    # Where none is much longer, all bins are alike.
+    assert bin_ends([9, 25, 70, 80]) == [8, 16, 24, 32, 40, 48, 56, 64, 72, 80]
 
 
 def test_what_is_learnt_is_in_colour_and_a_files_control_characters_are_not_obeyed(

@@ -88,7 +88,7 @@ def test_what_is_held_out_is_measured_and_told(
     assert header.split() == ["perplexity", "nats", "a", "token", "tokens", "rows"]
     assert figures.split()[0] == f"{found['perplexity']:.4f}"
     assert f"held-out: {len(held_out)} rows, of about 0.02 of all {len(rows)}, which" in told
-    assert f"{found['num-long']} rows have more than 150 tokens and are left out" in told
+    assert f"too long: {found['num-long']} rows with more than 150 tokens, left out" in told
     assert "BLEU, NIST, METEOR, ROUGE-L and CIDEr are not computed" in told
 
 

@@ -26,7 +26,7 @@ TOLD = Instructions(
 )
 WHOLE = TOLD.replace(whole=WholeTraining(is_whole=True, trains_weights=True))
 OUTCOME = Outcome(
-    loss=TokenLoss(loss_sum=6.0, num_tokens=4),
+    loss=TokenLoss(loss_sum=6000.0, num_tokens=4000),
     num_steps=10,
     num_examples=40,
     num_batch_tokens=640,
@@ -54,8 +54,11 @@ def test_what_was_asked() -> None:
 
 def test_what_was_done() -> None:
     assert did(TOLD, OUTCOME) == (
-        "round 3: 10 steps on 40 examples in 4.81 s, loss 1.500, 29.83 MB of memory"
+        "round 3: 10 steps on 40 examples in 4.81 s, 4,000 tokens learnt, loss 1.500, 29.83 MB of "
+        "memory"
     )
+    evaluating = TOLD.replace(session=SPEC.replace(train=False))
+    assert "4,000 tokens measured, loss" in did(evaluating, OUTCOME)
 
 
 @pytest.mark.parametrize(

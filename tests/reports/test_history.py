@@ -42,6 +42,18 @@ def test_rounds_clients_and_perplexities_are_counted() -> None:
     assert found.reasons == ()
 
 
+def test_tokens_are_counted_of_what_rounds_that_count_have_learnt() -> None:
+    def line(number: int, *, completed: bool = True) -> TrainingLine:
+        clients = {
+            "a": TrainedClient(cut=1, num_tokens=100),
+            "b": TrainedClient(cut=1, num_tokens=20),
+            "c": TrainedClient(cut=1, num_tokens=None, dropped="slow"),
+        }
+        return TrainingLine(server_round=number, completed=completed, clients=clients)
+
+    assert history(line(1), line(2, completed=False), line(3)).num_tokens == 240
+
+
 def test_what_clients_measured_is_kept_apart() -> None:
     found = history(
         trained(1, None),

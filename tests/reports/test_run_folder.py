@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from hsplit_flower.adapters import LowRank, import_adapter
 from hsplit_flower.errors import AdapterError, ConfigError
-from hsplit_flower.reports import RunFolder, ServerEvaluationLine, read_run
+from hsplit_flower.reports import AnyLine, RunFolder, ServerEvaluationLine, read_run
 
 
 def measured(number: int, loss: float) -> ServerEvaluationLine:
@@ -185,6 +185,37 @@ def test_a_run_that_came_to_nothing_leaves_its_name_to_another(tmp_path: Path):
         raise OSError("the power is out")
     with pytest.raises(ConfigError, match="holds a run already"):
         RunFolder(tmp_path / "run")
+
+
+def fails(path: Path, seed: int, *lines: AnyLine) -> None:
+    with pytest.raises(OSError, match="power"), RunFolder(path) as folder:
+        folder.write_config({"seed": seed})
+        for line in lines:
+            folder.add_metrics(line)
+        folder.write_summary({"summary.md": f"of seed {seed}"})
+        raise OSError("the power is out")
+
+
+def test_what_is_read_of_a_failed_run_is_its_own(tmp_path: Path):
+    path = tmp_path / "run"
+    fails(path, 1, measured(1, 1.5))
+    # Of another one there is nothing to tell.
+    fails(path, 2)
+    assert (path / "summary.md").read_text(encoding="utf-8") == "of seed 1"
+    assert read_run(path).config == {"seed": 1} and read_run(path).lines == (measured(1, 1.5),)
+    fails(path, 3, measured(1, 2.5))
+    assert (path / "summary.md").read_text(encoding="utf-8") == "of seed 3"
+    assert read_run(path).config == {"seed": 3} and read_run(path).lines == (measured(1, 2.5),)
+
+
+def test_one_that_was_killed_after_a_failed_one_leaves_its_name_to_another_too(tmp_path: Path):
+    path = tmp_path / "run"
+    fails(path, 1, measured(1, 1.5))
+    RunFolder(path).add_metrics(measured(1, 2.5))
+    assert not (path / "summary.md").exists()
+    with RunFolder(path) as folder:
+        folder.add_metrics(measured(1, 3.5))
+    assert read_run(path).lines == (measured(1, 3.5),)
 
 
 def test_a_folder_that_was_there_before_stays_as_it_is_left(tmp_path: Path):

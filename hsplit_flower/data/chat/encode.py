@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ...errors import ConfigError, DataError
 from ...rows import Learn, OnLong
+from ...sizes import counted
 from ...types import IGNORED_LABEL
 from ..encode import EncodedExample, end_token_id, start_ids
 from .answers import Spans, rendered_answers
@@ -71,8 +72,8 @@ def encode_conversations(
     if long and on_long == "error":
         raise DataError(
             f"{conversations[long[0]].place} has {len(encoded[long[0]])} tokens, more than "
-            f"{max_length}, and {len(long)} of {len(encoded)} rows have: raise the sequence "
-            'length, or set on-long to "drop" or "truncate"'
+            f"{max_length} (too long: {len(long)} of {counted(len(encoded), 'row')}): raise the "
+            'sequence length, or set on-long to "drop" or "truncate"'
         )
     fitted = fit(encoded, max_length=max_length, on_long=on_long)
     _tell(fitted.counts, max_length, on_long)
@@ -170,20 +171,20 @@ def _tell(counts: EncodingCounts, max_length: int, on_long: OnLong) -> None:
     """
     if not counts.num_tokens:
         raise DataError(
-            f"none of {counts.num_rows} rows is left: {counts.num_long} have more than "
-            f"{max_length} tokens; raise the sequence length"
+            f"none of {counted(counts.num_rows, 'row')} is left: {counts.num_long} too long, with "
+            f"more than {max_length} tokens; raise the sequence length"
         )
     if counts.num_long:
         logger.warning(
-            "%s of %s rows have more than %s tokens and are %s",
+            "too long: %s of %s, with more than %s tokens, %s",
             counts.num_long,
-            counts.num_rows,
+            counted(counts.num_rows, "row"),
             max_length,
             "cut" if on_long == "truncate" else "left out",
         )
     if counts.num_without_answer:
         logger.warning(
-            "%s of %s rows have nothing to learn and are left out",
+            "without anything to learn: %s of %s, left out",
             counts.num_without_answer,
-            counts.num_rows,
+            counted(counts.num_rows, "row"),
         )

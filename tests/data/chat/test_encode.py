@@ -43,7 +43,7 @@ def test_long_rows_are_left_out_and_counted(
         num_rows=2, num_long=1, num_tokens=short, num_learnt_tokens=learnt
     )
     assert 0 < done.counts.learnt_share < 1
-    assert caplog.messages == [f"1 of 2 rows have more than {short} tokens and are left out"]
+    assert caplog.messages == [f"too long: 1 of 2 rows, with more than {short} tokens, left out"]
 
 
 def test_long_rows_are_cut_and_left_out_where_no_answer_is_left(
@@ -61,9 +61,11 @@ def test_long_rows_are_cut_and_left_out_where_no_answer_is_left(
 
 
 def test_long_rows_can_be_an_error(tokenizer: PreTrainedTokenizerBase) -> None:
-    with pytest.raises(DataError, match=r"talks.jsonl, line 2 has \d+ tokens, more than 40, and 1"):
+    with pytest.raises(
+        DataError, match=r"talks.jsonl, line 2 has \d+ tokens, more than 40 \(too long: 1 of 2"
+    ):
         encode_conversations([SHORT, LONG], tokenizer, max_length=40, on_long="error")
-    with pytest.raises(DataError, match="none of 1 rows is left: 1 have more than 9"):
+    with pytest.raises(DataError, match="none of 1 row is left: 1 too long, with more than 9"):
         encode_conversations([LONG], tokenizer, max_length=9)
     with pytest.raises(ConfigError, match="on_long must be"):
         encode_conversations([LONG], tokenizer, max_length=9, on_long="cut")  # type: ignore[arg-type]
