@@ -174,8 +174,8 @@ def _run_half(part: ClientPart, key: HalfKey, meter: MemoryMeter) -> Outcome:
             with in_our_words(key.model), meter.setting_up():
                 updates = from_state_dict(part.take_arrays(meter))
                 if own is not None:
-                    # Noted as it came: the round takes it over.
-                    on_top_of = _noted(updates, half, instructions.server_round)
+                    # Noted as it came: the round takes it over, and comes after it.
+                    on_top_of = _noted(updates, half, after=instructions.server_round - 1)
                     updates = updates if spec.train else own.checked_and_added_to(updates)
                 size, limit = instructions.micro_batch_size, instructions.link.max_message_bytes
                 local_round = LocalRound(half, updates, spec, stream, meter, size, limit)
@@ -194,9 +194,9 @@ def _run_half(part: ClientPart, key: HalfKey, meter: MemoryMeter) -> Outcome:
         return replace(outcome, updates={})
 
 
-def _noted(updates: Mapping[str, LowRank], half: Half, server_round: int) -> OnTopOf:
+def _noted(updates: Mapping[str, LowRank], half: Half, *, after: int) -> OnTopOf:
     weights = half.architecture.weights_in(half.parts.span)
-    return OnTopOf.of(updates, (one.name for one in weights), server_round=server_round)
+    return OnTopOf.of(updates, (one.name for one in weights), server_round=after)
 
 
 def _whole_round(

@@ -3,7 +3,7 @@
 Values in, words out. Nothing of the texts is in them.
 """
 
-from ..sizes import digits_text, size_text
+from ..sizes import counted, digits_text, size_text
 from ..types import Labels
 from ..wire.instructions import Instructions
 from .round_loop import Outcome
@@ -12,7 +12,8 @@ from .round_loop import Outcome
 def asked(told: Instructions) -> str:
     """Which part of the model, with which ranks, over which worker, in how much memory."""
     spec = told.session
-    part = "all blocks" if told.whole.is_whole else f"the first {spec.cut} blocks"
+    first = "the first block" if spec.cut == 1 else f"the first {spec.cut} blocks"
+    part = "all blocks" if told.whole.is_whole else first
     ranks = [rank for rank in spec.ranks.values() if rank]
     words = f"round {told.server_round}: asked to {'train' if spec.train else 'evaluate'} {part}"
     words += f" of {told.model.name}"
@@ -32,8 +33,8 @@ def asked(told: Instructions) -> str:
 def did(told: Instructions, outcome: Outcome) -> str:
     """How many steps, examples and labelled tokens, how long, to which loss, in how much memory."""
     words = (
-        f"round {told.server_round}: {outcome.num_steps} steps on {outcome.num_examples} examples "
-        f"in {digits_text(outcome.seconds)} s"
+        f"round {told.server_round}: {counted(outcome.num_steps, 'step')} on "
+        f"{counted(outcome.num_examples, 'example')} in {digits_text(outcome.seconds)} s"
     )
     if outcome.loss.num_tokens:
         done = "learnt" if told.session.train else "measured"
@@ -56,7 +57,9 @@ def left_site(told: Instructions, outcome: Outcome, *, array_bytes: int) -> str:
     to_server = ["loss, counts and seconds"]
     if told.session.train and not told.personal_steps:
         learnt = (
-            "all parameters" if outcome.weights else f"adapters of {len(outcome.updates)} weights"
+            "all parameters"
+            if outcome.weights
+            else f"adapters of {counted(len(outcome.updates), 'weight')}"
         )
         to_server = [
             f"{learnt} ({size_text(array_bytes)})",

@@ -118,5 +118,7 @@ def test_an_adapter_of_its_own_lies_beside_a_client_s_file_and_its_gain_in_the_r
         assert blocks and max(blocks) < max(
             one.cut for one in read_run(folder).training[0].clients.values()
         )
-        assert OnTopOf.read(kept) and not what_is_unsure(kept, folder / "adapter")
+        note = OnTopOf.read(kept)
+        assert note is not None and note.server_round == 1
+        assert not what_is_unsure(kept, folder / "adapter")
     assert import_adapter(folder / "adapter")

@@ -76,7 +76,7 @@ def test_what_left_the_site_is_said_with_its_bytes_and_whether_labels_did(
 ) -> None:
     told = TOLD.replace(session=SPEC.replace(labels=labels))
     assert left_site(told, OUTCOME, array_bytes=310_000) == (
-        "round 3: left this site: to the server adapters of 1 weights (310 kB), 2 scores of "
+        "round 3: left this site: to the server adapters of 1 weight (310 kB), 2 scores of "
         "importance, loss, counts and seconds, what this device has; to the split worker 2.4 MB: "
         + words
     )

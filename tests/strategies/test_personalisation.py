@@ -242,7 +242,7 @@ def test_what_another_run_has_written_to_the_folder_meanwhile_is_not_measured(
         if personal_steps(msg) and partition_of(context) == 0:
             folder = adapter_of(NODES[0])
             kept, note = import_adapter(folder), OnTopOf.read(folder)
-            assert note is not None
+            assert note is not None and note.server_round == 1
             of_another = replace(note, fingerprint="of another").notes()
             how = {"base_model": model, "is_transposed": False}
             export_adapter(kept, folder, **how, notes=of_another)
