@@ -4,16 +4,19 @@ On another one it gives wrong texts, and nothing else would say so.
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..adapters import LowRank, import_adapter
 from ..adapters.peft_checkpoint import CONFIG_FILE, read_notes
+from ..adapters.sketch import PER_WEIGHT, Sketch, relative_difference, sketch_of
 from ..errors import AdapterError
-from ..wire.fingerprint import fingerprint_of_products
 
 NOTE_KEY = "on-top-of"
+ROUNDING = 0.01
+"""Share of an adapter's size that its file may be off: bfloat16's rounding is a fifth of it."""
 RUNS_ADAPTER = "adapter"
 """What a run's folder calls the adapter of its last round, on which clients train their own."""
 
@@ -24,27 +27,21 @@ class OnTopOf:
 
     Attributes
     ----------
-    fingerprint
-        Of its updates of `weights`; empty if it had none.
-    weights
-        All those below the client's cut.
+    sketch
+        Of its updates of all weights below the client's cut.
     server_round
         After which it was the global one.
     """
 
-    fingerprint: str
-    weights: tuple[str, ...]
+    sketch: Sketch
     server_round: int
 
     @classmethod
     def of(
         cls, updates: Mapping[str, LowRank], weights: Iterable[str], *, server_round: int
     ) -> "OnTopOf":
-        """What is noted of the updates that a client trains on top of."""
-        names = tuple(sorted(weights))
-        return cls(
-            fingerprint=_fingerprint(updates, names), weights=names, server_round=server_round
-        )
+        """What is noted of the updates that a client with these weights trains on top of."""
+        return cls(sketch=_sketch(updates, weights), server_round=server_round)
 
     @classmethod
     def read(cls, folder: Path) -> "OnTopOf | None":
@@ -60,12 +57,9 @@ class OnTopOf:
             return None
         try:
             values = json.loads(note)
-            return cls(
-                fingerprint=str(values["fingerprint"]),
-                weights=tuple(map(str, values["weights"])),
-                server_round=int(values["round"]),
-            )
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            sketch = {str(name): _numbers(each) for name, each in values["sketch"].items()}
+            return cls(sketch=sketch, server_round=int(values["round"]))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise AdapterError(
                 f"what the adapter in {folder} notes as {NOTE_KEY!r} cannot be read ({error!r}): "
                 "copy the folder once more from where it was written"
@@ -73,34 +67,33 @@ class OnTopOf:
 
     def notes(self) -> dict[str, str]:
         """The note, for the header of the adapter's file."""
-        values = {
-            "fingerprint": self.fingerprint,
-            "weights": self.weights,
-            "round": self.server_round,
-        }
-        return {NOTE_KEY: json.dumps(values)}
+        return {NOTE_KEY: json.dumps({"round": self.server_round, "sketch": self.sketch})}
 
     def is_of(self, updates: Mapping[str, LowRank]) -> bool:
-        """Whether these are the updates that it was trained on top of."""
-        return self.fingerprint == _fingerprint(updates, self.weights)
+        """Whether it was trained on top of these updates, but for a file's rounding."""
+        return self._share(updates) <= ROUNDING
 
     def difference(self, updates: Mapping[str, LowRank], where: str) -> str:
         """In words that follow the name of a client's own adapter: what it wants, what there is.
 
         ``where`` is how the adapter of these updates is called.
         """
-        got = _fingerprint(updates, self.weights)
+        share = self._share(updates)
+        far = f" by about {share:.0%} of its size" if share < math.inf else ""
         return (
-            f"was trained on top of {_named(self.fingerprint)}, the global one after round "
-            f"{self.server_round} of its run, and {where} is {_named(got)}"
+            f"was trained on top of the global adapter after round {self.server_round} of its run, "
+            f"and {where} differs from that{far}"
         )
+
+    def _share(self, updates: Mapping[str, LowRank]) -> float:
+        return relative_difference(self.sketch, _sketch(updates, self.sketch))
 
 
 def what_is_unsure(own: Path, adapter: Path | None) -> str:
     """Refuse a client's own adapter on top of another one than it was trained on top of.
 
     Another adapter that a run's folder has beside the one that is wanted, such as one that was made
-    of it smaller, computes nearly the same: that is left to who asks for it.
+    of it smaller, may be near enough: that is left to who asks for it.
 
     Parameters
     ----------
@@ -117,6 +110,11 @@ def what_is_unsure(own: Path, adapter: Path | None) -> str:
     AdapterError
         If they do not, or one of them cannot be read.
     """
+    if adapter is not None and own.resolve() == adapter.resolve():
+        raise AdapterError(
+            f"the adapter in {own} is given as the global one and as a client's own: the folder is "
+            "wanted in which the client has kept its own"
+        )
     note = OnTopOf.read(own)
     if note is None:
         return (
@@ -129,7 +127,7 @@ def what_is_unsure(own: Path, adapter: Path | None) -> str:
         return ""
     difference = f"the adapter in {own} {note.difference(updates, _where(adapter))}"
     if adapter is not None and _is_beside(note, adapter):
-        return f"{difference}: that is another one of the same run, so what is computed is near"
+        return f"{difference}: it is one of the same run; the more they differ, the worse it goes"
     raise AdapterError(
         f"{difference}: give the adapter of the run after which the client has trained its own, or "
         "the one that the client has kept after this run"
@@ -143,12 +141,15 @@ def _is_beside(note: OnTopOf, adapter: Path) -> bool:
 
 
 def _where(adapter: Path | None) -> str:
-    return "what is given" if adapter is None else f"the one in {adapter}"
+    return "none, which is given," if adapter is None else f"the one in {adapter}"
 
 
-def _fingerprint(updates: Mapping[str, LowRank], names: Iterable[str]) -> str:
-    return fingerprint_of_products({name: updates[name] for name in names if name in updates})
+def _sketch(updates: Mapping[str, LowRank], weights: Iterable[str]) -> Sketch:
+    return {name: sketch_of(name, updates.get(name)) for name in sorted(weights)}
 
 
-def _named(fingerprint: str) -> str:
-    return f"the adapter {fingerprint}" if fingerprint else "no adapter"
+def _numbers(values: Iterable[float]) -> tuple[float, ...]:
+    numbers = tuple(map(float, values))
+    if len(numbers) != PER_WEIGHT:
+        raise ValueError(f"{len(numbers)} numbers for a weight, {PER_WEIGHT} are wanted")
+    return numbers

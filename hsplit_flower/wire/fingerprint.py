@@ -37,25 +37,6 @@ def fingerprint_of_updates(updates: Mapping[str, LowRank]) -> str:
     return f"{fingerprint_of(names, factors):016x}"
 
 
-def fingerprint_of_products(updates: Mapping[str, LowRank]) -> str:
-    """The same, whatever powers of two their factors share out, and without empty directions.
-
-    A file may hold both otherwise than the message did that brought the adapter.
-    """
-    plain = {name: _shared_out(update) for name, update in sorted(updates.items())}
-    return fingerprint_of_updates({name: one for name, one in plain.items() if one.rank})
-
-
-def _shared_out(update: LowRank) -> LowRank:
-    """Directions that are not zero, the largest number of each in ``b`` at least ½ and below 1."""
-    b, a = update.b.detach().cpu(), update.a.detach().cpu()
-    is_used = b.any(dim=0) & a.any(dim=1)
-    b, a = b[:, is_used].double(), a[is_used].double()
-    exponent = torch.frexp(b.abs().amax(dim=0)).exponent
-    b, a = torch.ldexp(b, -exponent), torch.ldexp(a, exponent[:, None])
-    return LowRank(b=b.float(), a=a.float())
-
-
 def check_same_adapter(of_worker: str, of_device: str, *, worker: str = "the worker") -> None:
     """Refuse to write with parts of two adapters, each told by its fingerprint.
 

@@ -208,7 +208,7 @@ def test_an_adapter_of_its_own_on_top_of_another_is_refused_whole_and_with_a_wor
         for how in ((), there):
             for folder, status, says in (
                 ("right", 0, ""),
-                ("wrong", 1, "the global one after round 4 of its run, and the one in"),
+                ("wrong", 1, "the global adapter after round 4 of its run, and the one in"),
                 ("unknown", 0, "does not note which adapter it was trained on top of"),
             ):
                 typed = (*asked, "--personal-adapter", tmp_path / folder, *how)

@@ -97,15 +97,16 @@ def adapter_of(folder: Path, updates: Mapping[str, LowRank], **how: Any) -> Path
 
 
 def test_it_goes_on_top_of_the_adapter_that_it_was_trained_on(tmp_path: Path) -> None:
-    """A file may have other factors of the same products than the message had, and more weights."""
-    sent = {"a": of_float16(update(4)), "b": of_float16(update(5, rank=1)), "above": update(6)}
+    """A file may be rounded, have other factors of the same products, and more weights."""
+    sent = {"a": update(4), "b": update(5, rank=1).scale(1e-6), "above": update(6)}
     own = PersonalAdapter(folder=tmp_path / "own")
     kept(own, {"a": update(1)}, on=sent)
     shared_out = {name: LowRank(b=one.b * 64, a=one.a / 64) for name, one in sent.items()}
     for name, written, dtype in (
         ("same", sent, torch.float32),
         ("shared-out", shared_out, torch.float32),
-        ("float16", {name: of_float16(one) for name, one in sent.items()}, torch.float16),
+        ("float16", sent, torch.float16),
+        ("bfloat16", sent, torch.bfloat16),
     ):
         folder = adapter_of(tmp_path / name, written, dtype=dtype)
         assert not what_is_unsure(own.folder, folder)
@@ -116,18 +117,24 @@ def test_it_does_not_go_on_top_of_another(tmp_path: Path) -> None:
     run, sent = tmp_path / "run", {"a": update(4)}
     own = PersonalAdapter(folder=tmp_path / "own")
     kept(own, {"a": update(1)}, on=sent)
-    others = {"larger": {"a": update(4).scale(1.01)}, "more": {**sent, "b": update(5)}}
+    others = {"larger": {"a": update(4).scale(1.03)}, "more": {**sent, "b": update(5).scale(0.1)}}
     for name, content in others.items():
-        with pytest.raises(AdapterError, match=r"after round 3 of its run, and the one in .* is t"):
+        with pytest.raises(
+            AdapterError, match=r"after round 3 of its run, and the one in .* by about"
+        ):
             what_is_unsure(own.folder, adapter_of(tmp_path / name, content))
         with pytest.raises(AdapterError, match="another client or another run has written"):
             own.checked_and_added_to(content)
-    with pytest.raises(AdapterError, match="and what is given is no adapter: give the adapter of"):
+    with pytest.raises(
+        AdapterError, match="which is given, differs from that by about 100% of its"
+    ):
         what_is_unsure(own.folder, None)
     # Beside the one that is wanted, in the folder of its run.
     adapter_of(run / "adapter", sent)
+    with pytest.raises(AdapterError, match="is given as the global one and as a client's own"):
+        what_is_unsure(run / "adapter", run / "adapter")
     beside = adapter_of(run / "adapter-rank-1", {"a": update(4).head(1)})
-    assert "another one of the same run, so what is computed is near" in what_is_unsure(
+    assert "it is one of the same run; the more they differ, the worse it goes" in what_is_unsure(
         own.folder, beside
     )
 
@@ -140,7 +147,3 @@ def test_what_notes_nothing_cannot_be_checked(tmp_path: Path) -> None:
     adapter_of(own, {"a": update(1)}, notes={"on-top-of": "7"})
     with pytest.raises(AdapterError, match="notes as 'on-top-of' cannot be read"):
         what_is_unsure(own, run)
-
-
-def of_float16(one: LowRank) -> LowRank:
-    return LowRank(b=one.b.half().float(), a=one.a.half().float())

@@ -243,14 +243,15 @@ def test_what_another_run_has_written_to_the_folder_meanwhile_is_not_measured(
             folder = adapter_of(NODES[0])
             kept, note = import_adapter(folder), OnTopOf.read(folder)
             assert note is not None and note.server_round == 1
-            of_another = replace(note, fingerprint="of another").notes()
+            others = {name: one.scale(0.5) for name, one in kept.items()}
+            of_another = OnTopOf.of(others, kept, server_round=1).notes()
             how = {"base_model": model, "is_transposed": False}
             export_adapter(kept, folder, **how, notes=of_another)
         return reply
 
     (line,) = Personalised(model, worker, train=train).lines
     dropped = line.clients["clinic-0"].dropped
-    assert dropped is not None and "on top of the adapter of another" in dropped
+    assert dropped is not None and "and the one of this run differs from that by" in dropped
     assert "another client or another run has written to that folder" in dropped
     assert line.clients["clinic-1"].dropped is None
 
