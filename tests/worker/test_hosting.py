@@ -16,8 +16,11 @@ from hsplit_flower.errors import (
 from hsplit_flower.settings import Model, SessionSpec, Worker
 from hsplit_flower.transport.channel import ChannelSettings
 from hsplit_flower.transport.remote_worker import RemoteWorker
+from hsplit_flower.wire.fingerprint import fingerprint_of_updates
+from hsplit_flower.worker import hosting
 from hsplit_flower.worker.hosting import HostedWorker, device_of, host_worker
 from tests.families import NUM_BLOCKS, checkpoint
+from tests.server.past_runs import learnt
 
 SPEC = SessionSpec(client=0, cut=2)
 SECRET = "a secret of some length"
@@ -48,6 +51,23 @@ def test_it_serves_what_its_settings_say() -> None:
         remote.stop()
     finally:
         worker.stop()
+
+
+def test_it_has_its_adapter_before_anybody_can_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who writes is refused by a worker that has no adapter yet."""
+    base = str(checkpoint("gpt2"))
+    updates = learnt(base)
+    found: list[str] = []
+    serve = hosting._serve
+
+    def looked_at(worker: HostedWorker, *rest: Any) -> None:
+        found.append(worker.describe().adapter)
+        serve(worker, *rest)
+
+    monkeypatch.setattr(hosting, "_serve", looked_at)
+    how = Worker(operator_token=SECRET, device="cpu")
+    host_worker(Model(name=base), how, updates=updates).stop()
+    assert found == [fingerprint_of_updates(updates)] != [""]
 
 
 def test_a_session_times_out_as_its_settings_say() -> None:
