@@ -76,8 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             print(f"hsplit: found there: {one_line(error.private_detail)}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("hsplit: interrupted; what was started has been stopped", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        # On a terminal ^C stands on the line already, or half of a text.
+        begin = "\n" if sys.stderr.isatty() else ""
+        left = f"; {interrupt}" if str(interrupt) else ""
+        print(f"{begin}hsplit: interrupted{left}", file=sys.stderr)
         return 128 + signal.SIGINT
     return 0
 

@@ -18,7 +18,10 @@ MARK = "HSPLIT_STARTED_FOR"
 def background(
     command: Sequence[str], environment: dict[str, str], log: Path
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a program in a process group of its own; end all that it started afterwards."""
+    """Run a program in a process group of its own; end all that it started afterwards.
+
+    An interrupt says that it was.
+    """
     mark = uuid.uuid4().hex
     marked = {**environment, MARK: mark}
     with open(log, "wb") as file:
@@ -27,6 +30,8 @@ def background(
         )
         try:
             yield process
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("what was started has been stopped") from None
         finally:
             _end_all(process, mark)
 

@@ -1,6 +1,7 @@
 """An adapter put on its base, measured, made to write, and scored."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from rich.progress import Progress
@@ -83,7 +84,8 @@ def _evaluate_references(order: EvaluationOrder, source: AdapterSource) -> Evalu
             bar=bar,
         )
         search = BeamSearch(model, tokenizer, order.beam, end_ids=end_ids_of(source.checkpoint))
-        _write_texts(search, evaluated, hypotheses, order.batch_size, bar)
+        with _goes_on_with(hypotheses):
+            _write_texts(search, evaluated, hypotheses, order.batch_size, bar)
     texts = {text: hypotheses[text] for text in evaluated.references}
     report = EvaluationReport(
         folder=folder,
@@ -112,6 +114,17 @@ def _settings(order: EvaluationOrder, source: AdapterSource, split: str) -> dict
         "no-repeat-ngram": order.beam.no_repeat_ngram,
         "max-new-tokens": order.beam.max_new_tokens,
     }
+
+
+@contextmanager
+def _goes_on_with(hypotheses: HypothesesFile) -> Iterator[None]:
+    """Have an interrupt say that nothing that was written is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"the same command goes on with the texts that are in {hypotheses.path}"
+        ) from None
 
 
 def _write_texts(

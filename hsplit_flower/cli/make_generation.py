@@ -1,5 +1,6 @@
 """What writes texts for ``hsplit generate``: a whole model here, or a half here and a worker."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -48,6 +49,7 @@ def writer_of(
     place = check_device(device or None)
     source = _source(adapter, personal, chosen[Model])
     base = chosen[Model] if source is None else source.base
+    _tell_a_terminal(chosen[Worker].address, base)
     if not chosen[Worker].address:
         yield _whole_writer(source, base, place)
         return
@@ -63,6 +65,13 @@ def writer_of(
         num_rows=chosen[Decoding].num_beams,
     ) as writer:
         yield writer
+
+
+def _tell_a_terminal(worker: str, base: Model) -> None:
+    """What is waited for: a large base takes minutes, and a worker may be about to start."""
+    if sys.stderr.isatty():
+        doing = f"reaching the worker at {worker}, and loading" if worker else "loading"
+        print(f"hsplit: {doing} {base.name} …", file=sys.stderr, flush=True)
 
 
 def _whole_writer(source: AdapterSource | None, base: Model, device: str) -> TextWriter:

@@ -151,7 +151,7 @@ def split_writer(
     with ExitStack() as stack:
         control = RemoteWorker(
             worker.address,
-            token_towards(worker),
+            token_towards(worker, is_to_write=True),
             settings,
             security,
             waiting_seconds=WAITING_SECONDS,

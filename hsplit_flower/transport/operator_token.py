@@ -10,8 +10,11 @@ from ..settings.worker import SHORTEST_TOKEN
 MAKE_ONE = "hsplit worker --operator-token-file FILE, with a file that is not there, makes one"
 
 
-def token_towards(worker: Worker) -> str:
-    """What a strategy shows to a worker that runs already.
+COPY_IT = "copy the file that hsplit worker was given as --writer-token-file to this machine"
+
+
+def token_towards(worker: Worker, *, is_to_write: bool = False) -> str:
+    """What a strategy, or who writes texts, shows to a worker that runs already.
 
     A file is read anew for every run, so a token can change while a SuperLink stays.
 
@@ -20,6 +23,8 @@ def token_towards(worker: Worker) -> str:
     worker
         The run's settings: the token itself, or the file that holds it; else the environment has
         the one or the other.
+    is_to_write
+        Whether texts are to be written with it, for which a worker has another token, too.
 
     Raises
     ------
@@ -29,11 +34,20 @@ def token_towards(worker: Worker) -> str:
     if worker.operator_token:
         return worker.operator_token
     if worker.operator_token_file:
-        return read_token(Path(worker.operator_token_file), "worker.operator-token-file")
+        advice = COPY_IT if is_to_write else MAKE_ONE
+        return read_token(
+            Path(worker.operator_token_file), "worker.operator-token-file", advice=advice
+        )
     if file := os.environ.get(OPERATOR_TOKEN_FILE_VARIABLE):
         return read_token(Path(file), f"${OPERATOR_TOKEN_FILE_VARIABLE}")
     if token := os.environ.get(OPERATOR_TOKEN_VARIABLE):
         return checked_token(token, f"${OPERATOR_TOKEN_VARIABLE}")
+    if is_to_write:
+        raise ConfigError(
+            f"worker.address = {worker.address!r}: a token that it lets write is wanted; {COPY_IT} "
+            "and name it with worker.operator-token-file, or have "
+            f"{OPERATOR_TOKEN_FILE_VARIABLE} or {OPERATOR_TOKEN_VARIABLE} in the environment here"
+        )
     raise ConfigError(
         f"worker.address = {worker.address!r}: the token of that worker's operator is wanted. Name "
         "the file that holds it, on this machine (in a run, the ServerApp's), with "
@@ -42,7 +56,7 @@ def token_towards(worker: Worker) -> str:
     )
 
 
-def read_token(file: Path, where: str) -> str:
+def read_token(file: Path, where: str, *, advice: str = MAKE_ONE) -> str:
     """The token that a file holds.
 
     Parameters
@@ -51,6 +65,8 @@ def read_token(file: Path, where: str) -> str:
         Of text; white space around the token is no part of it.
     where
         What names the file, to be told.
+    advice
+        How there comes to be one.
 
     Raises
     ------
@@ -61,10 +77,10 @@ def read_token(file: Path, where: str) -> str:
         token = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"{where} is {file}: a text file that can be read is wanted ({error}); {MAKE_ONE}"
+            f"{where} is {file}: a text file that can be read is wanted ({error}); {advice}"
         ) from error
     if not token:
-        raise ConfigError(f"{where} is {file}, which holds no token; {MAKE_ONE}")
+        raise ConfigError(f"{where} is {file}, which holds no token; {advice}")
     return checked_token(token, str(file))
 
 

@@ -101,11 +101,12 @@ class RemoteWorker:
                 if isinstance(error, AuthenticationError):
                     raise
                 if time.monotonic() >= end:
+                    # Who says how long does not go by a run's settings.
+                    longer = "" if self._waiting_seconds else "; link.patience-seconds waits longer"
                     raise WorkerUnavailableError(
                         f"no split worker at {self.address} within {seconds:g} s: "
                         f"{reachability(self.address)}. Is worker.address right, and is hsplit "
-                        "worker running there? It must be up before; a run waits longer with "
-                        "link.patience-seconds"
+                        f"worker running there? It must be up before{longer}"
                     ) from error
             else:
                 return from_text(WorkerDescription, message.text)

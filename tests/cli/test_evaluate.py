@@ -136,6 +136,8 @@ def test_interrupted_it_goes_on_and_asks_for_nothing_twice(
     monkeypatch.setattr(BeamSearch, "texts", counted)
     out = ("--out", tmp_path / "in two")
     assert main(arguments(adapter, NO_METRICS, *out)) == 130
+    told = f"interrupted; the same command goes on with the texts that are in {out[1]}"
+    assert f"hsplit: {told}" in capsys.readouterr().err
     assert len(rows(tmp_path / "in two")) == 1 + 4
     may_ask = 99
     evaluated(capsys, adapter, NO_METRICS, *out)

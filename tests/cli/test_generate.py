@@ -1,6 +1,7 @@
 """``hsplit generate``: it writes what transformers writes, and answers line by line."""
 
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from hsplit_flower.adapters import export_adapter, import_adapter
 from hsplit_flower.cli import main
 from hsplit_flower.cli.conversation import turn_ids
+from hsplit_flower.cli.generate import NOTHING_WRITTEN
 from hsplit_flower.client.goes_on_top import OnTopOf
 from hsplit_flower.data.chat import Message
 from hsplit_flower.splitting import Parts, load_half
@@ -99,6 +101,37 @@ def test_a_turn_is_answered_with_all_that_was_said(
     said.append(Message(role="user", content="And now?"))
     second = written(llama_tiny, turn_ids(tokenizer, said), do_sample=False)
     assert shown == f"{answer}\n{second}\n"
+
+
+@torch.no_grad()
+def test_where_nothing_is_written_it_says_what_may_be_wanted(
+    llama_tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a model for which the likeliest token after the prompt is the one that ends a text."""
+    tokenizer = AutoTokenizer.from_pretrained(llama_tiny)
+    ended: Any = AutoModelForCausalLM.from_pretrained(llama_tiny, dtype=torch.float32)
+    ids = torch.tensor([tokenizer(PROMPT)["input_ids"]])
+    last = ended(input_ids=ids, output_hidden_states=True).hidden_states[-1][0, -1]
+    ended.config.tie_word_embeddings = False
+    ended.lm_head.weight = torch.nn.Parameter(torch.zeros_like(ended.lm_head.weight))
+    ended.lm_head.weight[tokenizer.eos_token_id] = last
+    shutil.copytree(llama_tiny, tmp_path / "base")
+    ended.save_pretrained(tmp_path / "base")
+    for base, is_empty in ((llama_tiny, False), (tmp_path / "base", True)):
+        capsys.readouterr()
+        assert main(["generate", PROMPT, "--model", str(base), "--device", "cpu"]) == 0
+        told = capsys.readouterr()
+        assert (NOTHING_WRITTEN in told.err, not told.out.strip()) == (is_empty, is_empty)
+
+
+def test_at_a_terminal_it_says_what_is_waited_for_and_nowhere_else(
+    llama_tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = (PROMPT, "--model", llama_tiny)
+    generated(capsys, *asked)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert main(["generate", *map(str, asked), "--max-new-tokens", "1"]) == 0
+    assert capsys.readouterr().err == f"hsplit: loading {llama_tiny} …\n"
 
 
 def test_a_conversation_is_put_in_the_tokenizer_s_template(llama_tiny: Path) -> None:

@@ -60,6 +60,15 @@ def test_none_is_refused_with_all_places_where_it_could_be() -> None:
         assert place in str(caught.value)
 
 
+def test_who_writes_is_told_of_the_token_for_that(tmp_path: Path) -> None:
+    for worker in (
+        Worker(address=ADDRESS),
+        Worker(address=ADDRESS, operator_token_file=str(tmp_path / "gone")),
+    ):
+        with pytest.raises(ConfigError, match="given as --writer-token-file to this machine"):
+            token_towards(worker, is_to_write=True)
+
+
 @pytest.mark.parametrize(
     ("token", "complaint"),
     [
