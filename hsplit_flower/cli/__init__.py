@@ -1,6 +1,7 @@
 """The command line: ``hsplit`` with ``new``, ``plan``, ``worker``, ``demo`` and others."""
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -68,6 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except typer.Exit as ended:
         return ended.exit_code
+    except BrokenPipeError:
+        # Who reads our output has read enough, as head does; nor is the rest to be tried again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except (HSplitError, OSError) as error:
         print(f"hsplit: {error}", file=sys.stderr)
         if isinstance(error, DataError) and error.private_detail and sys.stderr.isatty():

@@ -7,6 +7,7 @@ from transformers import PreTrainedTokenizerBase, TextStreamer
 
 from ..client.text_writer import TextWriter
 from ..data.chat import ChatTemplate, Message
+from ..errors import DataError
 from ..settings import Decoding
 
 PROMPT_SIGN = "> "
@@ -47,6 +48,21 @@ def turn_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) ->
     return ids
 
 
+def checked_text(text: str, what: str) -> str:
+    """The text itself, if it is one.
+
+    Raises
+    ------
+    DataError
+        If it holds bytes that are no UTF-8, which Python hands on as halves of characters.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{what} is no UTF-8 text: convert it, or type it anew") from None
+    return text
+
+
 def _asked_for(lines: Iterable[str]) -> Iterable[str]:
     """The lines that say something; at a terminal, whoever types is asked for each."""
     asks = sys.stdin.isatty()
@@ -54,8 +70,12 @@ def _asked_for(lines: Iterable[str]) -> Iterable[str]:
     while True:
         if asks:
             print(PROMPT_SIGN, end="", file=sys.stderr, flush=True)
-        line = next(source, None)
-        if line is None:
+        try:
+            line = checked_text(next(source, ""), "a line of standard input")
+        except UnicodeDecodeError as error:
+            raise DataError("standard input is no UTF-8 text: convert it to UTF-8") from error
+        # An empty line has its end.
+        if not line:
             return
         if line.strip():
             yield line.strip()

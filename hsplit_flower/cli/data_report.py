@@ -153,5 +153,5 @@ def bin_ends(lengths: Sequence[int]) -> list[int]:
         width *= 2
     ends = [width * number for number in range(1, MOST_BINS + 1)]
     while ends[-1] < longest:
-        ends.append(2 * ends[-1])
+        ends.append(min(2 * ends[-1], longest))
     return ends[: bisect_left(ends, longest) + 1]

@@ -124,9 +124,10 @@ def command(chosen: Chosen) -> None:
             "standard input, and not both"
         )
     # These bring torch, for which neither help nor a mistyped option need wait.
-    from .conversation import hold_conversation, show_text
+    from .conversation import checked_text, hold_conversation, show_text
     from .make_generation import writer_of
 
+    checked_text(asked.prompt, "the prompt")
     try:
         with writer_of(
             asked.adapter, asked.device, chosen, personal=asked.personal_adapter

@@ -2,6 +2,9 @@
 
 import io
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +137,25 @@ def test_at_a_terminal_it_says_what_is_waited_for_and_nowhere_else(
     assert capsys.readouterr().err == f"hsplit: loading {llama_tiny} …\n"
 
 
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_a_line_that_is_no_text_is_told(
+    errors: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = io.TextIOWrapper(io.BytesIO(b"Caf\xe9?\n"), encoding="utf-8", errors=errors)
+    monkeypatch.setattr("sys.stdin", lines)
+    assert main(["generate", "--chat", "--device", "cpu"]) == 1
+    assert "standard input is no UTF-8 text: convert it" in capsys.readouterr().err
+
+
+def test_a_reader_who_has_enough_ends_it_silently(llama_tiny: Path) -> None:
+    command = [sys.executable, "-m", "hsplit_flower.cli", "generate", PROMPT, "--device", "cpu"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 128 + signal.SIGPIPE
+
+
 def test_a_conversation_is_put_in_the_tokenizer_s_template(llama_tiny: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(llama_tiny)
     messages = [Message(role="user", content="Hello")]
@@ -154,6 +176,7 @@ def test_a_conversation_is_put_in_the_tokenizer_s_template(llama_tiny: Path) -> 
             ("Hello", "--num-beams", "2", "--temperature", "1"),
             "--num-beams = 2 and --temperature = 1: several texts are followed, or tokens are",
         ),
+        (("caf\udce9",), "the prompt is no UTF-8 text"),
         (("Hello", "--device", "tpu"), "--device is 'tpu'"),
         (("Hello", "--adapter", "nowhere"), "nowhere has no adapter_config.json"),
         (("word " * 600,), "the model has 256 positions for prompt and text"),
