@@ -123,6 +123,7 @@ class TrainResults:
                 results = replace(
                     results,
                     finished={**results.finished, node: joined},
+                    unreached=_without(results.unreached, node),
                     reports={**results.reports, node: tasks[node].finished(joined, num_bytes)},
                 )
         # Sums are rounded by the order of what is added, which is not to be that of arrival.
@@ -143,7 +144,6 @@ class TrainResults:
     def _with_failure(
         self, node: int, task: Task, error: HSplitError, reply: Message
     ) -> "TrainResults":
-        is_unreached = reply.has_error() and isinstance(error, OUT_OF_REACH)
         report = task.report(
             dropped=str(error),
             flower_up_bytes=content_bytes(reply),
@@ -156,15 +156,18 @@ class TrainResults:
             if isinstance(error, OutOfBudgetError)
             else self.exceeded,
             no_card=error if isinstance(error, NoCardError) else self.no_card,
-            unreached={**self.unreached, node: error} if is_unreached else self.unreached,
+            unreached={**self.unreached, node: error}
+            if is_out_of_reach(reply, error)
+            else self.unreached,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateResults:
-    """A report for everybody who was to evaluate."""
+    """A report for everybody who was to evaluate; ``unreached`` as where clients train."""
 
     reports: Mapping[int, ClientReport] = field(default_factory=dict)
+    unreached: Mapping[int, HSplitError] = field(default_factory=dict)
 
     @classmethod
     def of(cls, tasks: Mapping[int, Task]) -> "EvaluateResults":
@@ -181,6 +184,7 @@ class EvaluateResults:
     ) -> "EvaluateResults":
         """After these came in; those of clients that were not asked are passed over."""
         reports, waited_for = dict(self.reports), set(self.unfinished)
+        unreached = dict(self.unreached)
         for reply in replies:
             node = reply.metadata.src_node_id
             if node not in waited_for:
@@ -190,9 +194,12 @@ class EvaluateResults:
                 measured = read_reply(reply, is_training=False)
             except HSplitError as error:
                 reports[node] = tasks[node].report(dropped=str(error), flower_up_bytes=num_bytes)
+                if is_out_of_reach(reply, error):
+                    unreached[node] = error
             else:
                 reports[node] = tasks[node].finished(measured, num_bytes)
-        return EvaluateResults(reports=reports)
+                unreached.pop(node, None)
+        return EvaluateResults(reports=reports, unreached=unreached)
 
     def counted(self, least: int) -> TokenLoss:
         """The loss over all tokens, of none if too few finished; who could not is in the log."""
@@ -213,6 +220,15 @@ class EvaluateResults:
             least,
         )
         return TokenLoss()
+
+
+def is_out_of_reach(reply: Message, error: HSplitError) -> bool:
+    """Whether it is the client that has not got through to the worker."""
+    return reply.has_error() and isinstance(error, OUT_OF_REACH)
+
+
+def _without(unreached: Mapping[int, HSplitError], node: int) -> dict[int, HSplitError]:
+    return {other: error for other, error in unreached.items() if other != node}
 
 
 def _unanswered(tasks: Mapping[int, Task]) -> dict[int, ClientReport]:

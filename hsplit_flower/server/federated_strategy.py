@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -190,7 +190,7 @@ class FederatedStrategy(Strategy, ABC):
         results = TrainResults.of(self._round.tasks)
         while came:
             results = results.with_replies(came, self._round.tasks, self._taken)
-            came = self._sent_again(results.unfinished)
+            came = self._sent_again(results)
         reports = self._round.completed(results.reports, self._sessions)
         results = replace(results, reports=reports)
         results = with_comparison(results, self.state.method, self.method, self.settings)
@@ -227,7 +227,7 @@ class FederatedStrategy(Strategy, ABC):
         came = list(replies)
         while came:
             results = results.with_replies(came, self._round.tasks)
-            came = self._sent_again(results.unfinished)
+            came = self._sent_again(results)
         reports = self._round.completed(results.reports, self._sessions)
         results = replace(results, reports=reports)
         total = results.counted(self._setup.least(MessageType.EVALUATE))
@@ -280,9 +280,9 @@ class FederatedStrategy(Strategy, ABC):
             )
         return messages
 
-    def _sent_again(self, unfinished: Collection[int]) -> list[Message]:
-        """Replies of those clients whose worker died, to their message sent once more."""
-        self._open_round, messages = self._messages.again(self._round, unfinished)
+    def _sent_again(self, results: TrainResults | EvaluateResults) -> list[Message]:
+        """Replies of those clients who lost their worker, to their message sent once more."""
+        self._open_round, messages = self._messages.again(self._round, results)
         if not messages:
             return []
         left_seconds = max(0.0, self._round.deadline_seconds - time.monotonic())

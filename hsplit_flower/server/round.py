@@ -49,8 +49,9 @@ class OpenRound:
         What each client was sent home with.
     decision, drift
         Why its plan is what it is.
-    moved
-        Who began anew on another worker when its own died.
+    moved, asked_again
+        Who began anew on another worker when its own died; and who did, on any, when it had not got
+        through to one that lives.
     """
 
     server_round: int
@@ -71,6 +72,7 @@ class OpenRound:
     decision: Decision = NOTHING_PLANNED
     drift: float = 0.0
     moved: frozenset[int] = frozenset()
+    asked_again: frozenset[int] = frozenset()
 
     @property
     def trains(self) -> bool:

@@ -15,10 +15,10 @@ from ..reports.client_records import LeftOut
 from ..settings import RunSettings, SessionSpec
 from ..splitting import Architecture
 from ..types import Span
-from .collection import Task
+from .collection import EvaluateResults, Task, TrainResults
 from .dispatch import PendingMessage, Written, written
 from .global_adapter import adapter_below
-from .instructions import instructions_for, personal
+from .instructions import SERVER_APP_SECONDS, instructions_for, personal
 from .message_bytes import content_bytes
 from .round import OpenRound
 from .sessions import Sessions
@@ -99,27 +99,33 @@ class RoundMessages:
         return opened, [own.message for own in outgoing.values()]
 
     def again(
-        self, opened: OpenRound, unfinished: Collection[int]
+        self, opened: OpenRound, results: TrainResults | EvaluateResults
     ) -> tuple[OpenRound, list[Message]]:
-        """The messages of those clients whose worker died, for sessions on others.
+        """The messages of those clients that lost their worker, for new sessions.
 
-        None if no worker died, none lives, or no time is left.
+        Whose worker died begins the round anew on another one. Who has not got through to one of a
+        pool that lives does so once, on any, and tries for longer.
+
+        None if no worker was lost, none lives, or no time is left.
 
         Parameters
         ----------
         opened
             The round.
-        unfinished
-            Clients whose reply, or whose session, could not be used.
+        results
+            What has come of it so far.
         """
-        lost = [node for node in self._sessions.lost(unfinished) if node in opened.pending]
+        died = [n for n in self._sessions.lost(results.unfinished) if n in opened.pending]
+        cut_off = self._cut_off(opened, results, died)
         left_seconds = opened.deadline_seconds - time.monotonic()
-        if not lost or left_seconds <= 0.0:
+        if not (died or cut_off) or left_seconds <= 0.0:
             return opened, []
-        names = opened.names.listed(lost)
+        pending = {node: opened.pending[node] for node in died}
+        pending |= {node: _patient(opened.pending[node]) for node in cut_off}
+        names = opened.names.listed(pending)
         try:
             outgoing = written(
-                {node: opened.pending[node] for node in lost},
+                pending,
                 self._sessions,
                 message_type=opened.message_type,
                 timeout_seconds=left_seconds,
@@ -127,14 +133,31 @@ class RoundMessages:
         except HSplitError as error:
             log(WARNING, "clients %s lost their worker and cannot be moved: %s", names, error)
             return opened, []
-        log(WARNING, "clients %s lost their worker and begin the round anew on others", names)
+        _log_again(opened, died, cut_off)
         tasks = {
             node: _task(opened, node, own, sent_bytes=opened.tasks[node].message_bytes)
             for node, own in outgoing.items()
         }
-        moved = opened.moved | frozenset(lost)
-        opened = replace(opened, moved=moved, tasks={**opened.tasks, **tasks})
+        opened = replace(
+            opened,
+            moved=opened.moved | frozenset(died),
+            asked_again=opened.asked_again | frozenset(cut_off),
+            tasks={**opened.tasks, **tasks},
+        )
         return opened, [own.message for own in outgoing.values()]
+
+    def _cut_off(
+        self, opened: OpenRound, results: TrainResults | EvaluateResults, died: Collection[int]
+    ) -> list[int]:
+        """Whose link was cut for longer than a pool's clients try, who give way to another soon."""
+        is_pool = self._settings.worker.placement == "ray" and not self._settings.worker.address
+        if not is_pool or self._settings.link.patience_seconds is not None:
+            return []
+        asked = {*died, *opened.asked_again}
+        cut_off = [n for n in results.unreached if n in opened.pending and n not in asked]
+        traffic = self._sessions.traffic_of(opened.tasks) if cut_off else {}
+        # Where nobody's bytes have come, it is the address that is wrong.
+        return cut_off if any(own.up_bytes for own in traffic.values()) else []
 
     def _pending(
         self,
@@ -196,6 +219,23 @@ def _too_few(begun: OpenRound, wanted: int) -> OpenRound:
     log(WARNING, "%s", reason)
     rest = dict.fromkeys(begun.parts, LeftOut(kind="too-few", reason=reason))
     return replace(begun, left_out={**begun.left_out, **rest})
+
+
+def _patient(message: PendingMessage) -> PendingMessage:
+    """The same to a client that tries a silent worker for as long as there is no other."""
+    told = message.instructions
+    link = told.link.replace(patience_seconds=SERVER_APP_SECONDS)
+    return replace(message, instructions=told.replace(link=link))
+
+
+def _log_again(opened: OpenRound, died: Collection[int], cut_off: Collection[int]) -> None:
+    names = opened.names
+    if died:
+        text = "clients %s lost their worker and begin the round anew on others"
+        log(WARNING, text, names.listed(died))
+    if cut_off:
+        text = "clients %s did not get through to a worker that lives, and begin the round anew"
+        log(WARNING, text, names.listed(cut_off))
 
 
 def _task(begun: OpenRound, node: int, own: Written, *, sent_bytes: int = 0) -> Task:

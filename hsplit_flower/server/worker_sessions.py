@@ -212,18 +212,11 @@ class WorkerSessions:
     def close_all(self) -> None:
         """End every session; those on a worker that is silent end with the next update it loads."""
         silent: set[int] = set()
-        while self._tickets:
-            client, ticket = next(iter(self._tickets.items()))
-            worker = None if ticket.worker in silent else self._worker_of(client)
-            try:
-                if worker is not None:
-                    worker.close(ticket.token)
-            except HSplitError as error:
-                if isinstance(error, WorkerUnavailableError):
-                    silent.add(ticket.worker)
-                name = ticket.client or client
-                log(WARNING, "the session of client %s could not be closed: %s", name, error)
-            del self._tickets[client]
+        for client, ticket in list(self._tickets.items()):
+            if ticket.worker in silent:
+                del self._tickets[client]
+            elif isinstance(self._close(client), WorkerUnavailableError):
+                silent.add(ticket.worker)
 
     def close_worker(self) -> None:
         """End every session, and the workers that are ours."""
@@ -233,6 +226,13 @@ class WorkerSessions:
         if self._is_ours:
             self._group.stop()
             self._group = self._description = None
+
+    def _close(self, client: int) -> HSplitError | None:
+        """End a client's session, if it has one; gives what was in the way of it."""
+        if client not in self._tickets:
+            return None
+        worker, ticket = self._worker_of(client), self._tickets.pop(client)
+        return None if worker is None else ticket.close_on(worker)
 
     def _load(self) -> None:
         """Give the global adapter to every worker that does not have it, as one started anew."""
@@ -258,9 +258,10 @@ class WorkerSessions:
 
         def open_each(worker: WorkerHandle) -> None:
             for client in clients:
+                self._close(client)
                 token = worker.open(specs[client])
                 self._tickets[client] = Ticket(
-                    client=specs[client].client_name,
+                    client=specs[client].shown_client,
                     worker=number,
                     address=worker.address,
                     token=token,
