@@ -9,12 +9,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import random
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import jaxtyping
 import numpy as np
 import pytest
 import torch
+from xdist.scheduler import LoadFileScheduling
 
 ROOT = Path(__file__).resolve().parents[1]
 SEED = 2505
@@ -23,6 +25,32 @@ torch.set_num_threads(1)
 # Laws are about values: a busy machine is no counterexample.
 hypothesis.settings.register_profile("laws", deadline=None)
 hypothesis.settings.load_profile("laws")
+
+
+MANY_PROCESSES = {
+    f"tests/{each}.py"
+    for each in (
+        "apps/test_deployed",
+        "apps/test_simulation",
+        "faults/test_faults",
+        "simulation/test_lease",
+        "strategies/test_worker_pool",
+    )
+}
+"""Files whose tests start Ray, or a dozen processes: Ray gives its own 30 s to start."""
+
+
+class OneCrowdAtATime(LoadFileScheduling):
+    """Gives test files to processes as they come, but those with many processes all to one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "many processes" if file in MANY_PROCESSES else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneCrowdAtATime:
+    return OneCrowdAtATime(config, log)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

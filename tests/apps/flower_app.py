@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,8 @@ def run_app(
     """``flwr run apps/nlg``, or another app of ours, with these settings; waits for its end."""
     settings = {**TINY, "output-dir": str(output), **run_config}
     text = " ".join(f"{key}={json.dumps(value)}" for key, value in settings.items())
+    folder = output / str(settings["run-name"])
+    was_there = folder.exists()
     for _ in range(RAY_STARTS):
         finished = subprocess.run(
             flower.command(APPS / app, ["--run-config", text, *(options or [])]),
@@ -70,4 +73,7 @@ def run_app(
         log = finished.stdout + finished.stderr
         if RAY_IS_LATE not in log:
             break
-    return Finished(log=log, folder=output / str(settings["run-name"]))
+        # Of a try that did not begin nothing is to be beside what is tried.
+        if not was_there:
+            shutil.rmtree(folder, ignore_errors=True)
+    return Finished(log=log, folder=folder)
