@@ -3,7 +3,7 @@
 #   WORKERS  test processes at a time               TESTS what `make test` runs, e.g. tests/splitting
 PYTHON ?= python3
 VENV ?= .venv
-WORKERS ?= 3
+WORKERS ?= 2
 TESTS ?= tests
 
 BIN := $(abspath $(VENV))/bin
@@ -12,7 +12,6 @@ STAMP := $(VENV)/.installed
 # processes that tests start would compile the library anew where bytecode is not kept.
 IN_VENV := PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 PYTEST := $(IN_VENV) $(BIN)/python -m pytest
-# Many tests wait for processes, sockets or clocks: three of them keep two cores busy.
 # Files go to processes as they come: with the short ones last, no process is left alone with a long one.
 SHARED_OUT := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 

@@ -37,7 +37,8 @@ MANY_PROCESSES = {
         "strategies/test_worker_pool",
     )
 }
-"""Files whose tests start Ray, or a dozen processes: Ray gives its own 30 s to start."""
+"""Files whose tests start Ray, or a dozen processes: with two of them on two cores Ray's own do not
+start within the 30 s that it gives them."""
 
 
 class OneCrowdAtATime(LoadFileScheduling):
