@@ -147,6 +147,7 @@ def test_a_line_that_is_no_text_is_told(
     assert "standard input is no UTF-8 text: convert it" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_reader_who_has_enough_ends_it_silently(llama_tiny: Path) -> None:
     command = [sys.executable, "-m", "hsplit_flower.cli", "generate", PROMPT, "--device", "cpu"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
