@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,25 @@ from tests.faults.flower_run import (
 )
 
 ROUNDS = 3
+MOMENTS = {
+    "between rounds": ("", 0.0),
+    "before the first step": ("round 2: asked to train", 0.0),
+    "while it steps": ("round 2: asked to train", 5.0),
+    "while its reply is collected": ("round 2: left this site", 0.0),
+}
+"""What is in the second node's log by then, and for how many seconds."""
+# So that the second round's steps last longer than it takes to begin them.
+LASTING = {"local-steps": 20}
+
+
+def wait_for(moment: str, flower: LocalFlower, folder: Path) -> None:
+    """Until a run is at this moment of its second round, or between the first and that."""
+    said, seconds = MOMENTS[moment]
+    log = flower.home / "supernode-1.log"
+    wait_until(lambda: 1 in perplexities(folder))
+    wait_until(lambda: said in log.read_text(encoding="utf-8", errors="replace"))
+    time.sleep(seconds)
+    assert 2 not in perplexities(folder), "that round is over already"
 
 
 @contextmanager
@@ -63,9 +83,13 @@ def told(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
-def test_a_node_that_is_killed_and_comes_back_loses_its_part_of_a_round(tmp_path: Path) -> None:
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_node_that_is_killed_and_comes_back_loses_its_part_of_a_round(
+    tmp_path: Path, moment: str
+) -> None:
     settings = {
         **SETTINGS,
+        **LASTING,
         "num-server-rounds": ROUNDS,
         "sampling.min-train-nodes": 1,
         "output-dir": str(tmp_path),
@@ -77,7 +101,7 @@ def test_a_node_that_is_killed_and_comes_back_loses_its_part_of_a_round(tmp_path
         node(flower, 0),
     ):
         with node(flower, 1) as killed, running(flower, settings) as run:
-            wait_until(lambda: 1 in perplexities(folder))
+            wait_for(moment, flower, folder)
             os.killpg(killed.pid, signal.SIGKILL)
             with node(flower, 1):
                 run.wait(600)
@@ -90,16 +114,20 @@ def test_a_node_that_is_killed_and_comes_back_loses_its_part_of_a_round(tmp_path
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_a_run_goes_on_when_its_killed_superlink_is_there_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_run_goes_on_when_its_killed_superlink_is_there_again(
+    tmp_path: Path, moment: str
+) -> None:
     settings = {
         **SETTINGS,
+        **LASTING,
         "num-server-rounds": ROUNDS,
         "output-dir": str(tmp_path),
         "run-name": "run",
     }
     folder, home = tmp_path / "run", tmp_path / "flwr"
     with two_nodes(home) as flower, running(flower, settings):
-        wait_until(lambda: 1 in perplexities(folder))
+        wait_for(moment, flower, folder)
         # As the machine's end would: left alone, a ServerApp waits for its SuperLink.
         for name in ("flower-superlink", "flwr-serverapp"):
             for process in programs(flower, name):
