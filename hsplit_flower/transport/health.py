@@ -62,7 +62,7 @@ class Health:
             await call.abort(
                 grpc.StatusCode.NOT_FOUND, f"the services are {', '.join(NAMES[1:])}", ()
             )
-        await call.write(self._status())
+        await call.write(_status(self._is_ending.is_set()))
 
     async def _watch(self, call: Call) -> None:
         """Tell what is so, and what has become of it when the worker is about to end."""
@@ -72,26 +72,23 @@ class Health:
             if len(self._watching) == MOST_WATCHES:
                 _tell(self._watching.popleft(), False)
             self._watching.append(told)
+            # Whoever is noted before the end begins is told of it, whatever is written meanwhile.
+            is_ending = self._is_ending.is_set()
         try:
             unknown = HealthCheckResponse(status=HealthCheckResponse.SERVICE_UNKNOWN)
-            await call.write(self._status() if is_known else unknown.SerializeToString())
-            if self._is_ending.is_set():
+            first = _status(is_ending) if is_known else unknown.SerializeToString()
+            await call.write(first)
+            if is_ending:
                 return
             if not await told:
                 raise WorkerUnavailableError(
                     f"{MOST_WATCHES} other callers watch the health of this worker: ask with Check"
                 )
             if is_known:
-                await call.write(self._status())
+                await call.write(_status(True))
         finally:
             with self._lock, suppress(ValueError):
                 self._watching.remove(told)
-
-    def _status(self) -> bytes:
-        is_ending = self._is_ending.is_set()
-        status = HealthCheckResponse.NOT_SERVING if is_ending else HealthCheckResponse.SERVING
-        told: bytes = HealthCheckResponse(status=status).SerializeToString()
-        return told
 
     async def _name(self, call: Call) -> str:
         """What is asked about."""
@@ -121,6 +118,12 @@ class Health:
             reading.cancel()
             with suppress(ValueError):
                 self._reading.remove(reading)
+
+
+def _status(is_ending: bool) -> bytes:
+    status = HealthCheckResponse.NOT_SERVING if is_ending else HealthCheckResponse.SERVING
+    told: bytes = HealthCheckResponse(status=status).SerializeToString()
+    return told
 
 
 def _tell(told: "asyncio.Future[bool]", is_ending: bool) -> None:
