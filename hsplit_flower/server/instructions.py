@@ -215,6 +215,12 @@ def _patience_seconds(settings: RunSettings, spec: SessionSpec) -> float:
     """
     if settings.link.patience_seconds is not None:
         return settings.link.patience_seconds
-    if settings.worker.address:
-        return spec.round_timeout_seconds
-    return POOL_SECONDS if settings.worker.placement == "ray" else SERVER_APP_SECONDS
+    if gives_way(settings):
+        return POOL_SECONDS
+    return spec.round_timeout_seconds if settings.worker.address else SERVER_APP_SECONDS
+
+
+def gives_way(settings: RunSettings) -> bool:
+    """Whether clients give a silent worker up soon, for another of its pool to take over."""
+    is_pool = settings.worker.placement == "ray" and not settings.worker.address
+    return is_pool and settings.link.patience_seconds is None

@@ -18,7 +18,7 @@ from ..types import Span
 from .collection import EvaluateResults, Task, TrainResults
 from .dispatch import PendingMessage, Written, written
 from .global_adapter import adapter_below
-from .instructions import SERVER_APP_SECONDS, instructions_for, personal
+from .instructions import SERVER_APP_SECONDS, gives_way, instructions_for, personal
 from .message_bytes import content_bytes
 from .round import OpenRound
 from .sessions import Sessions
@@ -150,8 +150,7 @@ class RoundMessages:
         self, opened: OpenRound, results: TrainResults | EvaluateResults, died: Collection[int]
     ) -> list[int]:
         """Whose link was cut for longer than a pool's clients try, who give way to another soon."""
-        is_pool = self._settings.worker.placement == "ray" and not self._settings.worker.address
-        if not is_pool or self._settings.link.patience_seconds is not None:
+        if not gives_way(self._settings):
             return []
         asked = {*died, *opened.asked_again}
         cut_off = [n for n in results.unreached if n in opened.pending and n not in asked]
