@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 from ..errors import UnsupportedModelError
 from .architecture import Architecture
 from .checkpoint import Checkpoint, Unread
+from .configuration_memo import once_a_configuration
 from .empty_model import build_empty
 from .half import Half, absent_modules, half_class
 from .parts import Parts
@@ -115,9 +116,7 @@ def half_bytes(
     Parameters are those of `load_half`, as are the errors about the configuration.
     """
     config = Checkpoint(source=source, revision=revision).config()
-    quantisation = quantisation_of(config, quantised, source=source)
-    model = _empty_half(config, read_architecture(config), parts, dtype, quantisation)
-    return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+    return _half_bytes(config, parts, dtype, quantised, source)
 
 
 def freeze(model: PreTrainedModel) -> PreTrainedModel:
@@ -151,6 +150,15 @@ def _empty_half(
         skipped = skipped_modules(build_empty(config), quantisation)
         quantise_empty_(model, quantisation, dtype, skipped=skipped)
     return model
+
+
+@once_a_configuration
+def _half_bytes(
+    config: PretrainedConfig, parts: Parts, dtype: torch.dtype, quantised: str, source: str
+) -> int:
+    quantisation = quantisation_of(config, quantised, source=source)
+    model = _empty_half(config, read_architecture(config), parts, dtype, quantisation)
+    return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
 
 
 @dataclass(frozen=True, kw_only=True)
