@@ -3,8 +3,7 @@
 import re
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,10 +89,3 @@ def shown(page: str, test: str, **names: str) -> str:
 def rounds_done(folder: Path) -> int:
     """How many rounds of a run are on record."""
     return len(read_run(folder).training) if (folder / "metrics.jsonl").exists() else 0
-
-
-def wait_until(is_so: Callable[[], object], seconds: float = 300.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.2)

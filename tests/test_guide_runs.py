@@ -17,9 +17,10 @@ import pytest
 from hsplit_flower.adapters import import_adapter
 from hsplit_flower.cli.local_flower import free_port
 from hsplit_flower.reports import Run, read_run
-from tests.desk import Desk, rounds_done, shown, wait_until
+from tests.desk import Desk, rounds_done, shown
 from tests.documents import GUIDE, ROOT, blocks, script
 from tests.shells import new_user
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
@@ -167,14 +168,14 @@ def test_a_run_outlives_its_display_is_stopped_and_goes_on(desk: Desk, tmp_path:
     before = set(desk.runs())
     log = tmp_path / "run.log"
     with desk.typing(f"exec flwr run my-project --stream {THREE}", log) as display:
-        wait_until(lambda: set(desk.runs()) - before)
+        wait_until(lambda: set(desk.runs()) - before, 300)
         display.send_signal(signal.SIGINT)
         display.wait(60)
     (folder,) = set(desk.runs()) - before
     (number,) = re.findall(r"run (\d{8,})", log.read_text(encoding="utf-8"))
     again = tmp_path / "again.log"
     with desk.typing(shown("stopping", "look", RUN_ID=number), again) as display:
-        wait_until(lambda: "[ROUND 1/" in again.read_text(encoding="utf-8"))
+        wait_until(lambda: "[ROUND 1/" in again.read_text(encoding="utf-8"), 300)
         assert re.search(rf"{number}.* running ", again.read_text(encoding="utf-8"))
         assert "successfully stopped" in desk.type(shown("stopping", "stop", RUN_ID=number))
         assert display.wait(60) == 0

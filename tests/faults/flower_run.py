@@ -2,8 +2,7 @@
 
 import json
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,13 +60,6 @@ def perplexities(folder: Path) -> dict[int, float]:
     lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
     rows = [json.loads(line) for line in lines]
     return {row["server-round"]: row["perplexity"] for row in rows if "perplexity" in row}
-
-
-def wait_until(is_so: Callable[[], bool], seconds: float = 600.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.1)
 
 
 def assert_same_perplexities(folder: Path, undisturbed: Path, num_rounds: int) -> None:

@@ -29,8 +29,8 @@ from tests.faults.flower_run import (
     perplexities,
     programs,
     running,
-    wait_until,
 )
+from tests.waiting import wait_until
 
 ROUNDS = 3
 MOMENTS = {

@@ -15,9 +15,9 @@ from tests.faults.flower_run import (
     perplexities,
     programs,
     running,
-    wait_until,
 )
 from tests.transport.parties import Parties
+from tests.waiting import wait_until
 
 
 @pytest.mark.long
